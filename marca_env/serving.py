@@ -80,7 +80,7 @@ def dual_bound(
         RuntimeError: the gap did not close within ``max_iterations``.
     """
     values, costs, counts, budgets = _checked_problem(values, costs, counts, budgets)
-    scale = _price_scale(values, costs, counts, budgets)  # (G,) prices are searched in these units
+    scale = _price_scale(values, costs, counts, budgets)  # (G,) the unit in which prices are searched
     box, best, cuts = 2.0, (np.inf, np.zeros(len(budgets))), _Cuts(len(budgets))
     point = np.zeros(len(budgets))
     for _ in range(max_iterations):
@@ -160,9 +160,11 @@ def _score(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.ndar
 
 
 def _price_scale(values: np.ndarray, costs: np.ndarray, counts: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """A price (G,) at which the budget is worth about all that could be gained."""
-    gain = float(counts @ (values.max(axis=1) - values.min(axis=1)).astype(np.float64))
-    return np.full(len(budgets), max(gain, 1e-12)) / np.maximum(budgets, 1e-12)
+    """A price (G,) at which what the actions may cost is worth about all that could be earned."""
+    worth = float(counts @ np.abs(values).max(axis=1, initial=0.0).astype(np.float64)) or 1.0
+    most = np.einsum("m,mg->g", counts, costs.max(axis=1, initial=0.0).astype(np.float64))
+    size = np.where(budgets > 0, budgets, most)
+    return worth / np.where(size > 0, size, 1.0)
 
 
 def _checked_prices(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.ndarray:
