@@ -1,0 +1,18 @@
+"""Errors that a user can mend: one class, one message, no traceback on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input. The message names the file, row, column or field, and the remedy."""
+
+
+def unknown_option(what: str, name: object, valid: Iterable[str]) -> str:
+    """The message for an unknown name: what was given, the nearest valid one, and all valid ones."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}{hint} (valid: {', '.join(valid)})"

@@ -1,0 +1,427 @@
+"""What a recommender looks like: its stages, the knobs of each, the clusters they run on and what they may use.
+
+A :class:`Scenario` is plain, frozen data. It is validated when built, reads from and writes to YAML, and is
+all that the live cascade, the fitted models and the environments need to know about each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from marca_env.errors import InputError, unknown_option
+
+Kind = Literal["channel", "queue", "model"]
+CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
+
+
+class ScenarioError(InputError):
+    """A scenario that cannot be run; the message names the field and the remedy."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ScenarioError(message)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A categorical feature of a request, coded 0 … size − 1."""
+
+    name: str
+    size: int
+    """Number of categories."""
+    seen_by: tuple[str, ...] = ()
+    """Stages that observe it; empty: all of them."""
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 1, f"feature {self.name!r}: size is {self.size}; it needs at least one category")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One elastic knob. Options are ordered from the cheapest to the dearest.
+
+    ``kind`` is ``channel`` (an option is a tuple of retrieval channels that run), ``queue`` (an option is a
+    number of candidates) or ``model`` (an option is the name of a model, ``off`` for none).
+    """
+
+    name: str
+    kind: Kind
+    options: tuple[Any, ...]
+    channel: str | None = None
+    """For a recall length: the retrieval channel that it belongs to. ``None``: the queue that a stage hands on."""
+
+    def __post_init__(self) -> None:
+        where = f"decision {self.name!r}"
+        kinds = typing.get_args(Kind)
+        if self.kind not in kinds:
+            raise ScenarioError(f"{where}: {unknown_option('kind', self.kind, kinds)}")
+        _require(len(self.options) >= 1, f"{where}: no options; give at least one")
+        _require(len(set(self.options)) == len(self.options), f"{where}: options repeat: {list(self.options)}")
+        if self.kind == "queue":
+            self._check_lengths(where)
+        if self.kind == "channel":
+            for option in self.options:
+                _require(isinstance(option, tuple), f"{where}: option {option!r} must be a list of channels")
+                for name in option:
+                    if name not in CHANNELS:
+                        raise ScenarioError(f"{where}: {unknown_option('channel', name, CHANNELS)}")
+        if self.channel is not None and self.channel not in CHANNELS:
+            raise ScenarioError(f"{where}: {unknown_option('channel', self.channel, CHANNELS)}")
+
+    def _check_lengths(self, where: str) -> None:
+        for option in self.options:
+            whole = isinstance(option, int) and not isinstance(option, bool)
+            _require(whole and option > 0, f"{where}: queue length {option!r} must be a positive whole number")
+        rising = all(a < b for a, b in zip(self.options, self.options[1:], strict=False))
+        _require(rising, f"{where}: queue lengths {list(self.options)} must rise")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the cascade. A stage with decisions is an agent."""
+
+    name: str
+    cluster: str
+    """Name of the cluster whose cores it uses."""
+    decisions: tuple[Decision, ...] = ()
+    queue_limit: int | None = None
+    """Most candidates that it hands on; ``None``: as many as it has."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.queue_limit is None or self.queue_limit > 0,
+            f"stage {self.name!r}: queue_limit is {self.queue_limit}; it must be positive (or left out)",
+        )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines that share a budget of computation."""
+
+    name: str
+    cores: float
+    """Physical capacity, core-seconds per second."""
+    budget: float
+    """What may be used (C_m), core-seconds per second; at most ``cores``."""
+
+    def __post_init__(self) -> None:
+        where = f"cluster {self.name!r}"
+        _require(self.budget > 0, f"{where}: budget is {self.budget} core-seconds per second; it must be positive")
+        _require(
+            self.cores >= self.budget,
+            f"{where}: budget {self.budget} exceeds its {self.cores} cores; lower the budget or add cores",
+        )
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Overload protection: elastic degradation of a cluster and the time-out of its backlog."""
+
+    levels: tuple[float, ...] = (0.75, 0.5, 0.25)
+    """Level D = 1, 2, …: options above this share of each decision's range are replaced by the highest one allowed."""
+    trigger: float = 1.05
+    """A load above this share of the budget raises the level by one at the next minute."""
+    release: float = 0.98
+    """An undegraded load C = Ĉ + f(D) (Eq. 1) below this share of the budget lowers it by one."""
+    timeout: float = 10.0
+    """Backlog, in seconds of the cluster's cores, beyond which requests are dropped."""
+
+    def __post_init__(self) -> None:
+        falling = all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        _require(falling and all(0 <= x < 1 for x in self.levels), f"protection.levels {self.levels} must fall within [0, 1)")
+        _require(
+            0 < self.release <= self.trigger,
+            f"protection: release {self.release} must be positive and at most trigger {self.trigger}",
+        )
+        _require(self.timeout > 0, f"protection.timeout is {self.timeout} s; it must be positive")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items and how well each model of the cascade sees the hidden affinity."""
+
+    items: int = 50_000
+    dim: int = 32
+    """Dimensions of the hidden affinity."""
+    categories: int = 64
+    max_history: int = 12
+    """Most items in a user's history."""
+    noise: Mapping[str, float] = field(
+        default_factory=lambda: {"two_tower": 1.2, "item_to_item": 0.9, "rescoring": 0.8, "pre_ranking": 0.7, "ranking": 0.25}
+    )
+    """Standard deviation of each model's error, relative to that of an item's embedding."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("items", "dim", "categories", "max_history"):
+            _require(getattr(self, name) > 0, f"catalogue.{name} is {getattr(self, name)}; it must be positive")
+        for name, value in self.noise.items():
+            _require(value >= 0, f"catalogue.noise.{name} is {value}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who asks, and what they are worth."""
+
+    value_sigma: float = 1.0
+    """σ of the log-normal value of a user to advertisers."""
+    affinity_scale: float = 1.0
+    """Scale of the hidden affinity in the click logit."""
+    click_bias: float = -5.0
+    """Click logit of an item of mean affinity."""
+    conversion: float = 0.04
+    """Mean conversions per click."""
+    basket: float = 30.0
+    """Mean basket value of a conversion, currency."""
+    bid: float = 0.5
+    """Median bid for a click, currency."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """What the user sees."""
+
+    slots: tuple[int, ...] = (1, 3, 5, 8)
+    """Slots of each placement group."""
+    decay: float = 0.7
+    """Chance that a user who saw slot k also examines slot k + 1."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.slots) > 0 and min(self.slots) > 0, f"display.slots {self.slots} must be positive numbers")
+        _require(0 < self.decay <= 1, f"display.decay is {self.decay}; it must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A recommender system, complete. See the module for what each part means."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    clusters: tuple[Cluster, ...]
+    features: tuple[Feature, ...]
+    peak_qps: float
+    """Requests per second at the peak of a day; traces are rescaled to it."""
+    version: int = 0
+    protection: Protection = Protection()
+    catalogue: Catalogue = Catalogue()
+    audience: Audience = Audience()
+    display: Display = Display()
+    control_period: int = 1
+    """Minutes between two settings of the prices."""
+
+    def __post_init__(self) -> None:
+        for what in ("stages", "clusters", "features"):
+            names = [x.name for x in getattr(self, what)]
+            _require(len(names) > 0, f"scenario {self.name!r}: no {what}; give at least one")
+            _require(len(set(names)) == len(names), f"scenario {self.name!r}: two {what} share a name: {names}")
+        names = [d.name for d in self.decisions]
+        _require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
+        _require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; there is nothing to allocate")
+        for stage in self.stages:
+            if stage.cluster not in self.cluster_names:
+                raise ScenarioError(f"stage {stage.name!r}: {unknown_option('cluster', stage.cluster, self.cluster_names)}")
+        for feature in self.features:
+            for name in feature.seen_by:
+                if name not in self.stage_names:
+                    raise ScenarioError(f"feature {feature.name!r}: {unknown_option('stage', name, self.stage_names)}")
+        _require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
+        _require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
+
+    # -- shape ---------------------------------------------------------------------------------------------
+    @cached_property
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.stages)
+
+    @cached_property
+    def cluster_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.clusters)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.features)
+
+    @cached_property
+    def agents(self) -> tuple[Stage, ...]:
+        """The stages that decide, in pipeline order."""
+        return tuple(s for s in self.stages if s.decisions)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every decision of a request, in pipeline order."""
+        return tuple(d for s in self.stages for d in s.decisions)
+
+    @cached_property
+    def decision_names(self) -> tuple[str, ...]:
+        return tuple(d.name for d in self.decisions)
+
+    @cached_property
+    def action_shape(self) -> tuple[int, ...]:
+        """Number of options of each decision."""
+        return tuple(len(d.options) for d in self.decisions)
+
+    @property
+    def n_joint_actions(self) -> int:
+        return int(np.prod(self.action_shape))
+
+    @cached_property
+    def stage_cluster(self) -> np.ndarray:
+        """Index of the cluster of each stage; shape (stages,)."""
+        return np.array([self.cluster_names.index(s.cluster) for s in self.stages])
+
+    @cached_property
+    def decision_stage(self) -> np.ndarray:
+        """Index of the stage of each decision; shape (decisions,)."""
+        return np.array([k for k, s in enumerate(self.stages) for _ in s.decisions])
+
+    @cached_property
+    def budgets(self) -> np.ndarray:
+        """Budget of each cluster, core-seconds per second; shape (clusters,)."""
+        return np.array([c.budget for c in self.clusters])
+
+    @cached_property
+    def cores(self) -> np.ndarray:
+        """Capacity of each cluster, core-seconds per second; shape (clusters,)."""
+        return np.array([c.cores for c in self.clusters])
+
+    @cached_property
+    def feature_sizes(self) -> np.ndarray:
+        return np.array([f.size for f in self.features])
+
+    @cached_property
+    def joint_actions(self) -> np.ndarray:
+        """All joint actions, the last decision varying fastest; int64, shape (J, decisions)."""
+        return np.indices(self.action_shape).reshape(len(self.action_shape), -1).T.copy()
+
+    def joint_index(self, actions: np.ndarray) -> np.ndarray:
+        """Row of :attr:`joint_actions` for each action; ``actions`` (…, decisions) → (…)."""
+        actions = np.asarray(actions)
+        return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
+
+    def degraded(self, cluster: int, level: int) -> np.ndarray:
+        """Joint action that really runs for each joint action when ``cluster`` is degraded to ``level``; (J,)."""
+        capped = self.joint_actions.copy()
+        if level > 0:
+            share = self.protection.levels[level - 1]
+            for k, size in enumerate(self.action_shape):
+                if self.stage_cluster[self.decision_stage[k]] == cluster:
+                    capped[:, k] = np.minimum(capped[:, k], int(share * (size - 1)))
+        return self.joint_index(capped)
+
+    def replace(self, **changes: Any) -> Scenario:
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+    # -- in and out ----------------------------------------------------------------------------------------
+    @classmethod
+    def load(cls, source: str | Path | Scenario = "default") -> Scenario:
+        """Read a preset by name or a YAML file by path; a Scenario is returned as it is.
+
+        Raises:
+            ScenarioError: neither a preset nor a file, an unknown key, or an impossible value.
+        """
+        if isinstance(source, Scenario):
+            return source
+        path = Path(source)
+        if path.suffix in (".yaml", ".yml"):
+            if not path.is_file():
+                raise ScenarioError(f"{path}: no such scenario file")
+            return cls._parse(path.read_text(encoding="utf-8"), str(path))
+        folder = resources.files(__package__) / "scenarios"
+        names = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
+        if str(source) not in names:
+            raise ScenarioError(unknown_option("scenario preset", source, names) + ", or give the path of a .yaml file")
+        return cls._parse((folder / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source!r}")
+
+    @classmethod
+    def _parse(cls, text: str, where: str) -> Scenario:
+        import yaml
+
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ScenarioError(f"{where}: not valid YAML: {error}") from None
+        if not isinstance(data, dict):
+            raise ScenarioError(f"{where}: expected a mapping of scenario fields, got {type(data).__name__}")
+        try:
+            return cls.from_dict(data)
+        except ScenarioError as error:
+            raise ScenarioError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Scenario:
+        return _build(cls, data, "scenario")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts and scalars; :meth:`from_dict` turns them back into an equal scenario."""
+        return _plain(dataclasses.asdict(self))
+
+    def save(self, path: str | Path) -> None:
+        """Write as YAML."""
+        import yaml
+
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(cls: type, data: Any, where: str) -> Any:
+    """Build a dataclass from plain data, refusing unknown, missing and mistyped fields."""
+    if not isinstance(data, Mapping):
+        raise ScenarioError(f"{where}: expected a mapping, got {data!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            raise ScenarioError(f"{where}: {unknown_option('field', key, fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in data:
+            raise ScenarioError(f"{where}: field {name!r} is missing")
+    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ScenarioError(f"{where}: expected a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{where}[{k}]") for k, v in enumerate(value))
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
+    if hint is float:
+        return _number(value, where)
+    if hint is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ScenarioError(f"{where}: expected a whole number, got {value!r}")
+    if hint is str and not isinstance(value, str):
+        raise ScenarioError(f"{where}: expected text, got {value!r}")
+    if isinstance(value, Mapping):
+        return {k: _number(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise ScenarioError(f"{where}: expected a finite number, got {value!r}")
+    return float(value)
