@@ -1,0 +1,245 @@
+"""What each agent sees, what it may do, and the spaces of both: one encoder for every view of an episode.
+
+An episode is one request. Turn t makes decision t of the scenario, in pipeline order; turn ``n_turns`` is the end.
+A stage's result (its number of candidates) becomes visible to the stages after it once it is settled, that is, once
+the decisions of the stage and of all those before it are made. Shapes: B batch, D decisions, S stages, G clusters,
+F features, O observation, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from marca_env.errors import InputError, unknown_option
+from marca_env.scenario import Scenario, Stage
+
+RESULT_LIMIT = 4.0
+"""Results are shown relative to the stage's queue and cut off here."""
+PRICE_LIMIT = 8.0
+"""Prices are shown as log(1 + λ·budget/peak_qps) and cut off here."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the parts of a vector start: pairs (index of the feature, decision or stage, first column)."""
+
+    features: tuple[tuple[int, int], ...]
+    turn: int
+    decisions: tuple[tuple[int, int], ...]
+    results: tuple[tuple[int, int], ...]
+    prices: int
+    size: int
+
+
+class ObservationEncoder:
+    """Turns states, actions and results into observations, masks and the state for centralised training.
+
+    Attributes:
+        agents: the stages that decide, in pipeline order.
+        sizes: agent → O. An observation is, in this order: one-hots of the features that the agent sees, one-hot of
+            the turn, one-hots of its own decisions so far, results of earlier stages, prices.
+        n_actions: agent → A, the most options of its decisions and one more: action A − 1 is ``wait``.
+        state_size: length of the state: the same parts, of all features, decisions and stages.
+        n_turns: D, the decisions of an episode.
+        turn_agent: the agent on turn at each turn.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.agents: tuple[str, ...] = tuple(stage.name for stage in scenario.agents)
+        self.n_turns = len(scenario.decisions)
+        self.turn_agent: tuple[str, ...] = tuple(scenario.stage_names[k] for k in scenario.decision_stage)
+        self.n_actions = {stage.name: 1 + max(len(d.options) for d in stage.decisions) for stage in scenario.agents}
+        # results of stage s are settled at this turn
+        self._settled = [int(np.sum(scenario.decision_stage <= s)) for s in range(len(scenario.stages))]
+        self._result_scale = _result_scale(scenario).astype(np.float32)
+        self._price_scale = scenario.budgets / scenario.peak_qps
+        self._layouts = {stage.name: self._agent_layout(stage) for stage in scenario.agents}
+        everything = range(len(scenario.stages))
+        self._state_layout = self._layout(range(len(scenario.features)), range(self.n_turns), everything)
+        self.sizes = {agent: layout.size for agent, layout in self._layouts.items()}
+        self.state_size = self._state_layout.size
+        self._masks = {agent: self._mask_table(agent) for agent in self.agents}  # agent → (D+1,A)
+
+    # -- spaces --------------------------------------------------------------------------------------------
+    def observation_space(self, agent: str) -> spaces.Dict:
+        """Dict of ``observation`` (Box, (O,) float32) and ``action_mask`` (Box of 0 and 1, (A,) int8)."""
+        n = self.n_actions[self._known(agent)]
+        return spaces.Dict(
+            {
+                "observation": self._box(self._layouts[agent]),
+                "action_mask": spaces.Box(0, 1, shape=(n,), dtype=np.int8),
+            }
+        )
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        """The options of the decision on turn, and ``wait`` (the last)."""
+        return spaces.Discrete(self.n_actions[self._known(agent)])
+
+    def state_space(self) -> spaces.Box:
+        """Box of the state for centralised training, (state_size,) float32."""
+        return self._box(self._state_layout)
+
+    def legal(self, agent: str, turn: int) -> np.ndarray:
+        """Legal actions of the agent at ``turn``; int64."""
+        return np.flatnonzero(self._masks[self._known(agent)][turn])
+
+    # -- encoding ------------------------------------------------------------------------------------------
+    def encode(
+        self,
+        states: np.ndarray,
+        actions: np.ndarray,
+        results: np.ndarray,
+        turn: int,
+        prices: np.ndarray | None = None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+        """Observations of a batch of requests that are all at the same turn.
+
+        Args:
+            states: (B,F) int.
+            actions: (B,D) int; only the decisions before ``turn`` are looked at.
+            results: (B,S) candidates of each stage; only settled ones are looked at.
+            turn: 0 … D; D is the end, when every agent waits.
+            prices: (G,) or (B,G) currency per core-second; ``None`` shows zeros.
+
+        Returns:
+            ``{agent: (B,O) float32}``, ``{agent: (B,A) bool}`` and the state (B,state_size) float32.
+        """
+        if not 0 <= turn <= self.n_turns:
+            raise InputError(f"turn is {turn}; an episode has turns 0 to {self.n_turns}")
+        shown = np.clip(np.asarray(results, dtype=np.float32) / self._result_scale, 0.0, RESULT_LIMIT)  # (B,S)
+        priced = self._shown_prices(prices)
+        observations = {
+            agent: self._vector(layout, states, actions, shown, turn, priced) for agent, layout in self._layouts.items()
+        }
+        state = self._vector(self._state_layout, states, actions, shown, turn, priced)
+        return observations, self.masks(turn, len(states)), state
+
+    def masks(self, turn: int, batch: int) -> dict[str, np.ndarray]:
+        """Legal actions of every agent at ``turn``: ``{agent: (B,A) bool}``."""
+        return {agent: np.tile(table[turn], (batch, 1)) for agent, table in self._masks.items()}
+
+    def episodes(
+        self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, prices: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """Whole episodes from a log, for offline training. T = n_turns.
+
+        Args:
+            states: (B,F) int.
+            actions: (B,D) int.
+            results: (B,S) candidates of each stage.
+            prices: (G,) or (B,G); ``None`` shows zeros.
+
+        Returns:
+            ``obs`` {agent: (B,T+1,O) float32}, ``mask`` {agent: (B,T+1,A) bool}, ``state`` (B,T+1,state_size)
+            float32 and ``actions`` {agent: (B,T) int64}, ``wait`` where the agent is not on turn.
+        """
+        turns = [self.encode(states, actions, results, t, prices) for t in range(self.n_turns + 1)]
+        return {
+            "obs": {agent: np.stack([obs[agent] for obs, _, _ in turns], axis=1) for agent in self.agents},
+            "mask": {agent: np.stack([mask[agent] for _, mask, _ in turns], axis=1) for agent in self.agents},
+            "state": np.stack([state for _, _, state in turns], axis=1),
+            "actions": self.agent_actions(actions),
+        }
+
+    def agent_actions(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """Joint actions (B,D) as each agent's sequence ``{agent: (B,D) int64}`` with ``wait`` between its turns."""
+        turn = np.array(self.turn_agent)
+        return {agent: np.where(turn == agent, actions, n - 1).astype(np.int64) for agent, n in self.n_actions.items()}
+
+    # -- parts ---------------------------------------------------------------------------------------------
+    def _vector(
+        self,
+        layout: _Layout,
+        states: np.ndarray,
+        actions: np.ndarray,
+        shown: np.ndarray,
+        turn: int,
+        prices: np.ndarray | None,
+    ) -> np.ndarray:
+        out = np.zeros((len(states), layout.size), dtype=np.float32)
+        flat, row = out.reshape(-1), np.arange(len(states)) * layout.size
+        for k, start in layout.features:
+            flat[row + (start + states[:, k])] = 1.0
+        out[:, layout.turn + turn] = 1.0
+        for d, start in layout.decisions:
+            if d < turn:
+                flat[row + (start + actions[:, d])] = 1.0
+        for s, column in layout.results:
+            if turn >= self._settled[s]:
+                out[:, column] = shown[:, s]
+        if prices is not None:
+            out[:, layout.prices :] = prices
+        return out
+
+    def _shown_prices(self, prices: np.ndarray | None) -> np.ndarray | None:
+        if prices is None:
+            return None
+        prices = np.asarray(prices, dtype=np.float64)
+        if prices.shape[-1:] != self._price_scale.shape:
+            raise InputError(f"prices have shape {prices.shape}; expected one per cluster, {self._price_scale.shape}")
+        return np.minimum(np.log1p(prices * self._price_scale), PRICE_LIMIT).astype(np.float32)
+
+    def _agent_layout(self, stage: Stage) -> _Layout:
+        index = self.scenario.stage_names.index(stage.name)
+        features = [k for k, f in enumerate(self.scenario.features) if not f.seen_by or stage.name in f.seen_by]
+        own = [d for d in range(self.n_turns) if self.scenario.decision_stage[d] == index]
+        return self._layout(features, own, range(index))
+
+    def _layout(self, features: Sequence[int], decisions: Sequence[int], stages: Sequence[int]) -> _Layout:
+        at = 0
+
+        def place(indices: Sequence[int], widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+            nonlocal at
+            starts = []
+            for index, width in zip(indices, widths, strict=True):
+                starts.append((int(index), at))
+                at += int(width)
+            return tuple(starts)
+
+        return _Layout(
+            features=place(features, [self.scenario.features[k].size for k in features]),
+            turn=place([0], [self.n_turns + 1])[0][1],
+            decisions=place(decisions, [self.scenario.action_shape[d] for d in decisions]),
+            results=place(stages, [1] * len(stages)),
+            prices=place([0], [len(self.scenario.clusters)])[0][1],
+            size=at,
+        )
+
+    def _mask_table(self, agent: str) -> np.ndarray:
+        table = np.zeros((self.n_turns + 1, self.n_actions[agent]), dtype=bool)
+        table[:, -1] = True
+        for d, on_turn in enumerate(self.turn_agent):
+            if on_turn == agent:
+                table[d, -1] = False
+                table[d, : self.scenario.action_shape[d]] = True
+        return table
+
+    def _box(self, layout: _Layout) -> spaces.Box:
+        high = np.ones(layout.size, dtype=np.float32)
+        high[[column for _, column in layout.results]] = RESULT_LIMIT
+        high[layout.prices :] = PRICE_LIMIT
+        return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+
+    def _known(self, agent: str) -> str:
+        if agent not in self.agents:
+            raise InputError(unknown_option("agent", agent, self.agents))
+        return agent
+
+
+def _result_scale(scenario: Scenario) -> np.ndarray:
+    """(S,) number of candidates that stands for 1: the stage's queue limit, or the most that can reach it."""
+    scale = np.ones(len(scenario.stages))
+    arriving = 1.0
+    for k, stage in enumerate(scenario.stages):
+        queues = [d for d in stage.decisions if d.kind == "queue"]
+        recalled = float(sum(max(d.options) for d in queues if d.channel is not None))
+        scale[k] = stage.queue_limit or max(arriving, recalled)
+        handed_on = [float(max(d.options)) for d in queues if d.channel is None]
+        arriving = min([scale[k], *handed_on])
+    return scale
