@@ -59,7 +59,9 @@ COST_COLUMNS = _log_columns(
 
 def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
     """One per feature: codes 0 … size − 1."""
-    return tuple(Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}") for f in scenario.features)
+    return tuple(
+        Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}") for f in scenario.features
+    )
 
 
 def decision_columns(scenario: Scenario) -> tuple[Column, ...]:

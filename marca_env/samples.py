@@ -88,7 +88,9 @@ def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
             raise InputError(f"{path}: column {name!r} is missing; the published system log has {', '.join(needed)}")
     rows = []
     for later, mark in ((0, ""), (1, "_")):
-        half = pd.DataFrame({"day": range(len(frame)), "minute": frame["tm"] + later, "qps": frame["nsum"].clip(lower=0)})
+        half = pd.DataFrame(
+            {"day": range(len(frame)), "minute": frame["tm"] + later, "qps": frame["nsum"].clip(lower=0)}
+        )
         for k, cluster in enumerate(("retrieval", "ranking"), start=1):
             half[f"load_{cluster}"] = frame[f"cpu{k}{mark}"].clip(lower=0)
             half[f"price_{cluster}"] = frame[f"lambda_value{k}"]

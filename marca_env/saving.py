@@ -36,7 +36,9 @@ def write_json(path: str | Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def save_model(folder: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
+def save_model(
+    folder: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+) -> None:
     """Write ``model.safetensors`` and then ``model.json`` (plain JSON values) into ``folder``."""
     from safetensors.torch import save_file
 

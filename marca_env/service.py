@@ -6,6 +6,7 @@ thread, and keeps how late it started each: that, and the CPU clock of its proce
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import struct
@@ -25,8 +26,8 @@ from marca_env.errors import InputError
 Workload = Hashable
 """What a service is asked to do for each request of a bucket; only the service reads it."""
 _MESSAGE = struct.Struct("<dq")
-_WARM_UP = 8
-_WARM_UP_SECONDS = 0.3
+_WARM_UP, _TIMED = 4, 32
+_WARM_UP_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,8 @@ class Replay:
     offered: int
     lateness: np.ndarray
     """Start of service minus deadline of each request served, seconds, (served,)."""
-
-    @property
-    def growth(self) -> float:
-        """Mean lateness of the last quarter less that of the first, seconds."""
-        quarter = max(1, len(self.lateness) // 4)
-        return float(self.lateness[-quarter:].mean() - self.lateness[:quarter].mean()) if self.served else 0.0
+    growth: float
+    """Mean lateness of the last quarter of the requests less that of the first, seconds."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -122,9 +119,8 @@ class ServiceProcess:
         parts = [self._receive(c) for c in self._controls]
         seconds = time.monotonic() - start
         lateness = np.concatenate(parts)
-        if len(parts) > 1:
-            lateness = np.concatenate([part[:, None] for part in _even(parts)], axis=1).ravel()
-        return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness)
+        growth = max(map(_growth, parts))
+        return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness, growth)
 
     def _send(self, due: np.ndarray) -> None:
         loads, pack = self._loads, _MESSAGE.pack
@@ -170,9 +166,9 @@ class ServiceProcess:
         self.close()
 
 
-def _even(parts: list[np.ndarray]) -> list[np.ndarray]:
-    shortest = min(map(len, parts))
-    return [part[:shortest] for part in parts]
+def _growth(lateness: np.ndarray) -> float:
+    quarter = max(1, len(lateness) // 4)
+    return float(lateness[-quarter:].mean() - lateness[:quarter].mean()) if len(lateness) else 0.0
 
 
 # -- the service's process --------------------------------------------------------------------------------
@@ -183,6 +179,7 @@ def _serve(control: Connection, load: Connection, factory: Callable[[], Service]
     try:
         with threadpool_limits(1):
             service = factory()
+            gc.freeze()  # what was built stays: no need to walk over it while requests are timed
             control.send(("done", list(service.buckets())))
             handler: Callable[[int], object] = _nothing
             while True:
@@ -205,16 +202,16 @@ def _nothing(_: int) -> None:
 
 
 def _warm_up(handler: Callable[[int], object]) -> float:
-    """Run a few requests; CPU seconds of the cheaper half of them."""
+    """Serve a few requests, then time some more; mean CPU seconds of one."""
     times = []
     start = time.monotonic()
-    for k in range(_WARM_UP):
+    for k in range(_WARM_UP + _TIMED):
         before = time.process_time()
         handler(k)
         times.append(time.process_time() - before)
-        if time.monotonic() - start > _WARM_UP_SECONDS:
+        if k >= _WARM_UP and time.monotonic() - start > _WARM_UP_SECONDS:
             break
-    return float(np.mean(sorted(times)[: max(1, len(times) // 2)]))
+    return float(np.mean(times[_WARM_UP:]))
 
 
 def _answer(load: Connection, handler: Callable[[int], object], n: int, patience: float) -> np.ndarray:

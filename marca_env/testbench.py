@@ -1,0 +1,259 @@
+"""AutoBucket TestBench: replay buckets of like requests at a fixed rate, read the CPU, derive the cost (Eq. 26).
+
+The service under test runs in processes of its own; the load generator is open-loop: it keeps to its timetable
+whatever the service does. All buckets are measured once before any is measured again, in a new order each time, so
+that a machine that drifts touches them alike; the spread between repeats says how far a cost can be trusted.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marca_env.errors import InputError, unknown_option
+from marca_env.logs import COST_COLUMNS
+from marca_env.scenario import Scenario
+from marca_env.service import Bucket, Replay, Service, ServiceProcess, Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SATURATED, IDLE = 0.9, 0.02
+"""Utilisation above and below which a bench cannot be trusted."""
+GROWTH = 0.3
+"""Lateness that grows by more than this share of the replay betrays a bench that cannot keep up."""
+ARRIVALS = ("uniform", "poisson")
+MAX_QPS = 3000.0
+"""The load generator's own limit."""
+_OVERHEAD = 60e-6
+"""Core-seconds that the service spends on receiving a request, for the first guess of a rate."""
+_LEAST_SECONDS = 0.15
+_RETRIES = 2
+_KEY = ["stage", "cluster", "component", "value_bucket", "queue_length", "repeat"]
+
+
+class TestBench:
+    """Measures the cost of every bucket of a service, in core-seconds per request.
+
+    Args:
+        scenario: the system whose live cascade is measured.
+        service: another service to measure instead: a picklable factory of a :class:`~marca_env.service.Service`.
+        machines: number of service processes, each on one core.
+        seconds: length of one replay.
+        repeats: replays of each bucket.
+        qps: fixed request rate of every bucket; ``None`` picks a rate for each that uses ``utilisation``.
+        utilisation: CPU utilisation aimed at, a fraction.
+        arrivals: ``uniform`` or ``poisson``.
+        seed: of the requests, the arrivals and the order of the buckets.
+
+    Raises:
+        InputError: an impossible setting.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        scenario: Scenario | str = "default",
+        *,
+        service: Callable[[], Service] | None = None,
+        machines: int = 1,
+        seconds: float = 1.0,
+        repeats: int = 3,
+        qps: float | None = None,
+        utilisation: float = 0.45,
+        arrivals: str = "uniform",
+        seed: int = 0,
+    ) -> None:
+        if arrivals not in ARRIVALS:
+            raise InputError(unknown_option("arrivals", arrivals, ARRIVALS))
+        for name, value in (("machines", machines), ("seconds", seconds), ("repeats", repeats), ("qps", qps or 1)):
+            if value <= 0:
+                raise InputError(f"{name} is {value}; it must be positive")
+        if not IDLE < utilisation < SATURATED:
+            raise InputError(f"utilisation is {utilisation}; aim between {IDLE} and {SATURATED}, such as 0.45")
+        self.scenario = Scenario.load(scenario)
+        if service is None:
+            from marca_env.probes import CascadeService
+
+            service = partial(CascadeService, self.scenario, seed)
+        self.service, self.machines, self.seconds, self.repeats = service, machines, seconds, repeats
+        self.qps, self.utilisation, self.arrivals, self.seed = qps, utilisation, arrivals, seed
+
+    def run(self, **options: Any) -> pd.DataFrame:
+        """All rows of :meth:`measure` as a cost log."""
+        return cost_frame(self.measure(**options))
+
+    def measure(
+        self, *, only: Iterable[str] = (), done: pd.DataFrame | None = None, budget: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Measure and yield the rows of a cost log one by one, so that what was measured survives an interruption.
+
+        Args:
+            only: stages or components (or their beginnings, such as ``channel``) to measure; none: all.
+            done: a cost log of an earlier, interrupted run whose rows need not be measured again.
+            budget: seconds that all may take; replays are shortened to fit.
+
+        Raises:
+            InputError: nothing matches ``only``, or the service is saturated or idle; the message says what to try.
+        """
+        with ServiceProcess(self.service, self.machines) as process:
+            buckets = _select(process.buckets, tuple(only))
+            todo = [(r, b) for r in range(self.repeats) for b in buckets]
+            if done is not None:
+                finished = set(map(tuple, done[_KEY].to_numpy().tolist()))
+                todo = [(r, b) for r, b in todo if _key(r, b) not in finished]
+            seconds = self._fit(budget, todo)
+            for repeat in range(self.repeats):
+                yield from self._round(process, [b for r, b in todo if r == repeat], repeat, seconds)
+
+    def count(self, buckets: int) -> int:
+        """Rows of a whole run over that many buckets."""
+        return buckets * self.repeats
+
+    def _fit(self, budget: float | None, todo: list[tuple[int, Bucket]]) -> float:
+        if budget is None or not todo:
+            return self.seconds
+        replays = len({(r, w) for r, b in todo for w in _workloads(b)})
+        return float(np.clip(budget / replays - 0.1, _LEAST_SECONDS, self.seconds))
+
+    def _round(
+        self, process: ServiceProcess, buckets: list[Bucket], repeat: int, seconds: float
+    ) -> Iterator[dict[str, Any]]:
+        """Every workload once, in a shuffled order; a bucket's row as soon as its workloads are measured."""
+        rng = np.random.default_rng([self.seed, repeat])
+        workloads = sorted({w for b in buckets for w in _workloads(b)}, key=repr)
+        readings: dict[Workload, dict[str, float]] = {}
+        waiting = list(buckets)
+        for k in rng.permutation(len(workloads)):
+            readings[workloads[k]] = self._reading(process, workloads[k], seconds, rng)
+            for bucket in [b for b in waiting if all(w in readings for w in _workloads(b))]:
+                waiting.remove(bucket)
+                yield self._row(bucket, repeat, readings)
+
+    def _row(self, bucket: Bucket, repeat: int, readings: dict[Workload, dict[str, float]]) -> dict[str, Any]:
+        reading = dict(readings[bucket.workload])
+        if bucket.against is not None:
+            sign = -1.0 if bucket.component == "degradation" else 1.0
+            reading["cost"] = max(0.0, sign * (reading["cost"] - readings[bucket.against]["cost"]))
+        key = dict(zip(_KEY, _key(repeat, bucket), strict=True))
+        return {**key, **reading, "machines": self.machines, "cores": 1}
+
+    def _reading(
+        self, process: ServiceProcess, workload: Workload, seconds: float, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Rate, utilisation p and cost = p · machines · cores / QPS (Eq. 26) of one workload."""
+        guess = process.prepare(workload) + _OVERHEAD
+        qps = self.qps or min(self.utilisation * self.machines / guess, MAX_QPS)
+        replay, problem = self._replay(process, workload, qps, seconds, rng)
+        for _ in range(_RETRIES if self.qps is None else 0):  # a neighbour's burst, or a guess too bold
+            if problem is None:
+                break
+            better = self.utilisation * self.machines * replay.served / max(replay.cpu, 1e-9)
+            qps = min(better, 0.7 * qps)
+            replay, problem = self._replay(process, workload, qps, seconds, rng)
+        if problem is not None:
+            raise InputError(problem)
+        utilisation = replay.cpu / (replay.seconds * self.machines)
+        rate = replay.served / replay.seconds
+        return {
+            "qps": rate,
+            "utilisation": utilisation,
+            "cost": utilisation * self.machines / rate,
+            "lateness": float(replay.lateness.mean()),
+        }
+
+    def _replay(
+        self, process: ServiceProcess, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
+    ) -> tuple[Replay, str | None]:
+        replay = process.replay(self._due(qps, seconds, rng), patience=max(0.5, seconds))
+        return replay, self._problem(workload, replay, qps, seconds)
+
+    def _due(self, qps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+        """Deadlines, seconds from the start, (n,)."""
+        n = max(2, round(qps * seconds))
+        gaps = np.full(n, 1.0) if self.arrivals == "uniform" else rng.exponential(size=n)
+        return np.cumsum(gaps) / qps
+
+    def _problem(self, workload: Workload, replay: Replay, qps: float, seconds: float) -> str | None:
+        """Why the replay says nothing about cost, with a rate that would; None if it does."""
+        if replay.served == 0 or replay.cpu <= 0:
+            return f"workload {workload}: no request was served at {qps:.0f} QPS; try a lower QPS"
+        used = replay.cpu / (replay.seconds * self.machines)
+        better = f"try {self.utilisation * self.machines * replay.served / replay.cpu:.0f} QPS or leave the QPS out"
+        measured = f"workload {workload} at {qps:.0f} QPS: utilisation {used:.0%}"
+        if used > SATURATED or replay.served < replay.offered:
+            return f"{measured}, lateness up to {replay.lateness.max():.2f} s: the bench is saturated; {better}"
+        if replay.growth > GROWTH * max(seconds, 0.5):
+            return f"{measured}, lateness grew by {replay.growth:.2f} s: the bench cannot keep up; {better}"
+        if used < IDLE:
+            return f"{measured}: the bench is idle and noise would drown the cost; {better}"
+        return None
+
+
+def _workloads(bucket: Bucket) -> list[Workload]:
+    return [bucket.workload] if bucket.against is None else [bucket.workload, bucket.against]
+
+
+def _key(repeat: int, bucket: Bucket) -> tuple:
+    """Which row this is; lengths are rounded as a file may round them."""
+    length = round(float(bucket.queue_length), 6)
+    return bucket.stage, bucket.cluster, bucket.component, bucket.value_bucket, length, repeat
+
+
+def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
+    if not only:
+        return buckets
+    for name in only:
+        if not any(b.stage == name or b.component.startswith(name) for b in buckets):
+            raise InputError(unknown_option("bucket", name, {x for b in buckets for x in (b.stage, b.component)}))
+    return [b for b in buckets if b.stage in only or b.component.startswith(only)]
+
+
+def cost_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
+    import pandas as pd
+
+    names = [c.name for c in COST_COLUMNS]
+    return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
+
+
+def spread(cost_log: pd.DataFrame) -> pd.DataFrame:
+    """Mean cost of each bucket and its test–retest spread: columns cost, spread (coefficient of variation), repeats."""
+    groups = cost_log.groupby(_KEY[:-1], sort=False)["cost"]
+    table = groups.agg(cost="mean", deviation="std", repeats="count").reset_index()
+    table["spread"] = table.pop("deviation") / table["cost"].where(table["cost"] > 0)
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """The machine that costs were measured on: processor, cores, versions, date."""
+    import datetime
+
+    import psutil
+    from threadpoolctl import threadpool_info
+
+    return {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": sorted({f"{x['internal_api']} {x['version']}" for x in threadpool_info() if x["user_api"] == "blas"}),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
