@@ -56,7 +56,7 @@ class ObservationEncoder:
         self.turn_agent: tuple[str, ...] = tuple(scenario.stage_names[k] for k in scenario.decision_stage)
         self.n_actions = {stage.name: 1 + max(len(d.options) for d in stage.decisions) for stage in scenario.agents}
         # results of stage s are settled at this turn
-        self._settled = [int(np.sum(scenario.decision_stage <= s)) for s in range(len(scenario.stages))]
+        self._settled = (scenario.decision_stage[:, None] <= np.arange(len(scenario.stages))).sum(axis=0)
         self._result_scale = _result_scale(scenario).astype(np.float32)
         self._price_scale = scenario.budgets / scenario.peak_qps
         self._layouts = {stage.name: self._agent_layout(stage) for stage in scenario.agents}
@@ -84,6 +84,10 @@ class ObservationEncoder:
     def state_space(self) -> spaces.Box:
         """Box of the state for centralised training, (state_size,) float32."""
         return self._box(self._state_layout)
+
+    def settled(self, turn: int) -> np.ndarray:
+        """(S,) bool: stages whose result is known at ``turn``."""
+        return turn >= self._settled
 
     def legal(self, agent: str, turn: int) -> np.ndarray:
         """Legal actions of the agent at ``turn``; int64."""

@@ -1,0 +1,226 @@
+"""Many requests at once, in lockstep: the array view of an episode, and the core of every other view.
+
+An episode is one request; step t makes decision t. All sub-environments start and end together, so that whoever
+drives them calls ``reset()`` after the last step. B sub-environments, O observation, A actions, G clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from marca_env.engine import Engine, Outcome, resolve
+from marca_env.errors import InputError, unknown_option
+from marca_env.observations import ObservationEncoder
+from marca_env.scenario import Scenario
+
+RewardFunction = Callable[[Outcome, np.ndarray], np.ndarray]
+"""``(outcome, prices (G,)) → reward (B,)``."""
+
+
+class IllegalActionError(InputError):
+    """An action that the mask forbids; the message names the agent, the turn and the legal actions."""
+
+
+def _revenue(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+    return outcome.revenue
+
+
+def _lagrangian(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+    """Revenue less what the computation costs at the prices, the objective of Eq. 6."""
+    return outcome.revenue - outcome.cost @ prices
+
+
+ON_ILLEGAL = ("error", "nearest")
+REWARDS: dict[str, RewardFunction] = {"revenue": _revenue, "lagrangian": _lagrangian}
+
+
+@dataclass(frozen=True)
+class BatchedStep:
+    """What a step of all sub-environments returns."""
+
+    observations: dict[str, np.ndarray]
+    """agent → (B,O) float32."""
+    masks: dict[str, np.ndarray]
+    """agent → (B,A) bool, the legal actions of the next step."""
+    state: np.ndarray
+    """(B,state_size) float32, for centralised training."""
+    reward: np.ndarray
+    """(B,) float32, the team's; to be given whole to every agent. Zero until the last step."""
+    terminated: np.ndarray
+    """(B,) bool, all alike."""
+    truncated: np.ndarray
+    """(B,) bool, always False: a request ends by itself."""
+    infos: dict[str, np.ndarray] = field(default_factory=dict)
+    """At the last step: revenue, expected_revenue, computation (λ·C), all (B,) currency; cost (B,G); results (B,S)."""
+
+
+class BatchedRecommender:
+    """Requests of a cascade recommender as a lockstep batch of multi-agent episodes.
+
+    Args:
+        num_envs: B, requests that run side by side.
+        scenario: preset, YAML file or Scenario; the engine's own if an engine is given.
+        reward: ``revenue``; ``lagrangian`` (revenue − Σ λ_g C_g); or a callable ``(outcome, prices) → (B,)``.
+        prices: (G,) λ, currency per core-second; shown to the agents and used by the reward. ``None``: zeros.
+        engine: the engine to run; ``None``: the one of the scenario's fitted artefacts.
+        on_illegal: what a masked action does. ``error`` (the default) raises; ``nearest`` takes the dearest option
+            of the decision on turn, and ``wait`` elsewhere, for algorithms that know no masks.
+
+    Attributes:
+        agents: stages that decide, in pipeline order.
+        observation_sizes, action_sizes: agent → O and agent → A (the last action is ``wait``).
+        state_size, max_steps: length of the state; decisions of an episode.
+
+    Raises:
+        InputError: no artefacts, an unknown option, prices that do not fit, or ``lagrangian`` without prices.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        scenario: str | Path | Scenario = "default",
+        reward: str | RewardFunction = "revenue",
+        prices: Sequence[float] | np.ndarray | None = None,
+        engine: Engine | None = None,
+        on_illegal: str = "error",
+    ) -> None:
+        if num_envs < 1:
+            raise InputError(f"num_envs is {num_envs}; run at least one")
+        if on_illegal not in ON_ILLEGAL:
+            raise InputError(unknown_option("on_illegal", on_illegal, ON_ILLEGAL))
+        if isinstance(reward, str) and reward not in REWARDS:
+            raise InputError(unknown_option("reward", reward, REWARDS) + ", or give a callable (outcome, prices)")
+        if reward == "lagrangian" and prices is None:
+            raise InputError("reward 'lagrangian' needs prices; give one per cluster, in currency per core-second")
+        self.engine = resolve(scenario, engine)
+        self.scenario = self.engine.scenario
+        self.encoder = ObservationEncoder(self.scenario)
+        self.num_envs = num_envs
+        self.on_illegal = on_illegal
+        self.prices = _checked_prices(self.scenario, prices)  # (G,)
+        self._reward = REWARDS[reward] if isinstance(reward, str) else reward
+        self.agents = self.encoder.agents
+        self.observation_sizes = dict(self.encoder.sizes)
+        self.action_sizes = dict(self.encoder.n_actions)
+        self.state_size = self.encoder.state_size
+        self.max_steps = self.encoder.n_turns
+        self.turn = self.max_steps  # nothing runs before the first reset
+        self.states = np.zeros((num_envs, len(self.scenario.features)), dtype=np.int64)
+        self.actions = np.zeros((num_envs, self.max_steps), dtype=np.int64)
+        self._random: tuple[np.random.Generator, np.random.Generator] | None = None
+
+    @property
+    def agent_on_turn(self) -> str | None:
+        """Whose decision is next; ``None`` at the end of the episode."""
+        return self.encoder.turn_agent[self.turn] if self.turn < self.max_steps else None
+
+    def reset(self, seed: int | None = None) -> BatchedStep:
+        """Draw new requests. Without a seed the stream goes on; request k of B is the k-th of a single environment."""
+        if seed is not None or self._random is None:
+            states, noise = np.random.default_rng(seed).spawn(2)
+            self._random = states, noise
+        self.turn = 0
+        self.states = self.engine.sample_states(self._random[0], self.num_envs)
+        self.actions = np.zeros_like(self.actions)
+        return self._observe(self._results_so_far())
+
+    def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
+        """Make the decision on turn in every sub-environment.
+
+        Args:
+            actions: agent → (B,) int; agents that are not on turn must ``wait`` (their last action).
+
+        Raises:
+            IllegalActionError: a masked action.
+            InputError: the episode is over, or an agent's actions are missing.
+        """
+        if self._random is None or self.turn >= self.max_steps:
+            raise InputError("no episode is running; call reset() first")
+        taken = {agent: self._checked(agent, actions) for agent in self.agents}
+        self.actions[:, self.turn] = taken[self.encoder.turn_agent[self.turn]]
+        self.turn += 1
+        if self.turn == self.max_steps:
+            return self._finish()
+        return self._observe(self._results_so_far())
+
+    def shown_results(self) -> np.ndarray:
+        """(B,S) candidates of the stages that are settled; 0 where they are not."""
+        results = self._results_so_far()
+        return np.where(self.encoder.settled(self.turn), results, 0.0)
+
+    # -- parts ---------------------------------------------------------------------------------------------
+    def _results_so_far(self) -> np.ndarray:
+        if self.encoder.settled(self.turn).any():
+            return self.engine.results(self.states, self.actions, self.turn)
+        return np.zeros((self.num_envs, len(self.scenario.stages)), dtype=np.float32)
+
+    def _observe(self, results: np.ndarray) -> BatchedStep:
+        running = np.zeros(self.num_envs, dtype=bool)
+        return self._packed(results, np.zeros(self.num_envs, dtype=np.float32), running, {})
+
+    def _finish(self) -> BatchedStep:
+        assert self._random is not None
+        outcome = self.engine.outcome(self.states, self.actions, self._random[1])
+        reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
+        if reward.shape != (self.num_envs,):
+            raise InputError(f"the reward callable returned shape {reward.shape}; expected {(self.num_envs,)}")
+        infos = {
+            "revenue": outcome.revenue,
+            "expected_revenue": outcome.expected_revenue,
+            "computation": outcome.cost @ self.prices,
+            "cost": outcome.cost,
+            "results": outcome.results,
+        }
+        return self._packed(outcome.results, reward, np.ones(self.num_envs, dtype=bool), infos)
+
+    def _packed(
+        self, results: np.ndarray, reward: np.ndarray, terminated: np.ndarray, infos: dict[str, np.ndarray]
+    ) -> BatchedStep:
+        observations, masks, state = self.encoder.encode(self.states, self.actions, results, self.turn, self.prices)
+        return BatchedStep(observations, masks, state, reward, terminated, np.zeros_like(terminated), infos)
+
+    def _checked(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The agent's actions (B,), legal."""
+        if agent not in actions:
+            raise InputError(f"no action of agent {agent!r}; give one of every agent: {', '.join(self.agents)}")
+        taken = np.asarray(actions[agent])
+        if taken.shape != (self.num_envs,) or not np.issubdtype(taken.dtype, np.integer):
+            raise InputError(
+                f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; "
+                f"expected whole numbers of shape {(self.num_envs,)}"
+            )
+        legal = self.encoder.legal(agent, self.turn)  # contiguous: 0 … n − 1, or wait alone
+        if self.on_illegal == "nearest":
+            outside = (taken < 0) | (taken >= self.action_sizes[agent])
+        else:
+            outside = (taken < legal[0]) | (taken > legal[-1])
+        if outside.any():
+            self._refuse(agent, int(taken[np.argmax(outside)]), legal, int(np.argmax(outside)))
+        return np.clip(taken, legal[0], legal[-1])
+
+    def _refuse(self, agent: str, action: int, legal: np.ndarray, request: int) -> None:
+        wait = self.action_sizes[agent] - 1
+        decision = self.scenario.decision_names[self.turn]
+        if agent == self.agent_on_turn:
+            allowed = f"it decides {decision!r}, legal are {legal[0]} to {legal[-1]}"
+        else:
+            allowed = f"{self.agent_on_turn!r} decides {decision!r}, legal is only {wait} (wait)"
+        raise IllegalActionError(
+            f"agent {agent!r} took action {action} at turn {self.turn} of request {request}: {allowed}; "
+            "choose among the actions of its mask"
+        )
+
+
+def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | None) -> np.ndarray:
+    n = len(scenario.clusters)
+    checked = np.zeros(n) if prices is None else np.asarray(prices, dtype=np.float64)
+    if checked.shape != (n,) or not np.all(np.isfinite(checked)) or np.any(checked < 0):
+        raise InputError(
+            f"prices are {checked.tolist()}; give one finite, non-negative number of currency per core-second for "
+            f"each cluster: {', '.join(scenario.cluster_names)}"
+        )
+    return checked

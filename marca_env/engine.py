@@ -1,0 +1,250 @@
+"""What a request earns and costs under a joint action: arrays in, arrays out, no environment.
+
+The engine puts the fitted models and the empirical requests together. Requests are categorical, so that a scenario
+has finitely many (state, joint action) pairs; each is put to the models once and remembered.
+Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions, U distinct states.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from marca_env.errors import InputError, unknown_option
+from marca_env.population import Population, Sparsity
+from marca_env.scenario import Scenario
+
+Noise = Literal["none", "gamma"]
+NOISES = ("none", "gamma")
+_LARGEST_TABLE = 2**24
+"""Pairs of state and action that are remembered; a larger scenario asks the models every time."""
+
+
+class CostPredictor(Protocol):
+    """What the engine asks of a cost model (:class:`marca_env.CostModel`)."""
+
+    def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray: ...
+
+    @property
+    def cost_map(self) -> CostFunction: ...
+
+
+class CostFunction(Protocol):
+    """Candidates to computation: (B,D), (B,S) → (B,G) core-seconds; levels (G,) → f(D) (G,)."""
+
+    def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray: ...
+
+    def degradation(self, levels: np.ndarray) -> np.ndarray: ...
+
+
+class RevenuePredictor(Protocol):
+    """What the engine asks of a revenue model (:class:`marca_env.RevenueModel`)."""
+
+    def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch of requests did."""
+
+    results: np.ndarray
+    """(B,S) candidates processed by each stage."""
+    cost: np.ndarray
+    """(B,G) core-seconds per request."""
+    revenue: np.ndarray
+    """(B,) currency; sampled if the engine has noise."""
+    expected_revenue: np.ndarray
+    """(B,) the revenue model's mean, currency."""
+
+
+class Engine:
+    """Batched transition of a whole request.
+
+    Args:
+        scenario: the recommender.
+        cost_model: predicts results; its ``cost_map`` turns them into core-seconds.
+        revenue_model: predicts expected revenue.
+        population: the requests that come.
+        noise: ``none`` (the default): the revenue of a request is its expectation, the clean signal that offline
+            evaluation uses. ``gamma``: sparse revenue with the same mean, as a log shows it (:class:`Sparsity`).
+        sparsity: needed for ``gamma``.
+
+    Raises:
+        InputError: an unknown noise, or ``gamma`` without a sparsity.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        cost_model: CostPredictor,
+        revenue_model: RevenuePredictor,
+        population: Population,
+        *,
+        noise: Noise = "none",
+        sparsity: Sparsity | None = None,
+    ) -> None:
+        if noise not in NOISES:
+            raise InputError(unknown_option("noise", noise, NOISES))
+        if noise == "gamma" and sparsity is None:
+            raise InputError("noise 'gamma' needs a sparsity; build one with Sparsity.from_log(request_log)")
+        if population.states.shape[1] != len(scenario.features):
+            raise InputError(
+                f"population has {population.states.shape[1]} features but scenario {scenario.name!r} has "
+                f"{len(scenario.features)}; fit the artefacts for this scenario"
+            )
+        self.scenario = scenario
+        self.cost_model = cost_model
+        self.revenue_model = revenue_model
+        self.population = population
+        self.noise = noise
+        self.sparsity = sparsity
+        self._cumulative = np.cumsum(population.counts / population.counts.sum())
+        self._memory = _Memory(scenario, self._ask)
+
+    @classmethod
+    def load(
+        cls,
+        scenario: str | Path | Scenario = "default",
+        folder: str | Path | None = None,
+        *,
+        noise: Noise = "none",
+        device: str = "cpu",
+    ) -> Engine:
+        """The engine of a scenario from its fitted artefacts.
+
+        Args:
+            scenario: preset, YAML file or Scenario.
+            folder: where ``cost_model/``, ``revenue_model/`` and ``population.parquet`` lie (and, for ``gamma``
+                noise, ``requests.parquet``); ``None``: those that are shipped for the scenario's name.
+            noise: see :class:`Engine`.
+            device: torch device of the models.
+
+        Raises:
+            InputError: an artefact is missing; the message says which command makes it.
+        """
+        from marca_env.cost_model import CostModel
+        from marca_env.revenue_model import RevenueModel
+
+        scenario = Scenario.load(scenario)
+        home = Path(folder) if folder is not None else shipped_folder(scenario.name)
+        needed = ["cost_model", "revenue_model", "population.parquet"]
+        needed += ["requests.parquet"] if noise == "gamma" else []
+        for name in needed:
+            if not (home / name).exists():
+                raise InputError(
+                    f"{home / name}: no such artefact for scenario {scenario.name!r}; make it with "
+                    f"`marca fit --scenario {scenario.name} --out DIR` and pass folder=DIR"
+                )
+        sparsity = None
+        if noise == "gamma":
+            from marca_env.logs import read_request_log
+
+            sparsity = Sparsity.from_log(read_request_log(home / "requests.parquet", scenario))
+        return cls(
+            scenario,
+            CostModel.load(home / "cost_model", device=device),
+            RevenueModel.load(home / "revenue_model", device=device),
+            Population.load(home / "population.parquet", scenario),
+            noise=noise,
+            sparsity=sparsity,
+        )
+
+    # -- transition ----------------------------------------------------------------------------------------
+    def sample_states(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """``n`` requests from the population; (n,F) int64. Draw k of n is the k-th of single draws."""
+        row = np.searchsorted(self._cumulative, rng.random(n), side="right")
+        return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
+
+    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: np.random.Generator) -> Outcome:
+        """Serve a batch of requests.
+
+        Args:
+            states: (B,F) int.
+            actions: (B,D) option indices.
+            rng: only drawn from where the engine has noise, one number per request.
+        """
+        results, cost, expected = self.evaluate(states, actions)
+        revenue = expected
+        if self.noise == "gamma" and self.sparsity is not None:
+            revenue = self.sparsity.sample(expected.astype(np.float64), rng.random(len(expected))).astype(np.float32)
+        return Outcome(results, cost, revenue, expected)
+
+    def results(self, states: np.ndarray, actions: np.ndarray, turn: int) -> np.ndarray:
+        """(B,S) results as far as the decisions before ``turn`` settle them; the later ones count as option 0."""
+        made = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
+        return self.evaluate(states, made)[0]
+
+    def evaluate(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Results (B,S), cost (B,G) and expected revenue (B,), float32, each pair put to the models once."""
+        rows = self._memory.look_up(states, self.scenario.joint_index(actions))
+        n_stages = len(self.scenario.stages)
+        return rows[:, :n_stages], rows[:, n_stages:-1], rows[:, -1]
+
+    def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
+        n_joint, n_stages = self.scenario.n_joint_actions, len(self.scenario.stages)
+        rows = self._memory.look_up(np.repeat(states, n_joint, axis=0), np.tile(np.arange(n_joint), len(states)))
+        rows = rows.reshape(len(states), n_joint, -1)
+        return np.ascontiguousarray(rows[..., -1]), np.ascontiguousarray(rows[..., n_stages:-1])
+
+    def _ask(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Results, cost and expected revenue side by side, float32 (B, S+G+1), straight from the models."""
+        results = self.cost_model.results(states, actions)
+        cost = self.cost_model.cost_map.cost(actions, results)
+        revenue = np.maximum(self.revenue_model.predict(states, actions), 0.0)
+        return np.concatenate([results, cost, revenue[:, None]], axis=1).astype(np.float32)
+
+
+class _Memory:
+    """Remembers what the models say of each (state, joint action)."""
+
+    def __init__(self, scenario: Scenario, ask: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        self.scenario = scenario
+        self.ask = ask
+        self.sizes = scenario.feature_sizes
+        self.n_pairs = int(np.prod(self.sizes.astype(float))) * scenario.n_joint_actions
+        width = len(scenario.stages) + len(scenario.clusters) + 1
+        kept = self.n_pairs if self.n_pairs <= _LARGEST_TABLE else 0
+        self.table = np.zeros((kept, width), dtype=np.float32)  # pages are only taken up when written
+        self.known = np.zeros(kept, dtype=bool)
+
+    def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        code = np.ravel_multi_index((*states.T, joint), (*self.sizes, self.scenario.n_joint_actions))
+        if len(self.known) == 0:
+            new, inverse = np.unique(code, return_inverse=True)
+            return self._evaluate(new)[inverse]
+        missing = code[~self.known[code]]
+        if len(missing):
+            new = np.unique(missing)
+            self.table[new] = self._evaluate(new)
+            self.known[new] = True
+        return self.table[code]
+
+    def _evaluate(self, code: np.ndarray) -> np.ndarray:
+        *columns, joint = np.unravel_index(code, (*self.sizes, self.scenario.n_joint_actions))
+        return self.ask(np.stack(columns, axis=1), self.scenario.joint_actions[joint])
+
+
+def shipped_folder(name: str) -> Path:
+    """Folder of the artefacts that come with the package for the scenario ``name``."""
+    return Path(str(resources.files("marca_env"))) / "data" / name
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(scenario: str, noise: Noise) -> Engine:
+    return Engine.load(scenario, noise=noise)
+
+
+def resolve(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
+    """The engine to use: the one given, or that of the scenario. Engines of named scenarios are loaded once."""
+    if engine is not None:
+        return engine
+    if isinstance(scenario, Scenario):
+        return Engine.load(scenario)
+    return _loaded(str(scenario), "none")

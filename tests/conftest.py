@@ -1,0 +1,111 @@
+"""Fixtures that shrink everything: a small scenario, logs drawn from a known law, and models of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marca_env.engine import Engine
+from marca_env.population import Population
+from marca_env.scenario import (
+    Audience,
+    Catalogue,
+    Cluster,
+    Decision,
+    Display,
+    Feature,
+    Scenario,
+    Stage,
+)
+
+
+def make_tiny_scenario() -> Scenario:
+    """2 × 3 × 2 × 3 = 36 joint actions, 48 states, two clusters, a catalogue of 400 items."""
+    channels = Decision("channels", "channel", (("popularity",), ("popularity", "two_tower")))
+    length = Decision("two_tower_length", "queue", (10, 20, 40), channel="two_tower")
+    rescoring = Decision("rescoring", "model", ("off", "personalised"))
+    truncation = Decision("truncation", "queue", (5, 10, 20))
+    return Scenario(
+        name="tiny",
+        stages=(
+            Stage("retrieval", "retrieval", (channels, length, rescoring), queue_limit=60),
+            Stage("pre_ranking", "ranking", (truncation,)),
+            Stage("ranking", "ranking"),
+        ),
+        clusters=(Cluster("retrieval", cores=1.0, budget=0.6), Cluster("ranking", cores=1.2, budget=0.8)),
+        features=(
+            Feature("uv", 3),
+            Feature("w", 4),
+            Feature("g", 2),
+            Feature("history", 2, seen_by=("retrieval",)),
+        ),
+        peak_qps=50.0,
+        catalogue=Catalogue(items=400, dim=8, categories=8, max_history=4),
+        audience=Audience(),
+        display=Display(slots=(2, 4)),
+    )
+
+
+class ExactLaw:
+    """A known law of the tiny scenario with the methods of both fitted models."""
+
+    cost_map: ExactLaw
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.cost_map = self
+
+    def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        on, length, _rescoring, truncation = actions.T
+        merged = 20 + on * np.array([10, 20, 40])[length] - 2 * states[:, 3]
+        ranked = np.minimum(merged, np.array([5, 10, 20])[truncation])
+        return np.stack([merged, merged, ranked], axis=1).astype(np.float32)
+
+    def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray:
+        retrieval = 2e-3 + 1e-4 * results[..., 0] * (1 + actions[..., 2])
+        ranking = 1e-3 + 5e-5 * results[..., 1] + 6e-4 * results[..., 2]
+        return np.stack([retrieval, ranking], axis=-1).astype(np.float32)
+
+    def degradation(self, levels: np.ndarray) -> np.ndarray:
+        return np.asarray(levels) * np.array([1e-3, 2e-3])
+
+    def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        found = self.results(states, actions)
+        seen = np.log1p(found[:, 2]) * (1 + 0.3 * actions[:, 2] * (states[:, 3] + 1)) * np.log1p(found[:, 0])
+        return (0.01 * (1 + states[:, 0]) * (1 + 0.5 * states[:, 2]) * seen).astype(np.float32)
+
+
+def make_requests(scenario: Scenario, n: int, seed: int = 0) -> pd.DataFrame:
+    """A request log with uniform behaviour, whose sampled revenue has the law's mean and is mostly zero."""
+    rng = np.random.default_rng(seed)
+    law = ExactLaw(scenario)
+    states = rng.integers(0, scenario.feature_sizes, (n, len(scenario.features)))
+    actions = rng.integers(0, scenario.action_shape, (n, len(scenario.decisions)))
+    mean, sale = law.predict(states, actions).astype(float), 0.5
+    sold = rng.random(n) < mean / sale
+    frame = pd.DataFrame(np.hstack([states, actions]), columns=[*scenario.feature_names, *scenario.decision_names])
+    for k, name in enumerate(scenario.stage_names):
+        frame[f"result_{name}"] = law.results(states, actions)[:, k]
+    return frame.assign(impressions=2.0, clicks=sold * 1.0, revenue=sold * rng.exponential(sale, n), gmv=sold * 10.0)
+
+
+@pytest.fixture(scope="session")
+def tiny_scenario() -> Scenario:
+    return make_tiny_scenario()
+
+
+@pytest.fixture(scope="session")
+def tiny_requests(tiny_scenario: Scenario) -> pd.DataFrame:
+    return make_requests(tiny_scenario, 2000)
+
+
+@pytest.fixture(scope="session")
+def exact_law(tiny_scenario: Scenario) -> ExactLaw:
+    return ExactLaw(tiny_scenario)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_scenario: Scenario, tiny_requests: pd.DataFrame, exact_law: ExactLaw) -> Engine:
+    """An engine whose models are the exact law: what a request earns can be worked out by hand."""
+    return Engine(tiny_scenario, exact_law, exact_law, Population.from_log(tiny_scenario, tiny_requests))
