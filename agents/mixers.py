@@ -1,0 +1,113 @@
+"""Mixers: the team's value Q_tot from the agents' values Q_1 … Q_n.
+
+VDN, QMIX and the softplus mixer of AWRQ differ only here. Those with a constrained hypernetwork are
+non-decreasing in every Q_g, so that the agents' own argmaxes are the team's (IGM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from marca_env.errors import InputError, unknown_option
+
+CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "absolute": torch.abs,
+    "softplus": nn.functional.softplus,
+}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "elu": nn.functional.elu,
+    "leaky_relu": nn.functional.leaky_relu,
+}
+CONDITIONS = ("state", "state+actions")
+MIXERS = ("sum", *CONSTRAINTS)
+
+
+class SumMixer(nn.Module):
+    """Q_tot = Σ_g Q_g (VDN); of a single agent, its own value."""
+
+    def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Nothing depends on the state."""
+        return ()
+
+    def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """``utilities`` (B, M, N) → (B, M)."""
+        return utilities.sum(-1)
+
+    def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
+        """``utilities`` (B, N) → (B,)."""
+        return utilities.sum(-1)
+
+
+class MonotoneMixer(nn.Module):
+    """Q_tot = act([Q_1 … Q_n] W1 + b1) W2 + b2, all four from hypernetworks of the state (Eq. 11–14).
+
+    ``absolute`` weights with an ELU are QMIX, ``softplus`` weights with a ReLU the paper's mixer. The ReLU
+    makes dead zones, in which Q_tot no longer follows the agents; ``activation`` replaces it. The paper
+    conditions on the state alone; ``condition_size`` may include the one-hot joint action, as in its
+    reference code, at the price of the agreement between the agents' argmaxes and the team's.
+    """
+
+    def __init__(
+        self,
+        n_agents: int,
+        condition_size: int,
+        *,
+        constraint: str = "softplus",
+        activation: str = "relu",
+        width: int = 32,
+        hypernet: int = 64,
+    ) -> None:
+        super().__init__()
+        if constraint not in CONSTRAINTS:
+            raise InputError(unknown_option("mixer constraint", constraint, CONSTRAINTS))
+        if activation not in ACTIVATIONS:
+            raise InputError(unknown_option("mixer activation", activation, ACTIVATIONS))
+        self.n_agents, self.width = n_agents, width
+        self.constrain, self.activate = CONSTRAINTS[constraint], ACTIVATIONS[activation]
+        self.w1 = _hypernet(condition_size, hypernet, n_agents * width)
+        self.b1 = nn.Linear(condition_size, width)
+        self.w2 = _hypernet(condition_size, hypernet, width)
+        self.b2 = _hypernet(condition_size, width, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) of ``condition`` (B, S)."""
+        w1 = self.constrain(self.w1(condition)).view(-1, self.n_agents, self.width)
+        b1 = self.b1(condition)[:, None]
+        w2 = self.constrain(self.w2(condition))[:, :, None]
+        return w1, b1, w2, self.b2(condition)
+
+    def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
+        w1, b1, w2, b2 = weights
+        mixed = self.activate(torch.baddbmm(b1, utilities, w1))  # B M E
+        return torch.bmm(mixed, w2).squeeze(-1) + b2
+
+    def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
+        """``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
+        return self.mix(utilities[:, None], self.weights(condition)).squeeze(1)
+
+
+def _hypernet(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) -> nn.Module:
+    """Mixer by name: ``sum``, ``absolute`` or ``softplus``.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if kind not in MIXERS:
+        raise InputError(unknown_option("mixer", kind, MIXERS))
+    if kind == "sum":
+        return SumMixer()
+    return MonotoneMixer(n_agents, condition_size, constraint=kind, **options)

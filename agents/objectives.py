@@ -1,0 +1,95 @@
+"""What the learners minimise, as pure functions: TD targets, the own-turn process of an agent, head weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HEAD_WEIGHTINGS = ("mean", "random", "adaptive")
+LEVELS = ("sample", "batch")
+
+
+def greedy(q: Tensor, mask: Tensor) -> Tensor:
+    """Best legal action; ``q`` and ``mask`` (…, A) → (…) int64. Ties go to the lowest index."""
+    return q.masked_fill(~mask, -torch.inf).argmax(-1)
+
+
+def take(q: Tensor, actions: Tensor) -> Tensor:
+    """Value of one action for every head; ``q`` (…, K, A), ``actions`` (…) → (…, K)."""
+    index = actions[..., None, None].expand(*q.shape[:-1], 1)
+    return q.gather(-1, index).squeeze(-1)
+
+
+def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: float) -> Tensor:
+    """r + γ·Q'(next), without the second term where the episode ended; shapes broadcast."""
+    return reward + gamma * next_value * ~terminated
+
+
+def carry(values: Tensor, on_turn: Tensor) -> Tensor:
+    """An agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
+    latest = torch.zeros_like(values[:, 0])
+    out = []
+    for t in range(values.shape[1]):
+        latest = torch.where(on_turn[:, t], values[:, t], latest)
+        out.append(latest)
+    return torch.stack(out, 1)
+
+
+def own_turns(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
+    """The decision process of one agent, in which its next state is its own next turn.
+
+    Args:
+        reward: (B, T) team reward of each step.
+        value: (B, T + 1, K) bootstrap value of each head at each observation.
+        on_turn: (B, T + 1) bool.
+        terminated: (B, T) bool, True at the step that ends the episode.
+
+    Returns:
+        The reward collected from each turn until the next one (B, T), undiscounted, and the value at the next
+        turn (B, T, K), zero if there is none. Where the agent always acts these are r_t and V_{t+1}.
+    """
+    steps = reward.shape[1]
+    collected = torch.zeros_like(reward[:, 0])
+    ahead = torch.where(on_turn[:, steps, None], value[:, steps], torch.zeros_like(value[:, steps]))
+    rewards, nexts = [], []
+    for t in reversed(range(steps)):
+        ended = terminated[:, t]
+        ahead = torch.where(ended[:, None], torch.zeros_like(ahead), ahead)
+        collected = torch.where(ended, torch.zeros_like(collected), collected) + reward[:, t]
+        rewards.append(collected)
+        nexts.append(ahead)
+        turn = on_turn[:, t]
+        collected = torch.where(turn, torch.zeros_like(collected), collected)
+        ahead = torch.where(turn[:, None], value[:, t], ahead)
+    return torch.stack(rewards[::-1], 1), torch.stack(nexts[::-1], 1)
+
+
+def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Tensor:
+    """η_k = L_k / Σ_k L_k (Eq. 9): the head with the larger TD error gets the larger weight.
+
+    Args:
+        losses: (B, T, K) squared TD errors; no gradient flows through the weights.
+        valid: (B, T) bool.
+        level: ``sample`` as in the paper, or ``batch``, one weight per head, as in its reference code.
+
+    Returns:
+        (B, T, K) or, for ``batch``, (1, 1, K); equal weights where every error is zero.
+    """
+    losses = losses.detach()
+    if level == "batch":
+        losses = (losses * valid[..., None]).sum((0, 1), keepdim=True)
+    total = losses.sum(-1, keepdim=True)
+    share = losses / torch.where(total > 0, total, torch.ones_like(total))
+    return torch.where(total > 0, share, torch.full_like(share, 1 / losses.shape[-1]))
+
+
+def random_weights(heads: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A random convex mixture of the heads, drawn once per update (REM); (1, 1, K)."""
+    draw = torch.rand(heads, generator=generator).to(like)
+    return (draw / draw.sum())[None, None]
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid entries; zero if there are none."""
+    weight = valid.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
