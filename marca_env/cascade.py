@@ -16,9 +16,9 @@ from marca_env.world import MODELS, RequestBatch, World
 
 POPULAR_ITEMS = 60
 """Items that the popularity channel returns."""
-CATEGORY_ITEMS = 40
+CATEGORY_ITEMS = 30
 """Best items of each favourite category that the category channel returns."""
-FAVOURITES = 3
+FAVOURITES = 2
 """Categories that the category channel takes as a user's favourites."""
 STAGES = ("retrieval", "pre_ranking", "ranking")
 
@@ -50,6 +50,8 @@ class Served:
     """Expected spend, currency."""
     gmv: float
     """Expected basket value of conversions, currency."""
+    sampled: np.ndarray | None = None
+    """What happened, where a generator was given: impressions, clicks, revenue, gmv; (4,)."""
 
 
 class LiveCascade:
@@ -153,7 +155,9 @@ class LiveCascade:
         if plan.rescoring:
             order = -self.run_rescoring(request, merged)
         else:
-            turn = np.concatenate([np.arange(len(x)) * len(CHANNELS) + CHANNELS.index(c) for c, x in self._named(plan, lists)])
+            turn = np.concatenate(
+                [np.arange(len(x)) * len(CHANNELS) + CHANNELS.index(c) for c, x in self._named(plan, lists)]
+            )
             best_turn = np.full(len(merged), np.iinfo(np.int64).max)
             np.minimum.at(best_turn, np.searchsorted(merged, ids), turn)
             order = best_turn
@@ -179,13 +183,14 @@ class LiveCascade:
         return self._spend("ranking", request, items)
 
     def _spend(self, model: str, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """log(predicted click odds · bid): auctions rank by expected spend."""
-        affinity = self.scorers[model].score(request.views[0], items)
-        return self.scenario.audience.affinity_scale * affinity + np.log(self.world.bid[items])
+        """log(predicted click probability · bid): auctions rank by expected spend."""
+        audience = self.scenario.audience
+        logit = audience.click_bias + audience.affinity_scale * self.scorers[model].score(request.views[0], items)
+        return np.log(self.world.bid[items]) - np.log1p(np.exp(-logit))
 
     # -- whole requests ------------------------------------------------------------------------------------
-    def serve(self, request: RequestBatch, action: np.ndarray) -> Served:
-        """Serve a batch of one request with a joint action (D,)."""
+    def serve(self, request: RequestBatch, action: np.ndarray, rng: np.random.Generator | None = None) -> Served:
+        """Serve a batch of one request with a joint action (D,); ``rng`` also draws what the user does."""
         plan = self.plan(action)
         queue, merged = self.retrieve(request, plan)
         scores = self.run_pre_ranking(request, queue)
@@ -197,7 +202,19 @@ class LiveCascade:
         worth = self.worth(request, shown)
         seen = self.scenario.display.decay ** np.arange(len(shown))
         clicks, revenue, gmv = seen @ worth
-        return Served(np.array([merged, len(queue), len(kept)]), shown, float(seen.sum()), clicks, revenue, gmv)
+        sampled = None if rng is None else self._react(request, shown, worth[:, 0], rng)
+        results = np.array([merged, len(queue), len(kept)])
+        return Served(results, shown, float(seen.sum()), clicks, revenue, gmv, sampled)
+
+    def _react(
+        self, request: RequestBatch, shown: np.ndarray, click: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The user examines slots from the top, clicks, and converts after some clicks."""
+        examined = np.cumprod(np.r_[1.0, rng.random(len(shown) - 1) < self.scenario.display.decay])
+        clicked = examined * (rng.random(len(shown)) < click)
+        bought = clicked * (rng.random(len(shown)) < self.world.conversion[shown])
+        spend = clicked @ self.world.bid[shown] * request.value[0]
+        return np.array([examined.sum(), clicked.sum(), spend, bought @ self.world.basket[shown]])
 
     def worth(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
         """True expected clicks, spend and GMV of an examined impression of each item: (n, 3)."""

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from marca_env.cascade import STAGES, LiveCascade, Plan
+from marca_env.cascade import LiveCascade, Plan
 from marca_env.scenario import CHANNELS, Scenario
 from marca_env.world import RequestBatch
 
 OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
-_VERSION = 1
+_VERSION = 4
 _CHUNK = 64
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -81,7 +80,11 @@ def evaluate(cascade: LiveCascade, tree: ActionTree, request: RequestBatch) -> t
     kept = kept[:, :, by_rank]
     slot = np.cumsum(kept, axis=2, dtype=np.int16)
     slots = cascade.world.slots[request.placement[0]]
-    seen = np.where(kept & (slot <= slots), (cascade.scenario.display.decay ** np.arange(-1, slots + 1))[np.minimum(slot, slots)], 0.0)
+    seen = np.where(
+        kept & (slot <= slots),
+        (cascade.scenario.display.decay ** np.arange(-1, slots + 1))[np.minimum(slot, slots)],
+        0.0,
+    )
     shown = seen.any(axis=(0, 1))
     worth = cascade.worth(request, finalists[by_rank[shown]])
     outcome = np.concatenate([seen.sum(axis=2, keepdims=True), seen[:, :, shown] @ worth], axis=2)

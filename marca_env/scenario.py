@@ -139,7 +139,9 @@ class Protection:
 
     def __post_init__(self) -> None:
         falling = all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
-        _require(falling and all(0 <= x < 1 for x in self.levels), f"protection.levels {self.levels} must fall within [0, 1)")
+        _require(
+            falling and all(0 <= x < 1 for x in self.levels), f"protection.levels {self.levels} must fall within [0, 1)"
+        )
         _require(
             0 < self.release <= self.trigger,
             f"protection: release {self.release} must be positive and at most trigger {self.trigger}",
@@ -158,7 +160,13 @@ class Catalogue:
     max_history: int = 12
     """Most items in a user's history."""
     noise: Mapping[str, float] = field(
-        default_factory=lambda: {"two_tower": 1.2, "item_to_item": 0.9, "rescoring": 0.8, "pre_ranking": 0.7, "ranking": 0.25}
+        default_factory=lambda: {
+            "two_tower": 2.5,
+            "item_to_item": 1.0,
+            "rescoring": 0.7,
+            "pre_ranking": 2.0,
+            "ranking": 0.3,
+        }
     )
     """Standard deviation of each model's error, relative to that of an item's embedding."""
     seed: int = 0
@@ -178,13 +186,13 @@ class Audience:
     """σ of the log-normal value of a user to advertisers."""
     affinity_scale: float = 1.0
     """Scale of the hidden affinity in the click logit."""
-    click_bias: float = -5.0
+    click_bias: float = -7.0
     """Click logit of an item of mean affinity."""
     conversion: float = 0.04
     """Mean conversions per click."""
     basket: float = 30.0
     """Mean basket value of a conversion, currency."""
-    bid: float = 0.5
+    bid: float = 0.1
     """Median bid for a click, currency."""
 
 
@@ -230,7 +238,9 @@ class Scenario:
         _require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; there is nothing to allocate")
         for stage in self.stages:
             if stage.cluster not in self.cluster_names:
-                raise ScenarioError(f"stage {stage.name!r}: {unknown_option('cluster', stage.cluster, self.cluster_names)}")
+                raise ScenarioError(
+                    f"stage {stage.name!r}: {unknown_option('cluster', stage.cluster, self.cluster_names)}"
+                )
         for feature in self.features:
             for name in feature.seen_by:
                 if name not in self.stage_names:

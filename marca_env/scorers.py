@@ -10,7 +10,7 @@ import numpy as np
 
 from marca_env.world import MODELS, World
 
-HIDDEN: dict[str, tuple[int, ...]] = {"rescoring": (48,), "pre_ranking": (64, 32), "ranking": (1024, 512)}
+HIDDEN: dict[str, tuple[int, ...]] = {"rescoring": (48,), "pre_ranking": (64, 32), "ranking": (2048, 512)}
 _FIT_PAIRS = 16_384
 _RIDGE = 3.0
 

@@ -17,7 +17,9 @@ HISTORY_EDGES = (1, 3, 6, 9)
 """A user's history of 0, 1–2, 3–5, 6–8 or more items falls in bucket 0 … 4."""
 CATEGORY_SHARE = 0.5
 """Share of the variance of an item's embedding that its category explains."""
-QUALITY_WEIGHT = 0.5
+NEWCOMERS = 0.25
+"""Share of users without a history."""
+QUALITY_WEIGHT = 0.25
 TASTE_WEIGHT = 0.6
 _INTEREST_CATEGORIES = 3
 
@@ -115,7 +117,7 @@ class World:
         placement = rng.integers(len(self.slots), size=n)
         centre = rng.integers(sizes.get("i", 1), size=n)
         window = rng.integers(sizes.get("w", 1), size=n) if windows is None else np.asarray(windows)
-        length = np.minimum(rng.geometric(0.16, size=n) - 1, spec.max_history)
+        length = np.where(rng.random(n) < NEWCOMERS, 0, np.minimum(rng.geometric(0.16, size=n), spec.max_history))
         user, history = self._interests(rng, length)
         observed = {
             "uv": _quantile_bucket(np.log(value) / max(scenario.audience.value_sigma, 1e-9), sizes.get("uv", 1)),
@@ -150,7 +152,7 @@ class World:
     def _user_views(self, rng: np.random.Generator, user: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Every model knows a user with a long history better than a new one."""
         noise = np.array([self.scenario.catalogue.noise.get(m, 0.5) for m in MODELS])
-        sigma = 0.7 * noise[None, :, None] / np.sqrt(1 + length / 4)[:, None, None]
+        sigma = noise[None, :, None] / np.sqrt(1 + length)[:, None, None]
         views = user[:, None, :] + sigma * rng.standard_normal((len(user), len(MODELS), user.shape[1]))
         return views.astype(np.float32)
 
