@@ -71,7 +71,8 @@ class CostMap:
         scenario = Scenario.load(scenario)
         log = check_table(cost_log, COST_COLUMNS, "cost log")
         curves: dict[tuple[str, str], Curve] = {}
-        for (stage, cluster, component), rows in log.groupby(["stage", "cluster", "component"]):
+        for names, rows in log.groupby(["stage", "cluster", "component"]):
+            stage, cluster, component = map(str, names)
             lengths, costs = rows["queue_length"].to_numpy(float), rows["cost"].to_numpy(float)
             key = (cluster, component) if component == "degradation" else (stage, component)
             if component in ("queue", "degradation"):  # an empty queue adds nothing, nor does level 0 save anything

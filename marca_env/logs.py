@@ -147,12 +147,12 @@ def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Pat
         if column.kind == "text":
             checked[column.name] = raw.astype(str)
             continue
-        numbers = pd.to_numeric(raw, errors="coerce").astype(float)
-        _refuse(where, column, raw, ~np.isfinite(numbers.to_numpy()), "is not a finite number; correct it")
-        _refuse(where, column, raw, numbers.to_numpy() < column.low, _below(column))
-        _refuse(where, column, raw, numbers.to_numpy() > column.high, _above(column))
+        numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float)
+        _refuse(where, column, raw, ~np.isfinite(numbers), "is not a finite number; correct it")
+        _refuse(where, column, raw, numbers < column.low, _below(column))
+        _refuse(where, column, raw, numbers > column.high, _above(column))
         if column.kind == "int":
-            _refuse(where, column, raw, (numbers % 1 != 0).to_numpy(), "must be a whole number; correct it")
+            _refuse(where, column, raw, numbers % 1 != 0, "must be a whole number; correct it")
             numbers = numbers.astype(np.int64)
         checked[column.name] = numbers
     return checked
@@ -163,7 +163,7 @@ def _below(column: Column) -> str:
 
 
 def _above(column: Column) -> str:
-    return f"is out of range {column.low:g} … {column.high:g}; correct it, or read it with the scenario that it was made with"
+    return f"is out of range {column.low:g} … {column.high:g}; correct it, or give the scenario that it was made with"
 
 
 def _refuse(where: str | Path, column: Column, raw: pd.Series, bad: np.ndarray, problem: str) -> None:

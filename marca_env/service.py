@@ -103,7 +103,12 @@ class ServiceProcess:
             self._processes.append(process)
             self._controls.append(control)
             self._loads.append(load)
-        self.buckets: list[Bucket] = [self._receive(c) for c in self._controls][0]
+        try:
+            ready = [self._receive(c) for c in self._controls]
+        except BaseException:
+            self.close()
+            raise
+        self.buckets: list[Bucket] = ready[0]
 
     def prepare(self, workload: Workload) -> float:
         """Make ready and warm up for a workload; CPU seconds of one request, roughly."""

@@ -1,0 +1,211 @@
+"""Expected revenue of every joint action: an ensemble fitted to a log of sparse, sampled revenue.
+
+Most requests earn nothing and the rest earn very different sums, so the mean is split in two that are each easier to
+learn: expected clicks (Poisson deviance) and spend per click (gamma deviance, rows with clicks, weighted by clicks).
+Where the log has no clicks, a request that earned anything counts as one. Each member has its own network and its own
+bootstrap weights; all members are one batched tensor program.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from marca_env.encoding import InputEncoder
+from marca_env.errors import InputError
+from marca_env.fitting import Progress, minimise
+from marca_env.logs import Column, check_table, decision_columns, feature_columns
+from marca_env.saving import load_model, save_model
+from marca_env.scenario import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HIDDEN = (48, 32)
+_CHUNK = 8_192
+_BATCH = 2048
+_RATE = 4e-3
+_DECAY = 1e-3
+
+
+class TwoPartEnsemble(nn.Module):
+    """K members: log of expected clicks and of spend per click (relative to the log's means), each a linear part
+    plus a small MLP.
+
+    The first layer is kept in two halves, states and actions, so that a table of every action of every state
+    computes each half once.
+    """
+
+    mean: Tensor
+    """Mean revenue of the log, currency per request: both outputs are relative to it."""
+
+    def __init__(self, members: int, inputs: int, hidden: tuple[int, ...] = HIDDEN) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(()))
+        self.linear = nn.Parameter(torch.zeros(members, inputs, 2))
+        sizes = [inputs, *hidden, 2]
+        pairs = list(pairwise(sizes))
+        self.weights = nn.ParameterList(torch.randn(members, a, b) * np.sqrt(2.0 / a) for a, b in pairs)
+        self.biases = nn.ParameterList(torch.zeros(members, 1, b) for _, b in pairs)
+        with torch.no_grad():
+            self.weights[-1] *= 0.1
+
+    def first(self, x: Tensor, inputs: slice = slice(None)) -> Tensor:
+        """Linear part and first layer together, without biases: (B, inputs) → (K, B, 2 + hidden)."""
+        joined = torch.cat([self.linear[:, inputs], self.weights[0][:, inputs]], dim=2)  # K I 2+H
+        members, n, width = joined.shape
+        return (x @ joined.transpose(0, 1).reshape(n, members * width)).view(len(x), members, width).transpose(0, 1)
+
+    def rest(self, first: Tensor) -> Tensor:
+        """From :meth:`first` on: (K, B, 2 + hidden) → log clicks and log spend per click, (K, B, 2)."""
+        linear, x = first[..., :2], first[..., 2:] + self.biases[0]
+        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            x = torch.baddbmm(bias, torch.relu(x), weight)
+        return linear + x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) → (K, B, 2)."""
+        return self.rest(self.first(x))
+
+    def revenue(self, parts: Tensor) -> Tensor:
+        """Expected revenue in currency from the two outputs: (K, B, 2) → (K, B)."""
+        return self.mean * torch.exp(parts.sum(dim=2))
+
+
+class RevenueModel:
+    """Q(s, a): expected revenue of a request, in currency; build it with :meth:`fit` or :meth:`load`.
+
+    Attributes:
+        scenario: the system that it was fitted to.
+        members: number of networks in the ensemble.
+    """
+
+    def __init__(self, scenario: Scenario, net: TwoPartEnsemble, device: str) -> None:
+        self.scenario, self.device = scenario, device
+        self._encoder = InputEncoder(scenario)
+        self._net = net.to(device).eval()
+        self.members = len(net.linear)
+
+    @classmethod
+    def fit(
+        cls,
+        scenario: Scenario | str,
+        request_log: pd.DataFrame,
+        *,
+        members: int = 5,
+        epochs: int = 10,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ) -> RevenueModel:
+        """Fit the ensemble to features, decisions and revenue (and clicks, where there are any) of a request log.
+
+        Raises:
+            InputError: the log lacks a column, a row is wrong, or nothing was earned.
+        """
+        scenario = Scenario.load(scenario)
+        log = check_table(request_log, _columns(scenario, request_log), "request log")
+        revenue = log["revenue"].to_numpy(np.float32)
+        if not revenue.any():
+            raise InputError("request log: column 'revenue' is zero in every row; give a log that earned something")
+        clicks = log["clicks"].to_numpy(np.float32) if "clicks" in log else (revenue > 0).astype(np.float32)
+        clicks = np.where(revenue > 0, np.maximum(clicks, 1e-3), clicks)
+        encoder = InputEncoder(scenario)
+        states, actions = log[list(scenario.feature_names)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
+        x = torch.from_numpy(encoder.encode(encoder.codes(states, actions))).to(device)
+        net = _network(encoder, members, seed).to(device)
+        net.mean.fill_(float(revenue.mean()))
+        earned = np.stack([clicks / clicks.mean(), revenue / revenue.mean()])
+        seen, spent = torch.from_numpy(earned).to(device)  # M each
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.empty(members, len(x)).exponential_(generator=generator).to(device)  # Bayesian bootstrap
+
+        def loss(rows: Tensor) -> Tensor:
+            log_clicks, log_spend = net(x[rows]).unbind(dim=2)  # K B
+            poisson = torch.exp(log_clicks) - seen[rows] * log_clicks
+            gamma = spent[rows] * torch.exp(-log_spend) + seen[rows] * log_spend
+            return (weights[:, rows] * (poisson + gamma)).mean(dim=1).sum()
+
+        minimise(net, loss, len(x), epochs=epochs, batch=_BATCH, rate=_RATE, seed=seed, decay=_DECAY, progress=progress)
+        return cls(scenario, net, device)
+
+    # -- use -----------------------------------------------------------------------------------------------
+    def predict_members(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Each member's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (K, B)."""
+        codes = self._encoder.codes(states, actions)
+        out = np.empty((self.members, len(codes)), dtype=np.float32)
+        for k in range(0, len(codes), _CHUNK):
+            x = torch.from_numpy(self._encoder.encode(codes[k : k + _CHUNK])).to(self.device)
+            with torch.inference_mode():
+                out[:, k : k + _CHUNK] = self._net.revenue(self._net(x)).cpu().numpy()
+        return out
+
+    def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Expected revenue, currency per request: ``states`` (B, F), ``actions`` (B, D) → float32 (B,)."""
+        return self.predict_members(states, actions).mean(axis=0)
+
+    def table(self, states: np.ndarray) -> np.ndarray:
+        """Expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
+        states = np.asarray(states, dtype=np.int64)
+        features, distinct = self._encoder.n_features, self._encoder.distinct
+        table = np.empty((len(states), len(distinct)), dtype=np.float32)
+        with torch.inference_mode():
+            of_actions = self._half(
+                np.concatenate([np.zeros((len(distinct), features), np.int64), distinct], axis=1), True
+            )
+            step = max(1, _CHUNK // len(distinct))
+            for k in range(0, len(states), step):
+                part = states[k : k + step]
+                filler = np.zeros((len(part), distinct.shape[1]), np.int64)
+                of_states = self._half(np.concatenate([part, filler], axis=1), False)
+                both = of_states[:, :, None] + of_actions[:, None]  # K B J' 2+H
+                out = self._net.revenue(self._net.rest(both.flatten(1, 2))).mean(dim=0)
+                table[k : k + step] = out.view(len(part), -1).cpu().numpy()
+        return table[:, self._encoder.distinct_of]
+
+    def _half(self, codes: np.ndarray, of_actions: bool) -> Tensor:
+        """What the decisions, or the features, add to the first layer."""
+        x = self._encoder.encode(codes)
+        keep = self._encoder.of_actions if of_actions else ~self._encoder.of_actions
+        return self._net.first(torch.from_numpy(x * keep).to(self.device))
+
+    # -- in and out ----------------------------------------------------------------------------------------
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
+        description: dict[str, Any] = {"scenario": self.scenario.to_dict(), "members": self.members}
+        save_model(folder, "RevenueModel", self._net.state_dict(), description)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> RevenueModel:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: a file is missing, cut short or of another model.
+        """
+        tensors, description = load_model(folder, "RevenueModel", device)
+        try:
+            scenario = Scenario.from_dict(description["scenario"])
+            net = _network(InputEncoder(scenario), int(description["members"]), 0)
+            net.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{folder}: its two files do not belong together ({error}); copy the folder whole"
+            ) from None
+        return cls(scenario, net, device)
+
+
+def _columns(scenario: Scenario, log: pd.DataFrame) -> tuple[Column, ...]:
+    clicks = (Column("clicks"),) if "clicks" in log.columns else ()
+    return (*feature_columns(scenario), *decision_columns(scenario), Column("revenue"), *clicks)
+
+
+def _network(encoder: InputEncoder, members: int, seed: int) -> TwoPartEnsemble:
+    """Weights drawn from ``seed``; global state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TwoPartEnsemble(members, encoder.width)
