@@ -90,7 +90,12 @@ class TestBench:
         return cost_frame(self.measure(**options))
 
     def measure(
-        self, *, only: Iterable[str] = (), done: pd.DataFrame | None = None, budget: float | None = None
+        self,
+        *,
+        only: Iterable[str] = (),
+        done: pd.DataFrame | None = None,
+        budget: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Measure and yield the rows of a cost log one by one, so that what was measured survives an interruption.
 
@@ -98,6 +103,7 @@ class TestBench:
             only: stages or components (or their beginnings, such as ``channel``) to measure; none: all.
             done: a cost log of an earlier, interrupted run whose rows need not be measured again.
             budget: seconds that all may take; replays are shortened to fit.
+            progress: called with (rows measured, rows in all).
 
         Raises:
             InputError: nothing matches ``only``, or the service is saturated or idle; the message says what to try.
@@ -106,15 +112,16 @@ class TestBench:
             buckets = _select(process.buckets, tuple(only))
             todo = [(r, b) for r in range(self.repeats) for b in buckets]
             if done is not None:
-                finished = set(map(tuple, done[_KEY].to_numpy().tolist()))
+                finished = {(*key[:4], round(key[4], 6), key[5]) for key in done[_KEY].itertuples(index=False)}
                 todo = [(r, b) for r, b in todo if _key(r, b) not in finished]
             seconds = self._fit(budget, todo)
+            rows = 0
             for repeat in range(self.repeats):
-                yield from self._round(process, [b for r, b in todo if r == repeat], repeat, seconds)
-
-    def count(self, buckets: int) -> int:
-        """Rows of a whole run over that many buckets."""
-        return buckets * self.repeats
+                for row in self._round(process, [b for r, b in todo if r == repeat], repeat, seconds):
+                    yield row
+                    rows += 1
+                    if progress is not None:
+                        progress(rows, len(todo))
 
     def _fit(self, budget: float | None, todo: list[tuple[int, Bucket]]) -> float:
         if budget is None or not todo:

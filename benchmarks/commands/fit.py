@@ -1,0 +1,153 @@
+"""``marca fit``: fit the cost and revenue models of a scenario, and say how good they are."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from marca_env.scenario import Scenario
+
+HELP = "fit the cost and revenue models of a scenario from logs"
+HELD_OUT = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
+    parser.add_argument("--requests", type=Path, help="request log; left out: OUT/requests.parquet, made if absent")
+    parser.add_argument("--costs", type=Path, help="cost log; left out: OUT/cost_log.csv, measured if absent")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the models and what they were fitted to")
+    parser.add_argument("--rows", type=int, default=200_000, help="requests to serve for a log (default: %(default)s)")
+    parser.add_argument(
+        "--members", type=int, default=5, help="networks of the revenue ensemble (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--truth",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also compare with the live cascade's true revenue of N requests",
+    )
+    parser.add_argument(
+        "--budget", type=float, default=300.0, help="seconds for measuring costs (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fit on four fifths of the requests, judge on the last, fit again on all, write."""
+    import numpy as np
+
+    from marca_env.cost_model import CostModel
+    from marca_env.population import Population
+    from marca_env.revenue_model import RevenueModel
+    from marca_env.saving import write_json
+    from marca_env.scenario import Scenario
+
+    scenario = Scenario.load(args.scenario)
+    args.out.mkdir(parents=True, exist_ok=True)
+    costs, requests = _costs(args, scenario), _requests(args, scenario)
+    held = np.random.default_rng(args.seed).random(len(requests)) < HELD_OUT
+    options: dict[str, Any] = {"seed": args.seed, "device": args.device}
+    for rows, final in ((~held, False), (np.ones(len(requests), dtype=bool), True)):
+        log = requests[rows]
+        cost_model = _fit("cost model", CostModel.fit, scenario, log, costs, **options)
+        revenue_model = _fit("revenue model", RevenueModel.fit, scenario, log, members=args.members, **options)
+        if not final:
+            report = _report(args, scenario, cost_model, revenue_model, requests[held], costs)
+    cost_model.save(args.out / "cost_model")
+    revenue_model.save(args.out / "revenue_model")
+    Population.from_log(scenario, requests).save(args.out / "population.parquet", scenario)
+    write_json(args.out / "fidelity.json", report)
+    print(f"wrote cost_model, revenue_model, population.parquet and fidelity.json in {args.out}")
+
+
+def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
+    from benchmarks.commands.testbench import measure
+    from marca_env.logs import read_cost_log
+    from marca_env.testbench import TestBench
+
+    ours = args.out / "cost_log.csv"
+    if args.costs is None and not ours.exists():
+        measure(TestBench(scenario, seed=args.seed), ours, budget=args.budget)
+    costs = read_cost_log(args.costs or ours)
+    if args.costs is not None and args.costs.resolve() != ours.resolve():
+        for name, target in ((args.costs, ours), (args.costs.with_name("machine.json"), args.out / "machine.json")):
+            if name.exists():
+                shutil.copyfile(name, target)
+    return costs
+
+
+def _requests(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
+    from benchmarks.progress import tracked
+    from marca_env.behaviour import behaviour_log
+    from marca_env.logs import read_request_log, write_request_log
+
+    ours = args.out / "requests.parquet"
+    if args.requests is None and not ours.exists():
+        with tracked("serving requests") as progress:
+            write_request_log(behaviour_log(scenario, args.rows, args.seed, progress=progress), ours, scenario)
+    requests = read_request_log(args.requests or ours, scenario)
+    if args.requests is not None and args.requests.resolve() != ours.resolve():
+        write_request_log(requests, ours, scenario)
+    return requests
+
+
+def _fit(label: str, fit: Any, *data: Any, **options: Any) -> Any:
+    from benchmarks.progress import tracked
+
+    with tracked(f"fitting the {label}") as progress:
+        return fit(*data, progress=progress, **options)
+
+
+def _report(
+    args: argparse.Namespace,
+    scenario: Scenario,
+    cost_model: Any,
+    revenue_model: Any,
+    held: pd.DataFrame,
+    costs: pd.DataFrame,
+) -> dict[str, Any]:
+    """Errors on held-out requests and repeats, printed and returned."""
+    from benchmarks import fidelity
+
+    report: dict[str, Any] = {
+        "held_out_requests": len(held),
+        "cost_map": fidelity.cost_map_errors(scenario, costs),
+        "results": fidelity.result_errors(cost_model, held),
+        "cost": fidelity.cost_errors(cost_model, held),
+        "revenue": fidelity.revenue_errors(revenue_model, held),
+    }
+    if args.truth:
+        from benchmarks.progress import tracked
+        from marca_env.outcomes import outcome_table
+
+        with tracked("evaluating the live cascade") as progress:
+            table = outcome_table(scenario, args.truth, args.seed + 1, progress=progress)
+        report["revenue_truth"] = fidelity.truth_errors(revenue_model, table)
+    cost_map, revenue = report["cost_map"], report["revenue"]
+    print(
+        f"cost map: held-out error {cost_map['error']:.1%} against a test–retest spread of {cost_map['spread']:.1%} "
+        f"(ratio {cost_map['ratio']:.2f})"
+    )
+    for name, error in report["results"].items():
+        print(f"candidates of {name}: mean error {error['mae']:.1f} ({error['relative']:.1%}), R² {error['r2']:.4f}")
+    for name, miss in report["cost"].items():
+        print(f"cost on {name}: {miss:.1%} from predicted instead of true results")
+    print(
+        f"revenue: Spearman {revenue['spearman']:.3f} against sampled revenue, "
+        f"calibration {revenue['calibration']:.3f}, error by decile {revenue['decile_error']:.1%}"
+    )
+    if "revenue_truth" in report:
+        truth = report["revenue_truth"]
+        print(
+            f"revenue against the truth: Spearman {truth['spearman']:.3f} over requests and actions, "
+            f"{truth['by_action']:.3f} over actions, calibration {truth['calibration']:.3f}"
+        )
+    return report
