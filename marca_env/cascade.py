@@ -149,26 +149,22 @@ class LiveCascade:
     def retrieve(self, request: RequestBatch, plan: Plan) -> tuple[np.ndarray, int]:
         """Run the channels, merge, keep what may be shown, truncate: (queue handed on, merged candidates)."""
         lists = [self.run_channel(c, request, plan.lengths.get(c)) for c in CHANNELS if c in plan.channels]
-        ids = np.concatenate(lists)
-        merged, first = np.unique(ids, return_index=True)
+        merged = np.unique(np.concatenate(lists))
         eligible = self.world.eligible[request.placement[0], merged]
-        if plan.rescoring:
-            order = -self.run_rescoring(request, merged)
-        else:
-            turn = np.concatenate(
-                [np.arange(len(x)) * len(CHANNELS) + CHANNELS.index(c) for c, x in self._named(plan, lists)]
-            )
-            best_turn = np.full(len(merged), np.iinfo(np.int64).max)
-            np.minimum.at(best_turn, np.searchsorted(merged, ids), turn)
-            order = best_turn
+        order = -self.run_rescoring(request, merged) if plan.rescoring else self._turns(plan, lists, merged)
         queue, order = merged[eligible], order[eligible]
         if len(queue) > self.queue_limit:
             queue = queue[np.argpartition(order, self.queue_limit - 1)[: self.queue_limit]]
         return queue, len(merged)
 
     @staticmethod
-    def _named(plan: Plan, lists: list[np.ndarray]) -> list[tuple[str, np.ndarray]]:
-        return list(zip([c for c in CHANNELS if c in plan.channels], lists, strict=True))
+    def _turns(plan: Plan, lists: list[np.ndarray], merged: np.ndarray) -> np.ndarray:
+        """Place of each merged candidate when the channels take turns, each giving its best first."""
+        running = [k for k, c in enumerate(CHANNELS) if c in plan.channels]
+        turn = np.concatenate([np.arange(len(x)) * len(CHANNELS) + k for k, x in zip(running, lists, strict=True)])
+        place = np.full(len(merged), np.iinfo(np.int64).max)
+        np.minimum.at(place, np.searchsorted(merged, np.concatenate(lists)), turn)
+        return place
 
     def run_rescoring(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
         """Personalised score of retrieved candidates, by expected spend."""

@@ -1,0 +1,174 @@
+"""The five allocation policies that a simulated day compares. All see the same models, log and telemetry.
+
+None sees the pool's true outcomes: values are learnt, costs predicted, and what a policy is commissioned on is a sample
+of the states in the request log and the traffic of the days before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.simulation import FixedPolicy, Policy, PricedPolicy, draw_arrivals, replay
+from marca_env.engine import Engine
+from marca_env.errors import InputError, unknown_option
+from marca_env.scenario import Scenario
+from marca_env.serving import RequestPool
+from marca_env.workload import Traffic, daily_traffic
+
+POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
+SAMPLE = 1500
+"""Requests of the log that policies are commissioned on."""
+EXPLORED_DAYS = 4
+"""Days of the system log that the MPC's model is fitted on."""
+
+ValueFunction = Callable[[np.ndarray], np.ndarray]
+"""States (M, F) → believed revenue of every joint action (M, J), currency."""
+
+
+@dataclass
+class Commissioning:
+    """What is known before the day: fitted models, a sample of logged states, and the past traffic."""
+
+    scenario: Scenario
+    engine: Engine
+    traffic: Traffic
+    seed: int = 0
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """Logged states, (SAMPLE, F)."""
+        return self.engine.sample_states(np.random.default_rng([self.seed, 5]), SAMPLE)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.engine.table(self.states)
+
+    @property
+    def revenue(self) -> np.ndarray:
+        """Revenue that the ensemble of the request log predicts in :attr:`states`, (SAMPLE, J) currency."""
+        return self._tables[0]
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Predicted cost of every joint action in :attr:`states`, (SAMPLE, J, G) core-seconds."""
+        return self._tables[1]
+
+    @cached_property
+    def static_action(self) -> int:
+        """The joint action that earns most on the average, by the log, of those that fit the budget at the peak."""
+        used = self.costs.mean(axis=0) * self.scenario.peak_qps  # (J, G)
+        fits = (used <= self.scenario.budgets).all(axis=1)
+        if not fits.any():
+            short = (used / self.scenario.budgets).max(axis=1).min()
+            raise InputError(
+                f"scenario {self.scenario.name!r}: at {self.scenario.peak_qps:g} requests per second even the cheapest "
+                f"joint action needs {short:.2f} times the budget; raise the budgets or lower peak_qps"
+            )
+        return int(np.where(fits, self.revenue.mean(axis=0), -np.inf).argmax())
+
+    @cached_property
+    def truncation_actions(self) -> np.ndarray:
+        """Joint actions that differ from the static one in the last decision only: DCAF's choices."""
+        actions = self.scenario.joint_actions
+        return np.flatnonzero((actions[:, :-1] == actions[self.static_action, :-1]).all(axis=1))
+
+    def windows(self) -> tuple[np.ndarray | None, int]:
+        """Time window of each of :attr:`states` and the number of windows."""
+        if "w" not in self.scenario.feature_names:
+            return None, 1
+        column = self.scenario.feature_names.index("w")
+        return self.states[:, column], self.scenario.features[column].size
+
+    def pool(self, values: np.ndarray) -> RequestPool:
+        """A pool of the logged states in which beliefs are true: where system logs are simulated."""
+        return RequestPool(
+            self.scenario, self.states, {"revenue": values}, self.costs, self.engine.cost_model.cost_map.degradation
+        )
+
+    def system_log(self, values: np.ndarray) -> pd.DataFrame:
+        """Days of telemetry under disturbed prices: generated traffic, and the days before where the trace has some."""
+        from mpc import BisectionBalancer, DitheredBalancer
+
+        windows, n_windows = self.windows()
+        pool = self.pool(values)
+        days = []
+        for day, traffic in enumerate(self._past_days()):
+            base = BisectionBalancer(values, self.costs, windows=windows, n_windows=n_windows)
+            explore = DitheredBalancer(base, seed=1000 * self.seed + day, spread=0.6)
+            counts = draw_arrivals(pool, traffic, 1000 * self.seed + day)
+            log = replay(PricedPolicy("explore", values, self.costs, explore), pool, traffic, counts)
+            days.append(log.assign(day=day, minute=[traffic.minute_of_day(k) for k in range(len(traffic))]))
+        return pd.concat(days, ignore_index=True)
+
+    def _past_days(self) -> list[Traffic]:
+        rng = np.random.default_rng([self.seed, 6])
+        days = [daily_traffic(self.scenario, rng) for _ in range(EXPLORED_DAYS)]
+        for k, qps in enumerate(self.history_days()[-EXPLORED_DAYS // 2 :]):
+            limit = 1.5 * self.scenario.peak_qps
+            days[k] = Traffic("past", np.minimum(qps, limit), self.traffic.first_minute)
+        return days
+
+    def history_days(self) -> np.ndarray:
+        """Whole days before the replayed window, requests per second, (days, 1440)."""
+        past = self.traffic.history
+        whole = 0 if past is None else len(past) // 1440
+        return np.empty((0, 1440)) if past is None or whole == 0 else past[-whole * 1440 :].reshape(whole, 1440)
+
+
+def build_policy(
+    name: str, known: Commissioning, states: np.ndarray, marca: ValueFunction | None, single: ValueFunction | None
+) -> Policy:
+    """A policy that will serve requests in ``states`` (M, F).
+
+    Args:
+        name: one of :data:`POLICIES`.
+        known: what it is commissioned on.
+        states: of the requests to serve.
+        marca: values of the multi-agent checkpoint, for the ``marca`` policies.
+        single: values of the single-agent checkpoint, for ``rl-mpca``.
+
+    Raises:
+        InputError: an unknown name, or a budget that no action fits.
+    """
+    from mpc import BisectionBalancer
+
+    if name not in POLICIES:
+        raise InputError(unknown_option("policy", name, POLICIES))
+    if name == "static":
+        return FixedPolicy(name, known.static_action)
+    revenue, costs = known.engine.table(states)
+    if name == "dcaf":
+        windows, n_windows = known.windows()
+        keep = known.truncation_actions
+        balancer = BisectionBalancer(known.revenue[:, keep], known.costs[:, keep], windows=windows, n_windows=n_windows)
+        return PricedPolicy(name, revenue, costs, balancer, keep)
+    function = single if name == "rl-mpca" else marca
+    assert function is not None, f"{name} needs a value function"
+    if name == "marca-mpc":
+        return PricedPolicy(name, function(states), costs, _mpc(known, function(known.states)))
+    return PricedPolicy(name, function(states), costs, _feedback(known, function(known.states)))
+
+
+def _feedback(known: Commissioning, values: np.ndarray):  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+def _mpc(known: Commissioning, values: np.ndarray):  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+def values_of(checkpoint: str) -> ValueFunction:
+    """The value function of a trained policy folder."""
+    from agents.policy import AllocationPolicy
+
+    return AllocationPolicy.load(checkpoint).values
+
+
+def need(names: Sequence[str]) -> tuple[bool, bool]:
+    """Whether any of ``names`` needs the multi-agent, and whether any needs the single-agent checkpoint."""
+    return any(n.startswith("marca") for n in names), "rl-mpca" in names
