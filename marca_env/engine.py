@@ -8,6 +8,7 @@ Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions,
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -16,9 +17,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError, unknown_option
 from marca_env.population import Population, Sparsity
 from marca_env.scenario import Scenario
+from marca_env.serving import RequestPool
 
 Noise = Literal["none", "gamma"]
 NOISES = ("none", "gamma")
@@ -188,10 +191,24 @@ class Engine:
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
-        n_joint, n_stages = self.scenario.n_joint_actions, len(self.scenario.stages)
-        rows = self._memory.look_up(np.repeat(states, n_joint, axis=0), np.tile(np.arange(n_joint), len(states)))
-        rows = rows.reshape(len(states), n_joint, -1)
-        return np.ascontiguousarray(rows[..., -1]), np.ascontiguousarray(rows[..., n_stages:-1])
+        distinct, distinct_of = self._memory.distinct, self._memory.distinct_of
+        rows = self._memory.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
+        rows = rows.reshape(len(states), len(distinct), -1)
+        n_stages = len(self.scenario.stages)
+        return rows[:, distinct_of, -1], rows[:, distinct_of, n_stages:-1]
+
+    def warm(self, chunk: int = 200) -> None:
+        """Put every action of every state of the population to the models now, for full speed from then on."""
+        for start in range(0, len(self.population.states), chunk):
+            self.table(self.population.states[start : start + chunk])
+
+    def pool(self, size: int, seed: int = 0) -> RequestPool:
+        """``size`` requests drawn from the population, with their whole tables: what a day is simulated with."""
+        drawn = self.sample_states(np.random.default_rng(seed), size)
+        states, counts = np.unique(drawn, axis=0, return_counts=True)
+        values, costs = self.table(states)
+        degradation = self.cost_model.cost_map.degradation
+        return RequestPool(self.scenario, states, {"revenue": values}, costs, degradation, counts.astype(np.float64))
 
     def _ask(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Results, cost and expected revenue side by side, float32 (B, S+G+1), straight from the models."""
@@ -202,20 +219,24 @@ class Engine:
 
 
 class _Memory:
-    """Remembers what the models say of each (state, joint action)."""
+    """Remembers what the models say of each (state, joint action). Actions that do the same share an entry: the
+    recall length of a channel that is off does nothing. J' distinct actions."""
 
     def __init__(self, scenario: Scenario, ask: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self.scenario = scenario
         self.ask = ask
-        self.sizes = scenario.feature_sizes
-        self.n_pairs = int(np.prod(self.sizes.astype(float))) * scenario.n_joint_actions
+        encoder = InputEncoder(scenario)
+        self.distinct_of: np.ndarray = encoder.distinct_of  # (J,) in 0 … J' − 1
+        self.distinct = np.unique(encoder.distinct_of, return_index=True)[1]  # (J',) a joint action of each
+        self.shape = (*scenario.feature_sizes.tolist(), len(self.distinct))
+        n_pairs = math.prod(self.shape)
         width = len(scenario.stages) + len(scenario.clusters) + 1
-        kept = self.n_pairs if self.n_pairs <= _LARGEST_TABLE else 0
+        kept = n_pairs if n_pairs <= _LARGEST_TABLE else 0
         self.table = np.zeros((kept, width), dtype=np.float32)  # pages are only taken up when written
         self.known = np.zeros(kept, dtype=bool)
 
     def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
-        code = np.ravel_multi_index((*states.T, joint), (*self.sizes, self.scenario.n_joint_actions))
+        code = np.ravel_multi_index((*states.T, self.distinct_of[joint]), self.shape)
         if len(self.known) == 0:
             new, inverse = np.unique(code, return_inverse=True)
             return self._evaluate(new)[inverse]
@@ -227,8 +248,8 @@ class _Memory:
         return self.table[code]
 
     def _evaluate(self, code: np.ndarray) -> np.ndarray:
-        *columns, joint = np.unravel_index(code, (*self.sizes, self.scenario.n_joint_actions))
-        return self.ask(np.stack(columns, axis=1), self.scenario.joint_actions[joint])
+        *columns, action = np.unravel_index(code, self.shape)
+        return self.ask(np.stack(columns, axis=1), self.scenario.joint_actions[self.distinct[action]])
 
 
 def shipped_folder(name: str) -> Path:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from marca_env.cost_model import CostModel
 from marca_env.engine import Engine
+from marca_env.logs import write_request_log
 from marca_env.population import Population
+from marca_env.revenue_model import RevenueModel
 from marca_env.scenario import (
     Audience,
     Catalogue,
@@ -48,7 +53,7 @@ def make_tiny_scenario() -> Scenario:
 
 
 class ExactLaw:
-    """A known law of the tiny scenario with the methods of both fitted models."""
+    """The law that the synthetic logs are drawn from, with the methods of both fitted models."""
 
     cost_map: ExactLaw
 
@@ -63,8 +68,9 @@ class ExactLaw:
         return np.stack([merged, merged, ranked], axis=1).astype(np.float32)
 
     def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray:
-        retrieval = 2e-3 + 1e-4 * results[..., 0] * (1 + actions[..., 2])
-        ranking = 1e-3 + 5e-5 * results[..., 1] + 6e-4 * results[..., 2]
+        on, length, rescoring, _truncation = np.moveaxis(np.asarray(actions), -1, 0)
+        retrieval = 3e-3 + on * 5e-5 * np.array([10, 20, 40])[length] + rescoring * 1e-4 * results[..., 0]
+        ranking = 2e-3 + 5e-5 * results[..., 1] + 6e-4 * results[..., 2]
         return np.stack([retrieval, ranking], axis=-1).astype(np.float32)
 
     def degradation(self, levels: np.ndarray) -> np.ndarray:
@@ -73,7 +79,7 @@ class ExactLaw:
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         found = self.results(states, actions)
         seen = np.log1p(found[:, 2]) * (1 + 0.3 * actions[:, 2] * (states[:, 3] + 1)) * np.log1p(found[:, 0])
-        return (0.01 * (1 + states[:, 0]) * (1 + 0.5 * states[:, 2]) * seen).astype(np.float32)
+        return (0.005 * (1 + states[:, 0]) * (1 + 0.5 * states[:, 2]) * seen).astype(np.float32)
 
 
 def make_requests(scenario: Scenario, n: int, seed: int = 0) -> pd.DataFrame:
@@ -90,6 +96,21 @@ def make_requests(scenario: Scenario, n: int, seed: int = 0) -> pd.DataFrame:
     return frame.assign(impressions=2.0, clicks=sold * 1.0, revenue=sold * rng.exponential(sale, n), gmv=sold * 10.0)
 
 
+def make_cost_log(scenario: Scenario) -> pd.DataFrame:
+    """What a TestBench would measure of the law, without noise."""
+    lengths = (0, 5, 10, 20, 40, 60)
+    rows = [("retrieval", "retrieval", "base", 0, 2e-3), ("retrieval", "retrieval", "channel:popularity", 0, 1e-3)]
+    rows += [("retrieval", "retrieval", "channel:two_tower", n, 5e-5 * n) for n in (10, 20, 40)]
+    rows += [("retrieval", "retrieval", "model:rescoring=personalised", n, 1e-4 * n) for n in lengths]
+    for stage, slope in (("pre_ranking", 5e-5), ("ranking", 6e-4)):
+        rows += [(stage, "ranking", "base", 0, 1e-3)] + [(stage, "ranking", "queue", n, slope * n) for n in lengths]
+    for cluster, slope in (("retrieval", 1e-3), ("ranking", 2e-3)):
+        levels = range(1, len(scenario.protection.levels) + 1)
+        rows += [(cluster, cluster, "degradation", level, slope * level) for level in levels]
+    frame = pd.DataFrame(rows, columns=["stage", "cluster", "component", "queue_length", "cost"])
+    return frame.assign(value_bucket=0, qps=10.0, machines=1, cores=1, repeat=0, utilisation=10.0 * frame["cost"])
+
+
 @pytest.fixture(scope="session")
 def tiny_scenario() -> Scenario:
     return make_tiny_scenario()
@@ -97,7 +118,7 @@ def tiny_scenario() -> Scenario:
 
 @pytest.fixture(scope="session")
 def tiny_requests(tiny_scenario: Scenario) -> pd.DataFrame:
-    return make_requests(tiny_scenario, 2000)
+    return make_requests(tiny_scenario, 6000)
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +127,25 @@ def exact_law(tiny_scenario: Scenario) -> ExactLaw:
 
 
 @pytest.fixture(scope="session")
-def tiny_engine(tiny_scenario: Scenario, tiny_requests: pd.DataFrame, exact_law: ExactLaw) -> Engine:
-    """An engine whose models are the exact law: what a request earns can be worked out by hand."""
+def exact_engine(tiny_scenario: Scenario, tiny_requests: pd.DataFrame, exact_law: ExactLaw) -> Engine:
+    """An engine that knows the law itself: what a request earns and costs can be worked out by hand."""
     return Engine(tiny_scenario, exact_law, exact_law, Population.from_log(tiny_scenario, tiny_requests))
+
+
+@pytest.fixture(scope="session")
+def tiny_artefacts(
+    tiny_scenario: Scenario, tiny_requests: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder as `marca fit` leaves it: both models, the population and the request log."""
+    folder = tmp_path_factory.mktemp("artefacts")
+    CostModel.fit(tiny_scenario, tiny_requests, make_cost_log(tiny_scenario), epochs=15).save(folder / "cost_model")
+    RevenueModel.fit(tiny_scenario, tiny_requests, members=2, epochs=30).save(folder / "revenue_model")
+    Population.from_log(tiny_scenario, tiny_requests).save(folder / "population.parquet", tiny_scenario)
+    write_request_log(tiny_requests, folder / "requests.parquet", tiny_scenario)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_scenario: Scenario, tiny_artefacts: Path) -> Engine:
+    """An engine of fitted models, loaded from their files."""
+    return Engine.load(tiny_scenario, tiny_artefacts)

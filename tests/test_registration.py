@@ -1,0 +1,46 @@
+"""What `import marca_env` gives, and what it leaves alone."""
+
+import subprocess
+import sys
+import time
+
+import gymnasium
+import pytest
+
+import marca_env
+
+HEAVY = ("torch", "ray", "cvxpy", "sklearn", "pandas", "pettingzoo", "scipy", "matplotlib")
+
+
+def test_import_is_light():
+    code = f"import sys, marca_env; print([m for m in {HEAVY!r} if m in sys.modules])"
+    seconds = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert done.stdout.strip() == "[]"
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("name", sorted(marca_env.__all__))
+def test_public_names_exist(name):
+    assert getattr(marca_env, name) is not None
+    assert name in dir(marca_env)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Senario'"):
+        marca_env.Senario  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(marca_env.ENVIRONMENTS))
+def test_ids_are_registered(name, exact_engine):
+    env = gymnasium.make(name, engine=exact_engine)
+    first, _ = env.reset(seed=3)
+    second, _ = env.reset(seed=3)
+    assert (first == second).all()
+    assert env.observation_space.contains(first)
+    sections = ("Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End")
+    for section in (*sections, "Arguments", "Version History"):
+        assert f"## {section}" in type(env.unwrapped).__doc__
