@@ -1,0 +1,24 @@
+"""The algorithms on RLlib's new API stack; the only place that imports ray (``pip install marca-env[rllib]``)."""
+
+from __future__ import annotations
+
+try:
+    import ray.rllib  # noqa: F401
+except ImportError as error:
+    raise ImportError("agents.rllib needs ray; install it with: pip install 'marca-env[rllib]'") from error
+
+from agents.rllib.config import CONFIGS, AWRQMixerConfig, JointDRQNConfig, QMIXConfig, TeamConfig, VDNConfig
+from agents.rllib.registration import register
+from agents.rllib.training import offline_train, train
+
+__all__ = [
+    "CONFIGS",
+    "AWRQMixerConfig",
+    "JointDRQNConfig",
+    "QMIXConfig",
+    "TeamConfig",
+    "VDNConfig",
+    "offline_train",
+    "register",
+    "train",
+]

@@ -1,0 +1,279 @@
+"""A trained team as an allocation policy: the value of every joint action, and the best one at given prices.
+
+Needs neither ray nor the training code's state. A policy is a folder of ``model.json`` and ``model.safetensors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.episodes import team_encoder
+from agents.presets import Preset
+from agents.team import Team, TeamSpec
+from marca_env.cost_model import CostModel
+from marca_env.encoding import InputEncoder
+from marca_env.engine import shipped_folder
+from marca_env.errors import InputError
+from marca_env.saving import load_model, save_model
+from marca_env.scenario import Scenario
+from marca_env.serving import allocate
+
+KIND, FORMAT = "AllocationPolicy", 1
+COSTS = "cost_model"
+_CHUNK_FLOATS = 4_000_000  # floats of the widest temporary of a chunk of requests
+
+
+def save_team(
+    folder: str | Path,
+    *,
+    tensors: Mapping[str, Any],
+    preset: Preset,
+    spec: TeamSpec | Mapping[str, Any],
+    reward_scale: float,
+    scenario: Mapping[str, Any] | None,
+) -> None:
+    """Write the weights of a team and all that is needed to rebuild it.
+
+    Args:
+        tensors: state of a :class:`agents.team.Team`, tensors or arrays.
+        reward_scale: currency per unit of Q.
+        scenario: as a dict; ``None`` for a team of another environment.
+    """
+    shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
+    description = {
+        "format": FORMAT,
+        "preset": preset.to_dict(),
+        "team": shapes,
+        "reward_scale": float(reward_scale),
+        "scenario": scenario,
+    }
+    save_model(folder, KIND, {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
+
+
+def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, Any]]:
+    """Rebuild a team from a policy folder, or from a training checkpoint that holds one.
+
+    Returns:
+        The team, in evaluation mode, and the description (``reward_scale``, ``scenario``, …).
+
+    Raises:
+        InputError: a file is missing, cut short, or does not belong to the other.
+    """
+    folder = Path(folder)
+    if (folder / "policy").is_dir():
+        folder = folder / "policy"
+    tensors, description = load_model(folder, KIND, device)
+    try:
+        if description["format"] != FORMAT:
+            raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
+        team = Team(TeamSpec.from_dict(description["team"]), Preset.from_dict(description["preset"]))
+        team.load_state_dict(tensors)
+        float(description["reward_scale"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}: its two files do not belong together ({reason}); copy the folder whole") from None
+    return team.to(device).eval(), description
+
+
+class AllocationPolicy:
+    """Serves a* = argmax_a Q̂_tot(s, a) − Σ_g λ_g C_g(s, a) (Eq. 6, arXiv 2512.24325).
+
+    Q̂_tot(s, a) is the mixer's value at the last turn of the episode that takes a: what the team then expects of the
+    request's revenue. Joint actions that do the same (the recall length of a channel that is off) share one value.
+
+    Attributes:
+        scenario: the recommender.
+        preset: the algorithm that trained it.
+        cost_model: expected action results, which later stages observe, and costs.
+    """
+
+    def __init__(
+        self, team: Team, scenario: Scenario, cost_model: CostModel, *, reward_scale: float = 1.0, device: str = "cpu"
+    ) -> None:
+        self.team, self.scenario, self.cost_model = team.to(device).eval(), scenario, cost_model
+        self.preset = team.preset
+        self.reward_scale, self.device = reward_scale, device
+        self.encoder = team_encoder(scenario, joint=team.preset.joint)
+        expected = TeamSpec.of(self.encoder)
+        if expected != team.spec:
+            raise InputError(
+                f"the team was trained on other shapes than scenario {scenario.name!r} has "
+                f"({team.spec} instead of {expected}); train it on this scenario"
+            )
+        self._tree = _Tree(scenario, list(self.encoder.turn_agent))
+
+    @classmethod
+    def load(cls, path: str | Path, *, cost_model: CostModel | None = None, device: str = "cpu") -> AllocationPolicy:
+        """Read a policy folder, or the policy of a training checkpoint.
+
+        Args:
+            path: the folder.
+            cost_model: ``None``: the folder's own (``cost_model/``), else the one shipped for the scenario.
+
+        Raises:
+            InputError: a file is missing, cut short or inconsistent, or the team does not serve a recommender.
+        """
+        team, description = load_team(path, device)
+        if description.get("scenario") is None:
+            raise InputError(f"{path}: trained on an environment without a scenario; it cannot allocate computation")
+        scenario = Scenario.from_dict(description["scenario"])
+        if cost_model is None:
+            home = next((p for p in (Path(path) / COSTS, Path(path) / "policy" / COSTS) if p.is_dir()), None)
+            cost_model = CostModel.load(home or shipped_folder(scenario.name) / COSTS, device=device)
+        return cls(team, scenario, cost_model, reward_scale=description["reward_scale"], device=device)
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder that :meth:`load` reads, the cost model included."""
+        self.cost_model.save(Path(path) / COSTS)
+        save_team(
+            path,
+            tensors=self.team.state_dict(),
+            preset=self.preset,
+            spec=self.team.spec,
+            reward_scale=self.reward_scale,
+            scenario=self.scenario.to_dict(),
+        )
+
+    def values(self, states: np.ndarray) -> np.ndarray:
+        """Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
+        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
+        tree = self._tree
+        out = np.empty((len(distinct), len(tree.leaves)), np.float32)
+        step = max(1, _CHUNK_FLOATS // (len(tree.leaves) * self._width()))
+        for start in range(0, len(distinct), step):
+            out[start : start + step] = self._values(distinct[start : start + step])
+        return (out * self.reward_scale)[where.reshape(-1)[:, None], tree.leaf_of]
+
+    def costs(self, states: np.ndarray) -> np.ndarray:
+        """Expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds per request."""
+        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
+        return self.cost_model.table(distinct)[1][where.reshape(-1)]
+
+    def decide(self, states: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """The joint action of each request at the prices.
+
+        Args:
+            states: (B, F) int.
+            prices: (G,) λ, currency per core-second.
+
+        Returns:
+            (B, D) int64 option indices.
+        """
+        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
+        chosen = allocate(self.values(distinct), self.cost_model.table(distinct)[1], np.asarray(prices, dtype=float))
+        return self.scenario.joint_actions[chosen[where.reshape(-1)]]
+
+    # -- parts ---------------------------------------------------------------------------------------------
+    def _checked(self, states: np.ndarray) -> np.ndarray:
+        states, sizes = np.asarray(states), self.scenario.feature_sizes
+        if states.ndim != 2 or states.shape[1] != len(sizes) or not np.issubdtype(states.dtype, np.integer):
+            raise InputError(
+                f"states are {states.dtype} of shape {states.shape}; give whole numbers, one column per feature: "
+                f"{', '.join(self.scenario.feature_names)}"
+            )
+        wrong = np.argwhere((states < 0) | (states >= sizes))
+        if len(wrong):
+            row, column = wrong[0]
+            name, size = self.scenario.feature_names[column], sizes[column]
+            raise InputError(f"state {row}: {name} is {states[row, column]}; it must lie in 0 to {size - 1}")
+        return states
+
+    def _width(self) -> int:
+        """Floats of the widest layer of one node."""
+        network, mixer = self.preset.network, self.preset.mixer
+        heads = network.heads * max([*network.hidden, *self.team.spec.action_sizes])
+        return max(heads, (len(self.team.spec.agents) + 1) * mixer.mixer_width, self.team.spec.state_size)
+
+    @torch.inference_mode()
+    def _values(self, states: np.ndarray) -> np.ndarray:
+        """(U, J') in units of the reward scale."""
+        spec, tree = self.team.spec, self._tree
+        n = len(states)
+        hidden: dict[str, Tensor] = {}
+        utilities: dict[str, Tensor] = {}
+        state = None
+        for turn, level in enumerate(tree.levels):
+            name = self.encoder.turn_agent[turn]
+            net = self.team.agents[spec.agents.index(name)]
+            observed, state = self._observe(states, level, turn, name)
+            before = net.initial_hidden(n * level.size)
+            if name in hidden:
+                before = hidden[name].view(n, -1, net.hidden_size)[:, level.previous].flatten(0, 1)
+            hidden[name] = net.advance(observed, before)
+            if level.final:
+                q = net.values(observed, hidden[name]).mean(1).view(n, level.size, -1)
+                utilities[name] = q[:, level.of_leaf, tree.leaves[:, turn]]  # U J'
+        assert state is not None
+        return self._mixed(torch.stack([utilities[a] for a in spec.agents], -1), state.view(n, -1, spec.state_size))
+
+    def _observe(self, states: np.ndarray, level: _Level, turn: int, name: str) -> tuple[Tensor, Tensor]:
+        """What the agent on turn and the mixer see at each node; (U·n, O) and (U·n, S)."""
+        rows = np.repeat(states, level.size, axis=0)
+        actions = np.tile(level.prefixes, (len(states), 1))
+        results = np.zeros((len(rows), len(self.scenario.stages)), np.float32)
+        if self._tree.settled[turn]:
+            results = self.cost_model.results(rows, actions)
+        observed, _, state = self.encoder.encode(rows, actions, results, turn)
+        return torch.from_numpy(observed[name]).to(self.device), torch.from_numpy(state).to(self.device)
+
+    def _mixed(self, utilities: Tensor, state: Tensor) -> np.ndarray:
+        """Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
+        tree, mixer, names = self._tree, self.team.mixer, self.team.spec.agents
+        assert mixer is not None
+        n, leaves, n_agents = utilities.shape
+        if not self.team.sees_actions:
+            weights = mixer.weights(state.flatten(0, 1))
+            grouped = utilities[:, tree.groups].flatten(0, 1)  # U·n M N
+            mixed = mixer.mix(grouped, weights).view(n, *tree.groups.shape)
+            return mixed.flatten(1)[:, tree.ungroup].cpu().numpy()
+        acting = self.encoder.turn_agent[-1]
+        last = torch.from_numpy(tree.leaves[:, -1]).to(state.device).repeat(n)
+        waits = zip(names, self.team.spec.action_sizes, strict=True)
+        actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in waits]
+        condition = self.team.condition(state[:, tree.levels[-1].of_leaf].flatten(0, 1), actions)
+        return mixer(utilities.flatten(0, 1), condition).view(n, leaves).cpu().numpy()
+
+
+class _Level:
+    """Prefixes of the joint actions at one turn: what has been decided before it."""
+
+    def __init__(self, leaves: np.ndarray, turns: list[str], turn: int) -> None:
+        made = np.where(np.arange(leaves.shape[1]) < turn, leaves, 0)
+        self.prefixes, of_leaf = np.unique(made, axis=0, return_inverse=True)  # (n, D), later decisions 0
+        self.of_leaf = of_leaf.reshape(-1)
+        self.size = len(self.prefixes)
+        self.final = turns[turn] not in turns[turn + 1 :]
+        """Whether the agent on turn decides for the last time."""
+        self.previous = np.zeros(self.size, dtype=np.int64)
+        """For each node, the node at which the agent on turn decided last."""
+
+
+class _Tree:
+    """The distinct joint actions of a scenario as a tree of decisions. J' leaves."""
+
+    def __init__(self, scenario: Scenario, turns: list[str]) -> None:
+        coded = InputEncoder(scenario)
+        first = np.unique(coded.distinct_of, return_index=True)[1]
+        self.leaves = scenario.joint_actions[first]  # J' D
+        self.leaf_of = coded.distinct_of  # J
+        self.levels = [_Level(self.leaves, turns, t) for t in range(len(turns))]
+        for t, level in enumerate(self.levels):
+            earlier = [u for u in range(t) if turns[u] == turns[t]]
+            if earlier:
+                any_leaf = np.unique(level.of_leaf, return_index=True)[1]
+                level.previous = self.levels[earlier[-1]].of_leaf[any_leaf]
+        self.settled = [t >= np.sum(scenario.decision_stage <= scenario.decision_stage[0]) for t in range(len(turns))]
+        last = self.levels[-1].of_leaf
+        width = int(np.bincount(last).max())
+        self.groups = np.zeros((self.levels[-1].size, width), dtype=np.int64)
+        """Leaves under each node of the last turn, (n, M); short rows repeat their first."""
+        for node in range(len(self.groups)):
+            members = np.flatnonzero(last == node)
+            self.groups[node] = np.resize(members, width)
+        self.ungroup = np.unique(self.groups.reshape(-1), return_index=True)[1]

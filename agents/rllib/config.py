@@ -1,0 +1,214 @@
+"""Configurations: RLlib's AlgorithmConfig with the options of a preset."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from agents.presets import PRESETS, SWITCHES, Preset
+from agents.team import TeamSpec
+from marca_env.errors import InputError, unknown_option
+
+LEARNING = {
+    "epsilon": [[0, 1.0], [50_000, 0.05]],
+    "buffer_capacity": 50_000,
+    "learning_starts": 256,
+    "updates_per_iteration": 10,
+    "reward_scale": None,
+    "scenario": "default",
+    "max_episode_steps": None,
+}
+"""Options of every algorithm beside its preset's: see :meth:`TeamConfig.training`."""
+
+RLLIB_OPTIONS = ("gamma", "grad_clip", "grad_clip_by", "lr", "train_batch_size_per_learner")
+"""RLlib's own training options that have an effect here."""
+
+
+class TeamConfig(AlgorithmConfig):
+    """Base of the value-decomposition algorithms; a subclass names its preset and overrides defaults.
+
+    Batches, the buffer and ``learning_starts`` count whole episodes; step counts in results are environment steps.
+    """
+
+    preset_name: ClassVar[str]
+
+    def __init__(self, algo_class: Any = None) -> None:
+        from agents.rllib import algorithm
+
+        super().__init__(algo_class=algo_class or getattr(algorithm, self.preset_name))
+        for name, value in {**PRESETS[self.preset_name].options, **LEARNING}.items():
+            setattr(self, name, value)
+        for switch in self._switch_names():
+            setattr(self, switch, None)
+        self._team: dict[str, Any] | None = None
+        self.lr = 1e-3
+        self.train_batch_size_per_learner = 256
+        self.num_envs_per_env_runner = 64
+        self.num_env_runners = 0
+        self.grad_clip = 10.0
+        self.delay_between_env_runner_restarts_s = 0.0
+        self._set_offline_defaults()
+
+    def _set_offline_defaults(self) -> None:
+        from agents.rllib.offline import LogEpisodes
+        from agents.rllib.runner import TeamEnvRunner
+
+        self.env_runner_cls = TeamEnvRunner
+        self.offline_data_class = LogEpisodes
+        self.evaluation_config = {"explore": False}
+
+    @classmethod
+    def _switch_names(cls) -> tuple[str, ...]:
+        return SWITCHES if cls.preset_name == "AWRQMixer" else ()
+
+    # -- options -------------------------------------------------------------------------------------------
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Options that :meth:`training` takes beside RLlib's."""
+        return (*PRESETS[cls.preset_name].options, *LEARNING, *cls._switch_names())
+
+    def training(self, **options: Any) -> Self:
+        """Set options of the algorithm and of its training.
+
+        Args:
+            options: those of the preset (see :mod:`agents.presets`), RLlib's (``lr``, ``gamma``, ``grad_clip``,
+                ``train_batch_size_per_learner`` in episodes, …), and
+
+                epsilon: chance of a random action, a number or ``[[environment step, value], …]``.
+                buffer_capacity: episodes kept.
+                learning_starts: episodes collected before the first update.
+                updates_per_iteration: gradient steps per iteration.
+                reward_scale: currency per unit of Q; ``None``: the standard deviation of the first returns seen.
+                scenario: of the log, for offline learning.
+                max_episode_steps: for environments that do not say.
+
+        Raises:
+            InputError: an unknown option, naming the nearest valid one.
+        """
+        own = set(self.option_names()) - {"gamma"}
+        for name in [n for n in options if n in own]:
+            value = options.pop(name)
+            setattr(self, name, tuple(value) if name == "hidden" and isinstance(value, list) else value)
+        for name in options:
+            if name not in RLLIB_OPTIONS:
+                raise InputError(unknown_option("option", name, (*own, *RLLIB_OPTIONS)))
+        return super().training(**options)
+
+    def preset(self) -> Preset:
+        """The preset with the options of this configuration.
+
+        Raises:
+            PresetError: options that contradict each other.
+        """
+        base = PRESETS[self.preset_name]
+        changed = {n: getattr(self, n) for n, default in base.options.items() if _differs(getattr(self, n), default)}
+        switched = {n: getattr(self, n) for n in self._switch_names() if getattr(self, n) is not None}
+        return base.replace(**changed, **switched)
+
+    def team(self) -> dict[str, Any]:
+        """Shapes of the team (a TeamSpec as a dict), from the environment, else from the scenario of the log."""
+        if self._team is not None:
+            return self._team
+        joint = self.preset().joint
+        if self.env is None:
+            from agents.episodes import team_encoder
+
+            return TeamSpec.of(team_encoder(self.scenario, joint=joint)).to_dict()
+        from agents.rllib.vector import make_batched
+
+        env = make_batched(self.env, 1, self.env_config, joint=joint, max_steps=self.max_episode_steps)
+        spec = TeamSpec.of(env).to_dict()
+        if hasattr(env, "close"):
+            env.close()
+        return spec
+
+    # -- RLlib ---------------------------------------------------------------------------------------------
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        from agents.rllib.module import TeamRLModule
+
+        model = {"team": self.team(), "preset": self.preset().to_dict()}
+        return RLModuleSpec(module_class=TeamRLModule, model_config=model)
+
+    def get_default_learner_class(self) -> Any:
+        from agents.rllib.learner import TeamLearner
+
+        return TeamLearner
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {}
+
+    def validate(self) -> None:
+        """Check all settings, and learn the shapes of the team.
+
+        Raises:
+            InputError: unknown or contradictory options, or neither an environment nor a log.
+        """
+        known = vars(type(self)())
+        for name in vars(self):
+            if name not in known and name not in _LATER:
+                valid = [n for n in known if not n.startswith("_")]
+                raise InputError(f"{type(self).__name__}: {unknown_option('option', name, valid)}")
+        self.preset()
+        _positive(self, "buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner")
+        if self.env is None and not self.is_offline:
+            raise InputError("neither an environment nor a log: call environment(...) or offline_data(input_=...)")
+        super().validate()
+        if not self._is_frozen:
+            self._team = self.team()
+
+
+_LATER = ("class", "algo_class", "_is_frozen", "simple_optimizer", "worker_index")
+
+
+def _differs(value: Any, default: Any) -> bool:
+    return (tuple(value) if isinstance(value, list) else value) != default
+
+
+def _positive(config: TeamConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+class VDNConfig(TeamConfig):
+    """Value decomposition by summing."""
+
+    preset_name = "VDN"
+
+
+class QMIXConfig(TeamConfig):
+    """Monotonic mixing with absolute hypernetwork weights."""
+
+    preset_name = "QMIX"
+
+
+class AWRQMixerConfig(TeamConfig):
+    """Adaptive weighting, softplus mixing and variance-guided credit; hyper-parameters of the paper's Table 6.
+
+    Ablations: ``training(adaptive_weighting=False)``, ``softplus_mixer=False``, ``variance_credit=False``.
+    """
+
+    preset_name = "AWRQMixer"
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class)
+        self.lr = 0.01
+        self.epsilon = 0.05
+        self.train_batch_size_per_learner = 2048
+        self.learning_starts = 2048
+
+
+class JointDRQNConfig(TeamConfig):
+    """A single recurrent Q network that takes every decision."""
+
+    preset_name = "JointDRQN"
+
+
+CONFIGS: dict[str, type[TeamConfig]] = {
+    c.preset_name: c for c in (AWRQMixerConfig, JointDRQNConfig, QMIXConfig, VDNConfig)
+}
+"""Tune name → configuration."""

@@ -1,0 +1,98 @@
+"""The learner of a team: RLlib's, with target networks that follow gradient steps, and their count in its state."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+
+logger = logging.getLogger(__name__)
+
+
+class TeamLearner(TorchLearner):
+    """Minimises the team's loss. ``gradient_steps`` counts updates; skipped ones (non-finite gradients) included."""
+
+    def build(self) -> None:
+        super().build()
+        self.gradient_steps = 0
+        self.skipped_steps = 0
+        self._team.make_target_networks()
+        self._team.target.to(self._device)
+
+    @property
+    def _team(self) -> Any:
+        return self.module[DEFAULT_MODULE_ID].unwrapped()
+
+    @property
+    def spec(self) -> Any:
+        """Shapes of the team."""
+        return self._team.spec
+
+    def set_reward_scale(self, scale: float) -> float:
+        """Currency per unit of Q; only the first call counts, so that the values keep their meaning."""
+        if not torch.isfinite(self._team.reward_scale):
+            self._team.reward_scale.fill_(float(scale))
+        return float(self._team.reward_scale)
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        params = [p for p in self.get_parameters(self._module[module_id]) if p.requires_grad]
+        optimizer = torch.optim.Adam(params)
+        self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
+        names = ("mixer_loss", "agent_loss", "q_tot")
+        self.metrics.log_dict({name: fwd_out[name] for name in names}, key=module_id, window=1)
+        return fwd_out["loss"]
+
+    def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
+        """Drop an update whose gradients are not finite; RLlib's own option does not."""
+        gradients = {ref: g for ref, g in gradients_dict.items() if g is not None}
+        if torch.isfinite(torch.stack([g.sum() for g in gradients.values()]).sum()):
+            super().apply_gradients(gradients)
+            return
+        self.skipped_steps += 1
+        if self.skipped_steps in (1, 10, 100, 1000):
+            logger.warning(
+                "updates skipped so far: %d, for gradients that are not finite; lower lr", self.skipped_steps
+            )
+
+    def _update(self, batch: dict[str, Any]) -> Any:
+        result = super()._update(batch)
+        self.gradient_steps += 1
+        objective = self._team.online.preset.objective
+        if objective.tau is not None:
+            self._follow(objective.tau)
+        elif self.gradient_steps % objective.target_update == 0:
+            self._follow(1.0)
+        return result
+
+    @torch.no_grad()
+    def _follow(self, tau: float) -> None:
+        for online, target in self._team.get_target_network_pairs():
+            for new, old in zip(online.parameters(), target.parameters(), strict=True):
+                old.lerp_(new, tau)
+
+    def _log_steps_trained_metrics(self, batch: Any) -> None:
+        """Rows are episodes: count environment steps instead."""
+        columns = batch.policy_batches[DEFAULT_MODULE_ID]
+        steps = int(columns["filled"].sum())
+        for key, value in (("num_env_steps_trained", steps), ("num_episodes_trained", len(columns["filled"]))):
+            self.metrics.log_value((ALL_MODULES, key), value, reduce="sum")
+            self.metrics.log_value((ALL_MODULES, f"{key}_lifetime"), value, reduce="lifetime_sum")
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if components is None:
+            state["gradient_steps"] = self.gradient_steps
+            state["torch_rng"] = torch.get_rng_state().numpy()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.gradient_steps = int(state.get("gradient_steps", self.gradient_steps))
+        if "torch_rng" in state:
+            torch.set_rng_state(torch.as_tensor(np.asarray(state["torch_rng"])))

@@ -1,0 +1,245 @@
+"""Steps a natively batched environment and returns whole episodes as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    NUM_MODULE_STEPS_SAMPLED,
+    WEIGHTS_SEQ_NO,
+)
+
+from agents.episodes import Columns
+from agents.rllib.module import hidden_key
+from agents.rllib.replay import EpisodeBatch
+from agents.rllib.vector import make_batched
+from agents.team import TeamSpec, action_key, mask_key, obs_key
+from marca_env.errors import InputError
+
+
+class TeamEnvRunner(EnvRunner, Checkpointable):
+    """Collects episodes with ε-greedy agents; greedy where the configuration says ``explore=False``.
+
+    Without an environment (learning from a log alone) it only tells the spaces.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.spec = TeamSpec.from_dict(self.config.team())
+        self._weights_seq_no = 0
+        self._rng: np.random.Generator | None = None
+        self._env_seed: int | None = None
+        self.make_env()
+        self.make_module()
+
+    # -- parts ---------------------------------------------------------------------------------------------
+    def make_env(self) -> None:
+        if self.env is not None and hasattr(self.env, "close"):
+            self.env.close()
+        self.env = None
+        if self.config.env is None:
+            return
+        self.env = make_batched(
+            self.config.env,
+            self.config.num_envs_per_env_runner,
+            self.config.env_config,
+            joint=self.config.preset().joint,
+            max_steps=self.config.max_episode_steps,
+        )
+
+    def make_module(self) -> None:
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = spec.build()[DEFAULT_MODULE_ID].eval()
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        both = team_spaces(self.spec)
+        return {INPUT_ENV_SPACES: both, DEFAULT_MODULE_ID: both}
+
+    def assert_healthy(self) -> None:
+        assert self.module is not None, "the runner has no module"
+
+    def stop(self) -> None:
+        if self.env is not None and hasattr(self.env, "close"):
+            self.env.close()
+
+    # -- sampling ------------------------------------------------------------------------------------------
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **kwargs: Any,
+    ) -> list[EpisodeBatch]:
+        """Run whole batches of episodes until as many as asked for are complete; one batch if nothing is asked."""
+        if self.env is None:
+            raise InputError("there is no environment to sample from; set config.environment(...)")
+        explore = self.config.explore if explore is None else explore
+        batches: list[EpisodeBatch] = []
+        while True:
+            rate = 1.0 if random_actions else self.epsilon() if explore else 0.0
+            batch = EpisodeBatch(self._episode(rate), len(self.spec.agents))
+            batches.append(batch)
+            self._log(batch)
+            steps, episodes = sum(b.env_steps() for b in batches), len(batches) * self.env.num_envs
+            if steps >= (num_timesteps or 0) and episodes >= (num_episodes or 0):
+                return batches
+
+    def epsilon(self) -> float:
+        """Chance of a random action at this point of the schedule."""
+        schedule = self.config.epsilon
+        if isinstance(schedule, (int, float)):
+            return float(schedule)
+        at, values = zip(*schedule, strict=True)
+        return float(np.interp(self.num_env_steps_sampled_lifetime, at, values))
+
+    def _generator(self) -> np.random.Generator:
+        """Made at first use: a restarted runner has been told the lifetime steps by then, and repeats nothing."""
+        if self._rng is None:
+            entropy = None
+            if self.config.seed is not None:
+                entropy = [self.config.seed, self.worker_index or 0, int(self.config.in_evaluation)]
+                entropy.append(self.num_env_steps_sampled_lifetime)
+            self._rng = np.random.default_rng(entropy)
+            self._env_seed = int(self._rng.integers(2**31))
+        return self._rng
+
+    def _episode(self, rate: float) -> Columns:
+        spec, env, rng = self.spec, self.env, self._generator()
+        assert env is not None
+        step = env.reset(seed=self._env_seed)
+        self._env_seed = None
+        columns = self._blank(env.num_envs)
+        running = np.ones(env.num_envs, dtype=bool)
+        hidden = self.module.initial_hidden(env.num_envs)
+        self._observe(columns, step, 0)
+        for t in range(spec.max_steps):
+            columns["filled"][:, t] = running
+            actions, hidden = self._act(step, hidden, rate, rng)
+            step = env.step(actions)
+            for agent in spec.agents:
+                columns[action_key(agent)][:, t] = actions[agent]
+            columns["reward"][:, t] = step.reward * running
+            columns["terminated"][:, t] = step.terminated & running
+            self._observe(columns, step, t + 1)
+            running = running & ~(step.terminated | step.truncated)
+            if not running.any():
+                break
+        return columns
+
+    def _act(
+        self, step: Any, hidden: dict[str, torch.Tensor], rate: float, rng: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor]]:
+        batch: dict[str, Any] = dict(hidden)
+        for agent in self.spec.agents:
+            batch[obs_key(agent)] = torch.from_numpy(step.observations[agent])
+            batch[mask_key(agent)] = torch.from_numpy(step.masks[agent])
+        forward = self.module.forward_exploration if rate else self.module.forward_inference
+        out = forward(batch)
+        actions = {}
+        for agent in self.spec.agents:
+            chosen = out[action_key(agent)].numpy()
+            if rate:
+                mask = step.masks[agent]
+                lottery = np.where(mask, rng.random(mask.shape, dtype=np.float32), -1.0).argmax(-1)
+                chosen = np.where(rng.random(len(mask)) < rate, lottery, chosen)
+            actions[agent] = chosen
+        return actions, {hidden_key(a): out[hidden_key(a)] for a in self.spec.agents}
+
+    def _blank(self, n: int) -> Columns:
+        spec, t = self.spec, self.spec.max_steps
+        columns: Columns = {
+            "state": np.zeros((n, t + 1, spec.state_size), np.float32),
+            "reward": np.zeros((n, t), np.float32),
+            "terminated": np.zeros((n, t), bool),
+            "filled": np.zeros((n, t), bool),
+        }
+        for agent, size, count in zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True):
+            columns[obs_key(agent)] = np.zeros((n, t + 1, size), np.float32)
+            columns[mask_key(agent)] = np.zeros((n, t + 1, count), bool)
+            columns[mask_key(agent)][..., -1] = True
+            columns[action_key(agent)] = np.full((n, t), count - 1, np.int64)
+        return columns
+
+    def _observe(self, columns: Columns, step: Any, t: int) -> None:
+        for agent in self.spec.agents:
+            columns[obs_key(agent)][:, t] = step.observations[agent]
+            columns[mask_key(agent)][:, t] = step.masks[agent]
+        columns["state"][:, t] = step.state
+
+    # -- metrics and state ---------------------------------------------------------------------------------
+    def _log(self, batch: EpisodeBatch) -> None:
+        columns, steps = batch.columns, batch.env_steps()
+        returns = columns["reward"].sum(1)
+        self.num_env_steps_sampled_lifetime += steps
+        log = self.metrics.log_value
+        log(NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, steps, reduce="lifetime_sum", with_throughput=True)
+        log(NUM_EPISODES, len(returns), reduce="sum")
+        log(NUM_EPISODES_LIFETIME, len(returns), reduce="lifetime_sum")
+        log((NUM_MODULE_STEPS_SAMPLED, DEFAULT_MODULE_ID), steps, reduce="sum")
+        for agent in self.spec.agents:
+            log((NUM_AGENT_STEPS_SAMPLED, agent), steps, reduce="sum")
+        log(EPISODE_RETURN_MEAN, float(returns.mean()), window=1)
+        log(EPISODE_RETURN_MIN, float(returns.min()), reduce="min", window=1)
+        log(EPISODE_RETURN_MAX, float(returns.max()), reduce="max", window=1)
+        log(EPISODE_LEN_MEAN, float(columns["filled"].sum(1).mean()), window=1)
+
+    def get_metrics(self) -> Any:
+        return self.metrics.reduce()
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = {DEFAULT_MODULE_ID: self.module.get_state(**kwargs)}
+            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        import ray
+
+        if COMPONENT_RL_MODULE in state:
+            number = state.get(WEIGHTS_SEQ_NO, 0)
+            if number == 0 or self._weights_seq_no < number:
+                weights = state[COMPONENT_RL_MODULE]
+                weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
+                self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+            self._weights_seq_no = max(number, self._weights_seq_no)
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        return (), {"config": self.config, "worker_index": self.worker_index}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def team_spaces(spec: TeamSpec) -> tuple[gym.Space, gym.Space]:
+    """Spaces that RLlib is shown, keyed by agent; the networks are built from the TeamSpec, not from these."""
+    seen: dict[str, gym.Space] = {
+        a: gym.spaces.Box(-np.inf, np.inf, (n,), np.float32)
+        for a, n in zip(spec.agents, spec.observation_sizes, strict=True)
+    }
+    done: dict[str, gym.Space] = {
+        a: gym.spaces.Discrete(n) for a, n in zip(spec.agents, spec.action_sizes, strict=True)
+    }
+    return gym.spaces.Dict(seen), gym.spaces.Dict(done)

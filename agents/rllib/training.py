@@ -1,0 +1,214 @@
+"""Training runs: build or resume an algorithm, iterate until told to stop, keep checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marca_env.errors import InputError, unknown_option
+
+Report = Callable[[dict[str, Any]], None]
+"""Called after each iteration with its plain results."""
+CHECKPOINT = "checkpoint_{:06d}"
+STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
+
+
+def start_ray(num_cpus: int | None = None) -> None:
+    """Start a minimal local ray unless one runs: RLlib asks for it even where nothing is remote."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    ray.init(
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=True,
+        logging_level=logging.ERROR,
+        object_store_memory=200 * 1024**2 if num_cpus == 1 else None,
+    )
+
+
+def summary(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers of an iteration that people look at; those that do not apply are left out."""
+    sampled, learnt = results.get("env_runners", {}), results.get("learners", {}).get("default_policy", {})
+    found = {
+        "training_iteration": results.get("training_iteration"),
+        "time_total_s": results.get("time_total_s"),
+        "env_steps": sampled.get("num_env_steps_sampled_lifetime"),
+        "episode_return_mean": sampled.get("episode_return_mean"),
+        "loss": learnt.get("total_loss"),
+        "mixer_loss": learnt.get("mixer_loss"),
+        "agent_loss": learnt.get("agent_loss"),
+        "q_tot": learnt.get("q_tot"),
+        "gradient_steps": learnt.get("gradient_steps"),
+    }
+    return {k: (v if isinstance(v, int) else float(v)) for k, v in found.items() if v is not None}
+
+
+def stop_reached(numbers: Mapping[str, Any], stop: Mapping[str, float]) -> bool:
+    """Whether any of the limits is reached; a limit on a number that the run does not report is never reached."""
+    return any(numbers.get(name, float("-inf")) >= limit for name, limit in stop.items())
+
+
+def train(
+    config: Any,
+    *,
+    stop: Mapping[str, float],
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    checkpoint_freq: int = 0,
+    report: Report | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Run an algorithm.
+
+    Args:
+        config: a :class:`agents.rllib.TeamConfig` (or any RLlib configuration); ignored for what ``resume`` holds.
+        stop: limits, of which the first that is reached ends the run: see :data:`STOPS`.
+        out: folder of the checkpoints; the last one is always written, also after Ctrl-C.
+        resume: a checkpoint to go on from.
+        checkpoint_freq: iterations between checkpoints; 0 keeps the last one only.
+        report: called after each iteration.
+
+    Returns:
+        The algorithm (to be stopped by the caller) and the last iteration's numbers.
+
+    Raises:
+        InputError: an unknown limit, or a checkpoint that is not there.
+    """
+    for name in stop:
+        if name not in STOPS:
+            raise InputError(unknown_option("stopping criterion", name, STOPS))
+    check_resources(config)
+    algorithm = restore(resume) if resume is not None else config.build_algo()
+    numbers: dict[str, Any] = {}
+    try:
+        while not stop_reached(numbers, stop):
+            numbers = summary(algorithm.train())
+            if report is not None:
+                report(numbers)
+            if out is not None and checkpoint_freq and numbers["training_iteration"] % checkpoint_freq == 0:
+                save_checkpoint(algorithm, Path(out), numbers["training_iteration"])
+    except KeyboardInterrupt:
+        numbers["interrupted"] = True
+    if out is not None:
+        save_checkpoint(algorithm, Path(out), int(algorithm.iteration))
+    return algorithm, numbers
+
+
+def check_resources(config: Any) -> None:
+    """Refuse what would wait without a word: more ray actors than CPUs."""
+    import ray
+
+    wanted = 1 + config.num_env_runners * config.num_cpus_per_env_runner
+    learner_cpus = config.num_cpus_per_learner if isinstance(config.num_cpus_per_learner, (int, float)) else 1
+    wanted += config.num_learners * learner_cpus
+    if not ray.is_initialized():
+        start_ray(num_cpus=max(1, int(wanted)) if wanted <= 1 else None)
+    held = ray.cluster_resources().get("CPU", 0)
+    if wanted > 1 and wanted - 1 > held:
+        raise InputError(
+            f"{config.num_env_runners} environment runners and {config.num_learners} learners need {wanted - 1:g} CPUs "
+            f"but ray has {held:g}; lower num_env_runners or num_learners, or start ray with more"
+        )
+
+
+def save_checkpoint(algorithm: Any, out: Path, iteration: int) -> Path:
+    """Write ``out/checkpoint_<iteration>``, whole or not at all; returns it."""
+    final = out.resolve() / CHECKPOINT.format(iteration)
+    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    algorithm.save_to_path(str(part))
+    if final.exists():
+        shutil.rmtree(final)
+    part.rename(final)
+    return final
+
+
+def latest_checkpoint(path: str | Path) -> Path:
+    """The checkpoint at ``path``, or the newest in that folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path).resolve()
+    if (path / "rllib_checkpoint.json").is_file() or (path / "algorithm_state.pkl").is_file():
+        return path
+    found = sorted(path.glob("checkpoint_*")) if path.is_dir() else []
+    if not found:
+        raise InputError(f"{path}: no checkpoint here; give a folder named checkpoint_… or one that holds some")
+    return found[-1]
+
+
+def restore(path: str | Path) -> Any:
+    """The algorithm of a checkpoint: networks, targets, optimizer, counters, replay buffer and random state.
+
+    Raises:
+        InputError: no checkpoint, or one that is cut short.
+    """
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+    found = latest_checkpoint(path)
+    start_ray()
+    try:
+        return Algorithm.from_checkpoint(str(found))
+    except (EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{found}: cannot be restored ({error}); it is cut short, use an earlier one") from error
+
+
+def offline_train(
+    log: str | Path,
+    out: str | Path,
+    *,
+    algo: str = "AWRQMixer",
+    scenario: str = "default",
+    iterations: int = 20,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Train on a request log with a network small enough for two cores, and write what serves.
+
+    Args:
+        log: request log, Parquet or CSV.
+        out: folder of the checkpoint.
+        algo: name of the algorithm.
+        scenario: preset or YAML file of the log's recommender.
+        iterations: of ``updates_per_iteration`` gradient steps each.
+        options: of ``config.training`` in place of the small defaults.
+        report: called after each iteration.
+
+    Returns:
+        The policy's folder, for :meth:`agents.policy.AllocationPolicy.load`.
+    """
+    from agents.rllib.config import CONFIGS
+
+    if algo not in CONFIGS:
+        raise InputError(unknown_option("algorithm", algo, CONFIGS))
+    config = CONFIGS[algo]().offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
+    config.training(**{**small_options(algo), "scenario": scenario, **(options or {})})
+    algorithm, _ = train(config, stop={"training_iteration": iterations}, out=out, report=report)
+    policy = latest_checkpoint(out) / "policy"
+    algorithm.stop()
+    return policy
+
+
+def small_options(algo: str) -> dict[str, Any]:
+    """Sizes that learn in a minute on two cores, in place of the paper's."""
+    sizes: dict[str, Any] = {
+        "gru": 64,
+        "hidden": (64,),
+        "lr": 2e-3,
+        "train_batch_size_per_learner": 512,
+        "updates_per_iteration": 50,
+    }
+    if algo == "AWRQMixer":
+        sizes |= {"heads": 5, "dropout": 0.0}
+    return sizes
