@@ -63,7 +63,8 @@ class BalancingEnv(gymnasium.Env):
     `control` is the `ControlObservation` that a balancer takes.
 
     ## Starting State
-    Minute 0, idle clusters, nothing degraded; the traffic of a new day is drawn unless it is given.
+    The traffic's first minute, nothing degraded, no backlog; the observation is that of a system on its budget, with
+    free computation. The traffic of a new day is drawn unless it is given.
 
     ## Episode End
     Truncated when the traffic ends (after a day). Never terminates.
@@ -140,11 +141,14 @@ class BalancingEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a day."""
         super().reset(seed=seed)
-        self._qps = self._given if self._given is not None else self._drawn_traffic()
+        self._traffic: Traffic = self._given if self._given is not None else self._drawn_traffic()
         self._minute, self._revenue = 0, 0.0
         self._state: ClusterState = self.clusters.initial()
-        idle = np.zeros(len(self.scenario.clusters))
-        self._control = self.clusters.observe(0, float(self._qps[0]), idle, self._state, idle)
+        # the telemetry of the minute before the first: a system on its budget
+        first, free = self._traffic.minute_of_day(0), np.zeros(len(self.scenario.clusters))
+        self._control = self.clusters.observe(
+            first, float(self._traffic.qps[0]), self.scenario.budgets, self._state, free
+        )
         return self._observation(self._control), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -158,7 +162,7 @@ class BalancingEnv(gymnasium.Env):
         last = period.outcomes[-1]
         load = np.mean([o.equivalent for o in period.outcomes], axis=0)
         qps = float(np.mean([o.qps for o in period.outcomes]))
-        self._control = self.clusters.observe(self._minute % MINUTES_PER_DAY, qps, load, self._state, prices)
+        self._control = self.clusters.observe(self._traffic.minute_of_day(self._minute), qps, load, self._state, prices)
         self._revenue = period.revenue
         penalty = self.penalty * float(period.overload.sum())
         reward = period.revenue / self.reference - penalty
@@ -172,7 +176,7 @@ class BalancingEnv(gymnasium.Env):
             "dropped": np.mean([o.reading.dropped for o in period.outcomes], axis=0),
             "qps": qps,
         }
-        return self._observation(self._control), reward, False, self._minute >= len(self._qps), info
+        return self._observation(self._control), reward, False, self._minute >= len(self._traffic), info
 
     def render(self) -> Any:
         """Text (``ansi``) or pixels (``rgb_array``) of the last period; ``None`` without a render mode."""
@@ -187,8 +191,9 @@ class BalancingEnv(gymnasium.Env):
         """Serve the minutes of a control period, or what is left of the day."""
         chosen = allocate(self._values, self.pool.costs, prices)
         outcomes: list[MinuteOutcome] = []
-        for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._qps))):
-            counts = arrivals(self.np_random, self.pool, float(self._qps[minute]), 60.0, minute)
+        for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._traffic))):
+            of_day = self._traffic.minute_of_day(minute)
+            counts = arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
             outcome, self._state = serve_minute(self.pool, chosen, counts, self.clusters, self._state, 60.0)
             outcomes.append(outcome)
         self._minute += len(outcomes)
@@ -207,7 +212,7 @@ class BalancingEnv(gymnasium.Env):
         return np.concatenate(parts).astype(np.float32)
 
     def _checked_action(self, action: np.ndarray) -> np.ndarray:
-        if self._control is None or self._minute >= len(self._qps):
+        if self._control is None or self._minute >= len(self._traffic):
             raise InputError("no day is running; call reset() first")
         taken = np.asarray(action, dtype=np.float64)
         if taken.shape != self.price_max.shape or not np.all(np.isfinite(taken)):
@@ -215,24 +220,26 @@ class BalancingEnv(gymnasium.Env):
             raise InputError(f"action is {taken.tolist()}; give one finite number in [0, 1] per cluster: {names}")
         return taken
 
-    def _drawn_traffic(self) -> np.ndarray:
+    def _drawn_traffic(self) -> Traffic:
         from marca_env.workload import daily_traffic
 
-        return np.asarray(daily_traffic(self.scenario, self.np_random, self.minutes).qps, dtype=np.float64)
+        return daily_traffic(self.scenario, self.np_random, self.minutes)
 
 
-def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> np.ndarray | None:
-    """Requests per second of each minute (T,), or None where traffic is to be drawn."""
+def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | None:
+    """The first ``minutes`` of the traffic, or None where it is to be drawn."""
+    from marca_env.workload import Traffic, read_trace
+
     if traffic is None:
         return None
     if isinstance(traffic, (str, Path)):
-        from marca_env.workload import read_trace
-
-        traffic = read_trace(traffic, scenario, minutes)
-    qps = np.asarray(getattr(traffic, "qps", traffic), dtype=np.float64)[:minutes]
+        return read_trace(traffic, scenario, minutes)
+    if not isinstance(traffic, Traffic):
+        traffic = Traffic("given", np.asarray(traffic, dtype=np.float64))
+    qps = traffic.qps
     if qps.ndim != 1 or len(qps) == 0 or not np.all(np.isfinite(qps)) or np.any(qps < 0):
         raise InputError(f"traffic of shape {qps.shape}: give finite, non-negative requests per second of each minute")
-    return qps
+    return traffic.clipped(minutes)
 
 
 def _checked_ceiling(price_max: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from marca_env.balancing import BalancingEnv
 from marca_env.errors import InputError
 from marca_env.serving import allocate
+from marca_env.workload import Traffic
 
 DAY = 50.0 * (0.6 - 0.4 * np.cos(2 * np.pi * np.arange(1440) / 1440))
 
@@ -33,7 +34,7 @@ def test_gymnasium_accepts_it(exact_engine):
     env = gymnasium.make("marca_env/Balancing-v0", engine=exact_engine, traffic=DAY[:30], render_mode="ansi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(env.unwrapped, skip_render_check=True)
+        check_env(env.unwrapped)
     env.reset(seed=0)
     assert "cores" in env.render()
 
@@ -112,6 +113,12 @@ def test_the_same_seed_repeats_the_day(balancing):
     first, second, third = (run(balancing, [0.4, 0.4], 50, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert np.any(first != third)
+
+
+def test_a_trace_keeps_its_time_of_day(exact_engine):
+    seen, infos = run(BalancingEnv(engine=exact_engine, traffic=Traffic("noon", DAY[:3], 720)), [0.5, 0.5], 3)
+    np.testing.assert_allclose(seen[0, 9:], [0.0, -1.0], atol=1e-6)
+    assert all(info["revenue"] > 0 for info in infos)
 
 
 def test_traffic_is_drawn_where_none_is_given(exact_engine):

@@ -71,7 +71,7 @@ def test_gymnasium_accepts_the_single_agent_view(tiny_engine):
     env = gymnasium.make("marca_env/Recommender-v0", engine=tiny_engine, render_mode="ansi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(env.unwrapped, skip_render_check=True)
+        check_env(env.unwrapped)
     assert env.reset(seed=0)[0].shape == env.observation_space.shape
 
 
