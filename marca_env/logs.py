@@ -129,7 +129,7 @@ def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Pat
     """The given columns of ``frame``, converted and checked; other columns are kept as they are.
 
     Raises:
-        InputError: no rows, a missing column, or a value that is empty, not a number, not whole, or out of range.
+        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole, or out of range.
     """
     import pandas as pd
 
@@ -138,6 +138,8 @@ def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Pat
         if column.name not in frame.columns:
             names = ", ".join(c.name for c in columns)
             raise InputError(f"{where}: column {column.name!r} is missing; a log of this kind has the columns {names}")
+        if frame.columns.tolist().count(column.name) > 1:
+            raise InputError(f"{where}: column {column.name!r} appears twice; remove one")
     if len(frame) == 0:
         raise InputError(f"{where}: no rows below the header; write the log again")
     checked = frame.reset_index(drop=True).copy()
