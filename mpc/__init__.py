@@ -1,0 +1,54 @@
+"""Balancers: what sets the price λ of computation, minute by minute, so that the load stays at the budget."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpc.balancers import (
+        Balancer,
+        DitheredBalancer,
+        FeedbackBalancer,
+        FeedbackSettings,
+        PrimalDualBalancer,
+        StaticBalancer,
+    )
+    from mpc.bisection import BisectionBalancer
+    from mpc.controller import MPCBalancer, MPCSettings
+    from mpc.forecast import TrafficForecaster
+    from mpc.system_model import SystemModel
+
+_HOMES = {
+    "Balancer": "balancers",
+    "BisectionBalancer": "bisection",
+    "DitheredBalancer": "balancers",
+    "FeedbackBalancer": "balancers",
+    "FeedbackSettings": "balancers",
+    "MPCBalancer": "controller",
+    "MPCSettings": "controller",
+    "PrimalDualBalancer": "balancers",
+    "StaticBalancer": "balancers",
+    "SystemModel": "system_model",
+    "TrafficForecaster": "forecast",
+}
+__all__ = [
+    "Balancer",
+    "BisectionBalancer",
+    "DitheredBalancer",
+    "FeedbackBalancer",
+    "FeedbackSettings",
+    "MPCBalancer",
+    "MPCSettings",
+    "PrimalDualBalancer",
+    "StaticBalancer",
+    "SystemModel",
+    "TrafficForecaster",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module of a public name at first use: the simple balancers need neither torch nor cvxpy."""
+    if name in _HOMES:
+        return getattr(import_module(f"mpc.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'mpc' has no attribute {name!r}")

@@ -1,0 +1,171 @@
+"""DCAF's balancer: the smallest prices whose replayed cost fits what a request may use, found by bisection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marca_env.errors import InputError
+from marca_env.serving import allocate
+from mpc.balancers import PRICE_MAX, bounded, check_price_max, telemetry_fault
+
+if TYPE_CHECKING:
+    from marca_env.cluster import ControlObservation
+
+MINUTES_PER_DAY = 1440
+
+
+class BisectionBalancer:
+    """Replays a sample of requests and bisects for the smallest λ whose cost fits budget / QPS per request.
+
+    The cost of the replay is a non-increasing step function of each price (Eq. 6 is the argmax of functions that are
+    linear in λ); with several clusters the prices are bisected in turn, each for the others as they stand, until none
+    moves. The traffic is that of the last minute, so this balancer is feed-forward in costs and late in traffic.
+
+    Args:
+        values: (M,J) predicted currency per request of the sample.
+        costs: (M,J,G) predicted core-seconds per request.
+        weights: (M,) how often each request comes; ``None``: all alike.
+        windows: (M,) part of the day, 0 … W − 1, that each request belongs to; then only those of the current
+            minute's part are replayed. ``None``: all of them always.
+        n_windows: W, equal parts of the day.
+        tolerance: relative width at which the bisection of a price stops.
+        sweeps: most rounds over the clusters.
+        price_max: () or (G,) bound of the prices.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, or a window out of range.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        costs: np.ndarray,
+        *,
+        weights: np.ndarray | None = None,
+        windows: np.ndarray | None = None,
+        n_windows: int | None = None,
+        tolerance: float = 1e-3,
+        sweeps: int = 8,
+        price_max: float | np.ndarray = PRICE_MAX,
+    ) -> None:
+        values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
+        if values.ndim != 2 or costs.shape[:2] != values.shape or costs.ndim != 3 or values.size == 0:
+            raise InputError(
+                f"values {values.shape} and costs {costs.shape} must be (requests, actions) and one per cluster"
+            )
+        if not (np.isfinite(values).all() and np.isfinite(costs).all() and (costs >= 0).all()):
+            raise InputError("values and costs must be finite, and costs not negative; check the fitted models")
+        if not tolerance > 0 or sweeps < 1:
+            raise InputError(f"tolerance is {tolerance} and sweeps {sweeps}; both must be positive")
+        self.price_max = np.broadcast_to(check_price_max(price_max), costs.shape[-1:])
+        self.tolerance, self.sweeps = tolerance, sweeps
+        self.n_windows = n_windows or (1 if windows is None else int(np.max(windows)) + 1)
+        self._tables = _split(values, costs, weights, windows, self.n_windows)
+        self._scale = _price_scale(values, costs)
+        self.reset()
+
+    def reset(self) -> None:
+        self._prices: np.ndarray | None = None
+
+    def update(self, observation: ControlObservation) -> np.ndarray:
+        if telemetry_fault(observation, limit=np.inf) is not None or observation.qps <= 0:
+            return bounded(observation.prices, self.price_max)
+        share = int(observation.minute) % MINUTES_PER_DAY * self.n_windows // MINUTES_PER_DAY
+        allowance = np.asarray(observation.budget, dtype=np.float64) / observation.qps  # (G,) core-seconds per request
+        self._prices = self.solve(allowance, window=share, start=self._prices)
+        return self._prices.copy()
+
+    def solve(self, allowance: np.ndarray, *, window: int = 0, start: np.ndarray | None = None) -> np.ndarray:
+        """Smallest prices (G,) whose replayed mean cost is at most ``allowance`` (G,), core-seconds per request.
+
+        A cluster whose cheapest actions do not fit gets ``price_max``.
+        """
+        table = self._tables[window]
+        prices = np.zeros(len(self._scale)) if start is None else np.array(start, dtype=np.float64)
+        for _ in range(self.sweeps):
+            before = prices.copy()
+            for g in range(len(prices)):
+                prices[g] = self._bisect(table, prices, g, float(allowance[g]))
+            if np.all(np.abs(prices - before) <= 2 * self.tolerance * np.maximum(before, self._scale * self.tolerance)):
+                break
+        return prices
+
+    def _bisect(self, table: _Table, prices: np.ndarray, g: int, allowance: float) -> float:
+        """Smallest price of cluster g that fits, the others as they stand. Brackets around the present price first."""
+        trial = prices.copy()
+
+        def fits(price: float) -> bool:
+            trial[g] = price
+            return bool(table.cost(trial)[g] <= allowance)
+
+        if fits(0.0):
+            return 0.0
+        low, high = 0.0, min(max(prices[g], float(self._scale[g])), self.price_max[g])
+        step = 1.05  # the price of the last minute is nearly right; widen fast where it is not
+        while not fits(high):
+            if high >= self.price_max[g]:
+                return float(self.price_max[g])
+            low, high, step = high, min(high * step, self.price_max[g]), step**2
+        if low == 0.0:
+            step, low = 1.05, high / 1.05
+            while low > self.tolerance * self._scale[g] and fits(low):
+                step = step**2
+                low, high = low / step, low
+            low = low if low > self.tolerance * self._scale[g] else 0.0
+        while high - low > self.tolerance * max(high, self.tolerance * self._scale[g]):
+            middle = 0.5 * (low + high)
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return high
+
+
+class _Table:
+    """Requests of one part of the day, without the actions that no price would choose."""
+
+    def __init__(self, values: np.ndarray, costs: np.ndarray, weights: np.ndarray) -> None:
+        kept = [_undominated(v, c) for v, c in zip(values, costs, strict=True)]
+        width = max(len(k) for k in kept)
+        index = np.array([np.concatenate([k, np.full(width - len(k), k[0])]) for k in kept])  # repeats never matter
+        rows = np.arange(len(values))[:, None]
+        self.values, self.costs = values[rows, index], costs[rows, index]
+        self.weights = weights / weights.sum()
+
+    def cost(self, prices: np.ndarray) -> np.ndarray:
+        """(G,) mean core-seconds per request under the prices."""
+        chosen = allocate(self.values, self.costs, prices)
+        return self.weights @ self.costs[np.arange(len(chosen)), chosen]
+
+
+def _undominated(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of the actions that no other action matches in value at no more cost on every cluster; (J,), (J,G)."""
+    order = np.lexsort((costs.sum(-1), -values))  # best value first, then cheapest
+    kept: list[int] = []
+    for j in order:
+        if not kept or not np.any(np.all(costs[kept] <= costs[j], axis=1)):
+            kept.append(int(j))
+    return np.array(kept)
+
+
+def _split(values: np.ndarray, costs: np.ndarray, weights: Any, windows: Any, n_windows: int) -> list[_Table]:
+    n = len(values)
+    weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+        raise InputError(f"weights must be {n} finite numbers, not negative and not all zero")
+    if windows is None:
+        return [_Table(values, costs, weights)] * n_windows
+    windows = np.asarray(windows)
+    if windows.shape != (n,) or windows.min() < 0 or windows.max() >= n_windows:
+        raise InputError(f"windows must be {n} numbers from 0 to {n_windows - 1}")
+    tables: dict[int, _Table] = {}
+    for window in range(n_windows):
+        within = (windows == window) & (weights > 0)
+        rows = within if within.any() else weights > 0  # a part of the day without requests replays them all
+        tables[window] = _Table(values[rows], costs[rows], weights[rows])
+    return [tables[w] for w in range(n_windows)]
+
+
+def _price_scale(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """(G,) value per unit of cost: where the interesting prices begin."""
+    spread = np.ptp(values, axis=1).mean()
+    return np.maximum(spread, 1e-9) / np.maximum(np.ptp(costs, axis=1).mean(axis=0), 1e-9)

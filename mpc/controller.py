@@ -1,0 +1,255 @@
+"""The model-predictive balancer: linearise, solve Eq. 17, repeat until converged, apply the first prices, roll on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from marca_env.errors import InputError, unknown_option
+from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max, telemetry_fault
+from mpc.forecast import MINUTES_PER_DAY, TrafficForecaster
+from mpc.problem import LoadProblem, ObjectiveSettings, SolverError
+from mpc.system_model import Conditions, SystemModel
+
+if TYPE_CHECKING:
+    from marca_env.cluster import ControlObservation
+
+log = logging.getLogger(__name__)
+_HISTORY = 10_000
+
+
+class TelemetryError(RuntimeError):
+    """An observation that cannot be used: the prices fall back to feedback, or stay."""
+
+
+class ModelError(RuntimeError):
+    """The system model returned loads that are not finite: fit it again on a log that covers these prices."""
+
+
+@dataclass(frozen=True)
+class MPCSettings(ObjectiveSettings):
+    """Everything about :class:`MPCBalancer`: Eq. 17, and how it is solved and corrected."""
+
+    margin: float = 0.01
+    bias_gain: float = 0.3
+    """Share of the last prediction error of the cost per request that corrects the next predictions, in [0, 1].
+    Summed up, it makes a biased model hold the budget all the same; 0: never."""
+    trust_region: float = 1.0
+    """Largest move of a log price between two linearisations."""
+    iterations: int = 5
+    """Most linearisations a minute."""
+    tolerance: float = 1e-6
+    """Stop once the objective (in budgets squared) falls by less than this."""
+    rate_limit: float | None = None
+    """Largest change of a log price from one minute to the next; ``None``: free."""
+    price_reach: float = 4.0
+    """Prices may exceed the highest in the model's training log by this factor; see ``price_max`` too."""
+    price_max: float | tuple[float, ...] | None = None
+    """Bound of the prices, currency per core-second; ``None``: ``price_reach`` times the training log's highest."""
+    solver: str = "CLARABEL"
+    """"CLARABEL" or "OSQP"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.bias_gain <= 1:
+            raise InputError(f"bias_gain is {self.bias_gain}; it must lie in [0, 1]")
+        for name in ("trust_region", "price_reach", "tolerance", "iterations"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A minute in which the controller fell back."""
+
+    minute: int
+    kind: str
+    """``telemetry``, ``solver`` or ``model``."""
+    message: str
+
+
+class MPCBalancer:
+    """Sets the prices of all clusters together by model-predictive control (Eq. 17–18, arXiv 2512.24325).
+
+    Each minute: traffic is forecast; the last prediction error corrects the model; Eq. 17 is linearised around the
+    plan of the minute before and solved as a convex program, again until the true objective stops falling; the first
+    prices of the plan are applied. Anything that fails is logged in ``events`` and answered by feedback.
+
+    Args:
+        system_model: the fitted model; its clusters are those of the observations.
+        settings: see :class:`MPCSettings`; single fields may be given as keywords instead, e.g. ``horizon=15``.
+        forecaster: of traffic; fit one on past days with :meth:`TrafficForecaster.fit`. ``None``: default gains.
+        fallback: used when planning fails; ``None``: feedback scaled to the model's prices.
+        changes: fields of the settings.
+
+    Attributes:
+        events: the failures so far, oldest first (the last 10,000).
+        problem: the compiled program; never rebuilt.
+        expected_load: (G,) load that the last plan expects of the coming minute, core-seconds per second.
+
+    Raises:
+        InputError: an unknown or impossible setting.
+    """
+
+    def __init__(
+        self,
+        system_model: SystemModel,
+        settings: MPCSettings | None = None,
+        *,
+        forecaster: TrafficForecaster | None = None,
+        fallback: Balancer | None = None,
+        **changes: Any,
+    ) -> None:
+        names = [f.name for f in dataclasses.fields(MPCSettings)]
+        for name in changes:
+            if name not in names:
+                raise InputError(unknown_option("setting of MPCBalancer", name, names))
+        self.settings = dataclasses.replace(settings or MPCSettings(), **changes)
+        self.model, scale = system_model, system_model.prices
+        reach = self.settings.price_reach * np.maximum(system_model.price_limit, scale.scale)
+        limit = reach if self.settings.price_max is None else self.settings.price_max
+        self.price_max = np.broadcast_to(check_price_max(limit), system_model.price_limit.shape)
+        self.problem = LoadProblem(
+            system_model.n_clusters, self.settings, rate_limit=self.settings.rate_limit, solver=self.settings.solver
+        )
+        self.forecaster = forecaster or TrafficForecaster()
+        feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
+        self.fallback = fallback or FeedbackBalancer(feedback, price_max=self.price_max)
+        self.events: deque[Event] = deque(maxlen=_HISTORY)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget telemetry, plan and bias; ``events`` stays."""
+        self.forecaster.reset()
+        self.fallback.reset()
+        n_clusters = self.model.n_clusters
+        self._bias = np.zeros(n_clusters)  # of the log cost per request
+        self._expected: np.ndarray | None = None  # log cost per request planned for the minute that just ran
+        self._plan: np.ndarray | None = None  # (N,G) log prices
+        self._levels: np.ndarray | None = None  # degradation of the minute that just ran
+        self._prices = np.zeros(n_clusters)
+        self.expected_load = np.full(n_clusters, np.nan)
+
+    def update(self, observation: ControlObservation) -> np.ndarray:
+        """Prices (G,) for the coming minute: finite, within [0, price_max], whatever the telemetry."""
+        self.forecaster.observe((int(observation.minute) - 1) % MINUTES_PER_DAY, observation.qps)
+        try:
+            prices = self._planned(observation)
+        except (TelemetryError, SolverError, ModelError) as error:
+            prices = self._fallen_back(observation, error)
+        self._levels = np.asarray(observation.degradation)
+        self._prices = bounded(prices, self.price_max)
+        return self._prices.copy()
+
+    def _fallen_back(self, observation: ControlObservation, error: Exception) -> np.ndarray:
+        kind = {TelemetryError: "telemetry", ModelError: "model"}.get(type(error), "solver")
+        self.events.append(Event(int(observation.minute), kind, str(error)))
+        log.warning("minute %d: %s: %s; feedback takes over", observation.minute, kind, error)
+        self._expected = self._plan = None
+        self.expected_load = np.full(self.model.n_clusters, np.nan)
+        if telemetry_fault(observation) is not None:
+            return self._prices  # feedback on nonsense is worse than the prices in force
+        return self.fallback.update(observation)
+
+    # -- planning ------------------------------------------------------------------------------------------------
+    def _planned(self, observation: ControlObservation) -> np.ndarray:
+        last, prices = self._checked(observation)
+        self._correct(observation)
+        budget = np.asarray(observation.budget, dtype=np.float64)
+        horizon = self._horizon(observation)
+        fading = self.model.rollout_log_cost(observation.load, last, prices, horizon)
+        bias = torch.as_tensor(self._bias, device=self.model.device)
+        share = _Loads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
+        in_force = self.model.prices.to_log(prices)
+        log_prices, loads = self._solve(share, in_force, np.asarray(observation.load) / budget)
+        self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
+        self.expected_load = loads[0] * budget
+        self._expected = np.log(np.maximum(self.expected_load / horizon.qps[0], 1e-12))
+        return self.model.prices.to_price(log_prices[0])
+
+    def _checked(self, observation: ControlObservation) -> tuple[Conditions, np.ndarray]:
+        """Conditions and prices of the last minute."""
+        fault = telemetry_fault(observation)
+        if fault is None and observation.qps <= 0:
+            fault = "no traffic"
+        size = (self.model.n_clusters,)
+        if fault is None and (np.shape(observation.load) != size or np.shape(observation.budget) != size):
+            fault = f"load has shape {np.shape(observation.load)}; the model has {size[0]} clusters"
+        if fault is not None:
+            raise TelemetryError(fault)
+        prices = np.asarray(observation.prices, dtype=np.float64)
+        prices = bounded(prices if np.all(np.isfinite(prices)) else self._prices, self.price_max)
+        levels = np.asarray(observation.degradation) if self._levels is None else self._levels
+        minute = (int(observation.minute) - 1) % MINUTES_PER_DAY
+        return Conditions(np.float64(observation.qps), np.int64(minute), levels), prices
+
+    def _correct(self, observation: ControlObservation) -> None:
+        """Integrate the last prediction error of the cost per request; the forecast of traffic has no part in it."""
+        if self._expected is None:
+            return
+        cost = np.log(np.maximum(np.asarray(observation.load) / observation.qps, 1e-12))
+        error = np.clip(cost - self._expected, -1.0, 1.0)
+        self._bias = np.clip(self._bias + self.settings.bias_gain * error, -2.0, 2.0)
+
+    def _horizon(self, observation: ControlObservation) -> Conditions:
+        n = self.settings.horizon
+        return Conditions(
+            qps=np.maximum(self.forecaster.forecast(n), 1e-6),
+            minute=(int(observation.minute) + np.arange(n)) % MINUTES_PER_DAY,
+            degradation=np.broadcast_to(np.asarray(observation.degradation), (n, self.model.n_clusters)),
+        )
+
+    def _solve(self, share: _Loads, in_force: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sequential convex programming on the true objective: (log prices (N,G), loads (N,G) in budgets)."""
+        s, objective = self.settings, self.problem.objective
+        top = self.model.prices.to_log(self.price_max)
+        start = np.broadcast_to(in_force, self.problem.shape) if self._plan is None else self._plan
+        point = np.clip(start, 0.0, top)
+        loads, slopes = share.linearised(point)
+        value, radius = float(objective(loads, last)), s.trust_region
+        # The first solve hopes to pass below the threshold: from above it, the damping would hold the load up there.
+        damped = objective.damped(loads, last) if s.damping == "measured" else np.zeros(loads.shape, dtype=bool)
+        for _ in range(s.iterations):
+            low, high = np.maximum(point - radius, 0.0), np.minimum(point + radius, top)
+            plan = self.problem.solve(loads, slopes, point, last, low=low, high=high, damped=damped, previous=in_force)
+            trial_loads, trial_slopes = share.linearised(plan.log_prices)
+            trial = float(objective(trial_loads, last))
+            gain = value - trial
+            if gain > 0 or self._must_move(point, in_force):
+                point, loads, slopes, value = plan.log_prices, trial_loads, trial_slopes, trial
+            else:
+                radius *= 0.25
+            if 0 <= gain < s.tolerance or radius < 1e-3:
+                break
+            damped = objective.damped(loads, last)
+        return point, loads
+
+    def _must_move(self, point: np.ndarray, in_force: np.ndarray) -> bool:
+        """Whether the rate limit forbids the first prices of the nominal sequence."""
+        limit = self.settings.rate_limit
+        return limit is not None and bool(np.any(np.abs(point[0] - in_force) > limit * (1 + 1e-6)))
+
+
+class _Loads:
+    """Loads of a horizon in budgets as a function of log prices."""
+
+    def __init__(self, model: SystemModel, logs: Any, qps: np.ndarray, budget: np.ndarray) -> None:
+        self.model, self.logs, self.qps, self.budget = model, logs, qps, budget
+
+    def linearised(self, log_prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N,G) and (N,G,G).
+
+        Raises:
+            ModelError: loads or slopes that are not finite.
+        """
+        point = torch.as_tensor(np.ascontiguousarray(log_prices), device=self.model.device)
+        loads, slopes = self.model.linearise(self.logs, self.qps, point)
+        if not (np.isfinite(loads).all() and np.isfinite(slopes).all()):
+            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
+        return loads / self.budget, slopes / self.budget[:, None]

@@ -1,0 +1,130 @@
+"""A small recommender for the tests of balancers: 300 kinds of request, 200 joint actions, two clusters.
+
+Not a mock: requests are served by :mod:`marca_env.serving` and the clusters run :mod:`marca_env.cluster`. Only the
+tables of value and cost are synthetic: value has diminishing returns in both queue lengths, and the cost of ranking
+depends on what retrieval found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from marca_env.cluster import ClusterModel
+from marca_env.scenario import Cluster, Decision, Feature, Scenario, Stage
+from marca_env.serving import RequestPool, allocate, arrivals, serve_minute
+
+PEAK_QPS = 400.0
+MINUTES = 1440
+
+
+def make_scenario(budgets: tuple[float, float] = (7.0, 7.0)) -> Scenario:
+    lengths = tuple(int(x) for x in np.unique(np.geomspace(20, 800, 20).astype(int)))
+    truncations = tuple(int(x) for x in np.geomspace(8, 300, 10))
+    return Scenario(
+        name="plant",
+        stages=(
+            Stage("retrieval", "retrieval", (Decision("length", "queue", lengths),)),
+            Stage("ranking", "ranking", (Decision("truncation", "queue", truncations),)),
+        ),
+        clusters=tuple(
+            Cluster(n, cores=1.4 * b, budget=b) for n, b in zip(("retrieval", "ranking"), budgets, strict=True)
+        ),
+        features=(Feature("w", 6), Feature("uv", 10)),
+        peak_qps=PEAK_QPS,
+    )
+
+
+def make_pool(seed: int = 0, per_window: int = 50, share: float = 0.24) -> RequestPool:
+    """``share``: the budgets as a part of the load of a peak minute in which computation is free."""
+    rng = np.random.default_rng(seed)
+    scenario = make_scenario()
+    lengths = np.array(scenario.decisions[0].options, dtype=float)
+    truncations = np.array(scenario.decisions[1].options, dtype=float)
+    length = lengths[scenario.joint_actions[:, 0]]  # (J,)
+    truncation = truncations[scenario.joint_actions[:, 1]]
+    n = 6 * per_window
+    window = np.repeat(np.arange(6), per_window)
+    bucket = rng.integers(0, 10, n)
+    value = 0.02 * np.exp(0.25 * bucket + rng.normal(0, 0.6, n) + 0.15 * np.sin(window))[:, None]  # (M,1)
+    found = length * np.clip(rng.normal(0.8, 0.1, n), 0.4, 1.0)[:, None]  # (M,J)
+    ranked = np.minimum(truncation, found)
+    revenue = value * (1 - np.exp(-found / 150)) * np.log1p(ranked / 15)
+    speed = (1 + 0.15 * np.cos(window + 1) + rng.normal(0, 0.05, n))[:, None]
+    costs = np.stack([0.002 + 2.5e-5 * speed * length, 0.001 + 6e-5 * speed * ranked], axis=-1)  # (M,J,G)
+    free = costs[np.arange(n), revenue.argmax(1)].mean(0)
+    scenario = make_scenario(tuple(share * PEAK_QPS * free))
+    # f(D) is calibrated at the prices of the busiest minute. Calibrated where computation is free it could exceed the
+    # budget by itself, and a degraded cluster would never recover.
+    busy = (
+        p for p in np.geomspace(0.1, 1000, 60) if np.all(_mean_cost(revenue, costs, p) * PEAK_QPS <= scenario.budgets)
+    )
+    chosen = allocate(revenue, costs, np.full(2, next(busy)))
+
+    def saved(levels: np.ndarray) -> np.ndarray:
+        out = np.zeros(2)
+        for g, level in enumerate(levels):
+            ran = scenario.degraded(g, int(level))[chosen]
+            out[g] = (costs[np.arange(n), chosen, g] - costs[np.arange(n), ran, g]).mean()
+        return out
+
+    states = np.stack([window, bucket], axis=1)
+    return RequestPool(scenario, states, {"revenue": revenue.astype(np.float32)}, costs.astype(np.float32), saved)
+
+
+def _mean_cost(values, costs, price: float) -> np.ndarray:
+    chosen = allocate(values, costs, np.full(2, price))
+    return costs[np.arange(len(values)), chosen].mean(0)  # (G,)
+
+
+@dataclass
+class Run:
+    log: pd.DataFrame
+    utilisation: np.ndarray  # (G,) Eq. 21
+    over: np.ndarray  # (G,) Eq. 22
+    seconds: np.ndarray  # (T,) time of each update
+
+
+def simulate(pool, balancer, days, *, seed=0, start=None, minutes=None, first_day=0) -> Run:
+    """Closed loop: ``days`` (D,1440) QPS; the balancer sees telemetry only."""
+    import time
+
+    rng = np.random.default_rng(seed)
+    cluster = ClusterModel(pool.scenario)
+    state = cluster.initial()
+    prices = np.zeros(2) if start is None else np.asarray(start, dtype=float)
+    rows, observation, seconds = [], None, []
+    days = np.atleast_2d(days)
+    for day, series in enumerate(days):
+        for minute, qps in enumerate(series[: minutes or len(series)]):
+            if observation is not None:
+                observation = cluster.observe(minute, observation[0], observation[1], state, prices)
+                began = time.perf_counter()
+                prices = balancer.update(observation)
+                seconds.append(time.perf_counter() - began)
+            counts = arrivals(rng, pool, qps, 60.0, minute)
+            chosen = allocate(pool.outcomes["revenue"], pool.costs, prices)
+            outcome, state = serve_minute(pool, chosen, counts, cluster, state, 60.0)
+            observation = (outcome.qps, outcome.equivalent)
+            rows.append(
+                [first_day + day, minute, outcome.qps, *outcome.equivalent, *prices, *outcome.degradation,
+                 *state.backlog, outcome.outcomes["revenue"]]
+            )  # fmt: skip
+    names = [f"{k}_{c}" for k in ("load", "price", "degradation", "backlog") for c in pool.scenario.cluster_names]
+    log = pd.DataFrame(rows, columns=["day", "minute", "qps", *names, "revenue"])
+    load = log[["load_retrieval", "load_ranking"]].to_numpy() / pool.scenario.budgets
+    return Run(log, np.minimum(load, 1).mean(0), (np.maximum(load, 1) - 1).mean(0), np.array(seconds))
+
+
+def sine_days(n: int, seed: int = 0, low: float = 0.2) -> np.ndarray:
+    """(n,1440) QPS: a daily wave between ``low`` and 1 times the peak, with a slow random factor."""
+    rng = np.random.default_rng(seed)
+    minutes = np.arange(MINUTES)
+    out = []
+    for _ in range(n):
+        wave = low + (1 - low) * 0.5 * (1 - np.cos(2 * np.pi * (minutes / MINUTES - 0.1)))
+        bumps = np.interp(minutes, np.linspace(0, MINUTES, 25), rng.normal(0, 0.1, 25))
+        out.append(PEAK_QPS * np.clip(wave * np.exp(bumps), 0.05, 1.0))
+    return np.array(out)
