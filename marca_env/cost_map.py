@@ -70,6 +70,7 @@ class CostMap:
         """
         scenario = Scenario.load(scenario)
         log = check_table(cost_log, COST_COLUMNS, "cost log")
+        log = log[log["component"] != "request"]  # whole requests: a check on the map, not a part of it
         curves: dict[tuple[str, str], Curve] = {}
         for names, rows in log.groupby(["stage", "cluster", "component"]):
             stage, cluster, component = map(str, names)

@@ -45,7 +45,7 @@ def _log_columns(*specs: tuple[str, str, float, str]) -> tuple[Column, ...]:
 COST_COLUMNS = _log_columns(
     ("stage", "text", np.inf, "stage"),
     ("cluster", "text", np.inf, "cluster"),
-    ("component", "text", np.inf, "base, channel:<name>, queue, model:<decision>=<option> or degradation"),
+    ("component", "text", np.inf, "base, channel:<name>, queue, model:<decision>=<option>, degradation or request"),
     ("value_bucket", "int", np.inf, "bucket of request value"),
     ("queue_length", "float", np.inf, "candidates, or level of degradation"),
     ("qps", "float", np.inf, "requests per second"),
@@ -129,7 +129,8 @@ def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Pat
     """The given columns of ``frame``, converted and checked; other columns are kept as they are.
 
     Raises:
-        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole, or out of range.
+        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
+            out of range.
     """
     import pandas as pd
 

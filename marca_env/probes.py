@@ -26,7 +26,8 @@ class CascadeService:
     - ``queue``: a model scoring and cutting a queue, less the same for one candidate;
     - ``model:…``: retrieval with the model switched on, less the same without it;
     - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
-      for joint actions drawn uniformly.
+      for joint actions drawn uniformly;
+    - ``request``: the same undegraded stages as they are: no part of the cost map, but what its sums must come to.
     """
 
     def __init__(self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3) -> None:
@@ -103,6 +104,7 @@ class CascadeService:
     def _degradation(self) -> Iterator[Bucket]:
         for g, name in enumerate(self.scenario.cluster_names):
             stage = next(s.name for s in self.scenario.stages if s.cluster == name)
+            yield Bucket(stage, name, "request", 0, 0, ("request", g, 0))
             for level in range(1, len(self.scenario.protection.levels) + 1):
                 yield Bucket(stage, name, "degradation", 0, level, ("request", g, level), ("request", g, 0))
 

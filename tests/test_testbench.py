@@ -142,7 +142,7 @@ def test_the_machine_is_described() -> None:
 def test_the_live_cascade_fills_a_cost_map(tiny_scenario: Scenario) -> None:
     """Every bucket that the scenario needs is measured on the real cascade, whole requests included."""
     factory = functools.partial(CascadeService, make_tiny_scenario(), 0, 2)
-    rows = TestBench(tiny_scenario, service=factory, seconds=0.15, repeats=1).run()
+    rows = TestBench(tiny_scenario, service=factory, seconds=0.08, repeats=1).run()
     assert set(rows["value_bucket"]) == {0, 1}
     cost_map = CostMap.from_log(tiny_scenario, rows)
     actions = np.array([[0, 0, 0, 0], [1, 2, 1, 2]])

@@ -114,7 +114,7 @@ def _report(
     held: pd.DataFrame,
     costs: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Errors on held-out requests and repeats, printed and returned."""
+    """Errors on held-out requests and repeats; printed, too."""
     from benchmarks import fidelity
 
     report: dict[str, Any] = {
@@ -122,6 +122,7 @@ def _report(
         "cost_map": fidelity.cost_map_errors(scenario, costs),
         "results": fidelity.result_errors(cost_model, held),
         "cost": fidelity.cost_errors(cost_model, held),
+        "whole_requests": fidelity.whole_request_errors(cost_model, held, costs),
         "revenue": fidelity.revenue_errors(revenue_model, held),
     }
     if args.truth:
@@ -131,6 +132,11 @@ def _report(
         with tracked("evaluating the live cascade") as progress:
             table = outcome_table(scenario, args.truth, args.seed + 1, progress=progress)
         report["revenue_truth"] = fidelity.truth_errors(revenue_model, table)
+    _print_report(report)
+    return report
+
+
+def _print_report(report: dict[str, Any]) -> None:
     cost_map, revenue = report["cost_map"], report["revenue"]
     print(
         f"cost map: held-out error {cost_map['error']:.1%} against a test–retest spread of {cost_map['spread']:.1%} "
@@ -140,6 +146,8 @@ def _report(
         print(f"candidates of {name}: mean error {error['mae']:.1f} ({error['relative']:.1%}), R² {error['r2']:.4f}")
     for name, miss in report["cost"].items():
         print(f"cost on {name}: {miss:.1%} from predicted instead of true results")
+    for name, miss in report["whole_requests"].items():
+        print(f"cost on {name}: {miss:+.1%} predicted against whole requests measured")
     print(
         f"revenue: Spearman {revenue['spearman']:.3f} against sampled revenue, "
         f"calibration {revenue['calibration']:.3f}, error by decile {revenue['decile_error']:.1%}"
@@ -148,6 +156,6 @@ def _report(
         truth = report["revenue_truth"]
         print(
             f"revenue against the truth: Spearman {truth['spearman']:.3f} over requests and actions, "
-            f"{truth['by_action']:.3f} over actions, calibration {truth['calibration']:.3f}"
+            f"{truth['by_group']:.3f} over tenths of requests and actions, {truth['by_action']:.3f} over actions, "
+            f"calibration {truth['calibration']:.3f}"
         )
-    return report
