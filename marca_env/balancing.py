@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from marca_env import rendering
 from marca_env.cluster import ClusterModel, ClusterState, ControlObservation
+from marca_env.encoding import InputEncoder
 from marca_env.engine import Engine, resolve
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
@@ -104,7 +105,10 @@ class BalancingEnv(gymnasium.Env):
         self.clusters = ClusterModel(self.scenario)
         self.penalty, self.minutes = float(penalty), minutes
         self.render_mode = rendering.checked_mode(render_mode)
-        self._values = self.pool.outcomes["revenue"]
+        # lengths of channels that are off do nothing: one joint action stands for all that do the same
+        self._distinct = np.unique(InputEncoder(self.scenario).distinct_of, return_index=True)[1]  # (J',)
+        self._values = np.ascontiguousarray(self.pool.outcomes["revenue"][:, self._distinct])  # (M,J')
+        self._costs = np.ascontiguousarray(self.pool.costs[:, self._distinct])  # (M,J',G)
         n = len(self.scenario.clusters)
         self.price_max = _price_ceiling(self.pool) if price_max is None else _checked_ceiling(price_max, n)
         weights = np.ones(len(self._values)) if self.pool.weights is None else self.pool.weights
@@ -189,10 +193,11 @@ class BalancingEnv(gymnasium.Env):
     # -- parts ---------------------------------------------------------------------------------------------
     def _run(self, prices: np.ndarray) -> _Period:
         """Serve the minutes of a control period, or what is left of the day."""
-        chosen = allocate(self._values, self.pool.costs, prices)
-        outcomes: list[MinuteOutcome] = []
+        chosen, outcomes = np.zeros(len(self._values), dtype=np.int64), []
         for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._traffic))):
             of_day = self._traffic.minute_of_day(minute)
+            asked = np.flatnonzero(self.pool.chances(of_day))
+            chosen[asked] = self._distinct[allocate(self._values[asked], self._costs[asked], prices)]
             counts = arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
             outcome, self._state = serve_minute(self.pool, chosen, counts, self.clusters, self._state, 60.0)
             outcomes.append(outcome)

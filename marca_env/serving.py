@@ -1,7 +1,7 @@
 """Serving with prices: who gets which joint action, what that costs the clusters, and the best it could have earned.
 
-The rule is a* = argmax_a Q(s,a) − Σ_g λ_g C_g(s,a) (Eq. 6, arXiv 2512.24325). :func:`dual_bound` is the
-Lagrangian dual of Eq. 2–5: no allocation within the budgets earns more.
+The rule is a* = argmax_a Q(s,a) − Σ_g λ_g C_g(s,a) (Eq. 6, arXiv 2512.24325); its bound, :func:`dual_bound`, is in
+:mod:`marca_env.dual`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from marca_env.cluster import ClusterModel, ClusterReading, ClusterState
+from marca_env.dual import CHUNK_FLOATS, checked_prices, dual_bound, score_of
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
 
-_CHUNK_FLOATS = 64_000  # temporaries of a chunk stay within the second-level cache
+__all__ = ["MinuteOutcome", "RequestPool", "allocate", "arrivals", "degrade", "dual_bound", "serve_minute"]
 MINUTES_PER_DAY = 1440
 
 
@@ -33,164 +34,20 @@ def allocate(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.nd
     Raises:
         InputError: shapes that do not fit together, or prices that are negative or not finite.
     """
-    prices = _checked_prices(values, costs, prices).astype(np.float32)
+    prices = checked_prices(values, costs, prices).astype(np.float32)
     n, n_joint = values.shape
     chosen = np.empty(n, dtype=np.int64)
-    step = max(1, _CHUNK_FLOATS // n_joint)
+    step = max(1, CHUNK_FLOATS // n_joint)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        score = _score(values[part], costs[part], prices)
+        score = score_of(values[part], costs[part], prices)
         best = score.argmax(axis=1)
-        tied = score == score[np.arange(len(score)), best, None]
-        several = np.flatnonzero(tied.sum(axis=1) > 1)
-        if len(several):
-            total = costs[part][several].sum(axis=-1)
-            best[several] = np.where(tied[several], total, np.inf).argmin(axis=1)
+        row, action = np.nonzero(score == score[np.arange(len(score)), best, None])
+        if len(row) > len(score):
+            order = np.lexsort((action, costs[part][row, action].sum(axis=-1), row))
+            best[row[order][::-1]] = action[order][::-1]  # the last to be written of each row is its cheapest
         chosen[part] = best
     return chosen
-
-
-def dual_bound(
-    values: np.ndarray,
-    costs: np.ndarray,
-    counts: np.ndarray,
-    budgets: np.ndarray,
-    *,
-    tolerance: float = 1e-7,
-    max_iterations: int = 500,
-) -> tuple[float, np.ndarray]:
-    """Least upper bound that prices give on the revenue of a period: min_{λ≥0} Σ_i n_i max_a(Q − λC) + λ·budget.
-
-    The function is convex and piecewise linear in the G prices; cutting planes close in on its minimum until the
-    gap between the best value seen and the model of cuts is below ``tolerance`` of the value.
-
-    Args:
-        values: (M,J) currency per request.
-        costs: (M,J,G) core-seconds per request.
-        counts: (M,) requests of each kind in the period.
-        budgets: (G,) core-seconds per *period*.
-        tolerance: largest relative gap.
-        max_iterations: evaluations of the dual before giving up.
-
-    Returns:
-        The bound (currency per period) and the prices (G,) that reach it.
-
-    Raises:
-        InputError: shapes that do not fit together, or no allocation that fits the budgets.
-        RuntimeError: the gap did not close within ``max_iterations``.
-    """
-    values, costs, counts, budgets = _checked_problem(values, costs, counts, budgets)
-    scale = _price_scale(values, costs, counts, budgets)  # (G,) the unit in which prices are searched
-    box, best, cuts = 2.0, (np.inf, np.zeros(len(budgets))), _Cuts(len(budgets))
-    point = np.zeros(len(budgets))
-    for _ in range(max_iterations):
-        value, slope = _dual(values, costs, counts, budgets, point * scale)
-        best = min(best, (value, point), key=lambda pair: pair[0])
-        cuts.add(value, slope * scale, point)
-        lower, point = cuts.minimum(box)
-        if best[0] - lower <= tolerance * max(abs(best[0]), 1e-12):
-            if not np.any(best[1] >= 0.999 * box):
-                return float(best[0]), best[1] * scale
-            if box > 1e9:
-                break
-            box *= 8.0
-            _, point = cuts.minimum(box)
-    else:
-        raise RuntimeError(f"dual bound: gap still open after {max_iterations} evaluations; raise max_iterations")
-    least = np.einsum("m,mg->g", counts, costs.min(axis=1))
-    raise InputError(
-        f"budgets {budgets.tolist()} core-seconds cannot be met: the cheapest actions use {least.tolist()}; "
-        "raise the budgets"
-    )
-
-
-class _Cuts:
-    """Supporting planes of the dual and the minimum of their upper envelope over a box."""
-
-    def __init__(self, n_prices: int) -> None:
-        self.rows: list[np.ndarray] = []
-        self.limits: list[float] = []
-        self.n_prices = n_prices
-        self.first = 0.0
-
-    def add(self, value: float, slope: np.ndarray, point: np.ndarray) -> None:
-        if not self.rows:
-            self.first = value
-        self.rows.append(np.append(slope, -1.0))  # value + slope·(λ − point) ≤ t
-        self.limits.append(float(slope @ point) - value)
-
-    def minimum(self, box: float) -> tuple[float, np.ndarray]:
-        from scipy.optimize import linprog
-
-        size = max(1.0, abs(self.first))  # the solver's tolerances are absolute
-        rows = np.array(self.rows)
-        rows[:, :-1] /= size
-        bounds = [(0.0, box)] * self.n_prices + [(None, None)]
-        cost = np.append(np.zeros(self.n_prices), 1.0)
-        result = linprog(cost, A_ub=rows, b_ub=np.array(self.limits) / size, bounds=bounds, method="highs")
-        if not result.success:
-            raise RuntimeError(f"dual bound: the linear program of cuts failed: {result.message}")
-        return float(result.fun) * size, result.x[:-1]
-
-
-def _dual(
-    values: np.ndarray, costs: np.ndarray, counts: np.ndarray, budgets: np.ndarray, prices: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Value of the dual at ``prices`` and a subgradient (G,)."""
-    n, n_joint = values.shape
-    total, used = 0.0, np.zeros(len(prices))
-    step = max(1, _CHUNK_FLOATS // n_joint)
-    exact = prices.astype(values.dtype)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        rows = np.arange(min(step, n - start))
-        best = _score(values[part], costs[part], exact).argmax(axis=1)
-        spent = costs[part][rows, best].astype(np.float64)  # (m,G)
-        total += float(counts[part] @ (values[part][rows, best].astype(np.float64) - spent @ prices))
-        used += counts[part] @ spent
-    return total + float(prices @ budgets), budgets - used
-
-
-def _score(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """Q − Σ λ_g C_g, shape (m,J)."""
-    score = values - costs[..., 0] * prices[0]
-    for g in range(1, len(prices)):
-        score -= costs[..., g] * prices[g]
-    return score
-
-
-def _price_scale(values: np.ndarray, costs: np.ndarray, counts: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """A price (G,) at which what the actions may cost is worth about all that could be earned."""
-    worth = float(counts @ np.abs(values).max(axis=1, initial=0.0).astype(np.float64)) or 1.0
-    most = np.einsum("m,mg->g", counts, costs.max(axis=1, initial=0.0).astype(np.float64))
-    size = np.where(budgets > 0, budgets, most)
-    return worth / np.where(size > 0, size, 1.0)
-
-
-def _checked_prices(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    prices = np.asarray(prices, dtype=np.float64)
-    if values.ndim != 2 or costs.shape != (*values.shape, len(np.atleast_1d(prices))) or prices.ndim != 1:
-        raise InputError(
-            f"values {values.shape}, costs {costs.shape} and prices {prices.shape} do not fit; "
-            "expected (requests, actions), (requests, actions, clusters) and (clusters,)"
-        )
-    if not np.all(np.isfinite(prices)) or np.any(prices < 0):
-        raise InputError(f"prices are {prices.tolist()}; they must be finite and not negative")
-    return prices
-
-
-def _checked_problem(
-    values: np.ndarray, costs: np.ndarray, counts: np.ndarray, budgets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    values, costs = np.asarray(values), np.asarray(costs)
-    counts, budgets = np.asarray(counts, dtype=np.float64), np.asarray(budgets, dtype=np.float64)
-    _checked_prices(values, costs, np.zeros(len(budgets)))
-    if counts.shape != values.shape[:1] or np.any(counts < 0):
-        raise InputError(f"counts must be one non-negative number per request, {values.shape[:1]}; got {counts.shape}")
-    if np.any(budgets < 0) or not np.all(np.isfinite(budgets)):
-        raise InputError(f"budgets are {budgets.tolist()}; they must be finite and not negative")
-    asked = counts > 0  # a kind of request that never comes cannot change the bound
-    return values[asked], costs[asked], counts[asked], budgets
 
 
 @dataclass(frozen=True)
