@@ -32,7 +32,7 @@ def log_episodes(log: Any, scenario: Any, *, joint: bool = False, reward: str = 
     scenario = Scenario.load(scenario)
     encoder = team_encoder(scenario, joint=joint)
     states = log[list(scenario.feature_names)].to_numpy(np.int64)
-    actions = log[list(scenario.decision_names)].to_numpy(np.int64)
+    actions = log[list(scenario.decision_names)].to_numpy(np.int64, copy=True)
     results = log[[f"result_{name}" for name in scenario.stage_names]].to_numpy(np.float32)
     whole = encoder.episodes(states, actions, results)
     n, steps = actions.shape

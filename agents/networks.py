@@ -5,6 +5,7 @@ The heads are one batched tensor product, so that twenty of them cost about as m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +37,7 @@ class EnsembleMLP(nn.Module):
     def __init__(self, heads: int, inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         sizes = [inputs, *hidden, outputs]
-        self.layers = nn.ModuleList(EnsembleLinear(heads, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(EnsembleLinear(heads, a, b) for a, b in itertools.pairwise(sizes))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ class QNetwork(nn.Module):
 
     def initial_hidden(self, batch: int) -> Tensor:
         """Zeros, (B, hidden_size), where the weights are."""
-        return self.head.layers[0].weight.new_zeros(batch, self.hidden_size)
+        return next(self.parameters()).new_zeros(batch, self.hidden_size)
 
     def advance(self, observation: Tensor, hidden: Tensor) -> Tensor:
         """The recurrent state after ``observation`` (B, O); (B, hidden_size)."""

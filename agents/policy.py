@@ -204,10 +204,11 @@ class AllocationPolicy:
             observed, state = self._observe(states, level, turn, name)
             before = net.initial_hidden(n * level.size)
             if name in hidden:
-                before = hidden[name].view(n, -1, net.hidden_size)[:, level.previous].flatten(0, 1)
-            hidden[name] = net.advance(observed, before)
+                before = hidden[name][:, level.previous].flatten(0, 1)
+            after = net.advance(observed, before)
+            hidden[name] = after.view(n, level.size, net.hidden_size)
             if level.final:
-                q = net.values(observed, hidden[name]).mean(1).view(n, level.size, -1)
+                q = net.values(observed, after).mean(1).view(n, level.size, -1)
                 utilities[name] = q[:, level.of_leaf, tree.leaves[:, turn]]  # U J'
         assert state is not None
         return self._mixed(torch.stack([utilities[a] for a in spec.agents], -1), state.view(n, -1, spec.state_size))
@@ -226,7 +227,7 @@ class AllocationPolicy:
         """Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
         tree, mixer, names = self._tree, self.team.mixer, self.team.spec.agents
         assert mixer is not None
-        n, leaves, n_agents = utilities.shape
+        n, leaves, _ = utilities.shape
         if not self.team.sees_actions:
             weights = mixer.weights(state.flatten(0, 1))
             grouped = utilities[:, tree.groups].flatten(0, 1)  # U·n M N

@@ -143,11 +143,12 @@ class Preset:
             if not isinstance(on, bool):
                 raise PresetError(f"{self.name}: {switch} is {on!r}; give true or false")
             name, value, other = means[switch]
-            if on and getattr(getattr(self, _OWNER[name]), name) != other and name not in options:
-                continue  # already on, perhaps in another form
-            wanted = value if on else other
-            if options.setdefault(name, wanted) != wanted:
-                raise PresetError(f"{self.name}: {switch}={on} contradicts {name}={options[name]!r}; give one of them")
+            chosen = options.get(name, getattr(getattr(self, _OWNER[name]), name))
+            if on is (chosen != other):
+                continue  # as it is wanted already, perhaps in another form
+            if name in options:
+                raise PresetError(f"{self.name}: {switch}={on} contradicts {name}={chosen!r}; give one of them")
+            options[name] = value if on else other
         return options
 
     def _contradictions(self, options: Mapping[str, Any]) -> None:

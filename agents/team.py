@@ -46,7 +46,8 @@ class TeamSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TeamSpec:
-        return cls(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
+        return cls(**plain)
 
 
 def obs_key(agent: str) -> str:
@@ -66,6 +67,10 @@ def action_key(agent: str) -> str:
 
 class Team(nn.Module):
     """The agents' Q networks and, unless it only acts, their mixer."""
+
+    mixer: Any
+    agents: Any
+    """The networks, in the order of ``spec.agents``."""
 
     def __init__(self, spec: TeamSpec, preset: Preset, *, mixing: bool = True) -> None:
         super().__init__()

@@ -39,6 +39,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
     Without an environment (learning from a log alone) it only tells the spaces.
     """
 
+    env: Any
+    module: Any
+
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.spec = TeamSpec.from_dict(self.config.team())
@@ -235,11 +238,10 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
 
 def team_spaces(spec: TeamSpec) -> tuple[gym.Space, gym.Space]:
     """Spaces that RLlib is shown, keyed by agent; the networks are built from the TeamSpec, not from these."""
-    seen: dict[str, gym.Space] = {
-        a: gym.spaces.Box(-np.inf, np.inf, (n,), np.float32)
-        for a, n in zip(spec.agents, spec.observation_sizes, strict=True)
-    }
-    done: dict[str, gym.Space] = {
-        a: gym.spaces.Discrete(n) for a, n in zip(spec.agents, spec.action_sizes, strict=True)
-    }
+    both = zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True)
+    seen: dict[str, gym.Space] = {}
+    done: dict[str, gym.Space] = {}
+    for agent, size, count in both:
+        seen[agent] = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        done[agent] = gym.spaces.Discrete(count)
     return gym.spaces.Dict(seen), gym.spaces.Dict(done)

@@ -133,7 +133,7 @@ class LoopedEnv:
         """Step those that still run; ``actions`` agent → (B,) int."""
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        for k in np.flatnonzero(~self._over):
+        for k in np.flatnonzero(~self._over).tolist():
             env = self.envs[k]
             alive = list(getattr(env, "agents", None) or self.agents)
             seen, rewards, ended, cut, infos = env.step({a: int(actions[a][k]) for a in alive})
@@ -158,7 +158,7 @@ class LoopedEnv:
             seen, legal = observations.get(agent), self._legal[agent][k]
             if seen is not None:
                 bare = seen["observation"] if isinstance(seen, Mapping) and "observation" in seen else seen
-                self._seen[agent][k] = gym.spaces.flatten(self._spaces[agent], bare)
+                self._seen[agent][k] = np.asarray(gym.spaces.flatten(self._spaces[agent], bare))
             if seen is None or agent in left:
                 legal[:] = False
                 legal[-1] = True

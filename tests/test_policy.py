@@ -1,0 +1,160 @@
+"""The policy's values are the team's own; decisions follow Eq. 6; damaged folders are one clear error."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from agents.episodes import log_episodes, team_encoder
+from agents.objectives import carry, take
+from agents.policy import AllocationPolicy, load_team
+from agents.presets import preset
+from agents.team import Team, TeamSpec, action_key
+from marca_env.cost_model import CostModel
+from marca_env.errors import InputError
+from marca_env.scenario import Scenario
+
+SMALL = {"gru": 8, "hidden": (8,)}
+VARIANTS = [
+    ("VDN", SMALL),
+    ("QMIX", {**SMALL, "gru": None}),
+    ("AWRQMixer", {**SMALL, "heads": 3}),
+    ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
+    ("JointDRQN", SMALL),
+]
+
+
+@pytest.fixture(scope="module")
+def cost_model(tiny_artefacts: Path) -> CostModel:
+    return CostModel.load(tiny_artefacts / "cost_model")
+
+
+def make_policy(scenario: Scenario, costs: CostModel, name: str, options: dict, scale: float = 3.0) -> AllocationPolicy:
+    torch.manual_seed(0)
+    chosen = preset(name, **options)
+    team = Team(TeamSpec.of(team_encoder(scenario, joint=chosen.joint)), chosen)
+    for key, parameter in team.named_parameters():  # zero biases would hide mistakes
+        if key.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return AllocationPolicy(team, scenario, costs, reward_scale=scale)
+
+
+def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Q_tot at the last turn of every episode, as training computes it: (B, J')."""
+    scenario, team = policy.scenario, policy.team
+    rows, actions = np.repeat(states, len(joint), 0), np.tile(joint, (len(states), 1))
+    frame = pd.DataFrame(np.hstack([rows, actions]), columns=[*scenario.feature_names, *scenario.decision_names])
+    seen = actions.copy()
+    seen[:, -1] = 0  # the last decision is not made when results are observed
+    for k, name in enumerate(scenario.stage_names):
+        frame[f"result_{name}"] = policy.cost_model.results(rows, seen)[:, k]
+    columns = log_episodes(frame.assign(revenue=0.0), scenario, joint=policy.preset.joint)
+    batch = {k: torch.as_tensor(v) for k, v in columns.items()}
+    taken = [batch[action_key(a)] for a in team.spec.agents]
+    with torch.no_grad():
+        q, turns = team.unroll(batch)
+        chosen = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
+        used = torch.stack([carry(c, on[:, :-1]) for c, on in zip(chosen, turns, strict=True)], -1)
+        mixed = team.mix(used, batch["state"][:, :-1], taken)[:, -1]
+    return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_values_are_the_mixers_at_the_last_turn(
+    tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict
+) -> None:
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    states = np.random.default_rng(0).integers(0, tiny_scenario.feature_sizes, (7, 4))
+    states[5] = states[1]
+    tree = policy._tree
+    found, expected = policy.values(states), episode_values(policy, states, tree.leaves)
+    np.testing.assert_allclose(found, expected[:, tree.leaf_of], rtol=1e-4, atol=1e-4)
+    assert np.ptp(expected) > 0.01
+
+
+def test_actions_that_do_the_same_share_a_value(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
+    values = policy.values(np.zeros((1, 4), dtype=int))[0]
+    off = [tiny_scenario.joint_index(np.array([0, length, 1, 2])) for length in range(3)]
+    assert len(set(values[off])) == 1
+
+
+def test_chunks_change_nothing(tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "AWRQMixer", {**SMALL, "heads": 2})
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    whole = policy.values(states)
+    monkeypatch.setattr("agents.policy._CHUNK_FLOATS", 2000)
+    np.testing.assert_allclose(policy.values(states), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_decisions_maximise_value_less_priced_cost(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
+    states = np.random.default_rng(1).integers(0, tiny_scenario.feature_sizes, (20, 4))
+    values, costs = policy.values(states), policy.costs(states)
+    for prices in (np.zeros(2), np.array([5.0, 20.0])):
+        actions = policy.decide(states, prices)
+        score = values - costs @ prices
+        chosen = np.take_along_axis(score, tiny_scenario.joint_index(actions)[:, None], 1)[:, 0]
+        np.testing.assert_allclose(chosen, score.max(1), rtol=1e-4, atol=1e-5)
+    dear = policy.decide(states, np.array([1e6, 1e6]))
+    cheapest = costs.sum(-1).min(1)
+    paid = costs.sum(-1)[np.arange(20), tiny_scenario.joint_index(dear)]
+    np.testing.assert_allclose(paid, cheapest, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path, name: str, options: dict) -> None:
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    policy.save(tmp_path / "p")
+    again = AllocationPolicy.load(tmp_path / "p")
+    states = np.zeros((3, 4), dtype=int)
+    assert np.array_equal(again.values(states), policy.values(states))
+    assert again.scenario == tiny_scenario
+
+
+def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
+    make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
+    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"model\.safetensors.*cannot be read"):
+        AllocationPolicy.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        AllocationPolicy.load(tmp_path)
+    weights.write_bytes(whole)
+    text = description.read_text()
+    description.write_text(text.replace('"gru": 8', '"gru": 9'))
+    with pytest.raises(InputError, match="do not belong together"):
+        AllocationPolicy.load(tmp_path)
+    description.write_text(text[:40])
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_team(tmp_path)
+
+
+def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    with pytest.raises(InputError, match="state 1: w is 4"):
+        policy.values(np.array([[0, 0, 0, 0], [0, 4, 0, 0]]))
+    with pytest.raises(InputError, match="one column per feature"):
+        policy.values(np.zeros((2, 3), dtype=int))
+
+
+def test_thousand_requests_of_the_default_scenario_take_seconds() -> None:
+    """The bound is loose for busy machines; a loop over requests or heads would miss it by far."""
+
+    class Costs:
+        def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+            return np.full((len(states), 3), 100.0, np.float32)
+
+    scenario = Scenario.load("default")
+    policy = make_policy(scenario, Costs(), "AWRQMixer", {"gru": 64, "heads": 5, "hidden": (64,)})  # type: ignore[arg-type]
+    states = np.random.default_rng(0).integers(0, scenario.feature_sizes, (1000, 5))
+    start = time.perf_counter()
+    assert policy.values(states).shape == (1000, 1000)
+    assert time.perf_counter() - start < 15
