@@ -8,6 +8,7 @@ that a machine that drifts touches them alike; the spread between repeats says h
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,9 @@ MAX_QPS = 3000.0
 _OVERHEAD = 60e-6
 """Core-seconds that the service spends on receiving a request, for the first guess of a rate."""
 _LEAST_SECONDS = 0.15
-_RETRIES = 2
+_RETRIES, _PAUSE = 4, 1.0
+_PATIENCE = 1.5
+"""Seconds of lateness beyond a replay's length at which the rest of it is given up."""
 _KEY = ["stage", "cluster", "component", "value_bucket", "queue_length", "repeat"]
 
 
@@ -158,9 +161,10 @@ class TestBench:
         guess = process.prepare(workload) + _OVERHEAD
         qps = self.qps or min(self.utilisation * self.machines / guess, MAX_QPS)
         replay, problem = self._replay(process, workload, qps, seconds, rng)
-        for _ in range(_RETRIES if self.qps is None else 0):  # a neighbour's burst, or a guess too bold
+        for attempt in range(_RETRIES if self.qps is None else 0):  # a guess too bold, or a neighbour's burst
             if problem is None:
                 break
+            time.sleep(_PAUSE * attempt)
             better = self.utilisation * self.machines * replay.served / max(replay.cpu, 1e-9)
             qps = min(better, 0.7 * qps)
             replay, problem = self._replay(process, workload, qps, seconds, rng)
@@ -178,7 +182,7 @@ class TestBench:
     def _replay(
         self, process: ServiceProcess, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
     ) -> tuple[Replay, str | None]:
-        replay = process.replay(self._due(qps, seconds, rng), patience=max(0.5, seconds))
+        replay = process.replay(self._due(qps, seconds, rng), patience=_PATIENCE + seconds)
         return replay, self._problem(workload, replay, qps, seconds)
 
     def _due(self, qps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
@@ -197,6 +201,8 @@ class TestBench:
         if used > SATURATED or replay.served < replay.offered:
             return f"{measured}, lateness up to {replay.lateness.max():.2f} s: the bench is saturated; {better}"
         if replay.growth > GROWTH * max(seconds, 0.5):
+            if self.qps is None:
+                better = "other work keeps the machine busy: stop it, then go on with --resume"
             return f"{measured}, lateness grew by {replay.growth:.2f} s: the bench cannot keep up; {better}"
         if used < IDLE:
             return f"{measured}: the bench is idle and noise would drown the cost; {better}"
