@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,20 @@ from benchmarks.simulation import FixedPolicy, Policy, PricedPolicy, draw_arriva
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
 from marca_env.scenario import Scenario
-from marca_env.serving import RequestPool
+from marca_env.serving import MINUTES_PER_DAY, RequestPool, dual_bound
 from marca_env.workload import Traffic, daily_traffic
+
+if TYPE_CHECKING:
+    from mpc import FeedbackBalancer, MPCBalancer
 
 POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
 SAMPLE = 1500
 """Requests of the log that policies are commissioned on."""
 EXPLORED_DAYS = 4
 """Days of the system log that the MPC's model is fitted on."""
+
+GAINS = [(p, i, d) for p in (0.3, 0.6, 1.0, 1.5) for i in (0.0, 0.02) for d in (0.0, 0.5)]
+"""Proportional, integral and derivative gains that feedback is tuned over."""
 
 ValueFunction = Callable[[np.ndarray], np.ndarray]
 """States (M, F) → believed revenue of every joint action (M, J), currency."""
@@ -97,7 +104,7 @@ class Commissioning:
         windows, n_windows = self.windows()
         pool = self.pool(values)
         days = []
-        for day, traffic in enumerate(self._past_days()):
+        for day, traffic in enumerate(self.past_days()):
             base = BisectionBalancer(values, self.costs, windows=windows, n_windows=n_windows)
             explore = DitheredBalancer(base, seed=1000 * self.seed + day, spread=0.6)
             counts = draw_arrivals(pool, traffic, 1000 * self.seed + day)
@@ -105,19 +112,29 @@ class Commissioning:
             days.append(log.assign(day=day, minute=[traffic.minute_of_day(k) for k in range(len(traffic))]))
         return pd.concat(days, ignore_index=True)
 
-    def _past_days(self) -> list[Traffic]:
+    def past_days(self) -> list[Traffic]:
+        """Days to commission on: the last ones before the trace, where there are such, and generated ones."""
         rng = np.random.default_rng([self.seed, 6])
         days = [daily_traffic(self.scenario, rng) for _ in range(EXPLORED_DAYS)]
         for k, qps in enumerate(self.history_days()[-EXPLORED_DAYS // 2 :]):
             limit = 1.5 * self.scenario.peak_qps
-            days[k] = Traffic("past", np.minimum(qps, limit), self.traffic.first_minute)
+            days[k] = Traffic("past", np.minimum(qps, limit))
         return days
 
     def history_days(self) -> np.ndarray:
-        """Whole days before the replayed window, requests per second, (days, 1440)."""
+        """Whole days before the replayed window, requests per second from midnight to midnight, (days, 1440)."""
         past = self.traffic.history
-        whole = 0 if past is None else len(past) // 1440
-        return np.empty((0, 1440)) if past is None or whole == 0 else past[-whole * 1440 :].reshape(whole, 1440)
+        whole = 0 if past is None else len(past) // MINUTES_PER_DAY
+        if past is None or whole == 0:
+            return np.empty((0, MINUTES_PER_DAY))
+        days = past[-whole * MINUTES_PER_DAY :].reshape(whole, MINUTES_PER_DAY)
+        return np.roll(days, self.traffic.first_minute, axis=1)
+
+    def usual_prices(self, values: np.ndarray) -> np.ndarray:
+        """Prices (G,) that fit the budgets at the mean traffic of a past day, for policies that believe ``values``."""
+        budget = np.maximum(self.scenario.budgets / self.past_days()[0].qps.mean(), 1.01 * self.costs.mean(axis=0)[0])
+        weights = np.full(len(values), 1.0 / len(values))
+        return dual_bound(values, self.costs, weights, budget, tolerance=1e-3)[1]
 
 
 def build_policy(
@@ -154,12 +171,33 @@ def build_policy(
     return PricedPolicy(name, function(states), costs, _feedback(known, function(known.states)))
 
 
-def _feedback(known: Commissioning, values: np.ndarray):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
+    """PID with the gains of :data:`GAINS` that held a past day's load nearest to the budget."""
+    from mpc import FeedbackBalancer, FeedbackSettings
+
+    day = known.past_days()[0]
+    pool = known.pool(values)
+    scale = tuple(np.maximum(known.usual_prices(values), 1e-9).tolist())
+    tried = []
+    counts = draw_arrivals(pool, day, 1000 * known.seed)
+    for proportional, integral, derivative in GAINS:
+        settings = FeedbackSettings(proportional=proportional, integral=integral, derivative=derivative, scale=scale)
+        balancer = FeedbackBalancer(settings)
+        log = replay(PricedPolicy("trial", values, known.costs, balancer), pool, day, counts)
+        load = log[[f"load_{c}" for c in known.scenario.cluster_names]].to_numpy()
+        missed = np.abs(load / known.scenario.budgets - 1.0).mean()  # idle and over-used alike
+        tried.append((float(missed), balancer))
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
-def _mpc(known: Commissioning, values: np.ndarray):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _mpc(known: Commissioning, values: np.ndarray) -> MPCBalancer:
+    """MPC around a model of the policy's own system log, with a forecaster fitted on the days before."""
+    from mpc import MPCBalancer, SystemModel, TrafficForecaster
+
+    model = SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
+    days = known.history_days()
+    forecaster = TrafficForecaster.fit(days) if len(days) else TrafficForecaster()
+    return MPCBalancer(model, forecaster=forecaster)
 
 
 def values_of(checkpoint: str) -> ValueFunction:
