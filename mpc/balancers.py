@@ -6,6 +6,7 @@ primal–dual steps (GreenFlow-style). The model-predictive one is :class:`mpc.M
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -91,14 +92,14 @@ class StaticBalancer:
 class FeedbackSettings:
     """Gains of :class:`FeedbackBalancer`; the error is used/C_m − 1."""
 
-    proportional: float = 1.0
+    proportional: float = 0.6
     """Price change per unit of error. The price itself accumulates, so this alone leaves no lasting error."""
     integral: float = 0.02
     """Price change per unit of the summed error: follows a steady rise of traffic without lag."""
-    derivative: float = 0.5
-    """Price change per unit of change of the error."""
+    derivative: float = 0.0
+    """Price change per unit of change of the error; with readings a minute late it mostly adds noise."""
     form: Literal["logarithmic", "additive"] = "logarithmic"
-    """``logarithmic``: the controller moves log(1 + λ/scale), alike at every magnitude; ``additive``: λ/scale itself."""
+    """``logarithmic``: the controller moves log(1 + λ/scale), alike at every magnitude; ``additive``: λ/scale."""
     scale: float | tuple[float, ...] = 1.0
     """Unit of the prices, currency per core-second; one number or one per cluster."""
     near: float = 0.1
@@ -252,13 +253,11 @@ class DitheredBalancer:
         self._factor = self._undisturbed = None
 
     def update(self, observation: ControlObservation) -> np.ndarray:
-        import dataclasses
-
         if self._undisturbed is not None:  # the base carries on from its own price, else the dither would drift
             observation = dataclasses.replace(observation, prices=self._undisturbed)
         self._undisturbed = self.base.update(observation)
         noise = self._rng.normal(0.0, self.spread, self._undisturbed.shape)
-        fresh = self._factor is None
-        self._factor = noise if fresh else self.memory * self._factor + np.sqrt(1 - self.memory**2) * noise
+        kept = noise if self._factor is None else self._factor
+        self._factor = self.memory * kept + np.sqrt(1 - self.memory**2) * noise
         silent = self._rng.random(self._undisturbed.shape) < self.zero
         return bounded(np.where(silent, 0.0, self._undisturbed * np.exp(self._factor)), self.price_max)

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from marca_env.errors import InputError, unknown_option
 from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max, telemetry_fault
 from mpc.forecast import MINUTES_PER_DAY, TrafficForecaster
-from mpc.problem import LoadProblem, ObjectiveSettings, SolverError
+from mpc.problem import LoadProblem, Objective, ObjectiveSettings, SolverError
 from mpc.system_model import Conditions, SystemModel
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ModelError(RuntimeError):
 class MPCSettings(ObjectiveSettings):
     """Everything about :class:`MPCBalancer`: Eq. 17, and how it is solved and corrected."""
 
-    margin: float = 0.01
+    margin: float = 0.005
     bias_gain: float = 0.3
     """Share of the last prediction error of the cost per request that corrects the next predictions, in [0, 1].
     Summed up, it makes a biased model hold the budget all the same; 0: never."""
@@ -114,10 +114,11 @@ class MPCBalancer:
         self.model, scale = system_model, system_model.prices
         reach = self.settings.price_reach * np.maximum(system_model.price_limit, scale.scale)
         limit = reach if self.settings.price_max is None else self.settings.price_max
-        self.price_max = np.broadcast_to(check_price_max(limit), system_model.price_limit.shape)
+        self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), system_model.price_limit.shape)
         self.problem = LoadProblem(
             system_model.n_clusters, self.settings, rate_limit=self.settings.rate_limit, solver=self.settings.solver
         )
+        self._undamped = Objective(dataclasses.replace(self.settings, damping="none"))
         self.forecaster = forecaster or TrafficForecaster()
         feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
         self.fallback = fallback or FeedbackBalancer(feedback, price_max=self.price_max)
@@ -148,7 +149,9 @@ class MPCBalancer:
         return self._prices.copy()
 
     def _fallen_back(self, observation: ControlObservation, error: Exception) -> np.ndarray:
-        kind = {TelemetryError: "telemetry", ModelError: "model"}.get(type(error), "solver")
+        kind = (
+            "telemetry" if isinstance(error, TelemetryError) else "model" if isinstance(error, ModelError) else "solver"
+        )
         self.events.append(Event(int(observation.minute), kind, str(error)))
         log.warning("minute %d: %s: %s; feedback takes over", observation.minute, kind, error)
         self._expected = self._plan = None
@@ -167,7 +170,7 @@ class MPCBalancer:
         bias = torch.as_tensor(self._bias, device=self.model.device)
         share = _Loads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
         in_force = self.model.prices.to_log(prices)
-        log_prices, loads = self._solve(share, in_force, np.asarray(observation.load) / budget)
+        log_prices, loads, _ = self._solve(share, in_force, np.asarray(observation.load) / budget)
         self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
         self.expected_load = loads[0] * budget
         self._expected = np.log(np.maximum(self.expected_load / horizon.qps[0], 1e-12))
@@ -187,7 +190,7 @@ class MPCBalancer:
         prices = bounded(prices if np.all(np.isfinite(prices)) else self._prices, self.price_max)
         levels = np.asarray(observation.degradation) if self._levels is None else self._levels
         minute = (int(observation.minute) - 1) % MINUTES_PER_DAY
-        return Conditions(np.float64(observation.qps), np.int64(minute), levels), prices
+        return Conditions(np.array(float(observation.qps)), np.array(minute), levels), prices
 
     def _correct(self, observation: ControlObservation) -> None:
         """Integrate the last prediction error of the cost per request; the forecast of traffic has no part in it."""
@@ -205,35 +208,67 @@ class MPCBalancer:
             degradation=np.broadcast_to(np.asarray(observation.degradation), (n, self.model.n_clusters)),
         )
 
-    def _solve(self, share: _Loads, in_force: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sequential convex programming on the true objective: (log prices (N,G), loads (N,G) in budgets)."""
-        s, objective = self.settings, self.problem.objective
+    def _solve(self, share: _Loads, in_force: np.ndarray, last: np.ndarray) -> _Point:
+        """Sequential convex programming.
+
+        The damping term makes Eq. 17 non-convex: from above the threshold it holds the load up there. So the minimum
+        without it is sought first. Where that keeps below the threshold it is the minimum with the term as well;
+        otherwise the descent goes on with the term, from there or from the nominal sequence, whichever is better.
+        """
         top = self.model.prices.to_log(self.price_max)
         start = np.broadcast_to(in_force, self.problem.shape) if self._plan is None else self._plan
-        point = np.clip(start, 0.0, top)
-        loads, slopes = share.linearised(point)
-        value, radius = float(objective(loads, last)), s.trust_region
-        # The first solve hopes to pass below the threshold: from above it, the damping would hold the load up there.
-        damped = objective.damped(loads, last) if s.damping == "measured" else np.zeros(loads.shape, dtype=bool)
+        nominal = share.linearised(np.clip(start, 0.0, top))
+        objective = self.problem.objective
+        if self.settings.damping == "measured":
+            return self._descend(nominal, share, objective, in_force, last)
+        point = self._descend(nominal, share, self._undamped, in_force, last)
+        if not objective.damped(point.loads, last).any():
+            return point
+        feasible = [point] if self._must_move(nominal, in_force) else [point, nominal]
+        best = min(feasible, key=lambda candidate: float(objective(candidate.loads, last)))
+        return self._descend(best, share, objective, in_force, last)
+
+    def _descend(
+        self, point: _Point, share: _Loads, objective: Objective, in_force: np.ndarray, last: np.ndarray
+    ) -> _Point:
+        """Linearise, solve, accept what lowers the objective, shrink the trust region where it does not."""
+        s, top = self.settings, self.model.prices.to_log(self.price_max)
+        value, radius = float(objective(point.loads, last)), s.trust_region
         for _ in range(s.iterations):
-            low, high = np.maximum(point - radius, 0.0), np.minimum(point + radius, top)
-            plan = self.problem.solve(loads, slopes, point, last, low=low, high=high, damped=damped, previous=in_force)
-            trial_loads, trial_slopes = share.linearised(plan.log_prices)
-            trial = float(objective(trial_loads, last))
-            gain = value - trial
+            u = point.log_prices
+            plan = self.problem.solve(
+                point.loads,
+                point.slopes,
+                u,
+                last,
+                low=np.maximum(u - radius, 0.0),
+                high=np.minimum(u + radius, top),
+                damped=objective.damped(point.loads, last),
+                previous=in_force,
+            )
+            trial = share.linearised(plan.log_prices)
+            trial_value = float(objective(trial.loads, last))
+            gain = value - trial_value
             if gain > 0 or self._must_move(point, in_force):
-                point, loads, slopes, value = plan.log_prices, trial_loads, trial_slopes, trial
+                point, value = trial, trial_value
             else:
                 radius *= 0.25
             if 0 <= gain < s.tolerance or radius < 1e-3:
                 break
-            damped = objective.damped(loads, last)
-        return point, loads
+        return point
 
-    def _must_move(self, point: np.ndarray, in_force: np.ndarray) -> bool:
-        """Whether the rate limit forbids the first prices of the nominal sequence."""
+    def _must_move(self, point: _Point, in_force: np.ndarray) -> bool:
+        """Whether the rate limit forbids the first prices of a sequence."""
         limit = self.settings.rate_limit
-        return limit is not None and bool(np.any(np.abs(point[0] - in_force) > limit * (1 + 1e-6)))
+        return limit is not None and bool(np.any(np.abs(point.log_prices[0] - in_force) > limit * (1 + 1e-6)))
+
+
+class _Point(NamedTuple):
+    """A price sequence, its loads in budgets and their derivative."""
+
+    log_prices: np.ndarray  # (N,G)
+    loads: np.ndarray  # (N,G)
+    slopes: np.ndarray  # (N,G,G)
 
 
 class _Loads:
@@ -242,8 +277,8 @@ class _Loads:
     def __init__(self, model: SystemModel, logs: Any, qps: np.ndarray, budget: np.ndarray) -> None:
         self.model, self.logs, self.qps, self.budget = model, logs, qps, budget
 
-    def linearised(self, log_prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N,G) and (N,G,G).
+    def linearised(self, log_prices: np.ndarray) -> _Point:
+        """Loads and slopes at log prices (N,G).
 
         Raises:
             ModelError: loads or slopes that are not finite.
@@ -252,4 +287,4 @@ class _Loads:
         loads, slopes = self.model.linearise(self.logs, self.qps, point)
         if not (np.isfinite(loads).all() and np.isfinite(slopes).all()):
             raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
-        return loads / self.budget, slopes / self.budget[:, None]
+        return _Point(log_prices, loads / self.budget, slopes / self.budget[:, None])

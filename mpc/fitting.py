@@ -79,9 +79,9 @@ def fit_system_model(
         progress: called with (epoch, validation loss).
 
     Returns:
-        The model; ``report[n]`` of its ``report["steps"]`` gives, per horizon n, ``rmse`` (G,) relative to the mean
-        load, ``median_relative`` (G,) the median of |forecast/load − 1|, ``persistence`` (G,) the rmse of the forecast that the load stays, and ``persistence_per_request`` (G,) of the
-        forecast that the cost per request stays and traffic is known.
+        The model. ``report["steps"][n]`` of it gives, per horizon n and for each cluster: ``rmse`` relative to the
+        mean load; ``median_relative``, the median of |forecast/load − 1|; and the rmse of the forecasts that the load
+        stays (``persistence``) or that the cost per request stays, traffic known (``persistence_per_request``).
 
     Raises:
         InputError: a column that is missing or a value that is not a finite number, or too few transitions.

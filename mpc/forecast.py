@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -104,17 +105,26 @@ class TrafficForecaster:
     def _log(self, qps: float) -> float:
         return math.log(max(qps, 0.1 / self.period))  # less than one request is not seen
 
-    def _season(self, minute: int | np.ndarray) -> np.ndarray | float:
+    def _season(self, minute: int | np.ndarray) -> Any:
         return 0.0 if self.profile is None else self.profile[minute]
 
     @classmethod
     def fit(
-        cls, days: Sequence[np.ndarray] | np.ndarray, *, seasonal: bool | None = None, period: float = 60.0
+        cls,
+        days: Sequence[np.ndarray] | np.ndarray,
+        *,
+        seasonal: bool | None = None,
+        rates: bool = False,
+        seed: int = 0,
+        period: float = 60.0,
     ) -> TrafficForecaster:
         """Choose gains, and whether to use the profile of past days, by the one-minute error on those days.
 
         Args:
             days: (1440,) QPS of each minute, per past day.
+            rates: the days are smooth mean rates, not measured counts: counts are drawn from them before the gains
+                are chosen, which would otherwise trust every reading.
+            seed: of that draw.
             seasonal: use the profile; ``None``: where it forecasts days that it has not seen better.
             period: seconds that a QPS averages over.
 
@@ -126,6 +136,8 @@ class TrafficForecaster:
             raise InputError(f"days has shape {table.shape}; give one row of 1440 QPS per past day")
         if not np.isfinite(table).all() or (table < 0).any():
             raise InputError("days holds QPS that are negative or not finite; remove or fill them")
+        if rates:
+            table = np.random.default_rng(seed).poisson(table * period) / period
         profile = daily_profile(table, period)
         choices = [False, True] if seasonal is None and len(table) > 1 else [bool(seasonal)]
         scored = []

@@ -141,7 +141,7 @@ class LoadProblem:
         self._damping_last = cp.Parameter(size, name="root_damping_times_last")
         self._previous = cp.Parameter(size, name="previous")
         self.problem = cp.Problem(cp.Minimize(self._cost()), self._constraints())
-        if not self.problem.is_dcp(dpp=True):
+        if not self.problem.is_dcp(dpp=True):  # type: ignore[call-arg]
             raise AssertionError("the program is not DPP; it would be compiled anew at every solve")
 
     def _cost(self) -> cp.Expression:
@@ -202,21 +202,21 @@ class LoadProblem:
             if previous is None:
                 raise InputError("a rate limit needs the previous log prices; pass previous=")
             self._previous.value = previous
-        self._run()
-        assert self._u.value is not None and self._y.value is not None
-        return Plan(np.clip(self._u.value, low, high), self._y.value.copy())
+        log_prices, planned = self._run()
+        return Plan(np.clip(log_prices, low, high), planned)
 
-    def _run(self) -> None:
+    def _run(self) -> tuple[np.ndarray, np.ndarray]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an inaccurate solution is judged by its status, below
                 self.problem.solve(solver=self.solver, warm_start=True)
         except Exception as error:  # a solver is foreign code: whatever it raises, the caller gets one type
             raise SolverFailedError(f"{self.solver} raised: {error}; try another of {SOLVERS}") from error
-        status = self.problem.status
+        status, u, y = self.problem.status, self._u.value, self._y.value
         if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
             raise InfeasibleError(f"no prices fit ({status}); widen the rate limit or the price bounds")
-        if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or self._u.value is None:
+        if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or u is None or y is None:
             raise SolverFailedError(f"{self.solver} stopped with status {status!r}; try another of {SOLVERS}")
-        if not np.all(np.isfinite(self._u.value)):
+        if not np.all(np.isfinite(u)):
             raise SolverFailedError(f"{self.solver} returned values that are not finite; try another of {SOLVERS}")
+        return u, y

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from marca_env.cluster import ClusterModel
-from marca_env.scenario import Cluster, Decision, Feature, Scenario, Stage
+from marca_env.scenario import Cluster, Decision, Feature, Protection, Scenario, Stage
 from marca_env.serving import RequestPool, allocate, arrivals, serve_minute
 
 PEAK_QPS = 400.0
@@ -34,6 +34,9 @@ def make_scenario(budgets: tuple[float, float] = (7.0, 7.0)) -> Scenario:
         ),
         features=(Feature("w", 6), Feature("uv", 10)),
         peak_qps=PEAK_QPS,
+        # Only a real overload degrades: f(D) is one number per level, and near the budget its error alone would switch
+        # the level on and off for ever.
+        protection=Protection(trigger=1.3, release=0.95),
     )
 
 
