@@ -47,7 +47,11 @@ def cost_map_errors(scenario: Scenario, cost_log: pd.DataFrame) -> dict[str, flo
         for k, prediction in enumerate((by_map, again)):
             misses[k] += np.abs(prediction - held["cost"].to_numpy())[known].sum()
     error, spread = misses / log["cost"].sum()
-    return {"error": float(error), "spread": float(spread), "ratio": float(error / spread)}
+    return {
+        "error": float(error),
+        "spread": float(spread),
+        "ratio": float(error / spread) if spread > 0 else float("nan"),
+    }
 
 
 def result_errors(model: CostModel, log: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -28,6 +28,7 @@ CROSS_LAYERS, DEEP, WIDE, EXPERTS, EXPERT_WIDTH = 3, (64, 32), 16, 4, 32
 _CHUNK = 32_768
 _BATCH = 1024
 _RATE = 3e-3
+_EPOCHS, _LEAST_STEPS = 12, 500
 
 
 class MMoEDCN(nn.Module):
@@ -83,12 +84,14 @@ class CostModel:
         request_log: pd.DataFrame,
         cost_log: pd.DataFrame,
         *,
-        epochs: int = 12,
+        epochs: int | None = None,
         seed: int = 0,
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> CostModel:
         """Fit the results to a request log and the cost map to a cost log.
+
+        ``epochs`` (default: 12, and more on a small log) is the number of passes over the requests.
 
         Raises:
             InputError: a log lacks a column, a row is wrong, or a bucket was not measured.
@@ -108,7 +111,8 @@ class CostModel:
         def loss(rows: Tensor) -> Tensor:
             return nn.functional.mse_loss(net(x[rows]), y[rows])
 
-        minimise(net, loss, len(x), epochs=epochs, batch=_BATCH, rate=_RATE, seed=seed, progress=progress)
+        passes, least = (_EPOCHS, _LEAST_STEPS) if epochs is None else (epochs, 1)
+        minimise(net, loss, len(x), epochs=passes, batch=_BATCH, rate=_RATE, seed=seed, least=least, progress=progress)
         return cls(scenario, net, scale, cost_map, device)
 
     def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:

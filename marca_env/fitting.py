@@ -21,14 +21,18 @@ def minimise(
     rate: float,
     seed: int,
     decay: float = 1e-5,
+    least: int = 1,
     progress: Progress | None = None,
 ) -> None:
-    """Adam with a one-cycle learning rate over shuffled batches; ``loss`` takes row indices (batch,) out of ``n``."""
+    """Adam with a one-cycle learning rate over shuffled batches; ``loss`` takes row indices (batch,) out of ``n``.
+
+    A small log is gone through more often, so that there are ``least`` steps.
+    """
     device = next(net.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    batch = min(batch, n)
+    batch = min(batch, max(n // 8, 1))
     per_epoch = n // batch
-    steps = max(epochs * per_epoch, 1)
+    steps = max(epochs * per_epoch, least)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
     net.train()
