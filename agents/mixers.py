@@ -6,6 +6,7 @@ non-decreasing in every Q_g, so that the agents' own argmaxes are the team's (IG
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,6 +78,12 @@ class MonotoneMixer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        if constraint == "softplus":
+            # softplus(0) = 0.69 in every weight would multiply the agents' values by about width / 2 at the start,
+            # and the first steps would drive the ReLU into its dead zone: start with a gain of one instead.
+            start = math.log(math.expm1(width**-0.5))
+            for net in (self.w1, self.w2):
+                nn.init.constant_(net[-1].bias, start)  # type: ignore[arg-type]
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
         """W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) of ``condition`` (B, S)."""

@@ -1,16 +1,19 @@
 """A trained team as an allocation policy: the value of every joint action, and the best one at given prices.
 
-Needs neither ray nor the training code's state. A policy is a folder of ``model.json`` and ``model.safetensors``.
+Needs neither ray nor the training code's state. A policy is a folder of ``policy.json`` and ``weights.safetensors``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.episodes import team_encoder
@@ -20,11 +23,12 @@ from marca_env.cost_model import CostModel
 from marca_env.encoding import InputEncoder
 from marca_env.engine import shipped_folder
 from marca_env.errors import InputError
-from marca_env.saving import load_model, save_model
+from marca_env.saving import atomic_path, write_json
 from marca_env.scenario import Scenario
 from marca_env.serving import allocate
 
-KIND, FORMAT = "AllocationPolicy", 1
+DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
+_REMEDY = "export the policy again, or copy the folder whole"
 COSTS = "cost_model"
 _CHUNK_FLOATS = 4_000_000  # floats of the widest temporary of a chunk of requests
 
@@ -53,7 +57,11 @@ def save_team(
         "reward_scale": float(reward_scale),
         "scenario": scenario,
     }
-    save_model(folder, KIND, {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({k: torch.as_tensor(v).detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+    write_json(folder / DESCRIPTION, description)
 
 
 def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, Any]]:
@@ -68,7 +76,7 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
     folder = Path(folder)
     if (folder / "policy").is_dir():
         folder = folder / "policy"
-    tensors, description = load_model(folder, KIND, device)
+    tensors, description = _read(folder, device)
     try:
         if description["format"] != FORMAT:
             raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
@@ -77,8 +85,24 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
         float(description["reward_scale"])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}: its two files do not belong together ({reason}); copy the folder whole") from None
+        raise InputError(f"{folder}: its two files do not belong together ({reason}); {_REMEDY}") from None
     return team.to(device).eval(), description
+
+
+def _read(folder: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    for name in (WEIGHTS, DESCRIPTION):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file; give the folder of a policy or of a checkpoint")
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / DESCRIPTION}: not valid JSON ({error}); {_REMEDY}") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{folder / DESCRIPTION}: not the description of a policy; {_REMEDY}")
+    try:
+        return load_file(folder / WEIGHTS, device=device), description
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / WEIGHTS}: cannot be read ({error}); {_REMEDY}") from None
 
 
 class AllocationPolicy:

@@ -98,51 +98,60 @@ def slow_loss(online: Team, target: Team, batch: dict[str, torch.Tensor], scale:
     options = online.preset.options
     b = {k: v.numpy() for k, v in batch.items()}
     n, steps = b["reward"].shape
-    heads = options["heads"]
     q = [x.detach().numpy() for x in online.unroll(batch)[0]]
     qt = [x.detach().numpy() for x in target.unroll(batch)[0]]
-    returns = b["reward"].sum(1) / scale
-    credit = {}
-    for g, agent in enumerate(SPEC.agents):
-        for t in TURNS[agent]:
-            a = b[action_key(agent)][:, t]
-            credit[g, t] = np.var([returns[a == j].mean() for j in np.unique(a)])
     best = []
     for g, agent in enumerate(SPEC.agents):
         chooser = (q if options["double_q"] else qt)[g].mean(2)
         best.append(np.where(b[mask_key(agent)], chooser, -np.inf).argmax(-1))
+    errors = [slow_errors(g, q[g], qt[g], best[g], b, options, scale) for g in range(2)]
+    weights = [slow_weights(e, options) for e in errors]
 
-    mixer_errors, agent_errors = [], [[] for _ in SPEC.agents]
+    mixer_errors = []
     for i in range(n):
-        used, latest = np.zeros((steps, 2)), np.zeros(2)
-        done, latest_target = np.zeros((steps, 2)), np.zeros(2)
+        latest, done = np.zeros(2), np.zeros(2)
         for t in range(steps):
+            coming = done.copy()
             for g, agent in enumerate(SPEC.agents):
-                if t not in TURNS[agent]:
-                    continue
                 a = b[action_key(agent)][i, t]
-                own = q[g][i, t, :, a]
-                following = [u for u in TURNS[agent] if u > t]
-                ahead = qt[g][i, following[0], :, best[g][i, following[0]]] if following else np.zeros(heads)
-                earned = returns[i] if not following else 0.0
-                if options["credit"] == "variance":
-                    earned = credit[g, t] * returns[i]
-                error = (earned + options["gamma"] * ahead - own) ** 2
-                eta = error / error.sum() if options["head_weighting"] == "adaptive" else np.full(heads, 1 / heads)
-                agent_errors[g].append((eta * error).sum())
-                latest[g], latest_target[g] = (eta * own).sum(), qt[g][i, t, :, a].mean()
-            used[t], done[t] = latest, latest_target
-        for t in range(steps):
-            mixed = _mix(online, used[t], b["state"][i, t])
+                if t in TURNS[agent]:
+                    latest[g] = (weights[g][i, t] * q[g][i, t, :, a]).sum()
+                    coming[g] = done[g] = qt[g][i, t, :, a].mean()
+                if t + 1 in TURNS[agent]:
+                    coming[g] = qt[g][i, t + 1, :, best[g][i, t + 1]].mean()
             goal = b["reward"][i, t] / scale
             if t + 1 < steps:
-                coming = done[t].copy()
-                for g, agent in enumerate(SPEC.agents):
-                    if t + 1 in TURNS[agent]:
-                        coming[g] = qt[g][i, t + 1, :, best[g][i, t + 1]].mean()
                 goal += options["gamma"] * _mix(target, coming, b["state"][i, t + 1])
-            mixer_errors.append((goal - mixed) ** 2)
-    return float(np.mean(mixer_errors) + options["agent_loss"] * sum(np.mean(e) for e in agent_errors))
+            mixer_errors.append((goal - _mix(online, latest, b["state"][i, t])) ** 2)
+    agent_losses = [np.mean([(w[k] * e[k]).sum() for k in e]) for w, e in zip(weights, errors, strict=True)]
+    return float(np.mean(mixer_errors) + options["agent_loss"] * sum(agent_losses))
+
+
+Errors = dict[tuple[int, int], np.ndarray]
+
+
+def slow_errors(g: int, q: Any, qt: Any, best: Any, b: dict[str, Any], options: dict[str, Any], scale: float) -> Errors:
+    """(episode, turn) → squared TD error of each head (Eq. 8)."""
+    agent, returns, errors = SPEC.agents[g], b["reward"].sum(1) / scale, {}
+    for t in TURNS[agent]:
+        actions = b[action_key(agent)][:, t]
+        variance = np.var([returns[actions == j].mean() for j in np.unique(actions)])
+        later = [u for u in TURNS[agent] if u > t]
+        for i, a in enumerate(actions):
+            earned = variance * returns[i] if options["credit"] == "variance" else 0.0 if later else returns[i]
+            ahead = qt[i, later[0], :, best[i, later[0]]] if later else 0.0
+            errors[i, t] = (earned + options["gamma"] * ahead - q[i, t, :, a]) ** 2
+    return errors
+
+
+def slow_weights(errors: Errors, options: dict[str, Any]) -> Errors:
+    """η of each head (Eq. 9)."""
+    total = sum(errors.values())
+    if options["head_weighting"] != "adaptive":
+        return {k: np.full(len(e), 1 / len(e)) for k, e in errors.items()}
+    if options["weighting_level"] == "batch":
+        return {k: total / np.sum(total) for k in errors}
+    return {k: e / e.sum() for k, e in errors.items()}
 
 
 def _mix(team: Team, utilities: np.ndarray, state: np.ndarray) -> float:
@@ -156,6 +165,7 @@ CASES = [
     ("QMIX", {}),
     ("QMIX", {"double_q": False}),
     ("AWRQMixer", {"heads": 3, "dropout": 0.0}),
+    ("AWRQMixer", {"heads": 3, "dropout": 0.0, "weighting_level": "sample"}),
     ("AWRQMixer", {"heads": 3, "dropout": 0.0, "adaptive_weighting": False}),
     ("AWRQMixer", {"heads": 3, "dropout": 0.0, "variance_credit": False}),
     ("AWRQMixer", {"heads": 3, "dropout": 0.0, "softplus_mixer": False}),
@@ -170,7 +180,7 @@ def test_team_loss(name: str, options: dict[str, Any]) -> None:
     target = Team(SPEC, preset(name, **SMALL, **options)).double()
     batch = make_batch()
     found = team_losses(online, target, batch, reward_scale=2.5)
-    assert float(found["loss"]) == pytest.approx(slow_loss(online, target, batch, 2.5), rel=1e-9)
+    assert found["loss"].item() == pytest.approx(slow_loss(online, target, batch, 2.5), rel=1e-9)
 
 
 def test_padding_changes_nothing() -> None:
@@ -191,7 +201,7 @@ def test_padding_changes_nothing() -> None:
             extra += 7.0
         longer[name] = torch.cat([values, extra], 1)
     a, b = team_losses(online, target, batch), team_losses(online, target, longer)
-    assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-9)
+    assert a["loss"].item() == pytest.approx(b["loss"].item(), rel=1e-9)
 
 
 def test_every_weight_of_the_team_takes_part_and_none_of_the_target() -> None:

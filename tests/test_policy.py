@@ -119,10 +119,10 @@ def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Pa
 
 def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
     make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
-    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
+    weights, description = tmp_path / "weights.safetensors", tmp_path / "policy.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"model\.safetensors.*cannot be read"):
+    with pytest.raises(InputError, match=r"weights\.safetensors.*cannot be read"):
         AllocationPolicy.load(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match="no such file"):

@@ -1,0 +1,59 @@
+"""Toy cooperative environments of the PettingZoo and RLlib kinds, whose episodes differ in length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+AGENTS = ["left", "right.arm"]  # names that neither sort in this order nor are identifiers
+
+
+class Corridor:
+    """A PettingZoo ParallelEnv in all but its base class: walk ``length`` cells together, then stop.
+
+    Action 1 of ``left`` moves on, anything else ends the episode. The reward of each move is 1. The legal actions of
+    ``right.arm`` alternate. Episode k has 2 + k mod 3 cells.
+    """
+
+    possible_agents = AGENTS
+    max_steps = 6
+
+    def __init__(self, masked: bool = True) -> None:
+        self.masked, self.episode, self.agents = masked, -1, list(AGENTS)
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Dict(
+            {"observation": gym.spaces.Discrete(7), "action_mask": gym.spaces.Box(0, 1, (3,), np.int8)}
+        )
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(2 if agent == "left" else 3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.agents, self.at, self.episode = list(AGENTS), 0, self.episode + 1
+        self.length = 2 + self.episode % 3
+        return self._seen(), {a: {} for a in AGENTS}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        self.at += 1
+        over = actions["left"] != 1 or self.at == self.length
+        if over:
+            self.agents = []
+        reward = float(actions["left"] == 1)
+        each = dict.fromkeys(AGENTS, reward)
+        return self._seen(), each, dict.fromkeys(AGENTS, over), dict.fromkeys(AGENTS, False), {a: {} for a in AGENTS}
+
+    def close(self) -> None:
+        pass
+
+    def _seen(self) -> dict[str, Any]:
+        odd = np.array([self.at % 2 == 1, True, self.at % 2 == 0], dtype=np.int8)
+        both = {"left": np.ones(2, np.int8), "right.arm": odd}
+        return {a: {"observation": self.at, "action_mask": both[a]} for a in AGENTS}
+
+
+def make_corridor(config: dict) -> Corridor:
+    """A creator as RLlib knows them."""
+    return Corridor(**config)

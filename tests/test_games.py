@@ -1,0 +1,50 @@
+"""The games pay what they say."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from benchmarks.games import CLIMBING, MatrixGame, TwoStepGame
+from marca_env.errors import InputError
+
+
+def test_two_step_game_by_enumeration() -> None:
+    plays = np.array(list(itertools.product(range(2), repeat=4)))  # (a0, a1) of both steps
+    env = TwoStepGame(len(plays))
+    env.reset()
+    first = env.step({"agent_0": plays[:, 0], "agent_1": plays[:, 1]})
+    assert not first.terminated.any()
+    assert not first.reward.any()
+    last = env.step({"agent_0": plays[:, 2], "agent_1": plays[:, 3]})
+    assert last.terminated.all()
+    second = [[0, 1], [1, 8]]
+    expected = [7 if p[0] == 0 else second[p[2]][p[3]] for p in plays]
+    assert last.reward.tolist() == expected
+
+
+def test_agents_are_told_apart_and_see_the_phase() -> None:
+    env = TwoStepGame(2)
+    before = env.reset()
+    after = env.step({"agent_0": np.array([0, 1]), "agent_1": np.array([0, 0])})
+    assert not np.array_equal(before.observations["agent_0"], before.observations["agent_1"])
+    assert not np.array_equal(after.state[0], after.state[1])
+    assert env.reset().state.tolist() == before.state.tolist()
+
+
+def test_matrix_game_pays_its_matrix() -> None:
+    plays = np.array(list(itertools.product(range(3), repeat=2)))
+    env = MatrixGame(9)
+    env.reset()
+    step = env.step({"agent_0": plays[:, 0], "agent_1": plays[:, 1]})
+    assert step.terminated.all()
+    assert step.reward.reshape(3, 3).tolist() == [list(row) for row in CLIMBING]
+
+
+def test_refusals() -> None:
+    with pytest.raises(InputError, match="num_envs is 0"):
+        TwoStepGame(0)
+    with pytest.raises(InputError, match="3×3"):
+        MatrixGame(1, payoff=((1.0, 2.0), (3.0, 4.0)))
