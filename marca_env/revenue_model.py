@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 HIDDEN = (48, 32)
 _CHUNK = 8_192
 _BATCH = 2048
-_RATE = 4e-3
-_DECAY = 1e-3
+_RATE = 2e-3
+_DECAY = 1e-1
 
 
 class TwoPartEnsemble(nn.Module):
