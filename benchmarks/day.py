@@ -112,7 +112,7 @@ def true_pool(scenario: Scenario, requests: int) -> RequestPool:
     table = outcomes_with_progress(scenario, requests, POOL_SEED)
     cost_map = load_cost_map(scenario)
     costs = cost_map.cost(scenario.joint_actions, table.results).astype(np.float32)
-    return RequestPool(scenario, table.states, table.outcomes, costs, cost_map.degradation)
+    return RequestPool(scenario, table.states, table.outcomes, costs)
 
 
 # -- summing up -------------------------------------------------------------------------------------------
@@ -167,8 +167,9 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     _write(out / "summary.json", json.dumps(summary, indent=2, default=float))
     title = f"{day.traffic.name} · scenario {day.scenario.name} · {len(day.traffic)} minutes"
     day_figure(minutes, day.scenario, title, out / "day.png")
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table_of(summary))
+    console = Console() if Console().is_terminal else Console(width=100)
+    for table in tables_of(summary):
+        console.print(table)
     if day.interrupted:
         console.print("Interrupted: the table covers what was finished.")
     console.print(f"Wrote {out}/minutes.csv, summary.json and day.png")
@@ -182,27 +183,41 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def table_of(summary: dict[str, Any]) -> Table:
-    """The summary as people read it."""
-    first = next(iter(summary["policies"].values()))
-    title = f"{summary['trace']}: a policy's day, mean of {len(summary['seeds'])} seeds, uplift with 95 % interval"
-    table = Table(title=title)
-    table.add_column("policy")
-    for name in ("revenue", "uplift", "GMV", "impressions", "clicks", "CTR", "ROI"):
-        table.add_column(name, justify="right")
-    for cluster in first["utilisation"]:
-        table.add_column(f"μ {cluster}", justify="right")
-        table.add_column(f"ν {cluster}", justify="right")
-    table.add_column("of bound", justify="right")
+def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
+    """The summary as people read it: what was earned, and how the budgets were used."""
+    seeds = len(summary["seeds"])
+    money = Table(title=f"{summary['trace']}: what a day earns (mean of {seeds} seed{'s' * (seeds > 1)})")
+    money.add_column("policy", no_wrap=True)
+    for name in ("revenue", "over static", "of bound", "GMV", "impressions", "clicks", "CTR", "ROI"):
+        money.add_column(name, justify="right", no_wrap=True)
+    load = Table(title="how the budgets are used: utilisation μ and over-utilisation ν", caption=LEGEND)
+    load.add_column("policy", no_wrap=True)
+    for cluster in next(iter(summary["policies"].values()))["utilisation"]:
+        load.add_column(f"μ {cluster}", justify="right")
+        load.add_column(f"ν {cluster}", justify="right")
     for name, row in summary["policies"].items():
-        uplift = "–"
-        if row["uplift"] is not None:
-            low, high = row["uplift_interval"]
-            uplift = f"{row['uplift']:+.2%} [{low:+.1%}, {high:+.1%}]"
-        counts = [f"{row[k]:,.0f}" for k in ("gmv", "impressions", "clicks")]
-        loads = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
         share = "–" if row["bound_share"] is None else f"{row['bound_share']:.1%}"
-        table.add_row(
-            name, f"{row['revenue']:,.0f}", uplift, *counts, f"{row['ctr']:.2%}", f"{row['roi']:.2f}", *loads, share
+        counts = [_short(row[k]) for k in ("gmv", "impressions", "clicks")]
+        money.add_row(
+            name, _short(row["revenue"]), _uplift_text(row), share, *counts, f"{row['ctr']:.2%}", f"{row['roi']:.2f}"
         )
-    return table
+        pairs = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
+        load.add_row(name, *pairs)
+    return money, load
+
+
+LEGEND = "μ = mean(min(load, budget)/budget), ν = mean(max(load − budget, 0)/budget); [ ]: 95 % bootstrap interval"
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _uplift_text(row: dict[str, Any]) -> str:
+    if row["uplift"] is None:
+        return "–"
+    low, high = row["uplift_interval"]
+    return f"{row['uplift']:+.1%} [{low:+.1%}, {high:+.1%}]"

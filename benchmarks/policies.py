@@ -93,9 +93,7 @@ class Commissioning:
 
     def pool(self, values: np.ndarray) -> RequestPool:
         """A pool of the logged states in which beliefs are true: where system logs are simulated."""
-        return RequestPool(
-            self.scenario, self.states, {"revenue": values}, self.costs, self.engine.cost_model.cost_map.degradation
-        )
+        return RequestPool(self.scenario, self.states, {"revenue": values}, self.costs)
 
     def system_log(self, values: np.ndarray) -> pd.DataFrame:
         """Days of telemetry under disturbed prices: generated traffic, and the days before where the trace has some."""

@@ -2,7 +2,7 @@
 
 A cluster serves at most its cores. Work beyond them waits as backlog; backlog beyond the protection's time-out is
 dropped. Overload protection raises the degradation level D by one after a minute whose load passed the trigger,
-and lowers it by one once the *undegraded* load C = Ĉ + f(D)·qps (Eq. 1, arXiv 2512.24325) would fit again. A level
+and lowers it by one once the *undegraded* load C = Ĉ + f(D) (Eq. 1, arXiv 2512.24325) would fit again. A level
 takes effect in the minute after the one that caused it.
 """
 
@@ -25,7 +25,7 @@ class ControlObservation:
     qps: float
     """Requests per second of the last minute."""
     load: np.ndarray
-    """(G,) Ĉ of the last minute, core-seconds per second, undegraded: measured load + f(D)·qps."""
+    """(G,) Ĉ of the last minute, core-seconds per second, undegraded: measured load + f(D)."""
     budget: np.ndarray
     """(G,) core-seconds per second."""
     degradation: np.ndarray
@@ -79,7 +79,7 @@ class ClusterModel:
         Args:
             state: what the period before left.
             demand: (G,) work offered with the levels in force, core-seconds per second.
-            equivalent: (G,) the same undegraded, ``demand + f(D)·qps``.
+            equivalent: (G,) the same undegraded, demand + f(D).
             seconds: length of the period.
 
         Raises:

@@ -207,8 +207,7 @@ class Engine:
         drawn = self.sample_states(np.random.default_rng(seed), size)
         states, counts = np.unique(drawn, axis=0, return_counts=True)
         values, costs = self.table(states)
-        degradation = self.cost_model.cost_map.degradation
-        return RequestPool(self.scenario, states, {"revenue": values}, costs, degradation, counts.astype(np.float64))
+        return RequestPool(self.scenario, states, {"revenue": values}, costs, counts.astype(np.float64))
 
     def _ask(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Results, cost and expected revenue side by side, float32 (B, S+G+1), straight from the models."""

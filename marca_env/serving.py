@@ -6,7 +6,7 @@ The rule is a* = argmax_a Q(s,a) − Σ_g λ_g C_g(s,a) (Eq. 6, arXiv 2512.24325
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,6 @@ class RequestPool:
     """name → (M,J) expected per request: ``revenue`` (currency), and perhaps clicks, impressions, gmv."""
     costs: np.ndarray
     """(M,J,G) core-seconds per request."""
-    degradation_cost: Callable[[np.ndarray], np.ndarray]
-    """levels (G,) int → f(D) (G,), core-seconds per request that the levels save."""
     weights: np.ndarray | None = None
     """(M,) how often each kind comes, in any unit; ``None``: all alike."""
 
@@ -122,7 +120,7 @@ class MinuteOutcome:
     load: np.ndarray
     """(G,) work offered, core-seconds per second."""
     equivalent: np.ndarray
-    """(G,) undegraded Ĉ = load + f(D)·qps, core-seconds per second."""
+    """(G,) undegraded C = Ĉ + f(D) (Eq. 1), core-seconds per second; f(D) is what degradation spared this traffic."""
     degradation: np.ndarray
     """(G,) int, levels that were in force."""
     reading: ClusterReading
@@ -155,7 +153,11 @@ def serve_minute(
     rows, total = np.arange(len(ran)), int(counts.sum())
     qps = total / seconds
     demand = counts @ pool.costs[rows, ran].astype(np.float64) / seconds  # (G,)
-    equivalent = demand + np.asarray(pool.degradation_cost(state.degradation), dtype=np.float64) * qps
+    # f(D) from the actions that were chosen. The constant of an isolated load test overstates it for requests that
+    # prices have already made cheap, and a degraded cluster would never be released.
+    equivalent = demand
+    if np.any(state.degradation > 0):
+        equivalent = counts @ pool.costs[rows, chosen].astype(np.float64) / seconds
     after, reading = cluster_model.step(state, demand, equivalent, seconds)
     kept = float(np.prod(1.0 - reading.dropped))
     sums = {name: kept * float(counts @ table[rows, ran].astype(np.float64)) for name, table in pool.outcomes.items()}

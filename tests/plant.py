@@ -8,11 +8,12 @@ depends on what retrieval found.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from marca_env.cluster import ClusterModel
+from marca_env.cluster import ClusterModel, ControlObservation
 from marca_env.scenario import Cluster, Decision, Feature, Protection, Scenario, Stage
 from marca_env.serving import RequestPool, allocate, arrivals, serve_minute
 
@@ -59,22 +60,8 @@ def make_pool(seed: int = 0, per_window: int = 50, share: float = 0.24) -> Reque
     costs = np.stack([0.002 + 2.5e-5 * speed * length, 0.001 + 6e-5 * speed * ranked], axis=-1)  # (M,J,G)
     free = costs[np.arange(n), revenue.argmax(1)].mean(0)
     scenario = make_scenario(tuple(share * PEAK_QPS * free))
-    # f(D) is calibrated at the prices of the busiest minute. Calibrated where computation is free it could exceed the
-    # budget by itself, and a degraded cluster would never recover.
-    busy = (
-        p for p in np.geomspace(0.1, 1000, 60) if np.all(_mean_cost(revenue, costs, p) * PEAK_QPS <= scenario.budgets)
-    )
-    chosen = allocate(revenue, costs, np.full(2, next(busy)))
-
-    def saved(levels: np.ndarray) -> np.ndarray:
-        out = np.zeros(2)
-        for g, level in enumerate(levels):
-            ran = scenario.degraded(g, int(level))[chosen]
-            out[g] = (costs[np.arange(n), chosen, g] - costs[np.arange(n), ran, g]).mean()
-        return out
-
     states = np.stack([window, bucket], axis=1)
-    return RequestPool(scenario, states, {"revenue": revenue.astype(np.float32)}, costs.astype(np.float32), saved)
+    return RequestPool(scenario, states, {"revenue": revenue.astype(np.float32)}, costs.astype(np.float32))
 
 
 def _mean_cost(values, costs, price: float) -> np.ndarray:
@@ -131,3 +118,29 @@ def sine_days(n: int, seed: int = 0, low: float = 0.2) -> np.ndarray:
         bumps = np.interp(minutes, np.linspace(0, MINUTES, 25), rng.normal(0, 0.1, 25))
         out.append(PEAK_QPS * np.clip(wave * np.exp(bumps), 0.05, 1.0))
     return np.array(out)
+
+
+@cache
+def fitted():
+    """A pool, a system log of two and a half dithered days, and the system model fitted to it; made once a run."""
+    from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings, SystemModel
+
+    pool = make_pool(per_window=25)
+    feedback = FeedbackBalancer(FeedbackSettings(scale=2.0), price_max=300.0)
+    balancer = DitheredBalancer(feedback, seed=3, price_max=300.0)
+    log = simulate(pool, balancer, sine_days(3, seed=5), seed=11, start=(3.0, 3.0)).log
+    return pool, log, SystemModel.fit(log, seed=0, epochs=60)
+
+
+def observe(pool, *, minute=600, qps=300.0, load=None, prices=(5.0, 5.0), degradation=(0, 0)) -> ControlObservation:
+    """Telemetry written by hand; the load is the budget unless given."""
+    budget = pool.scenario.budgets
+    return ControlObservation(
+        minute=minute,
+        qps=qps,
+        load=budget.copy() if load is None else np.asarray(load, dtype=float),
+        budget=budget,
+        degradation=np.array(degradation),
+        backlog=np.zeros(2),
+        prices=np.asarray(prices, dtype=float),
+    )
