@@ -18,6 +18,17 @@ QUEUE_STEPS = 5
 """Lengths at which a queue that no decision sets is measured, each twice the one before."""
 
 
+def even_spots(n: int, dimensions: int) -> np.ndarray:
+    """A sequence (n, dimensions) in [0, 1) whose every beginning is spread evenly (additive recurrence, golden ratio).
+
+    A replay serves as many requests as its rate allows; the first hundred must be as mixed as the first thousand.
+    """
+    ratio = 2.0
+    for _ in range(64):  # the root of x^(d+1) = x + 1
+        ratio = (1.0 + ratio) ** (1.0 / (dimensions + 1))
+    return (0.5 + np.arange(1, n + 1)[:, None] * ratio ** -np.arange(1.0, dimensions + 1)) % 1.0
+
+
 class CascadeService:
     """Buckets of the live cascade, by request value and by what a stage has to process.
 
@@ -26,7 +37,7 @@ class CascadeService:
     - ``queue``: a model scoring and cutting a queue, less the same for one candidate;
     - ``model:…``: retrieval with the model switched on, less the same without it;
     - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
-      for joint actions drawn uniformly;
+      for joint actions spread evenly;
     - ``request``: the same undegraded stages as they are: no part of the cost map, but what its sums must come to.
     """
 
@@ -36,12 +47,14 @@ class CascadeService:
         self.value_buckets = value_buckets
         self._rng = np.random.default_rng([seed, 3])
         pool = self.cascade.sample_requests(self._rng, POOL)
-        order = np.argsort(pool.value, kind="stable")
-        rows = [pool.take([k]) for k in range(POOL)]
+        spots = even_spots(POOL, 1 + len(self.scenario.decisions))
+        history = np.argsort((pool.history >= 0).sum(axis=1), kind="stable")
+        rows = [pool.take([k]) for k in history[np.argsort(np.argsort(spots[:, 0]))]]
+        value = np.array_split(np.argsort([row.value[0] for row in rows], kind="stable"), value_buckets)
         self._all = rows
-        self._groups = [[rows[k] for k in part] for part in np.array_split(order, value_buckets)]
+        self._groups = [[rows[k] for k in np.sort(part)] for part in value]
         self._queues = {id(row): self._candidates(row) for row in rows}
-        self._actions = self._rng.integers(self.scenario.n_joint_actions, size=POOL)
+        self._actions = self.scenario.joint_index((spots[:, 1:] * self.scenario.action_shape).astype(np.int64))
 
     def _candidates(self, request: RequestBatch) -> np.ndarray:
         """A queue as long as any stage may get, retrieved items first."""

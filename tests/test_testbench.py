@@ -14,7 +14,7 @@ from conftest import make_tiny_scenario
 from marca_env.cost_map import CostMap
 from marca_env.errors import InputError
 from marca_env.logs import read_cost_log, write_cost_log
-from marca_env.probes import CascadeService
+from marca_env.probes import CascadeService, even_spots
 from marca_env.scenario import Scenario
 from marca_env.service import ServiceProcess, cpu_seconds
 from marca_env.testbench import TestBench, cost_frame, machine, spread
@@ -163,3 +163,12 @@ def test_probes_serve_what_their_bucket_says(tiny_scenario: Scenario) -> None:
             assert len(served) == bucket.queue_length // 2  # type: ignore[arg-type]
     low, high = ([r.value[0] for r in group] for group in service._groups)
     assert max(low) <= min(high)
+
+
+@pytest.mark.parametrize("n", [20, 50, 200])
+def test_every_beginning_of_the_requests_is_mixed_evenly(n: int) -> None:
+    """Each fifth of each dimension holds its share, which 200 random points miss by three times as much."""
+    spots = even_spots(200, 6)[:n]
+    for column in spots.T:
+        counts = np.bincount((5 * column).astype(int), minlength=5)
+        assert np.abs(counts - n / 5).max() <= 2 + 0.02 * n
