@@ -97,10 +97,15 @@ def print_table(log: pd.DataFrame) -> None:
     costs = spread(log)
     columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]
     for stage, component, value, length, cost, noise in costs[columns].to_numpy():
-        table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", f"{noise:.1%}")
+        table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _share(noise))
     console = Console(width=110) if not Console().is_terminal else Console()
     console.print(table)
     console.print(
-        f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {costs['spread'].median():.1%}; "
+        f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {_share(costs['spread'].median())}; "
         f"utilisation {log['utilisation'].min():.0%} … {log['utilisation'].max():.0%}"
     )
+
+
+def _share(value: float) -> str:
+    """A percentage; a dash where there is none, as for the spread of a single repeat."""
+    return "–" if value != value else f"{value:.1%}"
