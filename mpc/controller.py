@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _HISTORY = 10_000
+BIAS_CAP = 0.7  # of a prediction error that is believed at once; below 1 in case the slopes are wrong as well
+_ZERO = 1e-6  # a log price below this is the solver's rounding of zero
 
 
 class TelemetryError(RuntimeError):
@@ -37,9 +39,11 @@ class MPCSettings(ObjectiveSettings):
     """Everything about :class:`MPCBalancer`: Eq. 17, and how it is solved and corrected."""
 
     margin: float = 0.005
-    bias_gain: float = 0.3
+    bias_gain: float = 0.2
     """Share of the last prediction error of the cost per request that corrects the next predictions, in [0, 1].
     Summed up, it makes a biased model hold the budget all the same; 0: never."""
+    bias_jump: float = 4.0
+    """A prediction error of more than this over √(requests of the minute) is mostly believed at once."""
     trust_region: float = 1.0
     """Largest move of a log price between two linearisations."""
     iterations: int = 5
@@ -59,7 +63,7 @@ class MPCSettings(ObjectiveSettings):
         super().__post_init__()
         if not 0 <= self.bias_gain <= 1:
             raise InputError(f"bias_gain is {self.bias_gain}; it must lie in [0, 1]")
-        for name in ("trust_region", "price_reach", "tolerance", "iterations"):
+        for name in ("bias_jump", "trust_region", "price_reach", "tolerance", "iterations"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
 
@@ -138,7 +142,18 @@ class MPCBalancer:
         self.expected_load = np.full(n_clusters, np.nan)
 
     def update(self, observation: ControlObservation) -> np.ndarray:
-        """Prices (G,) for the coming minute: finite, within [0, price_max], whatever the telemetry."""
+        """Prices (G,) for the coming minute: finite, within [0, price_max], whatever the telemetry.
+
+        Raises:
+            InputError: an observation of another number of clusters than the model's.
+        """
+        size = (self.model.n_clusters,)
+        for name in ("load", "budget", "degradation", "prices"):
+            if np.shape(getattr(observation, name)) != size:
+                raise InputError(
+                    f"observation: {name} has shape {np.shape(getattr(observation, name))}, but the system model was "
+                    f"fitted for the clusters {', '.join(self.model.clusters)}; fit one on a log of this scenario"
+                )
         self.forecaster.observe((int(observation.minute) - 1) % MINUTES_PER_DAY, observation.qps)
         try:
             prices = self._planned(observation)
@@ -174,16 +189,14 @@ class MPCBalancer:
         self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
         self.expected_load = loads[0] * budget
         self._expected = np.log(np.maximum(self.expected_load / horizon.qps[0], 1e-12))
-        return self.model.prices.to_price(log_prices[0])
+        first = log_prices[0]
+        return self.model.prices.to_price(np.where(first < _ZERO, 0.0, first))
 
     def _checked(self, observation: ControlObservation) -> tuple[Conditions, np.ndarray]:
         """Conditions and prices of the last minute."""
         fault = telemetry_fault(observation)
         if fault is None and observation.qps <= 0:
             fault = "no traffic"
-        size = (self.model.n_clusters,)
-        if fault is None and (np.shape(observation.load) != size or np.shape(observation.budget) != size):
-            fault = f"load has shape {np.shape(observation.load)}; the model has {size[0]} clusters"
         if fault is not None:
             raise TelemetryError(fault)
         prices = np.asarray(observation.prices, dtype=np.float64)
@@ -198,7 +211,11 @@ class MPCBalancer:
             return
         cost = np.log(np.maximum(np.asarray(observation.load) / observation.qps, 1e-12))
         error = np.clip(cost - self._expected, -1.0, 1.0)
-        self._bias = np.clip(self._bias + self.settings.bias_gain * error, -2.0, 2.0)
+        # An error far beyond the sampling noise is the model's: most of it is believed at once.
+        noise = self.settings.bias_jump / np.sqrt(max(observation.qps * self.forecaster.period, 1.0))
+        beyond = 1.0 - np.minimum(noise / np.maximum(np.abs(error), 1e-12), 1.0) ** 2
+        gain = np.maximum(self.settings.bias_gain, BIAS_CAP * beyond) if self.settings.bias_gain > 0 else 0.0
+        self._bias = np.clip(self._bias + gain * error, -2.0, 2.0)
 
     def _horizon(self, observation: ControlObservation) -> Conditions:
         n = self.settings.horizon
@@ -216,17 +233,22 @@ class MPCBalancer:
         otherwise the descent goes on with the term, from there or from the nominal sequence, whichever is better.
         """
         top = self.model.prices.to_log(self.price_max)
-        start = np.broadcast_to(in_force, self.problem.shape) if self._plan is None else self._plan
-        nominal = share.linearised(np.clip(start, 0.0, top))
+        nominal = share.linearised(np.clip(self._start(in_force), 0.0, top))
         objective = self.problem.objective
         if self.settings.damping == "measured":
             return self._descend(nominal, share, objective, in_force, last)
         point = self._descend(nominal, share, self._undamped, in_force, last)
         if not objective.damped(point.loads, last).any():
             return point
-        feasible = [point] if self._must_move(nominal, in_force) else [point, nominal]
-        best = min(feasible, key=lambda candidate: float(objective(candidate.loads, last)))
+        best = min(point, nominal, key=lambda candidate: float(objective(candidate.loads, last)))
         return self._descend(best, share, objective, in_force, last)
+
+    def _start(self, in_force: np.ndarray) -> np.ndarray:
+        """(N,G) the plan of the minute before, or the prices in force where there is none within the rate limit."""
+        limit = self.settings.rate_limit
+        if self._plan is None or (limit is not None and np.any(np.abs(self._plan[0] - in_force) > limit)):
+            return np.broadcast_to(in_force, self.problem.shape)
+        return self._plan
 
     def _descend(
         self, point: _Point, share: _Loads, objective: Objective, in_force: np.ndarray, last: np.ndarray
@@ -249,18 +271,13 @@ class MPCBalancer:
             trial = share.linearised(plan.log_prices)
             trial_value = float(objective(trial.loads, last))
             gain = value - trial_value
-            if gain > 0 or self._must_move(point, in_force):
+            if gain > 0:
                 point, value = trial, trial_value
             else:
                 radius *= 0.25
             if 0 <= gain < s.tolerance or radius < 1e-3:
                 break
         return point
-
-    def _must_move(self, point: _Point, in_force: np.ndarray) -> bool:
-        """Whether the rate limit forbids the first prices of a sequence."""
-        limit = self.settings.rate_limit
-        return limit is not None and bool(np.any(np.abs(point.log_prices[0] - in_force) > limit * (1 + 1e-6)))
 
 
 class _Point(NamedTuple):

@@ -70,7 +70,7 @@ class TrafficForecaster:
         """Take in the mean QPS of ``minute`` of the day. A value that is not finite counts as missing."""
         before = self._level + self._trend * self.settings.damping
         self._minute = int(minute)
-        if not (np.isfinite(qps) and qps >= 0):
+        if not (math.isfinite(qps) and qps >= 0):
             self._level, self._trend = before, self._trend * self.settings.damping  # NaN before the first reading
             return
         value = self._log(qps) - self._season(self._minute)
@@ -96,6 +96,10 @@ class TrafficForecaster:
         # A doubling a minute for ten minutes is beyond any traffic; the bound keeps the exponential finite.
         growth = np.clip(self._trend * fading, -7.0, 7.0)
         return np.exp(np.clip(season + self._level + growth, floor, 40.0))
+
+    def surprise(self, minute: int, qps: float) -> float:
+        """log(measured/forecast) of a minute that is about to be observed."""
+        return self._log(qps) - float(self._season(minute)) - self._level - self._trend * self.settings.damping
 
     def _gain(self, surprise: float, qps: float) -> float:
         noise = 1.0 / math.sqrt(max(qps, 1.0 / self.period) * self.period)  # of log counts, Poisson
@@ -175,9 +179,8 @@ def _replay(settings: ForecastSettings, days: np.ndarray, seasonal: bool, period
         others = np.delete(days, k, axis=0)
         profile = daily_profile(others, period) if seasonal else None
         forecaster = TrafficForecaster(settings, profile=profile, period=period)
-        floor = 0.1 / period
-        for minute, qps in enumerate(days[k]):
+        for minute, qps in enumerate(days[k].tolist()):
             if minute > 0:
-                errors.append(math.log(max(forecaster.forecast(1)[0], floor) / max(qps, floor)))
+                errors.append(forecaster.surprise(minute, qps))
             forecaster.observe(minute, qps)
     return float(np.mean(np.square(errors)))

@@ -77,8 +77,8 @@ class Run:
     seconds: np.ndarray  # (T,) time of each update
 
 
-def simulate(pool, balancer, days, *, seed=0, start=None, minutes=None, first_day=0) -> Run:
-    """Closed loop: ``days`` (D,1440) QPS; the balancer sees telemetry only."""
+def simulate(pool, balancer, days, *, seed=0, start=None, minutes=(0, 1440)) -> Run:
+    """Closed loop over part of each of ``days`` (D,1440) QPS; the balancer sees telemetry only."""
     import time
 
     rng = np.random.default_rng(seed)
@@ -88,18 +88,18 @@ def simulate(pool, balancer, days, *, seed=0, start=None, minutes=None, first_da
     rows, observation, seconds = [], None, []
     days = np.atleast_2d(days)
     for day, series in enumerate(days):
-        for minute, qps in enumerate(series[: minutes or len(series)]):
+        for minute in range(*minutes):
             if observation is not None:
                 observation = cluster.observe(minute, observation[0], observation[1], state, prices)
                 began = time.perf_counter()
                 prices = balancer.update(observation)
                 seconds.append(time.perf_counter() - began)
-            counts = arrivals(rng, pool, qps, 60.0, minute)
+            counts = arrivals(rng, pool, series[minute], 60.0, minute)
             chosen = allocate(pool.outcomes["revenue"], pool.costs, prices)
             outcome, state = serve_minute(pool, chosen, counts, cluster, state, 60.0)
             observation = (outcome.qps, outcome.equivalent)
             rows.append(
-                [first_day + day, minute, outcome.qps, *outcome.equivalent, *prices, *outcome.degradation,
+                [day, minute, outcome.qps, *outcome.equivalent, *prices, *outcome.degradation,
                  *state.backlog, outcome.outcomes["revenue"]]
             )  # fmt: skip
     names = [f"{k}_{c}" for k in ("load", "price", "degradation", "backlog") for c in pool.scenario.cluster_names]
@@ -125,7 +125,7 @@ def fitted():
     """A pool, a system log of two and a half dithered days, and the system model fitted to it; made once a run."""
     from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings, SystemModel
 
-    pool = make_pool(per_window=25)
+    pool = make_pool(per_window=60)
     feedback = FeedbackBalancer(FeedbackSettings(scale=2.0), price_max=300.0)
     balancer = DitheredBalancer(feedback, seed=3, price_max=300.0)
     log = simulate(pool, balancer, sine_days(3, seed=5), seed=11, start=(3.0, 3.0)).log
