@@ -1,4 +1,4 @@
-"""The algorithms learn what they can represent, online and from a log, and go on from a checkpoint as if uninterrupted."""
+"""The algorithms learn what they can represent, online and from a log, and resume as if uninterrupted."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True))
     assert again.learner_group._learner.gradient_steps == 20
     assert again.train()["env_runners"]["num_env_steps_sampled_lifetime"] > numbers["env_steps"]
-    team, description = load_team(tmp_path / "checkpoint_000003")
+    description = load_team(tmp_path / "checkpoint_000003")[1]
     assert description["scenario"] is None
     for algorithm in (first, again):
         algorithm.stop()
@@ -153,3 +153,9 @@ def _heads(name: str) -> dict[str, int]:
 def test_stopping_criteria_are_checked() -> None:
     with pytest.raises(InputError, match="did you mean 'training_iteration'"):
         train(CONFIGS["VDN"]().environment(GAME), stop={"training_iterations": 1})
+
+
+def test_more_actors_than_cpus_are_refused() -> None:
+    config = CONFIGS["VDN"]().environment(GAME).env_runners(num_env_runners=1000)
+    with pytest.raises(InputError, match="need 1000 CPUs"):
+        train(config, stop={"training_iteration": 1})

@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from agents.rllib.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
+from marca_env.errors import InputError
 
 EMPTY_ROUNDS = 5
 """Rounds without a sample after which training gives up."""
@@ -44,6 +45,7 @@ class TeamAlgorithm(Algorithm):
         return Algorithm._get_env_id_and_creator(env_specifier, config)
 
     def setup(self, config: Any) -> None:
+        _check_resources(config)
         super().setup(config)
         self._empty_rounds, self._scaled = 0, False
         if self.offline_data is not None:
@@ -100,7 +102,10 @@ class TeamAlgorithm(Algorithm):
 
     def _learn(self) -> None:
         size, n = self.config.train_batch_size_per_learner, self.config.updates_per_iteration
-        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+        if self.offline_data is None:
+            steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+        else:  # nothing is sampled: schedules count the episodes drawn from the log
+            steps = (self.iteration + 1) * n * size
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
         if self.learner_group.is_local:
             data = TrainingData(data_iterators=[self._stream])
@@ -166,6 +171,21 @@ class TeamAlgorithm(Algorithm):
             )
             scenario = found[0] if found else None
         return None if scenario is None else scenario.to_dict()
+
+
+def _check_resources(config: Any) -> None:
+    """Refuse what RLlib would wait for without a word: more actors than ray can ever hold."""
+    import ray
+
+    wanted = config.num_env_runners * config.num_cpus_per_env_runner
+    if isinstance(config.num_cpus_per_learner, (int, float)):
+        wanted += config.num_learners * config.num_cpus_per_learner
+    held = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else wanted
+    if wanted > held:
+        raise InputError(
+            f"{config.num_env_runners} environment runners and {config.num_learners} learners need {wanted:g} CPUs "
+            f"but ray has {held:g}; lower num_env_runners or num_learners, or start ray with more"
+        )
 
 
 class AWRQMixer(TeamAlgorithm):

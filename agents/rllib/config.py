@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
 from agents.team import TeamSpec
@@ -155,6 +156,7 @@ class TeamConfig(AlgorithmConfig):
         _positive(self, "buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner")
         if self.env is None and not self.is_offline:
             raise InputError("neither an environment nor a log: call environment(...) or offline_data(input_=...)")
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's advice to look at the old stack: no use here
         super().validate()
         if not self._is_frozen:
             self._team = self.team()
