@@ -148,7 +148,7 @@ class _Progress:
 
         self.limit = stop.get("training_iteration")
         self._tracked = tracked("training")
-        self._shown: list[str] = []
+        self._last = ""
 
     def __enter__(self) -> _Progress:
         self._advance = self._tracked.__enter__()
@@ -156,10 +156,10 @@ class _Progress:
 
     def __exit__(self, *error: Any) -> None:
         self._tracked.__exit__(*error)
-        if self._shown:
-            print(self._shown[-1])
+        if self._last:
+            print(self._last)
 
     def __call__(self, numbers: dict[str, Any]) -> None:
         done = int(numbers["training_iteration"])
         self._advance(done, int(self.limit or done))
-        self._shown.append(" ".join(f"{k}={v:.5g}" for k, v in numbers.items()))
+        self._last = " ".join(f"{k}={v:.5g}" for k, v in numbers.items())
