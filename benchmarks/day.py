@@ -167,7 +167,7 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     _write(out / "summary.json", json.dumps(summary, indent=2, default=float))
     title = f"{day.traffic.name} · scenario {day.scenario.name} · {len(day.traffic)} minutes"
     day_figure(minutes, day.scenario, title, out / "day.png")
-    console = Console() if Console().is_terminal else Console(width=100)
+    console = Console() if Console().is_terminal else Console(width=110)
     for table in tables_of(summary):
         console.print(table)
     if day.interrupted:
@@ -188,7 +188,7 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
     seeds = len(summary["seeds"])
     money = Table(title=f"{summary['trace']}: what a day earns (mean of {seeds} seed{'s' * (seeds > 1)})")
     money.add_column("policy", no_wrap=True)
-    for name in ("revenue", "over static", "of bound", "GMV", "impressions", "clicks", "CTR", "ROI"):
+    for name in ("revenue", "over static", "of bound", "GMV", "impr.", "clicks", "CTR", "ROI"):
         money.add_column(name, justify="right", no_wrap=True)
     load = Table(title="how the budgets are used: utilisation μ and over-utilisation ν", caption=LEGEND)
     load.add_column("policy", no_wrap=True)
@@ -206,7 +206,7 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
     return money, load
 
 
-LEGEND = "μ = mean(min(load, budget)/budget), ν = mean(max(load − budget, 0)/budget); [ ]: 95 % bootstrap interval"
+LEGEND = "μ: mean of min(load, budget)/budget · ν: mean of max(load − budget, 0)/budget"
 
 
 def _short(value: float) -> str:
@@ -220,4 +220,4 @@ def _uplift_text(row: dict[str, Any]) -> str:
     if row["uplift"] is None:
         return "–"
     low, high = row["uplift_interval"]
-    return f"{row['uplift']:+.1%} [{low:+.1%}, {high:+.1%}]"
+    return f"{row['uplift']:+.1%} [{100 * low:+.1f}, {100 * high:+.1f}]"

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from mpc import FeedbackBalancer, MPCBalancer
 
 POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
-SAMPLE = 1500
+SAMPLE = 900
 """Requests of the log that policies are commissioned on."""
 EXPLORED_DAYS = 4
 """Days of the system log that the MPC's model is fitted on."""
 
-GAINS = [(p, i, d) for p in (0.3, 0.6, 1.0, 1.5) for i in (0.0, 0.02) for d in (0.0, 0.5)]
-"""Proportional, integral and derivative gains that feedback is tuned over."""
+GAINS = [(p, i) for p in (0.1, 0.2, 0.4, 0.8) for i in (0.0, 0.02)]
+"""Proportional and integral gains that feedback is tuned over."""
 
 ValueFunction = Callable[[np.ndarray], np.ndarray]
 """States (M, F) → believed revenue of every joint action (M, J), currency."""
@@ -97,13 +97,13 @@ class Commissioning:
 
     def system_log(self, values: np.ndarray) -> pd.DataFrame:
         """Days of telemetry under disturbed prices: generated traffic, and the days before where the trace has some."""
-        from mpc import BisectionBalancer, DitheredBalancer
+        from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
 
-        windows, n_windows = self.windows()
+        scale = tuple(self.usual_prices(values).tolist())
         pool = self.pool(values)
         days = []
         for day, traffic in enumerate(self.past_days()):
-            base = BisectionBalancer(values, self.costs, windows=windows, n_windows=n_windows)
+            base = FeedbackBalancer(FeedbackSettings(scale=scale))
             explore = DitheredBalancer(base, seed=1000 * self.seed + day, spread=0.6)
             counts = draw_arrivals(pool, traffic, 1000 * self.seed + day)
             log = replay(PricedPolicy("explore", values, self.costs, explore), pool, traffic, counts)
@@ -132,7 +132,8 @@ class Commissioning:
         """Prices (G,) that fit the budgets at the mean traffic of a past day, for policies that believe ``values``."""
         budget = np.maximum(self.scenario.budgets / self.past_days()[0].qps.mean(), 1.01 * self.costs.mean(axis=0)[0])
         weights = np.full(len(values), 1.0 / len(values))
-        return dual_bound(values, self.costs, weights, budget, tolerance=1e-3)[1]
+        prices = dual_bound(values, self.costs, weights, budget, tolerance=1e-3)[1]
+        return np.maximum(prices, 1e-3 * prices.max() + 1e-9)
 
 
 def build_policy(
@@ -175,11 +176,11 @@ def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
 
     day = known.past_days()[0]
     pool = known.pool(values)
-    scale = tuple(np.maximum(known.usual_prices(values), 1e-9).tolist())
+    scale = tuple(known.usual_prices(values).tolist())
     tried = []
     counts = draw_arrivals(pool, day, 1000 * known.seed)
-    for proportional, integral, derivative in GAINS:
-        settings = FeedbackSettings(proportional=proportional, integral=integral, derivative=derivative, scale=scale)
+    for proportional, integral in GAINS:
+        settings = FeedbackSettings(proportional=proportional, integral=integral, derivative=0.0, scale=scale)
         balancer = FeedbackBalancer(settings)
         log = replay(PricedPolicy("trial", values, known.costs, balancer), pool, day, counts)
         load = log[[f"load_{c}" for c in known.scenario.cluster_names]].to_numpy()
