@@ -19,8 +19,8 @@ from torch import Tensor
 from agents.episodes import team_encoder
 from agents.presets import Preset
 from agents.team import Team, TeamSpec
+from agents.tree import DecisionTree, Level
 from marca_env.cost_model import CostModel
-from marca_env.encoding import InputEncoder
 from marca_env.engine import shipped_folder
 from marca_env.errors import InputError
 from marca_env.saving import atomic_path, write_json
@@ -130,7 +130,7 @@ class AllocationPolicy:
                 f"the team was trained on other shapes than scenario {scenario.name!r} has "
                 f"({team.spec} instead of {expected}); train it on this scenario"
             )
-        self._tree = _Tree(scenario, list(self.encoder.turn_agent))
+        self._tree = DecisionTree(scenario, list(self.encoder.turn_agent))
 
     @classmethod
     def load(cls, path: str | Path, *, cost_model: CostModel | None = None, device: str = "cpu") -> AllocationPolicy:
@@ -237,12 +237,12 @@ class AllocationPolicy:
         assert state is not None
         return self._mixed(torch.stack([utilities[a] for a in spec.agents], -1), state.view(n, -1, spec.state_size))
 
-    def _observe(self, states: np.ndarray, level: _Level, turn: int, name: str) -> tuple[Tensor, Tensor]:
+    def _observe(self, states: np.ndarray, level: Level, turn: int, name: str) -> tuple[Tensor, Tensor]:
         """What the agent on turn and the mixer see at each node; (U·n, O) and (U·n, S)."""
         rows = np.repeat(states, level.size, axis=0)
         actions = np.tile(level.prefixes, (len(states), 1))
         results = np.zeros((len(rows), len(self.scenario.stages)), np.float32)
-        if self._tree.settled[turn]:
+        if self.encoder.any_settled(turn):
             results = self.cost_model.results(rows, actions)
         observed, _, state = self.encoder.encode(rows, actions, results, turn)
         return torch.from_numpy(observed[name]).to(self.device), torch.from_numpy(state).to(self.device)
@@ -263,42 +263,3 @@ class AllocationPolicy:
         actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in waits]
         condition = self.team.condition(state[:, tree.levels[-1].of_leaf].flatten(0, 1), actions)
         return mixer(utilities.flatten(0, 1), condition).view(n, leaves).cpu().numpy()
-
-
-class _Level:
-    """Prefixes of the joint actions at one turn: what has been decided before it."""
-
-    def __init__(self, leaves: np.ndarray, turns: list[str], turn: int) -> None:
-        made = np.where(np.arange(leaves.shape[1]) < turn, leaves, 0)
-        self.prefixes, of_leaf = np.unique(made, axis=0, return_inverse=True)  # (n, D), later decisions 0
-        self.of_leaf = of_leaf.reshape(-1)
-        self.size = len(self.prefixes)
-        self.final = turns[turn] not in turns[turn + 1 :]
-        """Whether the agent on turn decides for the last time."""
-        self.previous = np.zeros(self.size, dtype=np.int64)
-        """For each node, the node at which the agent on turn decided last."""
-
-
-class _Tree:
-    """The distinct joint actions of a scenario as a tree of decisions. J' leaves."""
-
-    def __init__(self, scenario: Scenario, turns: list[str]) -> None:
-        coded = InputEncoder(scenario)
-        first = np.unique(coded.distinct_of, return_index=True)[1]
-        self.leaves = scenario.joint_actions[first]  # J' D
-        self.leaf_of = coded.distinct_of  # J
-        self.levels = [_Level(self.leaves, turns, t) for t in range(len(turns))]
-        for t, level in enumerate(self.levels):
-            earlier = [u for u in range(t) if turns[u] == turns[t]]
-            if earlier:
-                any_leaf = np.unique(level.of_leaf, return_index=True)[1]
-                level.previous = self.levels[earlier[-1]].of_leaf[any_leaf]
-        self.settled = [t >= np.sum(scenario.decision_stage <= scenario.decision_stage[0]) for t in range(len(turns))]
-        last = self.levels[-1].of_leaf
-        width = int(np.bincount(last).max())
-        self.groups = np.zeros((self.levels[-1].size, width), dtype=np.int64)
-        """Leaves under each node of the last turn, (n, M); short rows repeat their first."""
-        for node in range(len(self.groups)):
-            members = np.flatnonzero(last == node)
-            self.groups[node] = np.resize(members, width)
-        self.ungroup = np.unique(self.groups.reshape(-1), return_index=True)[1]

@@ -156,7 +156,7 @@ def slow_weights(errors: Errors, options: dict[str, Any]) -> Errors:
 
 def _mix(team: Team, utilities: np.ndarray, state: np.ndarray) -> float:
     assert team.mixer is not None
-    return float(team.mixer(torch.tensor(utilities)[None], torch.tensor(state)[None]))
+    return team.mixer(torch.tensor(utilities)[None], torch.tensor(state)[None]).item()
 
 
 SMALL = {"gru": 5, "hidden": (6,)}
