@@ -60,9 +60,9 @@ class JointEncoder:
         _, masks, state = self.encoder.encode(*args, **kwargs)
         return {CONTROLLER: state}, {CONTROLLER: merge_masks(masks, self.n_actions[CONTROLLER])}, state
 
-    def any_settled(self, turn: int) -> bool:
-        """Whether any stage's result is visible at ``turn``."""
-        return self.encoder.any_settled(turn)
+    def settled(self, turn: int) -> np.ndarray:
+        """(S,) bool: stages whose results are visible at ``turn``."""
+        return self.encoder.settled(turn)
 
     def episodes(
         self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, prices: Any = None

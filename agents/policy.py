@@ -242,7 +242,7 @@ class AllocationPolicy:
         rows = np.repeat(states, level.size, axis=0)
         actions = np.tile(level.prefixes, (len(states), 1))
         results = np.zeros((len(rows), len(self.scenario.stages)), np.float32)
-        if self.encoder.any_settled(turn):
+        if self.encoder.settled(turn).any():
             results = self.cost_model.results(rows, actions)
         observed, _, state = self.encoder.encode(rows, actions, results, turn)
         return torch.from_numpy(observed[name]).to(self.device), torch.from_numpy(state).to(self.device)
