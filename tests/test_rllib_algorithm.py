@@ -13,7 +13,7 @@ import torch
 from rllib_envs import Corridor
 
 from agents.policy import AllocationPolicy, load_team
-from agents.rllib import CONFIGS, offline_train, train
+from agents.rllib import CONFIGS, offline_train, online_train, train
 from agents.rllib.training import restore, start_ray
 from marca_env.cost_model import CostModel
 from marca_env.engine import Engine
@@ -120,6 +120,21 @@ def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
 def test_no_checkpoint_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint here"):
         restore(tmp_path)
+
+
+def test_learning_in_the_environment(exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path) -> None:
+    """With the expected revenue as the reward the ranking of all actions is nearly right."""
+    from marca_env.batched import BatchedRecommender
+
+    def make(num_envs: int) -> BatchedRecommender:
+        return BatchedRecommender(num_envs, engine=exact_engine)
+
+    options = {"gru": 16, "hidden": (32,), "train_batch_size_per_learner": 128, "updates_per_iteration": 25}
+    folder = online_train(tmp_path, algo="QMIX", env=make, iterations=10, num_envs=200, options=options)
+    policy = AllocationPolicy.load(folder, cost_model=CostModel.load(tiny_artefacts / "cost_model"))
+    states = exact_engine.population.states
+    truth = exact_engine.table(states)[0]
+    assert np.corrcoef(policy.values(states).ravel(), truth.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("name", ["AWRQMixer", "JointDRQN"])

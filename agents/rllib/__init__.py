@@ -9,7 +9,7 @@ except ImportError as error:
 
 from agents.rllib.config import CONFIGS, AWRQMixerConfig, JointDRQNConfig, QMIXConfig, TeamConfig, VDNConfig
 from agents.rllib.registration import register
-from agents.rllib.training import offline_train, train
+from agents.rllib.training import offline_train, online_train, train
 
 __all__ = [
     "CONFIGS",
@@ -19,6 +19,7 @@ __all__ = [
     "TeamConfig",
     "VDNConfig",
     "offline_train",
+    "online_train",
     "register",
     "train",
 ]

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
 Report = Callable[[dict[str, Any]], None]
 """Called after each iteration with its plain results."""
 CHECKPOINT = "checkpoint_{:06d}"
+BATCH, UPDATES = 512, 50
+"""Episodes of a gradient step and gradient steps of an iteration, of the small runs."""
 STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
 
 
@@ -173,30 +176,70 @@ def offline_train(
     Returns:
         The policy's folder, for :meth:`agents.policy.AllocationPolicy.load`.
     """
-    from agents.rllib.config import CONFIGS
-
-    if algo not in CONFIGS:
-        raise InputError(unknown_option("algorithm", algo, CONFIGS))
-    config = CONFIGS[algo]().offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
-    config.training(**{**small_options(algo, iterations), "scenario": scenario, **(options or {})})
-    algorithm, _ = train(config, stop={"training_iteration": iterations}, out=out, report=report)
-    policy = latest_checkpoint(out) / "policy"
-    algorithm.stop()
-    return policy
+    config = _config(algo).offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
+    sizes = small_options(algo, iterations * UPDATES * BATCH)
+    config.training(**{**sizes, "scenario": scenario, **(options or {})})
+    return _policy_of(config, out, iterations, report)
 
 
-def small_options(algo: str, iterations: int) -> dict[str, Any]:
+def online_train(
+    out: str | Path,
+    *,
+    algo: str = "AWRQMixer",
+    env: Any = "marca_env/parallel-v0",
+    env_config: Mapping[str, Any] | None = None,
+    iterations: int = 20,
+    num_envs: int = 2000,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Train in the environment with uniformly random actions, as :func:`offline_train` does on a log.
+
+    The environment's reward is the revenue model's expectation: far less noise than a log's, so that fewer steps do.
+
+    Args:
+        env: id, dotted path or callable: see :func:`agents.rllib.vector.make_batched`.
+        env_config: its arguments, such as ``scenario``.
+        num_envs: episodes collected per iteration.
+
+    Returns:
+        The policy's folder.
+    """
+    config = _config(algo).environment(env, env_config=dict(env_config or {})).debugging(seed=seed)
+    config.env_runners(num_envs_per_env_runner=num_envs)
+    steps = iterations * num_envs * TeamSpec.from_dict(config.team()).max_steps
+    sizes = {**small_options(algo, steps), "epsilon": 1.0, "learning_starts": 1, "buffer_capacity": 20 * num_envs}
+    config.training(**{**sizes, **(options or {})})
+    return _policy_of(config, out, iterations, report)
+
+
+def small_options(algo: str, schedule: int) -> dict[str, Any]:
     """Sizes that learn in a minute or two on two cores, in place of the paper's; the learning rate decays, because
-    the revenue of a single request is mostly noise."""
-    batch, updates = 512, 50
-    drawn = iterations * updates * batch
+    the revenue of a single request is mostly noise. ``schedule``: where it ends, in what schedules count."""
     sizes: dict[str, Any] = {
         "gru": 64,
         "hidden": (64,),
-        "lr": [[0, 3e-3], [int(0.6 * drawn), 1e-3], [drawn, 5e-5]],
-        "train_batch_size_per_learner": batch,
-        "updates_per_iteration": updates,
+        "lr": [[0, 3e-3], [int(0.6 * schedule), 1e-3], [schedule, 5e-5]],
+        "train_batch_size_per_learner": BATCH,
+        "updates_per_iteration": UPDATES,
     }
     if algo == "AWRQMixer":
         sizes |= {"heads": 5, "dropout": 0.0}
     return sizes
+
+
+def _config(algo: str) -> Any:
+    from agents.rllib.config import CONFIGS
+
+    if algo not in CONFIGS:
+        raise InputError(unknown_option("algorithm", algo, CONFIGS))
+    return CONFIGS[algo]()
+
+
+def _policy_of(config: Any, out: str | Path, iterations: int, report: Report | None) -> Path:
+    algorithm, numbers = train(config, stop={"training_iteration": iterations}, out=out, report=report)
+    algorithm.stop()
+    if numbers.get("interrupted"):
+        raise KeyboardInterrupt
+    return latest_checkpoint(out) / "policy"
