@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ import torch
 from marca_env.errors import InputError, unknown_option
 from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max, telemetry_fault
 from mpc.forecast import MINUTES_PER_DAY, TrafficForecaster
-from mpc.problem import LoadProblem, Objective, ObjectiveSettings, SolverError
+from mpc.planner import ModelError, Now, Planner, PlannerSettings, PredictedLoads
+from mpc.problem import SolverError
 from mpc.system_model import Conditions, SystemModel
 
 if TYPE_CHECKING:
@@ -30,40 +31,28 @@ class TelemetryError(RuntimeError):
     """An observation that cannot be used: the prices fall back to feedback, or stay."""
 
 
-class ModelError(RuntimeError):
-    """The system model returned loads that are not finite: fit it again on a log that covers these prices."""
-
-
 @dataclass(frozen=True)
-class MPCSettings(ObjectiveSettings):
+class MPCSettings(PlannerSettings):
     """Everything about :class:`MPCBalancer`: Eq. 17, and how it is solved and corrected."""
 
     margin: float = 0.005
+    release_margin: float = 0.04
+    """While a cluster is degraded, the margin is at least this: overload protection lets go only below the budget."""
     bias_gain: float = 0.2
     """Share of the last prediction error of the cost per request that corrects the next predictions, in [0, 1].
     Summed up, it makes a biased model hold the budget all the same; 0: never."""
     bias_jump: float = 4.0
     """A prediction error of more than this over √(requests of the minute) is mostly believed at once."""
-    trust_region: float = 1.0
-    """Largest move of a log price between two linearisations."""
-    iterations: int = 5
-    """Most linearisations a minute."""
-    tolerance: float = 1e-6
-    """Stop once the objective (in budgets squared) falls by less than this."""
-    rate_limit: float | None = None
-    """Largest change of a log price from one minute to the next; ``None``: free."""
     price_reach: float = 4.0
     """Prices may exceed the highest in the model's training log by this factor; see ``price_max`` too."""
     price_max: float | tuple[float, ...] | None = None
     """Bound of the prices, currency per core-second; ``None``: ``price_reach`` times the training log's highest."""
-    solver: str = "CLARABEL"
-    """"CLARABEL" or "OSQP"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.bias_gain <= 1:
             raise InputError(f"bias_gain is {self.bias_gain}; it must lie in [0, 1]")
-        for name in ("bias_jump", "trust_region", "price_reach", "tolerance", "iterations"):
+        for name in ("bias_jump", "price_reach"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
 
@@ -119,10 +108,9 @@ class MPCBalancer:
         reach = self.settings.price_reach * np.maximum(system_model.price_limit, scale.scale)
         limit = reach if self.settings.price_max is None else self.settings.price_max
         self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), system_model.price_limit.shape)
-        self.problem = LoadProblem(
-            system_model.n_clusters, self.settings, rate_limit=self.settings.rate_limit, solver=self.settings.solver
-        )
-        self._undamped = Objective(dataclasses.replace(self.settings, damping="none"))
+        top = scale.to_log(self.price_max)
+        self.planner = Planner(system_model.n_clusters, self.settings, top)
+        self.problem = self.planner.problem
         self.forecaster = forecaster or TrafficForecaster()
         feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
         self.fallback = fallback or FeedbackBalancer(feedback, price_max=self.price_max)
@@ -135,6 +123,7 @@ class MPCBalancer:
         self.fallback.reset()
         n_clusters = self.model.n_clusters
         self._bias = np.zeros(n_clusters)  # of the log cost per request
+        self._error = np.zeros(n_clusters)  # the last prediction error of the log cost per request
         self._expected: np.ndarray | None = None  # log cost per request planned for the minute that just ran
         self._plan: np.ndarray | None = None  # (N,G) log prices
         self._levels: np.ndarray | None = None  # degradation of the minute that just ran
@@ -183,9 +172,14 @@ class MPCBalancer:
         horizon = self._horizon(observation)
         fading = self.model.rollout_log_cost(observation.load, last, prices, horizon)
         bias = torch.as_tensor(self._bias, device=self.model.device)
-        share = _Loads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
-        in_force = self.model.prices.to_log(prices)
-        log_prices, loads, _ = self._solve(share, in_force, np.asarray(observation.load) / budget)
+        margin = np.where(
+            np.asarray(observation.degradation) > 0,
+            max(self.settings.margin, self.settings.release_margin),
+            self.settings.margin,
+        )
+        now = Now(self.model.prices.to_log(prices), np.asarray(observation.load) / budget, 1 - margin)
+        predicted = PredictedLoads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
+        log_prices, loads, _ = self.planner.plan(predicted, now, self._plan)
         self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
         self.expected_load = loads[0] * budget
         self._expected = np.log(np.maximum(self.expected_load / horizon.qps[0], 1e-12))
@@ -211,10 +205,13 @@ class MPCBalancer:
             return
         cost = np.log(np.maximum(np.asarray(observation.load) / observation.qps, 1e-12))
         error = np.clip(cost - self._expected, -1.0, 1.0)
-        # An error far beyond the sampling noise is the model's: most of it is believed at once.
+        # An error far beyond the sampling noise is the model's: most of it is believed at once, unless errors
+        # alternate, which says that the corrections themselves overshoot.
         noise = self.settings.bias_jump / np.sqrt(max(observation.qps * self.forecaster.period, 1.0))
         beyond = 1.0 - np.minimum(noise / np.maximum(np.abs(error), 1e-12), 1.0) ** 2
-        gain = np.maximum(self.settings.bias_gain, BIAS_CAP * beyond) if self.settings.bias_gain > 0 else 0.0
+        steady = error * self._error >= 0
+        gain = np.maximum(self.settings.bias_gain, BIAS_CAP * beyond * steady) if self.settings.bias_gain > 0 else 0.0
+        self._error = error
         self._bias = np.clip(self._bias + gain * error, -2.0, 2.0)
 
     def _horizon(self, observation: ControlObservation) -> Conditions:
@@ -224,84 +221,3 @@ class MPCBalancer:
             minute=(int(observation.minute) + np.arange(n)) % MINUTES_PER_DAY,
             degradation=np.broadcast_to(np.asarray(observation.degradation), (n, self.model.n_clusters)),
         )
-
-    def _solve(self, share: _Loads, in_force: np.ndarray, last: np.ndarray) -> _Point:
-        """Sequential convex programming.
-
-        The damping term makes Eq. 17 non-convex: from above the threshold it holds the load up there. So the minimum
-        without it is sought first. Where that keeps below the threshold it is the minimum with the term as well;
-        otherwise the descent goes on with the term, from there or from the nominal sequence, whichever is better.
-        """
-        top = self.model.prices.to_log(self.price_max)
-        nominal = share.linearised(np.clip(self._start(in_force), 0.0, top))
-        objective = self.problem.objective
-        if self.settings.damping == "measured":
-            return self._descend(nominal, share, objective, in_force, last)
-        point = self._descend(nominal, share, self._undamped, in_force, last)
-        if not objective.damped(point.loads, last).any():
-            return point
-        best = min(point, nominal, key=lambda candidate: float(objective(candidate.loads, last)))
-        return self._descend(best, share, objective, in_force, last)
-
-    def _start(self, in_force: np.ndarray) -> np.ndarray:
-        """(N,G) the plan of the minute before, or the prices in force where there is none within the rate limit."""
-        limit = self.settings.rate_limit
-        if self._plan is None or (limit is not None and np.any(np.abs(self._plan[0] - in_force) > limit)):
-            return np.broadcast_to(in_force, self.problem.shape)
-        return self._plan
-
-    def _descend(
-        self, point: _Point, share: _Loads, objective: Objective, in_force: np.ndarray, last: np.ndarray
-    ) -> _Point:
-        """Linearise, solve, accept what lowers the objective, shrink the trust region where it does not."""
-        s, top = self.settings, self.model.prices.to_log(self.price_max)
-        value, radius = float(objective(point.loads, last)), s.trust_region
-        for _ in range(s.iterations):
-            u = point.log_prices
-            plan = self.problem.solve(
-                point.loads,
-                point.slopes,
-                u,
-                last,
-                low=np.maximum(u - radius, 0.0),
-                high=np.minimum(u + radius, top),
-                damped=objective.damped(point.loads, last),
-                previous=in_force,
-            )
-            trial = share.linearised(plan.log_prices)
-            trial_value = float(objective(trial.loads, last))
-            gain = value - trial_value
-            if gain > 0:
-                point, value = trial, trial_value
-            else:
-                radius *= 0.25
-            if 0 <= gain < s.tolerance or radius < 1e-3:
-                break
-        return point
-
-
-class _Point(NamedTuple):
-    """A price sequence, its loads in budgets and their derivative."""
-
-    log_prices: np.ndarray  # (N,G)
-    loads: np.ndarray  # (N,G)
-    slopes: np.ndarray  # (N,G,G)
-
-
-class _Loads:
-    """Loads of a horizon in budgets as a function of log prices."""
-
-    def __init__(self, model: SystemModel, logs: Any, qps: np.ndarray, budget: np.ndarray) -> None:
-        self.model, self.logs, self.qps, self.budget = model, logs, qps, budget
-
-    def linearised(self, log_prices: np.ndarray) -> _Point:
-        """Loads and slopes at log prices (N,G).
-
-        Raises:
-            ModelError: loads or slopes that are not finite.
-        """
-        point = torch.as_tensor(np.ascontiguousarray(log_prices), device=self.model.device)
-        loads, slopes = self.model.linearise(self.logs, self.qps, point)
-        if not (np.isfinite(loads).all() and np.isfinite(slopes).all()):
-            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
-        return _Point(log_prices, loads / self.budget, slopes / self.budget[:, None])

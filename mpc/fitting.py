@@ -37,6 +37,13 @@ class _Table:
         usable = (self.conditions.qps > 0) & (self.load > 0).all(axis=1)
         self.joined = (day[1:] == day[:-1]) & usable[1:] & usable[:-1]  # (T-1,): row k leads to row k + 1
         self.starts = np.flatnonzero(self.joined)
+        calm = (self.conditions.degradation == 0).all(axis=1)
+        self.calm = np.append(calm[1:] & calm[:-1], False)  # (T,): no level in force at row k nor at k + 1
+
+    def mostly_calm(self, rows: np.ndarray) -> np.ndarray:
+        """The rows without degradation, where they are at least half."""
+        calm = rows[self.calm[rows]]
+        return calm if 2 * len(calm) >= len(rows) else rows
 
     def costs(self, rows: np.ndarray) -> np.ndarray:
         return self.load[rows] / self.conditions.qps[rows, None]
@@ -60,7 +67,8 @@ def fit_system_model(
     """Fit Ĉ_{t+1} = g(Ĉ_t, s_t, λ_t) (Eq. 18, arXiv 2512.24325).
 
     Transitions are split by time: the first 70 % train (feature scaling comes from them alone), the next 15 %
-    decide when to stop, the last 15 % are held out for ``report``. Prices must vary for their effect to be
+    decide when to stop, the last 15 % are held out for ``report``. Minutes under degradation teach no more than a
+    constant per level, unless most minutes are such. Prices must vary for their effect to be
     learned: log with a balancer wrapped in :class:`mpc.DitheredBalancer`.
 
     Args:
@@ -99,7 +107,16 @@ def fit_system_model(
     training, validation, held_out = np.split(table.starts, [first, second])
     model = _initial(table, training, clusters, windows=windows, hidden=hidden, seed=seed, device=device)
     trainer = _Trainer(model, table, learning_rate)
-    best = trainer.run(training, validation, epochs, batch, patience, np.random.default_rng(seed), progress)
+    best = trainer.run(
+        table.mostly_calm(training),
+        table.mostly_calm(validation),
+        epochs,
+        batch,
+        patience,
+        np.random.default_rng(seed),
+        progress,
+    )
+    model.level_shift = _level_shift(model, table, training)
     model.report = {
         "transitions": {"training": len(training), "validation": len(validation), "held_out": len(held_out)},
         "epochs": best,
@@ -119,10 +136,26 @@ def _initial(table: _Table, rows: np.ndarray, clusters: Sequence[str], **options
         "price_std": np.maximum(logs.std(0), 1e-3),
         "cost_mean": np.log(costs).mean(0),
         "cost_std": np.maximum(np.log(costs).std(0), 1e-3),
-        # A level never seen in training must not move the prediction.
-        "degradation_scale": np.where((d := table.conditions.degradation[rows]).std(0) > 0, d.max(0), 1e12),
     }
     return SystemModel(clusters, scale, prices.max(0), scaling, **options)
+
+
+def _level_shift(model: SystemModel, table: _Table, rows: np.ndarray, prior: float = 20.0) -> np.ndarray:
+    """(G, levels) mean error of the log cost per request under each level, shrunk to zero where there are few minutes.
+
+    Estimated after the response and apart from it: levels come with overload, and a free function of both would
+    credit the one with the effect of the other.
+    """
+    conditions = table.conditions.rows(rows)
+    with torch.no_grad():
+        logs = model.log_cost(model._log(table.prices[rows]), model._context(conditions)).cpu().numpy()
+    errors = np.log(table.costs(rows)) - logs  # (n,G)
+    levels = conditions.degradation.astype(np.int64)
+    shift = np.zeros((model.n_clusters, int(levels.max()) + 1))
+    for level in range(1, shift.shape[1]):
+        at = levels == level
+        shift[:, level] = np.where(at, errors, 0.0).sum(0) / (at.sum(0) + prior)
+    return shift
 
 
 def _price_scale(prices: np.ndarray) -> float:

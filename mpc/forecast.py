@@ -118,7 +118,7 @@ class TrafficForecaster:
         days: Sequence[np.ndarray] | np.ndarray,
         *,
         seasonal: bool | None = None,
-        rates: bool = False,
+        rates: bool | None = None,
         seed: int = 0,
         period: float = 60.0,
     ) -> TrafficForecaster:
@@ -127,7 +127,8 @@ class TrafficForecaster:
         Args:
             days: (1440,) QPS of each minute, per past day.
             rates: the days are smooth mean rates, not measured counts: counts are drawn from them before the gains
-                are chosen, which would otherwise trust every reading.
+                are chosen, which would otherwise trust every reading. ``None``: where they are smoother than counts
+                can be.
             seed: of that draw.
             seasonal: use the profile; ``None``: where it forecasts days that it has not seen better.
             period: seconds that a QPS averages over.
@@ -140,7 +141,7 @@ class TrafficForecaster:
             raise InputError(f"days has shape {table.shape}; give one row of 1440 QPS per past day")
         if not np.isfinite(table).all() or (table < 0).any():
             raise InputError("days holds QPS that are negative or not finite; remove or fill them")
-        if rates:
+        if _smoother_than_counts(table, period) if rates is None else rates:
             table = np.random.default_rng(seed).poisson(table * period) / period
         profile = daily_profile(table, period)
         choices = [False, True] if seasonal is None and len(table) > 1 else [bool(seasonal)]
@@ -170,6 +171,16 @@ def daily_profile(days: np.ndarray, period: float = 60.0, width: int = 11) -> np
     kernel = np.ones(width) / width
     around = np.concatenate([shape[-(width // 2) :], shape, shape[: width // 2]])
     return np.convolve(around, kernel, mode="valid")
+
+
+def _smoother_than_counts(days: np.ndarray, period: float) -> bool:
+    """Whether days (D,1440) vary less from minute to minute than Poisson counts of their size would.
+
+    The second difference of a smooth curve is nearly zero; that of independent counts n has the variance 6/n in logs.
+    """
+    counts = np.maximum(days * period, 1.0)
+    bend = np.diff(np.log(counts), n=2, axis=1)
+    return bool(np.median(bend**2 * counts[:, 1:-1] / 6) < 0.1)  # the median of χ² with one degree is 0.45
 
 
 def _replay(settings: ForecastSettings, days: np.ndarray, seasonal: bool, period: float) -> float:

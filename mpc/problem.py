@@ -86,11 +86,11 @@ class Objective:
             return np.broadcast_to(last >= s.threshold, loads.shape)
         return loads >= s.threshold * (1 + 1e-6)  # a load held at the budget itself is not over it
 
-    def __call__(self, loads: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """J (…) of loads (…,N,G) after the last load (G,), both in units of the budgets."""
+    def __call__(self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
+        """J (…) of loads (…,N,G) after the last load (G,), in units of the budgets; ``target`` (G,) as in solve."""
         s = self.settings
         before = np.concatenate([np.broadcast_to(last, loads[..., :1, :].shape), loads[..., :-1, :]], axis=-2)
-        tracking = (loads - (1 - s.margin)) ** 2
+        tracking = (loads - (1 - s.margin if target is None else target)) ** 2
         damping = np.where(self.damped(loads, last), (loads - before) ** 2, 0.0)
         return ((tracking + s.beta * damping) * self.weights[:, None]).sum((-2, -1))
 
@@ -137,6 +137,7 @@ class LoadProblem:
         self._slopes = [cp.Parameter((n, size), name=f"slope_{h}") for h in range(size)]  # [i, g]: ∂y_ig/∂u_ih
         self._nominal = cp.Parameter((n, size), name="nominal")
         self._low, self._high = cp.Parameter((n, size), name="low"), cp.Parameter((n, size), name="high")
+        self._target = cp.Parameter((n, size), name="target")
         self._damping = cp.Parameter((n, size), nonneg=True, name="root_damping")
         self._damping_last = cp.Parameter(size, name="root_damping_times_last")
         self._previous = cp.Parameter(size, name="previous")
@@ -146,7 +147,7 @@ class LoadProblem:
 
     def _cost(self) -> cp.Expression:
         root = np.sqrt(self.objective.weights)[:, None] * np.ones(self.shape)
-        tracking = cp.sum_squares(cp.multiply(root, self._y - (1 - self.settings.margin)))
+        tracking = cp.sum_squares(cp.multiply(root, self._y - self._target))
         # √w·y_last enters as one parameter: a product of two parameters would not be DPP.
         damping = cp.sum_squares(cp.multiply(self._damping[0], self._y[0]) - self._damping_last)
         if self.shape[0] > 1:
@@ -173,6 +174,7 @@ class LoadProblem:
         low: np.ndarray,
         high: np.ndarray,
         damped: np.ndarray,
+        target: np.ndarray | None = None,
         previous: np.ndarray | None = None,
     ) -> Plan:
         """Solve around a nominal sequence.
@@ -185,6 +187,7 @@ class LoadProblem:
             low: (N,G) least log prices: the bound or the trust region, whichever is tighter; ``high`` likewise.
             high: (N,G).
             damped: (N,G) bool, where the damping term is taken to apply.
+            target: (G,) loads to aim at, in budgets; ``None``: 1 less the margin.
             previous: (G,) log prices in force, needed under a rate limit.
 
         Raises:
@@ -196,6 +199,8 @@ class LoadProblem:
         for h, parameter in enumerate(self._slopes):
             parameter.value = slopes[:, :, h]
         self._nominal.value, self._low.value, self._high.value = nominal, low, high
+        aim = 1 - self.settings.margin if target is None else target
+        self._target.value = np.broadcast_to(aim, self.shape).astype(float)
         self._damping.value = np.sqrt(weights)
         self._damping_last.value = np.sqrt(weights[0]) * last
         if self.rate_limit is not None:

@@ -7,8 +7,9 @@ request is learned. It is the sum of a response to prices and time of day and of
 
 The response r is a small network per cluster, non-increasing in the cluster's own price by construction: raising a
 price can only push requests off that cluster (the load is minus the gradient of a convex dual function). Other
-prices, the time of day and the degradation levels act freely. Waiting work is left out on purpose: Ĉ is the work
-*offered* in a minute, which does not depend on what still waits.
+prices and the time of day act freely. A degradation level shifts the logarithm by a constant: Ĉ is undegraded (Eq. 1),
+so all that is left of a level is the error of f(D). Waiting work is left out on purpose: Ĉ is the work *offered* in a
+minute, which does not depend on what still waits.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class SystemModel:
         self.report: dict[str, Any] = dict(report or {})
         size = len(self.clusters)
         generator = torch.Generator().manual_seed(seed)
-        self.response = Response(size, 2 * HARMONICS + windows + size, hidden, generator).to(device)
+        self.response = Response(size, 2 * HARMONICS + windows, hidden, generator).to(device)
+        self.level_shift = np.zeros((size, 1))  # (G, levels), of the log cost per request; level 0 shifts nothing
         self.persistence = nn.Parameter(torch.full((size,), 1.0, dtype=torch.float64, device=device))
         self._scale = {name: self._tensor(values) for name, values in self.scaling.items()}
 
@@ -254,7 +256,8 @@ class SystemModel:
         """r: log prices (…,G) and context (…,F) → log cost per request (…,G)."""
         scaled = (log_prices - self._scale["price_mean"]) / self._scale["price_std"]
         context = context.expand(*log_prices.shape[:-1], context.shape[-1])
-        return self.response(scaled, context) * self._scale["cost_std"] + self._scale["cost_mean"]
+        when, shift = context[..., : -self.n_clusters], context[..., -self.n_clusters :]
+        return self.response(scaled, when) * self._scale["cost_std"] + self._scale["cost_mean"] + shift
 
     def innovation(self, load: np.ndarray, last: Conditions, last_prices: np.ndarray) -> Tensor:
         """log c_t − r(λ_t, z_t), shape (…,G)."""
@@ -263,13 +266,14 @@ class SystemModel:
         return logs - self.log_cost(self._log(last_prices), self._context(last))
 
     def _context(self, conditions: Conditions) -> Tensor:
-        """Time of day (harmonics, window) and degradation: (…,F)."""
+        """Time of day (harmonics, window), then the shift of the degradation levels: (…,F)."""
         minute = self._tensor(np.asarray(conditions.minute)) % 1440
         angles = [2 * math.pi * k * minute / 1440 for k in range(1, HARMONICS + 1)]
         waves = torch.stack([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=-1)
         window = F.one_hot((minute * self.windows // 1440).long(), self.windows).to(waves)
-        levels = self._tensor(np.asarray(conditions.degradation)) / self._scale["degradation_scale"]
-        return torch.cat([waves, window, levels], dim=-1)
+        levels = np.clip(np.asarray(conditions.degradation), 0, self.level_shift.shape[1] - 1).astype(np.int64)
+        shift = self.level_shift[np.arange(self.n_clusters), levels]
+        return torch.cat([waves, window, self._tensor(shift)], dim=-1)
 
     def _log(self, prices: np.ndarray) -> Tensor:
         return self._tensor(self.prices.to_log(np.asarray(prices, dtype=np.float64)))
@@ -288,6 +292,7 @@ class SystemModel:
     def save(self, folder: str | Path) -> None:
         """Write safetensors + JSON into ``folder``; each file is whole or absent."""
         tensors = {**self.response.state_dict(), "persistence": self.persistence.data}
+        tensors["level_shift"] = torch.as_tensor(self.level_shift)
         description = {
             "clusters": list(self.clusters),
             "price_scale": self.prices.scale.tolist(),
@@ -311,6 +316,7 @@ class SystemModel:
         try:
             model = cls(**description, device=device)
             model.persistence.data = tensors.pop("persistence")
+            model.level_shift = tensors.pop("level_shift").cpu().numpy()
             model.response.load_state_dict(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{folder}: weights and description do not fit ({error}); save the model again") from None

@@ -76,11 +76,18 @@ def test_always_finite_and_never_negative(readings, horizon):
     assert np.all(forecast >= 0)
 
 
-def test_gains_fitted_to_rates_smooth_and_those_fitted_to_smooth_readings_follow():
-    days = sine_days(2, seed=1)
-    rates, readings = TrafficForecaster.fit(days, rates=True), TrafficForecaster.fit(days, seasonal=False)
-    assert rates.settings.level < readings.settings.level
-    assert rates.copy().settings == rates.settings
+def test_smooth_rates_are_told_from_measured_counts():
+    smooth = sine_days(2, seed=1)
+    counts = np.random.default_rng(0).poisson(smooth * 60) / 60
+    trusting = TrafficForecaster.fit(smooth, rates=False, seasonal=False)
+    careful = TrafficForecaster.fit(smooth, seasonal=False)
+    assert careful.settings == TrafficForecaster.fit(smooth, rates=True, seasonal=False).settings
+    assert careful.settings.level < trusting.settings.level
+    assert (
+        TrafficForecaster.fit(counts, seasonal=False).settings
+        == TrafficForecaster.fit(counts, rates=False, seasonal=False).settings
+    )
+    assert careful.copy().settings == careful.settings
 
 
 def error(forecaster, day, horizon):

@@ -20,7 +20,7 @@ def trained():
 
 def untrained(n_clusters=2, seed=0) -> SystemModel:
     ones, zeros = [1.0] * n_clusters, [0.0] * n_clusters
-    scaling = {"price_mean": ones, "price_std": ones, "cost_mean": zeros, "cost_std": ones, "degradation_scale": ones}
+    scaling = {"price_mean": ones, "price_std": ones, "cost_mean": zeros, "cost_std": ones}
     return SystemModel([f"c{k}" for k in range(n_clusters)], ones, [9.0] * n_clusters, scaling, seed=seed)
 
 
@@ -217,6 +217,15 @@ def test_a_level_never_seen_in_training_does_not_move_the_prediction(law_model):
     at = [Conditions(np.array(100.0), np.array(300), np.full(2, level)) for level in (0.0, 3.0)]
     loads = [law_model.predict(np.ones(2), at[0], np.ones(2), c, np.ones(2)) for c in at]
     assert loads[0] == pytest.approx(loads[1])
+
+
+def test_a_level_shifts_the_load_by_what_is_left_of_it():
+    log = known_law_log(days=1)
+    degraded = np.random.default_rng(3).random(len(log)) < 0.2
+    log.loc[degraded, "degradation_b"] = 1
+    log.loc[degraded, "load_b"] *= 1.25  # f(D) is 25 % too high
+    model = SystemModel.fit(log, epochs=30)
+    assert model.level_shift == pytest.approx(np.array([[0.0, 0.0], [0.0, np.log(1.25)]]), abs=0.03)
 
 
 def test_fitting_leaves_the_global_generators_alone():
