@@ -14,10 +14,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
 	touch $@
 
+# trains the two learners that it compares (kept in results/policies), then replays the embedded day
 demo: $(STAMP)
-	$(BIN)/marca train --algo AWRQMixer --preset demo --out $(DEMO)/awrq-mixer
-	$(BIN)/marca train --algo JointDRQN --preset demo --out $(DEMO)/joint-drqn
-	$(BIN)/marca simulate --seeds 0 --checkpoint $(DEMO)/awrq-mixer --single-checkpoint $(DEMO)/joint-drqn --out $(DEMO)
+	$(BIN)/marca simulate --seeds 0 --requests 2000 --out $(DEMO)
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest

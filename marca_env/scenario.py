@@ -130,7 +130,7 @@ class Protection:
 
     levels: tuple[float, ...] = (0.75, 0.5, 0.25)
     """Level D = 1, 2, …: options above this share of each decision's range are replaced by the highest one allowed."""
-    trigger: float = 1.05
+    trigger: float = 1.02
     """A load above this share of the budget raises the level by one at the next minute."""
     release: float = 0.98
     """An undegraded load C = Ĉ + f(D) (Eq. 1) below this share of the budget lowers it by one."""
