@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _HISTORY = 10_000
 BIAS_CAP = 0.7  # of a prediction error that is believed at once; below 1 in case the slopes are wrong as well
+PULL = 1.02  # aims just past what a cluster can use, so that its price does go to zero
 _ZERO = 1e-6  # a log price below this is the solver's rounding of zero
 
 
@@ -177,8 +178,12 @@ class MPCBalancer:
             max(self.settings.margin, self.settings.release_margin),
             self.settings.margin,
         )
-        now = Now(self.model.prices.to_log(prices), np.asarray(observation.load) / budget, 1 - margin)
         predicted = PredictedLoads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
+        in_force = self.model.prices.to_log(prices)
+        # A cluster that cannot use its budget even for free must not pull the others away from theirs.
+        nominal = np.broadcast_to(in_force, self.problem.shape) if self._plan is None else self._plan
+        target = np.minimum(1 - margin, PULL * predicted.reachable(nominal))
+        now = Now(in_force, np.asarray(observation.load) / budget, target)
         log_prices, loads, _ = self.planner.plan(predicted, now, self._plan)
         self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
         self.expected_load = loads[0] * budget

@@ -87,6 +87,15 @@ class PredictedLoads:
             raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
         return Point(log_prices, loads / self.budget, slopes / self.budget[:, None])
 
+    def reachable(self, log_prices: np.ndarray) -> np.ndarray:
+        """Largest load (G,) of each cluster in the first minute, in budgets: its own price zero, the others given."""
+        free = []
+        for g in range(log_prices.shape[1]):
+            point = np.array(log_prices)
+            point[:, g] = 0.0
+            free.append(self.linearised(point).loads[0, g])
+        return np.array(free)
+
 
 class Planner:
     """Finds the price sequence that minimises Eq. 17.
