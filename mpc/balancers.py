@@ -90,7 +90,7 @@ class StaticBalancer:
 
 @dataclass(frozen=True)
 class FeedbackSettings:
-    """Gains of :class:`FeedbackBalancer`; the error is used/C_m − 1."""
+    """Gains of :class:`FeedbackBalancer`; the error is used/C_m − (1 − margin)."""
 
     proportional: float = 0.6
     """Price change per unit of error. The price itself accumulates, so this alone leaves no lasting error."""
@@ -114,6 +114,10 @@ class FeedbackSettings:
     """Bound of the summed error."""
     step_limit: float = 2.0
     """Largest change of the controlled quantity in one minute."""
+    margin: float = 0.0
+    """The load aimed at is this share below the budget."""
+    release_margin: float = 0.0
+    """While a cluster is degraded, the margin is at least this, so that overload protection lets go."""
 
     def __post_init__(self) -> None:
         if self.form not in ("logarithmic", "additive"):
@@ -124,6 +128,9 @@ class FeedbackSettings:
         for name in ("near", "below", "integral_limit", "step_limit", "start_after", "reset_after"):
             if not getattr(self, name) > 0:
                 raise InputError(f"feedback: {name} is {getattr(self, name)}; it must be positive")
+        for name in ("margin", "release_margin"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"feedback: {name} is {getattr(self, name)}; it must lie in [0, 1)")
         scale = np.asarray(self.scale, dtype=np.float64)
         if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
             raise InputError(f"feedback: scale is {self.scale}; it must be finite and positive")
@@ -155,13 +162,14 @@ class FeedbackBalancer:
         if telemetry_fault(observation, limit=np.inf) is not None:
             self._last_error = None
             return prices
-        error = np.asarray(observation.load) / np.asarray(observation.budget) - 1.0  # (G,)
+        s, degraded = self.settings, np.asarray(observation.degradation) > 0
+        margin = np.where(degraded, max(s.margin, s.release_margin), s.margin)
+        error = np.asarray(observation.load) / np.asarray(observation.budget) - (1.0 - margin)  # (G,)
         if self._sum is None:
             self._sum, self._near, self._below = (np.zeros_like(error) for _ in range(3))
         change = np.zeros_like(error) if self._last_error is None else error - self._last_error
         self._last_error = error
         self._integrate(error, prices)
-        s = self.settings
         move = s.proportional * error + s.integral * self._sum + s.derivative * change
         return self._moved(prices, np.clip(move, -s.step_limit, s.step_limit))
 

@@ -18,11 +18,13 @@ from mpc import (
 )
 
 
-def observation(load, prices=(1.0,), budget=None, qps=100.0, minute=0) -> ControlObservation:
+def observation(load, prices=(1.0,), budget=None, qps=100.0, minute=0, level=0) -> ControlObservation:
     load = np.atleast_1d(np.asarray(load, dtype=float))
     budget = np.ones_like(load) if budget is None else np.asarray(budget, dtype=float)
     zeros = np.zeros(len(load))
-    return ControlObservation(minute, qps, load, budget, zeros.astype(int), zeros, np.array(prices, dtype=float))
+    return ControlObservation(
+        minute, qps, load, budget, zeros.astype(int) + level, zeros, np.array(prices, dtype=float)
+    )
 
 
 def test_every_balancer_satisfies_the_protocol():
@@ -55,6 +57,13 @@ def test_additive_feedback_by_hand():
     # λ + scale · (2 · error + 1 · change of the error); the first reading has no change
     assert balancer.update(observation([1.2])) == pytest.approx([1.0 + 0.5 * 2 * 0.2])
     assert balancer.update(observation([1.1], (1.2,))) == pytest.approx([1.2 + 0.5 * (2 * 0.1 - 0.1)])
+
+
+def test_feedback_aims_below_the_budget_and_lower_while_degraded():
+    gains = {"proportional": 1.0, "integral": 0.0, "derivative": 0.0, "form": "additive"}
+    settings = FeedbackSettings(margin=0.02, release_margin=0.05, **gains)
+    assert FeedbackBalancer(settings).update(observation([1.0])) == pytest.approx([1.02])
+    assert FeedbackBalancer(settings).update(observation([1.0], level=1)) == pytest.approx([1.05])
 
 
 def test_logarithmic_feedback_by_hand_reaches_zero_and_leaves_it():
@@ -132,6 +141,7 @@ def test_dither_is_seeded_centred_and_leaves_its_base_alone():
         lambda: FeedbackSettings(proportional=-1),
         lambda: FeedbackSettings(scale=0.0),
         lambda: FeedbackSettings(start_after=0),
+        lambda: FeedbackSettings(margin=1.0),
         lambda: FeedbackBalancer(price_max=np.inf),
         lambda: PrimalDualBalancer(0.0),
         lambda: PrimalDualBalancer(1.0, window=0),
