@@ -30,8 +30,8 @@ SAMPLE = 900
 EXPLORED_DAYS = 4
 """Days of the system log that the MPC's model is fitted on."""
 
-GAINS = [(p, i) for p in (0.1, 0.2, 0.4, 0.8) for i in (0.0, 0.02)]
-"""Proportional and integral gains that feedback is tuned over."""
+GAINS = [(p, i, m) for p in (0.2, 0.4, 0.8) for i in (0.0, 0.02) for m in (0.0, 0.015, 0.03)]
+"""Proportional gain, integral gain and margin below the budget that feedback is tuned over."""
 
 ValueFunction = Callable[[np.ndarray], np.ndarray]
 """States (M, F) → believed revenue of every joint action (M, J), currency."""
@@ -83,6 +83,11 @@ class Commissioning:
         """Joint actions that differ from the static one in the last decision only: DCAF's choices."""
         actions = self.scenario.joint_actions
         return np.flatnonzero((actions[:, :-1] == actions[self.static_action, :-1]).all(axis=1))
+
+    @property
+    def release_margin(self) -> float:
+        """What every balancer leaves free while a cluster is degraded: a little more than protection asks for."""
+        return 1.02 - self.scenario.protection.release
 
     def windows(self) -> tuple[np.ndarray | None, int]:
         """Time window of each of :attr:`states` and the number of windows."""
@@ -161,7 +166,13 @@ def build_policy(
     if name == "dcaf":
         windows, n_windows = known.windows()
         keep = known.truncation_actions
-        balancer = BisectionBalancer(known.revenue[:, keep], known.costs[:, keep], windows=windows, n_windows=n_windows)
+        balancer = BisectionBalancer(
+            known.revenue[:, keep],
+            known.costs[:, keep],
+            windows=windows,
+            n_windows=n_windows,
+            release_margin=known.release_margin,
+        )
         return PricedPolicy(name, revenue, costs, balancer, keep)
     function = single if name == "rl-mpca" else marca
     assert function is not None, f"{name} needs a value function"
@@ -171,7 +182,7 @@ def build_policy(
 
 
 def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
-    """PID with the gains of :data:`GAINS` that held a past day's load nearest to the budget."""
+    """PID with the gains of :data:`GAINS` that earned most on a past day, by the policy's own beliefs."""
     from mpc import FeedbackBalancer, FeedbackSettings
 
     day = known.past_days()[0]
@@ -179,14 +190,19 @@ def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
     scale = tuple(known.usual_prices(values).tolist())
     tried = []
     counts = draw_arrivals(pool, day, 1000 * known.seed)
-    for proportional, integral in GAINS:
-        settings = FeedbackSettings(proportional=proportional, integral=integral, derivative=0.0, scale=scale)
+    for proportional, integral, margin in GAINS:
+        settings = FeedbackSettings(
+            proportional=proportional,
+            integral=integral,
+            derivative=0.0,
+            margin=margin,
+            release_margin=known.release_margin,
+            scale=scale,
+        )
         balancer = FeedbackBalancer(settings)
         log = replay(PricedPolicy("trial", values, known.costs, balancer), pool, day, counts)
-        load = log[[f"load_{c}" for c in known.scenario.cluster_names]].to_numpy()
-        missed = np.abs(load / known.scenario.budgets - 1.0).mean()  # idle and over-used alike
-        tried.append((float(missed), balancer))
-    return min(tried, key=lambda pair: pair[0])[1]
+        tried.append((float(log["revenue"].sum()), balancer))
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 def _mpc(known: Commissioning, values: np.ndarray) -> MPCBalancer:
@@ -196,7 +212,7 @@ def _mpc(known: Commissioning, values: np.ndarray) -> MPCBalancer:
     model = SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
     days = known.history_days()
     forecaster = TrafficForecaster.fit(days) if len(days) else TrafficForecaster()
-    return MPCBalancer(model, forecaster=forecaster)
+    return MPCBalancer(model, forecaster=forecaster, release_margin=known.release_margin)
 
 
 def values_of(checkpoint: str) -> ValueFunction:

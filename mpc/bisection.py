@@ -32,6 +32,7 @@ class BisectionBalancer:
         n_windows: W, equal parts of the day.
         tolerance: relative width at which the bisection of a price stops.
         sweeps: most rounds over the clusters.
+        release_margin: share of the budget that a degraded cluster leaves free, so that overload protection lets go.
         price_max: () or (G,) bound of the prices.
 
     Raises:
@@ -48,6 +49,7 @@ class BisectionBalancer:
         n_windows: int | None = None,
         tolerance: float = 1e-3,
         sweeps: int = 8,
+        release_margin: float = 0.0,
         price_max: float | np.ndarray = PRICE_MAX,
     ) -> None:
         values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
@@ -60,7 +62,9 @@ class BisectionBalancer:
         if not tolerance > 0 or sweeps < 1:
             raise InputError(f"tolerance is {tolerance} and sweeps {sweeps}; both must be positive")
         self.price_max = np.broadcast_to(check_price_max(price_max), costs.shape[-1:])
-        self.tolerance, self.sweeps = tolerance, sweeps
+        if not 0 <= release_margin < 1:
+            raise InputError(f"release_margin is {release_margin}; it must lie in [0, 1), a share of the budget")
+        self.tolerance, self.sweeps, self.release_margin = tolerance, sweeps, release_margin
         self.n_windows = n_windows or (1 if windows is None else int(np.max(windows)) + 1)
         self._tables = _split(values, costs, weights, windows, self.n_windows)
         self._scale = _price_scale(values, costs)
@@ -74,6 +78,7 @@ class BisectionBalancer:
             return bounded(observation.prices, self.price_max)
         share = int(observation.minute) % MINUTES_PER_DAY * self.n_windows // MINUTES_PER_DAY
         allowance = np.asarray(observation.budget, dtype=np.float64) / observation.qps  # (G,) core-seconds per request
+        allowance = np.where(np.asarray(observation.degradation) > 0, 1 - self.release_margin, 1.0) * allowance
         self._prices = self.solve(allowance, window=share, start=self._prices)
         return self._prices.copy()
 
