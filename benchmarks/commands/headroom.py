@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         type=float,
         nargs="+",
-        default=[0.12, 0.15, 0.2, 0.3, 0.5],
+        default=[0.125, 0.2, 0.5],
         help="budgets, as shares of the cost of the dearest action in every cluster",
     )
     parser.add_argument("--costs", help="cost log (default: the one shipped for the scenario)")
@@ -39,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
         view.add_column(name, justify="right")
     for row in rows:
         gains = [row.truncation, row.independent, row.joint, row.hindsight]
-        view.add_row(f"{row.share:.0%}", f"{row.static:.4f}", *[f"{g:+.1%}" for g in gains])
+        view.add_row(f"{row.share:.1%}", f"{row.static:.4f}", *[f"{g:+.1%}" for g in gains])
     Console().print(view)
     return 0
