@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -223,3 +225,14 @@ def test_prices_are_finite_and_bounded_whatever_comes(plant, readings):
         prices = balancer.update(observation)
         assert np.all(np.isfinite(prices))
         assert np.all((prices >= 0) & (prices <= balancer.price_max))
+
+
+def test_a_cluster_that_cannot_use_its_budget_does_not_pull_the_other_away(plant):
+    pool, model = plant
+    balancer = MPCBalancer(model)
+    observation = observe(pool, qps=400.0, load=pool.scenario.budgets, prices=(5.0, 5.0))
+    roomy = dataclasses.replace(observation, budget=pool.scenario.budgets * np.array([1.0, 20.0]))
+    prices = balancer.update(roomy)
+    assert prices[1] == 0.0
+    aim = (1 - balancer.settings.margin) * roomy.budget[0]
+    assert balancer.expected_load[0] == pytest.approx(aim, rel=0.005)
