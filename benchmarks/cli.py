@@ -39,6 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         return args.run(args) or 0
     except InputError as error:
         return _fail(str(error))
+    except ImportError as error:
+        if "pip install" not in str(error):  # a missing extra says what to install; anything else is a fault of ours
+            raise
+        return _fail(str(error))
     except KeyboardInterrupt:
         print("marca: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED

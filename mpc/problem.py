@@ -13,10 +13,14 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
-import cvxpy as cp
 import numpy as np
 
 from marca_env.errors import InputError, unknown_option
+
+try:
+    import cvxpy as cp
+except ImportError as error:
+    raise ImportError("the model-predictive balancer needs cvxpy: pip install 'marca-env[mpc]'") from error
 
 DAMPING = ("predicted", "measured", "none")
 SOLVERS = ("CLARABEL", "OSQP")

@@ -68,7 +68,8 @@ def test_bad_scenarios_and_checkpoints_end_with_status_2(tmp_path, capsys):
     assert status == 2
     assert "did you mean 'name'" in error
     (tmp_path / "policy").mkdir()
-    (tmp_path / "policy" / "policy.json").write_text("{")
+    (tmp_path / "policy" / "policy.json").write_text('{"kind": "tea')  # cut short
+    (tmp_path / "policy" / "weights.safetensors").write_bytes(b"")
     status, error = run(capsys, "simulate", "--checkpoint", tmp_path / "policy", "--policies", "marca-mpc")
     assert status == 2
     assert "policy.json" in error
@@ -92,3 +93,22 @@ def test_simulate_writes_tables_figure_and_summary(tmp_path, capsys, monkeypatch
     assert (pairs["static"] == pairs["dcaf"]).all()
     assert (tmp_path / "day" / "day.png").stat().st_size > 10_000
     assert "dcaf" in capsys.readouterr().out
+
+
+def test_a_missing_extra_is_named_and_other_import_errors_are_not_hidden(capsys, monkeypatch):
+    import benchmarks.commands.headroom as command
+
+    def missing(_args):
+        raise ImportError("this needs cvxpy: pip install 'marca-env[mpc]'")
+
+    monkeypatch.setattr(command, "run", missing)
+    status, error = run(capsys, "headroom")
+    assert status == 2
+    assert "pip install 'marca-env[mpc]'" in error
+
+    def broken(_args):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(command, "run", broken)
+    with pytest.raises(ImportError, match="cannot import name"):
+        main(["headroom"])
