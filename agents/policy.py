@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from agents.checkpoints import checkpoints_in
 from agents.episodes import team_encoder
 from agents.presets import Preset
 from agents.team import Team, TeamSpec
@@ -64,8 +65,16 @@ def save_team(
     write_json(folder / DESCRIPTION, description)
 
 
+def policy_folder(path: str | Path) -> Path:
+    """The policy at ``path``: that folder, that of a checkpoint, or that of the newest checkpoint of a run."""
+    path = Path(path)
+    if not (path / DESCRIPTION).is_file():
+        path = next(reversed(checkpoints_in(path)), path)
+    return path / "policy" if (path / "policy").is_dir() else path
+
+
 def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, Any]]:
-    """Rebuild a team from a policy folder, or from a training checkpoint that holds one.
+    """Rebuild a team from a policy folder, or from a training checkpoint or run that holds one.
 
     Returns:
         The team, in evaluation mode, and the description (``reward_scale``, ``scenario``, …).
@@ -73,9 +82,7 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
     Raises:
         InputError: a file is missing, cut short, or does not belong to the other.
     """
-    folder = Path(folder)
-    if (folder / "policy").is_dir():
-        folder = folder / "policy"
+    folder = policy_folder(folder)
     tensors, description = _read(folder, device)
     try:
         if description["format"] != FORMAT:
@@ -92,7 +99,7 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
 def _read(folder: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; give the folder of a policy or of a checkpoint")
+            raise InputError(f"{folder / name}: no such file; give the folder of a policy, of a checkpoint or of a run")
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -134,7 +141,7 @@ class AllocationPolicy:
 
     @classmethod
     def load(cls, path: str | Path, *, cost_model: CostModel | None = None, device: str = "cpu") -> AllocationPolicy:
-        """Read a policy folder, or the policy of a training checkpoint.
+        """Read a policy folder, or the policy of a training checkpoint, or of the newest one of a run.
 
         Args:
             path: the folder.
@@ -148,8 +155,8 @@ class AllocationPolicy:
             raise InputError(f"{path}: trained on an environment without a scenario; it cannot allocate computation")
         scenario = Scenario.from_dict(description["scenario"])
         if cost_model is None:
-            home = next((p for p in (Path(path) / COSTS, Path(path) / "policy" / COSTS) if p.is_dir()), None)
-            cost_model = CostModel.load(home or shipped_folder(scenario.name) / COSTS, device=device)
+            own = policy_folder(path) / COSTS
+            cost_model = CostModel.load(own if own.is_dir() else shipped_folder(scenario.name) / COSTS, device=device)
         return cls(team, scenario, cost_model, reward_scale=description["reward_scale"], device=device)
 
     def save(self, path: str | Path) -> None:

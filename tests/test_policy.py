@@ -117,6 +117,17 @@ def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Pa
     assert again.scenario == tiny_scenario
 
 
+def test_a_run_is_loaded_by_its_newest_checkpoint(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
+) -> None:
+    """What `marca train --out run` leaves; iterations are compared as numbers."""
+    for name, scale in (("checkpoint_999999", 1.0), ("checkpoint_1000000", 2.0)):
+        make_policy(tiny_scenario, cost_model, "VDN", SMALL, scale).save(tmp_path / name / "policy")
+    (tmp_path / "checkpoint_backup").mkdir()
+    assert AllocationPolicy.load(tmp_path).reward_scale == 2.0
+    assert AllocationPolicy.load(tmp_path / "checkpoint_999999").reward_scale == 1.0
+
+
 def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
     make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
     weights, description = tmp_path / "weights.safetensors", tmp_path / "policy.json"

@@ -161,6 +161,20 @@ def test_learning_from_a_log(name: str, tiny_scenario: Scenario, tiny_artefacts:
     assert json.loads((policy_folder / "policy.json").read_text())["preset"]["name"] == name
 
 
+def test_an_interrupted_training_leaves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
+    from marca_env.batched import BatchedRecommender
+
+    def make(num_envs: int) -> BatchedRecommender:
+        return BatchedRecommender(num_envs, engine=exact_engine)
+
+    def interrupt(_: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        online_train(tmp_path, algo="VDN", env=make, iterations=3, num_envs=20, options=TINY, report=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
 def _heads(name: str) -> dict[str, int]:
     return {"heads": 2} if name == "AWRQMixer" else {}
 

@@ -63,3 +63,35 @@ def test_train_then_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([*run, "training_iteration=3", "--resume", str(tmp_path)]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint_000002", "checkpoint_000003"]
     assert "policy:" in capsys.readouterr().out
+
+
+def test_a_folder_with_checkpoints_is_not_written_to_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shorter second run would leave the first one's checkpoint as the newest."""
+    (tmp_path / "checkpoint_000050").mkdir()
+    assert main(["train", "--out", str(tmp_path), "--algo", "VDN", "--env", GAME]) == 2
+    assert "checkpoint_000050: left by an earlier run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stop", "training_iteration=soon"], "is 'soon'; give a number"),
+        (["--stop", "env_steps=9"], "env_steps cannot stop a run on a log"),
+        (["--resume", "{folder}", "--scenario", "default"], "leave --scenario out"),
+    ],
+)
+def test_limits_that_cannot_be_reached_and_options_that_are_ignored(
+    arguments: list[str], message: str, tiny_artefacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--offline", str(tiny_artefacts / "requests.parquet")] if "--stop" in arguments else []
+    arguments = [a.format(folder=tmp_path) for a in arguments]
+    assert main(["train", "--algo", "VDN", "--out", str(tmp_path / "out"), *log, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_adds_nothing(tmp_path: Path) -> None:
+    small = ["--config", "gru=null", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2"]
+    run = ["train", "--out", str(tmp_path), "--stop", "training_iteration=2"]
+    assert main([*run, "--algo", "VDN", "--env", GAME, *small]) == 0
+    assert main([*run, "--resume", str(tmp_path)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint_000002"]

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.checkpoints import checkpoint_name, checkpoints_in, require_fresh
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
 Report = Callable[[dict[str, Any]], None]
 """Called after each iteration with its plain results."""
-CHECKPOINT = "checkpoint_{:06d}"
 BATCH, UPDATES = 512, 50
 """Episodes of a gradient step and gradient steps of an iteration, of the small runs."""
 STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
+SAMPLED = ("env_steps", "episode_return_mean")
+"""Limits on what only a run in an environment reports."""
 
 
 def start_ray(num_cpus: int | None = None) -> None:
@@ -82,17 +84,18 @@ def train(
         The algorithm (to be stopped by the caller) and the last iteration's numbers.
 
     Raises:
-        InputError: an unknown limit, or a checkpoint that is not there.
+        InputError: an unknown limit or one that is never reached, a checkpoint that is not there, or one of an earlier
+            run in ``out``.
     """
-    for name in stop:
-        if name not in STOPS:
-            raise InputError(unknown_option("stopping criterion", name, STOPS))
+    _check_stop(stop, config)
     if resume is not None:
         algorithm = restore(resume)
     else:
+        if out is not None:
+            require_fresh(out)
         start_ray(None if config.num_env_runners or config.num_learners else 1)
         algorithm = config.build_algo()
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, Any] = {"training_iteration": int(algorithm.iteration)}
     try:
         while not stop_reached(numbers, stop):
             numbers = summary(algorithm.train())
@@ -107,9 +110,24 @@ def train(
     return algorithm, numbers
 
 
+def _check_stop(stop: Mapping[str, Any], config: Any) -> None:
+    for name, limit in stop.items():
+        if name not in STOPS:
+            raise InputError(unknown_option("stopping criterion", name, STOPS))
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit != limit:
+            raise InputError(f"stopping criterion {name} is {limit!r}; give a number")
+    if not stop:
+        raise InputError(f"no stopping criterion; give at least one of {', '.join(STOPS)}")
+    if config is not None and config.is_offline and set(stop) <= set(SAMPLED):
+        raise InputError(
+            f"{' and '.join(stop)} cannot stop a run on a log, which samples nothing; "
+            "give training_iteration, gradient_steps or time_total_s"
+        )
+
+
 def save_checkpoint(algorithm: Any, out: Path, iteration: int) -> Path:
     """Write ``out/checkpoint_<iteration>``, whole or not at all; returns it."""
-    final = out.resolve() / CHECKPOINT.format(iteration)
+    final = out.resolve() / checkpoint_name(iteration)
     part = final.with_name(f".part-{os.getpid()}-{final.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +147,7 @@ def latest_checkpoint(path: str | Path) -> Path:
     path = Path(path).resolve()
     if (path / "rllib_checkpoint.json").is_file() or (path / "algorithm_state.pkl").is_file():
         return path
-    found = sorted(path.glob("checkpoint_*")) if path.is_dir() else []
+    found = checkpoints_in(path)
     if not found:
         raise InputError(f"{path}: no checkpoint here; give a folder named checkpoint_… or one that holds some")
     return found[-1]
@@ -238,8 +256,12 @@ def _config(algo: str) -> Any:
 
 
 def _policy_of(config: Any, out: str | Path, iterations: int, report: Report | None) -> Path:
-    algorithm, numbers = train(config, stop={"training_iteration": iterations}, out=out, report=report)
-    algorithm.stop()
+    """Train to the end and keep the policy; an interrupted run leaves none that might be taken for a trained one."""
+    require_fresh(out)
+    algorithm, numbers = train(config, stop={"training_iteration": iterations}, report=report)
     if numbers.get("interrupted"):
+        algorithm.stop()
         raise KeyboardInterrupt
-    return latest_checkpoint(out) / "policy"
+    kept = save_checkpoint(algorithm, Path(out), int(algorithm.iteration))
+    algorithm.stop()
+    return kept / "policy"

@@ -41,11 +41,10 @@ def run(args: argparse.Namespace) -> int:
     stop = {**DEFAULT_STOP} if not args.stop else parse_pairs(args.stop, "--stop")
     options = parse_pairs(args.config, "--config")
     _check_paths(args)
-    from agents.rllib.training import latest_checkpoint, train
+    from agents.checkpoints import checkpoint_name
+    from agents.rllib.training import train
 
     config = None if args.resume else build_config(args, options)
-    if args.resume and options:
-        raise InputError("--resume keeps the configuration of the checkpoint; leave --config out")
     with _Progress(stop) as progress:
         algorithm, numbers = train(
             config,
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             report=progress,
         )
     algorithm.stop()
-    kept = latest_checkpoint(args.out)
+    kept = args.out / checkpoint_name(int(algorithm.iteration))
     print(f"checkpoint: {kept}")
     if (kept / "policy").is_dir():
         print(f"policy:     {kept / 'policy'}")
@@ -136,6 +135,9 @@ def _check_paths(args: argparse.Namespace) -> None:
         raise InputError("--offline and --env exclude each other; give one of them")
     if args.offline is not None and not args.offline.is_file():
         raise InputError(f"{args.offline}: no such file; --offline needs a request log")
+    given = [f"--{name}" for name in ("config", "offline", "env", "scenario") if getattr(args, name)]
+    if args.resume is not None and given:
+        raise InputError(f"--resume keeps the configuration of the checkpoint; leave {' and '.join(given)} out")
     if args.checkpoint_freq < 0:
         raise InputError(f"--checkpoint-freq is {args.checkpoint_freq}; it must not be negative")
 
