@@ -51,7 +51,8 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
             total = rows[f"price_{clusters[-1].name}"]
             price.plot(rows["minute"] / 60, total, **_style(name))
     price.set_ylabel(f"λ {clusters[-1].name}\nper core-second")
-    price.set_yscale("asinh", linear_width=1e-3)
+    price.set_yscale("symlog", linthresh=0.1)
+    price.set_ylim(bottom=-0.01)
     _revenue(revenue, groups, hours)
     handles, labels = loads[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
