@@ -21,6 +21,7 @@ from agents.episodes import team_encoder
 from agents.presets import Preset
 from agents.team import Team, TeamSpec
 from agents.tree import DecisionTree, Level
+from marca_env.checks import check_codes
 from marca_env.cost_model import CostModel
 from marca_env.engine import shipped_folder
 from marca_env.errors import InputError
@@ -202,18 +203,10 @@ class AllocationPolicy:
 
     # -- parts ---------------------------------------------------------------------------------------------
     def _checked(self, states: np.ndarray) -> np.ndarray:
-        states, sizes = np.asarray(states), self.scenario.feature_sizes
-        if states.ndim != 2 or states.shape[1] != len(sizes) or not np.issubdtype(states.dtype, np.integer):
-            raise InputError(
-                f"states are {states.dtype} of shape {states.shape}; give whole numbers, one column per feature: "
-                f"{', '.join(self.scenario.feature_names)}"
-            )
-        wrong = np.argwhere((states < 0) | (states >= sizes))
-        if len(wrong):
-            row, column = wrong[0]
-            name, size = self.scenario.feature_names[column], sizes[column]
-            raise InputError(f"state {row}: {name} is {states[row, column]}; it must lie in 0 to {size - 1}")
-        return states
+        states = np.asarray(states)
+        if states.ndim != 2:
+            raise InputError(f"states have shape {states.shape}; give (requests, features)")
+        return check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
 
     def _width(self) -> int:
         """Floats of the widest layer of one node."""

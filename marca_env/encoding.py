@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from marca_env.checks import check_codes
 from marca_env.scenario import Scenario
 
 
@@ -52,8 +53,15 @@ class InputEncoder:
         return coded
 
     def codes(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Coded columns: ``states`` (B, F), ``actions`` (B, D) → int64 (B, F + D)."""
-        return np.concatenate([np.asarray(states, dtype=np.int64), self.code_actions(actions)], axis=1)
+        """Coded columns: ``states`` (B, F), ``actions`` (B, D) → int64 (B, F + D).
+
+        Raises:
+            InputError: a code that the scenario does not have.
+        """
+        scenario = self.scenario
+        states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
+        actions = check_codes("action", actions, scenario.decision_names, scenario.action_shape)
+        return np.concatenate([states.astype(np.int64), self.code_actions(actions)], axis=1)
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
         """Inputs of coded columns: (B, F + D) → float32 (B, width)."""

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from marca_env.checks import check_codes
 from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError, unknown_option
 from marca_env.population import Population, Sparsity
@@ -185,12 +186,14 @@ class Engine:
 
     def evaluate(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Results (B,S), cost (B,G) and expected revenue (B,), float32, each pair put to the models once."""
+        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         rows = self._memory.look_up(states, self.scenario.joint_index(actions))
         n_stages = len(self.scenario.stages)
         return rows[:, :n_stages], rows[:, n_stages:-1], rows[:, -1]
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
+        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         distinct, distinct_of = self._memory.distinct, self._memory.distinct_of
         rows = self._memory.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
         rows = rows.reshape(len(states), len(distinct), -1)

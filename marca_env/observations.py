@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from marca_env.checks import check_codes
 from marca_env.errors import InputError, unknown_option
 from marca_env.scenario import Scenario, Stage
 
@@ -113,9 +114,15 @@ class ObservationEncoder:
 
         Returns:
             ``{agent: (B,O) float32}``, ``{agent: (B,A) bool}`` and the state (B,state_size) float32.
+
+        Raises:
+            InputError: a turn, a code or prices that the scenario does not have.
         """
         if not 0 <= turn <= self.n_turns:
             raise InputError(f"turn is {turn}; an episode has turns 0 to {self.n_turns}")
+        scenario, actions = self.scenario, np.asarray(actions)
+        states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
+        check_codes("action", actions[:, :turn], scenario.decision_names[:turn], scenario.action_shape[:turn])
         shown = np.clip(np.asarray(results, dtype=np.float32) / self._result_scale, 0.0, RESULT_LIMIT)  # (B,S)
         priced = self._shown_prices(prices)
         observations = {
@@ -187,6 +194,8 @@ class ObservationEncoder:
         prices = np.asarray(prices, dtype=np.float64)
         if prices.shape[-1:] != self._price_scale.shape:
             raise InputError(f"prices have shape {prices.shape}; expected one per cluster, {self._price_scale.shape}")
+        if not np.all(prices >= 0):  # nan included
+            raise InputError(f"prices go down to {prices.min()}; they must not be negative")
         return np.minimum(np.log1p(prices * self._price_scale), PRICE_LIMIT).astype(np.float32)
 
     def _agent_layout(self, stage: Stage) -> _Layout:

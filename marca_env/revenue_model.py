@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from marca_env.checks import check_codes
 from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError
 from marca_env.fitting import Progress, minimise
@@ -151,7 +152,7 @@ class RevenueModel:
 
     def table(self, states: np.ndarray) -> np.ndarray:
         """Expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
-        states = np.asarray(states, dtype=np.int64)
+        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         features, distinct = self._encoder.n_features, self._encoder.distinct
         table = np.empty((len(states), len(distinct)), dtype=np.float32)
         with torch.inference_mode():

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from marca_env.checks import check_codes
 from marca_env.errors import InputError, unknown_option
 
 Kind = Literal["channel", "queue", "model"]
@@ -315,7 +316,7 @@ class Scenario:
 
     def joint_index(self, actions: np.ndarray) -> np.ndarray:
         """Row of :attr:`joint_actions` for each action; ``actions`` (…, decisions) → (…)."""
-        actions = np.asarray(actions)
+        actions = check_codes("action", actions, self.decision_names, self.action_shape)
         return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
 
     def degraded(self, cluster: int, level: int) -> np.ndarray:

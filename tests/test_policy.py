@@ -152,7 +152,7 @@ def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
     with pytest.raises(InputError, match="state 1: w is 4"):
         policy.values(np.array([[0, 0, 0, 0], [0, 4, 0, 0]]))
-    with pytest.raises(InputError, match="one column per feature"):
+    with pytest.raises(InputError, match="one column per name: uv, w, g, history"):
         policy.values(np.zeros((2, 3), dtype=int))
 
 

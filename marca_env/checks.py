@@ -1,0 +1,37 @@
+"""Checks of arrays that come from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from marca_env.errors import InputError
+
+
+def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """``codes`` (…, n) as an array whose column k holds 0 … sizes[k] − 1.
+
+    Any other would light up the one-hot of a neighbour, and nobody would notice.
+
+    Args:
+        what: ``state`` or ``action``, for the message.
+        codes: whole numbers.
+        names: of the columns.
+        sizes: categories of each column.
+
+    Raises:
+        InputError: another shape, numbers that are not whole, or a code out of range, naming its row and column.
+    """
+    codes, sizes = np.asarray(codes), np.asarray(sizes)
+    if codes.ndim == 0 or codes.shape[-1] != len(names) or not np.issubdtype(codes.dtype, np.integer):
+        raise InputError(
+            f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
+            f"one column per name: {', '.join(names)}"
+        )
+    wrong = (codes < 0) | (codes >= sizes)
+    if wrong.any():
+        row, column = np.argwhere(wrong.reshape(-1, len(names)))[0]
+        value = codes.reshape(-1, len(names))[row, column]
+        raise InputError(f"{what} {row}: {names[column]} is {value}; it must lie in 0 to {sizes[column] - 1}")
+    return codes
