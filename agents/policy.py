@@ -149,7 +149,8 @@ class AllocationPolicy:
             cost_model: ``None``: the folder's own (``cost_model/``), else the one shipped for the scenario.
 
         Raises:
-            InputError: a file is missing, cut short or inconsistent, or the team does not serve a recommender.
+            InputError: a file is missing, cut short or inconsistent, the team does not serve a recommender, or the
+                shipped cost model is another system's.
         """
         team, description = load_team(path, device)
         if description.get("scenario") is None:
@@ -157,7 +158,13 @@ class AllocationPolicy:
         scenario = Scenario.from_dict(description["scenario"])
         if cost_model is None:
             own = policy_folder(path) / COSTS
-            cost_model = CostModel.load(own if own.is_dir() else shipped_folder(scenario.name) / COSTS, device=device)
+            home = own if own.is_dir() else shipped_folder(scenario.name) / COSTS
+            cost_model = CostModel.load(home, device=device)
+            if differing := scenario.differs_from(cost_model.scenario):
+                raise InputError(
+                    f"{home}: fitted to another system than the policy ({', '.join(differing)} differ); "
+                    "pass the cost_model of the policy's scenario"
+                )
         return cls(team, scenario, cost_model, reward_scale=description["reward_scale"], device=device)
 
     def save(self, path: str | Path) -> None:

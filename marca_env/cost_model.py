@@ -136,8 +136,9 @@ class CostModel:
         pairs = np.tile(distinct, (len(states), 1))
         results = self.results(np.repeat(states, len(distinct), axis=0), pairs)
         cost = self.cost_map.cost(pairs, results)
-        shape = (len(states), len(distinct), -1)
-        return results.reshape(shape)[:, self._encoder.distinct_of], cost.reshape(shape)[:, self._encoder.distinct_of]
+        shape = (len(states), len(distinct))
+        results, cost = (x.reshape(*shape, x.shape[-1])[:, self._encoder.distinct_of] for x in (results, cost))
+        return results, cost
 
     def degradation(self, levels: np.ndarray) -> np.ndarray:
         """f(D) of Eq. 1: core-seconds per request that degradation saves; ``levels`` (G,) → (G,)."""

@@ -8,6 +8,7 @@ Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions,
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Engine:
             device: torch device of the models.
 
         Raises:
-            InputError: an artefact is missing; the message says which command makes it.
+            InputError: an artefact is missing or another system's; the message says which command makes it.
         """
         from marca_env.cost_model import CostModel
         from marca_env.revenue_model import RevenueModel
@@ -150,10 +151,20 @@ class Engine:
             from marca_env.logs import read_request_log
 
             sparsity = Sparsity.from_log(read_request_log(home / "requests.parquet", scenario))
+        cost_model = CostModel.load(home / "cost_model", device=device)
+        revenue_model = RevenueModel.load(home / "revenue_model", device=device)
+        for model, name in ((cost_model, "cost_model"), (revenue_model, "revenue_model")):
+            differing = scenario.differs_from(model.scenario)
+            if differing:
+                raise InputError(
+                    f"{home / name}: fitted to another system than scenario {scenario.name!r} "
+                    f"({', '.join(differing)} differ); make its own with `marca fit --scenario FILE --out DIR` "
+                    "and pass folder=DIR"
+                )
         return cls(
             scenario,
-            CostModel.load(home / "cost_model", device=device),
-            RevenueModel.load(home / "revenue_model", device=device),
+            cost_model,
+            revenue_model,
             Population.load(home / "population.parquet", scenario),
             noise=noise,
             sparsity=sparsity,
@@ -196,7 +207,7 @@ class Engine:
         states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         distinct, distinct_of = self._memory.distinct, self._memory.distinct_of
         rows = self._memory.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
-        rows = rows.reshape(len(states), len(distinct), -1)
+        rows = rows.reshape(len(states), len(distinct), rows.shape[-1])
         n_stages = len(self.scenario.stages)
         return rows[:, distinct_of, -1], rows[:, distinct_of, n_stages:-1]
 
@@ -260,14 +271,12 @@ def shipped_folder(name: str) -> Path:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(scenario: str, noise: Noise) -> Engine:
-    return Engine.load(scenario, noise=noise)
+def _loaded(scenario: str) -> Engine:
+    return Engine.load(Scenario.from_dict(json.loads(scenario)))
 
 
 def resolve(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
-    """The engine to use: the one given, or that of the scenario. Engines of named scenarios are loaded once."""
+    """The engine to use: the one given, or that of the scenario, loaded once however often the scenario is named."""
     if engine is not None:
         return engine
-    if isinstance(scenario, Scenario):
-        return Engine.load(scenario)
-    return _loaded(str(scenario), "none")
+    return _loaded(json.dumps(Scenario.load(scenario).to_dict()))

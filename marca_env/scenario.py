@@ -333,6 +333,14 @@ class Scenario:
         """A copy with some fields changed, validated again."""
         return dataclasses.replace(self, **changes)
 
+    def differs_from(self, other: Scenario) -> tuple[str, ...]:
+        """Parts in which ``other`` is another system, so that models fitted to the one are wrong for the other.
+
+        Names, budgets, traffic and protection may differ.
+        """
+        names = ("stages", "features", "cluster_names", "catalogue", "audience", "display")
+        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+
     # -- in and out ----------------------------------------------------------------------------------------
     @classmethod
     def load(cls, source: str | Path | Scenario = "default") -> Scenario:

@@ -1,10 +1,13 @@
 """The engine: exact where the law is known, sparse where noise is asked for, and clear when something is missing."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from marca_env.engine import Engine
+from marca_env.engine import Engine, resolve
 from marca_env.errors import InputError
 from marca_env.population import Population, Sparsity
 from marca_env.scenario import Scenario
@@ -146,3 +149,29 @@ def test_fitted_models_are_near_the_law(tiny_engine, exact_engine):
     fitted, exact = (e.outcome(states, actions, np.random.default_rng(0)) for e in (tiny_engine, exact_engine))
     assert np.corrcoef(fitted.revenue, exact.revenue)[0, 1] > 0.8
     np.testing.assert_allclose(fitted.cost.mean(axis=0), exact.cost.mean(axis=0), rtol=0.1)
+
+
+def test_the_artefacts_of_another_system_are_refused(tiny_scenario: Scenario, tiny_artefacts: Path) -> None:
+    """A changed option would be priced as the old one; a changed budget would not."""
+    dearer = dataclasses.replace(tiny_scenario.stages[1].decisions[0], options=(5, 10, 30))
+    stages = (tiny_scenario.stages[0], dataclasses.replace(tiny_scenario.stages[1], decisions=(dearer,)))
+    with pytest.raises(InputError, match=r"cost_model: fitted to another system .* \(stages differ\)"):
+        Engine.load(tiny_scenario.replace(stages=(*stages, tiny_scenario.stages[2])), tiny_artefacts)
+    richer = tuple(dataclasses.replace(c, cores=9.0, budget=9.0) for c in tiny_scenario.clusters)
+    assert Engine.load(tiny_scenario.replace(clusters=richer), tiny_artefacts).scenario.budgets.tolist() == [9.0, 9.0]
+
+
+def test_a_scenario_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    scenario = Scenario.load("default")
+    scenario.save(file)
+    first = resolve(file)
+    assert resolve(str(file)) is first
+    scenario.replace(peak_qps=7.0).save(file)
+    assert resolve(file).scenario.peak_qps == 7.0
+
+
+def test_no_requests_have_an_empty_table(tiny_engine: Engine) -> None:
+    values, costs = tiny_engine.table(np.zeros((0, 4), dtype=int))
+    assert values.shape == (0, 36)
+    assert costs.shape == (0, 36, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -126,6 +127,21 @@ def test_a_run_is_loaded_by_its_newest_checkpoint(
     (tmp_path / "checkpoint_backup").mkdir()
     assert AllocationPolicy.load(tmp_path).reward_scale == 2.0
     assert AllocationPolicy.load(tmp_path / "checkpoint_999999").reward_scale == 1.0
+
+
+def test_the_shipped_costs_of_another_system_are_refused(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
+) -> None:
+    policy = make_policy(tiny_scenario.replace(name="default"), cost_model, "VDN", SMALL)
+    policy.save(tmp_path)
+    shutil.rmtree(tmp_path / "cost_model")
+    with pytest.raises(InputError, match="fitted to another system than the policy"):
+        AllocationPolicy.load(tmp_path)
+
+
+def test_no_requests_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    assert policy.decide(np.zeros((0, 4), dtype=int), np.ones(2)).shape == (0, 4)
 
 
 def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
