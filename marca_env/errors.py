@@ -10,6 +10,11 @@ class InputError(ValueError):
     """Bad input. The message names the file, row, column or field, and the remedy."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
 def unknown_option(what: str, name: object, valid: Iterable[str]) -> str:
     """The message for an unknown name: what was given, the nearest valid one, and all valid ones."""
     valid = sorted(valid)

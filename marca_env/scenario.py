@@ -19,10 +19,12 @@ from typing import Any, Literal
 import numpy as np
 
 from marca_env.checks import check_codes
-from marca_env.errors import InputError, unknown_option
+from marca_env.errors import InputError, one_line, unknown_option
 
 Kind = Literal["channel", "queue", "model"]
 CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
+NOISE = {"two_tower": 2.5, "item_to_item": 1.0, "rescoring": 0.7, "pre_ranking": 2.0, "ranking": 0.3}
+"""Models of the live cascade, and the error of each unless a catalogue says otherwise."""
 
 
 class ScenarioError(InputError):
@@ -77,8 +79,14 @@ class Decision:
                 for name in option:
                     if name not in CHANNELS:
                         raise ScenarioError(f"{where}: {unknown_option('channel', name, CHANNELS)}")
+        if self.kind == "model":
+            for option in self.options:
+                text = isinstance(option, str)
+                _require(text, f"{where}: option {option!r} must be the name of a model (in YAML, quote 'off')")
         if self.channel is not None and self.channel not in CHANNELS:
             raise ScenarioError(f"{where}: {unknown_option('channel', self.channel, CHANNELS)}")
+        if self.channel is not None and self.kind != "queue":
+            raise ScenarioError(f"{where}: channel belongs to a queue, its recall length; drop it from a {self.kind}")
 
     def _check_lengths(self, where: str) -> None:
         for option in self.options:
@@ -160,23 +168,18 @@ class Catalogue:
     categories: int = 64
     max_history: int = 12
     """Most items in a user's history."""
-    noise: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "two_tower": 2.5,
-            "item_to_item": 1.0,
-            "rescoring": 0.7,
-            "pre_ranking": 2.0,
-            "ranking": 0.3,
-        }
-    )
-    """Standard deviation of each model's error, relative to that of an item's embedding."""
+    noise: Mapping[str, float] = field(default_factory=lambda: dict(NOISE))
+    """Standard deviation of each model's error, relative to that of an item's embedding; default for those left out."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("items", "dim", "categories", "max_history"):
             _require(getattr(self, name) > 0, f"catalogue.{name} is {getattr(self, name)}; it must be positive")
         for name, value in self.noise.items():
+            if name not in NOISE:
+                raise ScenarioError(f"catalogue.noise: {unknown_option('model', name, NOISE)}")
             _require(value >= 0, f"catalogue.noise.{name} is {value}; it must not be negative")
+        object.__setattr__(self, "noise", {**NOISE, **self.noise})
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,11 @@ class Audience:
     """Mean basket value of a conversion, currency."""
     bid: float = 0.1
     """Median bid for a click, currency."""
+
+    def __post_init__(self) -> None:
+        for name in ("value_sigma", "affinity_scale", "conversion", "basket", "bid"):
+            value = getattr(self, name)
+            _require(value >= 0, f"audience.{name} is {value}; it must not be negative")
 
 
 @dataclass(frozen=True)
@@ -242,6 +250,9 @@ class Scenario:
                 raise ScenarioError(
                     f"stage {stage.name!r}: {unknown_option('cluster', stage.cluster, self.cluster_names)}"
                 )
+        for cluster in self.cluster_names:
+            used = any(stage.cluster == cluster for stage in self.stages)
+            _require(used, f"cluster {cluster!r} runs no stage; remove it or give it one")
         for feature in self.features:
             for name in feature.seen_by:
                 if name not in self.stage_names:
@@ -355,7 +366,10 @@ class Scenario:
         if path.suffix in (".yaml", ".yml"):
             if not path.is_file():
                 raise ScenarioError(f"{path}: no such scenario file")
-            return cls._parse(path.read_text(encoding="utf-8"), str(path))
+            try:
+                return cls._parse(path.read_text(encoding="utf-8"), str(path))
+            except UnicodeDecodeError as error:
+                raise ScenarioError(f"{path}: not a text file in UTF-8 ({one_line(error)})") from None
         folder = resources.files(__package__) / "scenarios"
         names = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
         if str(source) not in names:
@@ -369,7 +383,7 @@ class Scenario:
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ScenarioError(f"{where}: not valid YAML: {error}") from None
+            raise ScenarioError(f"{where}: not valid YAML: {one_line(error)}") from None
         if not isinstance(data, dict):
             raise ScenarioError(f"{where}: expected a mapping of scenario fields, got {type(data).__name__}")
         try:
@@ -386,10 +400,13 @@ class Scenario:
         return _plain(dataclasses.asdict(self))
 
     def save(self, path: str | Path) -> None:
-        """Write as YAML."""
+        """Write as YAML, whole or not at all."""
         import yaml
 
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        from marca_env.saving import atomic_path
+
+        with atomic_path(path) as temporary:
+            temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

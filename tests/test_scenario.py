@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marca_env.scenario import Decision, Protection, Scenario, ScenarioError
+from marca_env.scenario import Catalogue, Decision, Protection, Scenario, ScenarioError
 
 
 def test_default_preset_has_the_published_shape():
@@ -72,6 +72,11 @@ def change(data: dict, path: str, value: object) -> dict:
         ("features.0.size", 2.5, "whole number"),
         ("features.0.seen_by", ["rank"], "did you mean 'ranking'"),
         ("catalogue.noise.ranking", -1, "must not be negative"),
+        ("catalogue.noise.rankin", 1.0, "did you mean 'ranking'"),
+        ("stages.0.decisions.3.options.0", False, "quote 'off'"),
+        ("stages.0.decisions.3.channel", "two_tower", "channel belongs to a queue"),
+        ("stages.0.cluster", "ranking", "cluster 'retrieval' runs no stage"),
+        ("audience.bid", -0.1, "audience.bid is -0.1; it must not be negative"),
         ("display.decay", 0, "must lie in"),
         ("protection.levels", [0.5, 0.7], "must fall"),
         ("peak_qps", 0, "must be positive"),
@@ -97,6 +102,13 @@ def test_missing_field_unknown_preset_and_bad_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("name: [")
     with pytest.raises(ScenarioError, match=r"bad\.yaml: not valid YAML"):
         Scenario.load(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("name: [1,\nb: :")
+    with pytest.raises(ScenarioError) as bad:
+        Scenario.load(tmp_path / "bad.yaml")
+    assert "\n" not in str(bad.value)
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioError, match="not a text file in UTF-8"):
+        Scenario.load(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ScenarioError, match="expected a mapping"):
         Scenario.load(tmp_path / "list.yaml")
@@ -107,3 +119,8 @@ def test_protection_and_decision_check_themselves():
         Protection(release=2.0, trigger=1.0)
     with pytest.raises(ScenarioError, match="must be a list of channels"):
         Decision("c", "channel", ("popularity",))
+
+
+def test_the_noise_that_a_catalogue_does_not_name_is_the_default():
+    data = change(Scenario.load("default").to_dict(), "catalogue.noise", {"ranking": 0.1})
+    assert Scenario.from_dict(data).catalogue.noise == {**Catalogue().noise, "ranking": 0.1}
