@@ -58,6 +58,7 @@ class Day:
         checkpoint: str | None,
         single_checkpoint: str | None,
         requests: int,
+        iterations: int,
     ) -> Day:
         """Check all input first, then load, evaluate and train what is missing."""
         for name in policies:
@@ -69,8 +70,8 @@ class Day:
         known = Commissioning(scenario, engine, traffic)
         _ = known.static_action  # refuses a budget that nothing fits before any long work
         several, one = need(policies)
-        marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario)) if several else None
-        single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario)) if one else None
+        marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations)) if several else None
+        single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations)) if one else None
         pool = true_pool(scenario, requests)
         with progress("Commissioning the policies", len(policies)) as advance:
             built = []

@@ -13,22 +13,22 @@ ITERATIONS = 80
 """Of 2,000 requests and 50 gradient steps each: two or three minutes on two cores."""
 
 
-def default_checkpoint(algo: str, scenario: Scenario) -> str:
+def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIONS) -> str:
     """Folder of a policy of ``algo`` for ``scenario``: the one kept in ``results/policies``, or trained now.
 
     It learns online in the environment of the fitted models, whose expected revenue is far less noisy than a log's.
     """
-    out = KEPT / f"{scenario.name}-{algo}"
+    out = KEPT / f"{scenario.name}-{algo}-{iterations}"
     found = sorted(out.glob("checkpoint_*/policy/policy.json"))
     if found:
         return str(found[-1].parent)
     from agents.rllib import online_train
 
-    with progress(f"Training {algo} (kept in {out})", ITERATIONS) as advance:
+    with progress(f"Training {algo} (kept in {out})", iterations) as advance:
 
         def report(_numbers: dict[str, Any]) -> None:
             advance()
 
         return str(
-            online_train(out, algo=algo, env_config={"scenario": scenario.name}, iterations=ITERATIONS, report=report)
+            online_train(out, algo=algo, env_config={"scenario": scenario.name}, iterations=iterations, report=report)
         )

@@ -10,6 +10,7 @@ HELP = "replay a day of traffic under several allocation policies"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from benchmarks.policies import POLICIES
+    from benchmarks.training import ITERATIONS
 
     parser.add_argument(
         "--trace", help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)"
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", help="policy folder of the marca policies (default: trained now, and kept)")
     parser.add_argument("--single-checkpoint", help="policy folder of rl-mpca (default: trained now, and kept)")
     parser.add_argument("--requests", type=int, default=3000, help="distinct requests, each evaluated exactly")
+    parser.add_argument(
+        "--iterations", type=int, default=ITERATIONS, help="of training, where a checkpoint is missing (%(default)s)"
+    )
     parser.add_argument("--out", default="results/simulate", help="folder for tables and figure (default: %(default)s)")
 
 
@@ -40,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         single_checkpoint=args.single_checkpoint,
         requests=args.requests,
+        iterations=args.iterations,
     )
     report(day, day.run(), Path(args.out))
     return 130 if day.interrupted else 0
