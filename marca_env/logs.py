@@ -119,10 +119,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", skip_blank_lines=True, index_col=False)
+        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", skip_blank_lines=True)
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{path}: cannot be read ({reason}); it may be cut short: write the log again") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
+        raise InputError(f"{path}: its rows have more fields than its header; name every column, or drop the surplus")
+    return frame
 
 
 def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from marca_env.errors import InputError
+from marca_env.errors import InputError, one_line
 from marca_env.scenario import Scenario
 
 MINUTES_PER_DAY = 1440
@@ -83,14 +83,16 @@ def _read(path: Path) -> pd.Series:
         raise InputError(f"{path}: no such trace file")
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
+            raise InputError(f"{path}: its rows have more fields than its header; keep timestamp,value alone")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV file: {error}") from None
+        raise InputError(f"{path}: not a readable CSV file: {one_line(error)}") from None
     for column in ("timestamp", "value"):
         if column not in frame.columns:
             raise InputError(f"{path}: column {column!r} is missing (found: {', '.join(frame.columns)})")
     if len(frame) < 2:
         raise InputError(f"{path}: {len(frame)} rows; a trace needs at least two")
-    stamps = pd.to_datetime(frame["timestamp"], errors="coerce", format="ISO8601")
+    stamps = _stamps(path, frame["timestamp"])
     values = pd.to_numeric(frame["value"], errors="coerce").to_numpy(dtype=np.float64)
     step = stamps.diff().dt.total_seconds()
     _refuse(path, frame, "timestamp", stamps.isna(), "is not a date and time")
@@ -99,6 +101,15 @@ def _read(path: Path) -> pd.Series:
     _refuse(path, frame, "value", ~np.isfinite(values), "is not a finite number; fill or drop the row")
     _refuse(path, frame, "value", values < 0, "is negative; traffic must be zero or more")
     return pd.Series(values, index=pd.DatetimeIndex(stamps))
+
+
+def _stamps(path: Path, column: pd.Series) -> pd.Series:
+    """Date and time of each row as the clock on the wall shows it, without a time zone."""
+    try:
+        stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    except ValueError:
+        raise InputError(f"{path}: timestamps with different time zones; write them all in one") from None
+    return stamps if stamps.dt.tz is None else stamps.dt.tz_localize(None)
 
 
 def _refuse(path: Path, frame: pd.DataFrame, column: str, bad: pd.Series | np.ndarray, why: str) -> None:
@@ -138,6 +149,8 @@ def daily_traffic(
     The largest minute has ``scenario.peak_qps`` requests per second.
     """
     scenario = Scenario.load(scenario)
+    if minutes < 1:
+        raise InputError(f"minutes is {minutes}; ask for at least one")
     hour = np.arange(minutes) / 60.0
     evening, morning = rng.uniform(19, 21), rng.uniform(9, 12)
     shape = 0.12 + _bump(hour, evening, rng.uniform(2.5, 4)) + rng.uniform(0.5, 0.8) * _bump(hour, morning, 3.0)

@@ -49,6 +49,18 @@ def test_what_is_written_is_read(
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"c{suffix}", f"r{suffix}", f"s{suffix}"]
 
 
+@pytest.mark.parametrize("rows", [slice(1, None), slice(1, 2)], ids=["all", "the first"])
+def test_surplus_fields_are_refused(
+    rows: slice, tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame
+) -> None:
+    """A field too many shifts the others, wherever it stands."""
+    lines = tiny_requests.head(5).to_csv(index=False).splitlines()
+    lines[rows] = [f"{line},7" for line in lines[rows]]
+    (tmp_path / "r.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"more fields than its header|cannot be read"):
+        read_request_log(tmp_path / "r.csv", tiny_scenario)
+
+
 def put(column: str, row: int, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.astype({column: object})

@@ -38,6 +38,17 @@ def test_start_and_history(tmp_path, tiny_scenario):
     assert len(default.history) == 7 * 1440
 
 
+def test_stamps_with_a_time_zone_are_read_by_their_clock(tmp_path, tiny_scenario):
+    trace = write(tmp_path / "t.csv", [row.replace(":00,", ":00+02:00,") for row in hours(48)])
+    traffic = read_trace(trace, tiny_scenario, minutes=60, start="2020-01-01T06:30")
+    assert traffic.first_minute == 390
+
+
+def test_a_generated_day_has_minutes(tiny_scenario):
+    with pytest.raises(InputError, match="minutes is 0"):
+        daily_traffic(tiny_scenario, np.random.default_rng(0), 0)
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "expected"),
     [
@@ -52,6 +63,9 @@ def test_start_and_history(tmp_path, tiny_scenario):
         (hours(3, lambda k: 1 - k), "timestamp,value", "line 4: value '-1' is negative"),
         (["yesterday,3", *hours(2)], "timestamp,value", "line 2: timestamp 'yesterday' is not a date"),
         (hours(3, lambda k: 0), "timestamp,value", "is zero"),
+        ([f"{row},7" for row in hours(3)], "timestamp,value", "more fields than its header"),
+        ([hours(3)[0], f"{hours(3)[1]},7", hours(3)[2]], "timestamp,value", r"not a readable CSV file: [^\n]+$"),
+        (["2020-01-01T00:00Z,1", "2020-01-01T01:00+02:00,1"], "timestamp,value", "different time zones"),
     ],
 )
 def test_bad_traces_are_refused_by_line(tmp_path, tiny_scenario, rows, header, expected):
