@@ -251,9 +251,13 @@ def parallel_env(
     prices: Sequence[float] | np.ndarray | None = None,
     render_mode: str | None = None,
     engine: Engine | None = None,
-    on_illegal: str = "error",
+    on_illegal: str = "nearest",
 ) -> RecommenderParallel:
-    """The PettingZoo environment in which all agents step together (:class:`RecommenderParallel`)."""
+    """The PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
+
+    Samplers that know no masks, PettingZoo's own tests among them, run on it as it is: with ``on_illegal="nearest"``
+    an agent that is not on turn waits whatever it says. ``"error"`` finds learners that ignore the mask.
+    """
     return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal), render_mode)
 
 

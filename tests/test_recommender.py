@@ -63,7 +63,18 @@ def test_pettingzoo_accepts_both_views(tiny_engine, capsys):
         parallel_api_test(marca_env.parallel_env(engine=tiny_engine), num_cycles=60)
         seed_test(lambda: marca_env.env(engine=tiny_engine))
         # this one samples without the masks
-        parallel_seed_test(lambda: marca_env.parallel_env(engine=tiny_engine, on_illegal="nearest"))
+        parallel_seed_test(lambda: marca_env.parallel_env(engine=tiny_engine))
+    assert unexplained(caught) == []
+
+
+def test_the_shipped_environments_pass_too(capsys):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        api_test(marca_env.env(), num_cycles=30)
+        parallel_api_test(marca_env.parallel_env(), num_cycles=30)
+        parallel_seed_test(marca_env.parallel_env, num_cycles=10)
+        for name in ("marca_env/Recommender-v0", "marca_env/Balancing-v0"):
+            check_env(gymnasium.make(name).unwrapped)
     assert unexplained(caught) == []
 
 
@@ -155,7 +166,7 @@ def test_an_illegal_action_names_the_agent_and_the_legal_ones(tiny_engine):
     env.reset(seed=0)
     with pytest.raises(IllegalActionError, match=r"'retrieval' took action 2 .*'channels', legal are 0 to 1"):
         env.step(2)
-    env = marca_env.parallel_env(engine=tiny_engine)
+    env = marca_env.parallel_env(engine=tiny_engine, on_illegal="error")
     env.reset(seed=0)
     with pytest.raises(IllegalActionError, match=r"'pre_ranking' took action 0 .*legal is only 3 \(wait\)"):
         env.step({"retrieval": 0, "pre_ranking": 0})
