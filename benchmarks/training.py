@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
     It learns online in the environment of the fitted models, whose expected revenue is far less noisy than a log's.
     """
     out = KEPT / f"{scenario.name}-{algo}-{iterations}"
-    found = sorted(out.glob("checkpoint_*/policy/policy.json"))
-    if found:
-        return str(found[-1].parent)
+    kept = out / f"checkpoint_{iterations:06d}" / "policy"
+    if (kept / "policy.json").is_file():
+        return str(kept)
+    shutil.rmtree(out, ignore_errors=True)  # what an interrupted training left
     from agents.rllib import online_train
 
     with progress(f"Training {algo} (kept in {out})", iterations) as advance:
