@@ -5,15 +5,12 @@ Needs neither ray nor the training code's state. A policy is a folder of ``polic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.checkpoints import checkpoints_in
@@ -25,12 +22,12 @@ from marca_env.checks import check_codes
 from marca_env.cost_model import CostModel
 from marca_env.engine import shipped_folder
 from marca_env.errors import InputError
-from marca_env.saving import atomic_path, write_json
+from marca_env.saving import read_pair, rebuilding, write_pair
 from marca_env.scenario import Scenario
 from marca_env.serving import allocate
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
-_REMEDY = "export the policy again, or copy the folder whole"
+_REMEDY = "export the policy again, or give the whole folder of a policy, of a checkpoint or of a run"
 COSTS = "cost_model"
 _CHUNK_FLOATS = 4_000_000  # floats of the widest temporary of a chunk of requests
 
@@ -59,11 +56,7 @@ def save_team(
         "reward_scale": float(reward_scale),
         "scenario": scenario,
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({k: torch.as_tensor(v).detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-    write_json(folder / DESCRIPTION, description)
+    write_pair(folder, (WEIGHTS, DESCRIPTION), {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
 
 
 def policy_folder(path: str | Path) -> Path:
@@ -84,33 +77,15 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
         InputError: a file is missing, cut short, or does not belong to the other.
     """
     folder = policy_folder(folder)
-    tensors, description = _read(folder, device)
-    try:
+    tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device, _REMEDY)
+    with rebuilding(folder):
         if description["format"] != FORMAT:
             raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
         team = Team(TeamSpec.from_dict(description["team"]), Preset.from_dict(description["preset"]))
         team.load_state_dict(tensors)
-        float(description["reward_scale"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}: its two files do not belong together ({reason}); {_REMEDY}") from None
+        if not float(description["reward_scale"]) > 0:
+            raise InputError(f"{folder}: reward_scale is {description['reward_scale']}; train it for longer before use")
     return team.to(device).eval(), description
-
-
-def _read(folder: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    for name in (WEIGHTS, DESCRIPTION):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; give the folder of a policy, of a checkpoint or of a run")
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder / DESCRIPTION}: not valid JSON ({error}); {_REMEDY}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{folder / DESCRIPTION}: not the description of a policy; {_REMEDY}")
-    try:
-        return load_file(folder / WEIGHTS, device=device), description
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be read ({error}); {_REMEDY}") from None
 
 
 class AllocationPolicy:

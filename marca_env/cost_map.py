@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marca_env.errors import InputError
+from marca_env.errors import InputError, unknown_option
 from marca_env.logs import COST_COLUMNS, check_table
 from marca_env.scenario import Decision, Scenario, Stage
 
@@ -26,6 +26,10 @@ class Curve:
     """Knots, rising, (n,)."""
     costs: np.ndarray
     """Value at each knot, non-decreasing, (n,)."""
+
+    def __post_init__(self) -> None:
+        if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.shape != self.costs.shape:
+            raise ValueError(f"a curve of {self.lengths.shape} knots and {self.costs.shape} values")
 
     @classmethod
     def isotonic(cls, lengths: np.ndarray, costs: np.ndarray) -> Curve:
@@ -66,10 +70,14 @@ class CostMap:
         """Fit every curve of the scenario to the measurements of a cost log (Eq. 26).
 
         Raises:
-            InputError: a component that the scenario needs was not measured, or a row is wrong.
+            InputError: a component that the scenario needs was not measured, a row is wrong, or of a stage or cluster
+                that the scenario does not have.
         """
         scenario = Scenario.load(scenario)
         log = check_table(cost_log, COST_COLUMNS, "cost log")
+        for column, known in (("stage", scenario.stage_names), ("cluster", scenario.cluster_names)):
+            for name in set(log[column]) - set(known):
+                raise InputError(f"cost log: {unknown_option(column, name, known)} in scenario {scenario.name!r}")
         log = log[log["component"] != "request"]  # whole requests: a check on the map, not a part of it
         curves: dict[tuple[str, str], Curve] = {}
         for names, rows in log.groupby(["stage", "cluster", "component"]):

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from marca_env.cost_map import CostMap
 from marca_env.encoding import InputEncoder
-from marca_env.errors import InputError
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import check_table, decision_columns, feature_columns, result_columns
-from marca_env.saving import load_model, save_model
+from marca_env.saving import load_model, rebuilding, save_model, usable_device
 from marca_env.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class CostModel:
         Raises:
             InputError: a log lacks a column, a row is wrong, or a bucket was not measured.
         """
-        scenario = Scenario.load(scenario)
+        scenario, device = Scenario.load(scenario), usable_device(device)
         cost_map = CostMap.from_log(scenario, cost_log)
         columns = (*feature_columns(scenario), *decision_columns(scenario), *result_columns(scenario))
         log = check_table(request_log, columns, "request log")
@@ -161,16 +160,14 @@ class CostModel:
             InputError: a file is missing, cut short or of another model.
         """
         tensors, description = load_model(folder, "CostModel", device)
-        try:
+        with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])
             net = _network(InputEncoder(scenario), 0)
             net.load_state_dict(tensors)
             scale = np.array(description["scale"], dtype=np.float32)
+            if scale.shape != (len(scenario.stages),) or not np.all(scale > 0):
+                raise ValueError(f"scale is {description['scale']!r}, not one positive number per stage")
             return cls(scenario, net, scale, CostMap.from_dict(scenario, description["cost_map"]), device)
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                f"{folder}: its two files do not belong together ({error}); copy the folder whole"
-            ) from None
 
 
 def _network(encoder: InputEncoder, seed: int) -> MMoEDCN:

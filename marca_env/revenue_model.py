@@ -21,7 +21,7 @@ from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import Column, check_table, decision_columns, feature_columns
-from marca_env.saving import load_model, save_model
+from marca_env.saving import load_model, rebuilding, save_model, usable_device
 from marca_env.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class RevenueModel:
         Raises:
             InputError: the log lacks a column, a row is wrong, or nothing was earned.
         """
-        scenario = Scenario.load(scenario)
+        scenario, device = Scenario.load(scenario), usable_device(device)
+        if members < 1:
+            raise InputError(f"members is {members}; an ensemble needs at least one")
         log = check_table(request_log, _columns(scenario, request_log), "request log")
         revenue = log["revenue"].to_numpy(np.float32)
         if not revenue.any():
@@ -189,15 +191,11 @@ class RevenueModel:
             InputError: a file is missing, cut short or of another model.
         """
         tensors, description = load_model(folder, "RevenueModel", device)
-        try:
+        with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])
             net = _network(InputEncoder(scenario), int(description["members"]), 0)
             net.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                f"{folder}: its two files do not belong together ({error}); copy the folder whole"
-            ) from None
-        return cls(scenario, net, device)
+            return cls(scenario, net, device)
 
 
 def _columns(scenario: Scenario, log: pd.DataFrame) -> tuple[Column, ...]:

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marca_env.errors import InputError
+from marca_env.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+_REMEDY = "fit and save the model again, or copy the folder whole"
 
 
 @contextmanager
@@ -36,41 +37,96 @@ def write_json(path: str | Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def save_model(
-    folder: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+def write_pair(
+    folder: str | Path, names: tuple[str, str], tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
 ) -> None:
-    """Write ``model.safetensors`` and then ``model.json`` (plain JSON values) into ``folder``."""
-    from safetensors.torch import save_file
+    """Write weights and their description (plain JSON values) into ``folder`` under ``names``.
+
+    The description goes first and comes last, so that a kill never leaves one beside another model's weights.
+    """
+    from safetensors.torch import save
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
-    write_json(folder / DESCRIPTION, {"kind": kind, **description})
+    weights, text = (folder / name for name in names)
+    text.unlink(missing_ok=True)
+    with atomic_path(weights) as temporary:
+        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    write_json(text, description)
+
+
+def read_pair(
+    folder: str | Path, names: tuple[str, str], device: str = "cpu", remedy: str = _REMEDY
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`write_pair` wrote: (tensors, description).
+
+    Raises:
+        InputError: a file is missing or cut short, or the device cannot be used.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    usable_device(device)
+    weights, text = (Path(folder) / name for name in names)
+    for path in (weights, text):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        description = json.loads(text.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{text}: not valid JSON ({one_line(error)}); {remedy}") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{text}: not the description of a model; {remedy}")
+    try:
+        return load_file(weights, device=device), description
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{weights}: cannot be read ({one_line(error)}); {remedy}") from None
+
+
+def save_model(
+    folder: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
+    write_pair(folder, (WEIGHTS, DESCRIPTION), tensors, {"kind": kind, **description})
 
 
 def load_model(folder: str | Path, kind: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what :func:`save_model` wrote: (tensors, description).
 
     Raises:
-        InputError: a file is missing, cut short or of another kind of model.
+        InputError: a file is missing, cut short or of another kind of model, or the device cannot be used.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    remedy = "fit and save the model again, or copy the folder whole"
-    for name in (WEIGHTS, DESCRIPTION):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file; {remedy}")
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder / DESCRIPTION}: not valid JSON ({error}); {remedy}") from None
-    found = description.get("kind") if isinstance(description, dict) else None
+    tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device)
+    found = description.get("kind")
     if found != kind:
-        raise InputError(f"{folder / DESCRIPTION}: holds a {found!r}, not a {kind!r}; give the folder of a {kind}")
+        path = Path(folder) / DESCRIPTION
+        raise InputError(f"{path}: holds a {found!r}, not a {kind!r}; give the folder of a {kind}")
+    return tensors, description
+
+
+@contextmanager
+def rebuilding(folder: str | Path) -> Iterator[None]:
+    """Whatever goes wrong while a model is put together from its two files is one InputError."""
     try:
-        return load_file(folder / WEIGHTS, device=device), description
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be read ({error}); {remedy}") from None
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: its two files do not belong together ({one_line(error)[:200]}); {_REMEDY}"
+        ) from None
+
+
+def usable_device(device: str) -> str:
+    """The torch device as it is.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({one_line(error)[:120]}); use 'cpu'") from None
+    return device

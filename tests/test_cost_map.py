@@ -103,3 +103,12 @@ def test_value_buckets_of_a_length_are_pooled(tiny_scenario: Scenario) -> None:
     actions, results = np.array([[1, 2, 1, 2]]), np.array([[45.0, 45.0, 20.0]])
     single = CostMap.from_log(tiny_scenario, log)
     np.testing.assert_allclose(pooled.cost(actions, results), 2 * single.cost(actions, results))
+
+
+@pytest.mark.parametrize(("column", "message"), [("stage", "did you mean 'ranking'"), ("cluster", "unknown cluster")])
+def test_rows_of_another_system_are_refused(column: str, message: str, tiny_scenario: Scenario) -> None:
+    """A misspelt cluster would lose its f(D) without a word."""
+    log = make_cost_log(tiny_scenario)
+    log.loc[log["component"] == "degradation", column] = "rankin"
+    with pytest.raises(InputError, match=message):
+        CostMap.from_log(tiny_scenario, log)

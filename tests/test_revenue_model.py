@@ -93,3 +93,8 @@ def test_a_log_that_earned_nothing_is_refused(tiny_scenario: Scenario, tiny_requ
         RevenueModel.fit(tiny_scenario, tiny_requests.assign(revenue=0.0))
     with pytest.raises(InputError, match="'revenue' is missing"):
         RevenueModel.fit(tiny_scenario, tiny_requests.drop(columns="revenue"))
+
+
+def test_an_ensemble_has_members(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="members is 0"):
+        RevenueModel.fit(tiny_scenario, tiny_requests, members=0)
