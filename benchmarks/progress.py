@@ -1,24 +1,23 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, about ten plain lines elsewhere; on the standard error stream."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_EVERY = 10.0
-"""Seconds between two plain lines."""
+Tell = Callable[[int, int | None], None]
+"""Called with (done, total); the total is ``None`` where nobody knows it."""
 
 
 @contextmanager
-def tracked(label: str) -> Iterator[Callable[[int, int], None]]:
+def tracked(label: str) -> Iterator[Tell]:
     """A function to call with (done, total) as the work goes on."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(label)
+        yield _Lines(label, console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -26,12 +25,31 @@ def tracked(label: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class _Lines:
-    def __init__(self, label: str) -> None:
-        self.label, self.last = label, time.monotonic()
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """As :func:`tracked`, for work that is counted: yields ``advance(n=1)``."""
+    done = 0
+    with tracked(label) as tell:
 
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == total or now - self.last >= _EVERY:
-            self.last = now
-            print(f"{self.label}: {done} of {total}", flush=True)
+        def advance(n: int = 1) -> None:
+            nonlocal done
+            done += n
+            tell(done, total)
+
+        yield advance
+
+
+class _Lines:
+    """A line for every tenth of the work or, where its length is unknown, each time that it has doubled."""
+
+    def __init__(self, label: str, console: Console) -> None:
+        self.label, self.console = label, console
+        self.told = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        reached = done.bit_length() if total is None else 10 * done // max(total, 1)
+        if reached <= self.told:
+            return
+        self.told = reached
+        share = f"{done}" if total is None else f"{done} of {total}"
+        self.console.print(f"{self.label}: {share}", highlight=False, markup=False, soft_wrap=True)

@@ -126,11 +126,9 @@ def _report(
         "revenue": fidelity.revenue_errors(revenue_model, held),
     }
     if args.truth:
-        from benchmarks.progress import tracked
-        from marca_env.outcomes import outcome_table
+        from benchmarks.artefacts import outcomes_with_progress
 
-        with tracked("evaluating the live cascade") as progress:
-            table = outcome_table(scenario, args.truth, args.seed + 1, progress=progress)
+        table = outcomes_with_progress(scenario, args.truth, args.seed + 1)
         report["revenue_truth"] = fidelity.truth_errors(revenue_model, table)
     _print_report(report)
     return report

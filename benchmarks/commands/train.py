@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +47,14 @@ def run(args: argparse.Namespace) -> int:
     from agents.rllib.training import train
 
     config = None if args.resume else build_config(args, options)
-    with _Progress(stop) as progress:
+    with _reporting(stop) as report:
         algorithm, numbers = train(
             config,
             stop=stop,
             out=args.out,
             resume=args.resume,
             checkpoint_freq=args.checkpoint_freq,
-            report=progress,
+            report=report,
         )
     algorithm.stop()
     kept = args.out / checkpoint_name(int(algorithm.iteration))
@@ -142,26 +144,21 @@ def _check_paths(args: argparse.Namespace) -> None:
         raise InputError(f"--checkpoint-freq is {args.checkpoint_freq}; it must not be negative")
 
 
-class _Progress:
-    """A bar on a terminal, otherwise one line every few seconds; called with each iteration's numbers."""
+@contextmanager
+def _reporting(stop: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that takes each iteration's numbers and shows how far they are; at the end the last are printed."""
+    from benchmarks.progress import tracked
 
-    def __init__(self, stop: dict[str, Any]) -> None:
-        from benchmarks.progress import tracked
+    limit, last = stop.get("training_iteration"), ""
+    try:
+        with tracked("training") as tell:
 
-        self.limit = stop.get("training_iteration")
-        self._tracked = tracked("training")
-        self._last = ""
+            def report(numbers: dict[str, Any]) -> None:
+                nonlocal last
+                tell(int(numbers["training_iteration"]), None if limit is None else int(limit))
+                last = " ".join(f"{k}={v:.5g}" for k, v in numbers.items())
 
-    def __enter__(self) -> _Progress:
-        self._advance = self._tracked.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._tracked.__exit__(*error)
-        if self._last:
-            print(self._last)
-
-    def __call__(self, numbers: dict[str, Any]) -> None:
-        done = int(numbers["training_iteration"])
-        self._advance(done, int(self.limit or done))
-        self._last = " ".join(f"{k}={v:.5g}" for k, v in numbers.items())
+            yield report
+    finally:
+        if last:
+            print(last)
