@@ -100,6 +100,8 @@ class BalancingEnv(gymnasium.Env):
             raise InputError(
                 f"minutes is {minutes} and penalty {penalty}; give at least one minute, no negative penalty"
             )
+        if pool_size < 1:
+            raise InputError(f"pool_size is {pool_size}; draw at least one request")
         self.pool = pool if pool is not None else resolve(scenario, engine).pool(pool_size)
         self.scenario = self.pool.scenario
         self.clusters = ClusterModel(self.scenario)
@@ -240,7 +242,7 @@ def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | 
     if isinstance(traffic, (str, Path)):
         return read_trace(traffic, scenario, minutes)
     if not isinstance(traffic, Traffic):
-        traffic = Traffic("given", np.asarray(traffic, dtype=np.float64))
+        traffic = Traffic("given", _numbers("traffic", traffic))
     qps = traffic.qps
     if qps.ndim != 1 or len(qps) == 0 or not np.all(np.isfinite(qps)) or np.any(qps < 0):
         raise InputError(f"traffic of shape {qps.shape}: give finite, non-negative requests per second of each minute")
@@ -248,10 +250,17 @@ def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | 
 
 
 def _checked_ceiling(price_max: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
-    given = np.asarray(price_max, dtype=np.float64)
+    given = _numbers("price_max", price_max)
     if given.shape not in ((), (n,)) or not np.all(np.isfinite(given)) or np.any(given <= 0):
         raise InputError(f"price_max is {given.tolist()}; give one positive number, or one per cluster ({n})")
     return np.full(n, 1.0) * given
+
+
+def _numbers(name: str, given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {given!r}; give numbers") from None
 
 
 def _price_ceiling(pool: RequestPool) -> np.ndarray:

@@ -88,12 +88,14 @@ class BatchedRecommender:
         engine: Engine | None = None,
         on_illegal: str = "error",
     ) -> None:
-        if num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}; run at least one")
+        if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
+            raise InputError(f"num_envs is {num_envs}; run a whole number of at least one")
         if on_illegal not in ON_ILLEGAL:
             raise InputError(unknown_option("on_illegal", on_illegal, ON_ILLEGAL))
         if isinstance(reward, str) and reward not in REWARDS:
             raise InputError(unknown_option("reward", reward, REWARDS) + ", or give a callable (outcome, prices)")
+        if not isinstance(reward, str) and not callable(reward):
+            raise InputError(f"reward is {reward!r}; give one of {', '.join(REWARDS)}, or a callable (outcome, prices)")
         if reward == "lagrangian" and prices is None:
             raise InputError("reward 'lagrangian' needs prices; give one per cluster, in currency per core-second")
         self.engine = resolve(scenario, engine)
@@ -168,6 +170,9 @@ class BatchedRecommender:
         reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
         if reward.shape != (self.num_envs,):
             raise InputError(f"the reward callable returned shape {reward.shape}; expected {(self.num_envs,)}")
+        if not np.all(np.isfinite(reward)):
+            first = int(np.argmin(np.isfinite(reward)))
+            raise InputError(f"the reward of request {first} is {reward[first]}; it must be finite: mend the callable")
         infos = {
             "revenue": outcome.revenue,
             "expected_revenue": outcome.expected_revenue,
@@ -217,10 +222,13 @@ class BatchedRecommender:
 
 def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | None) -> np.ndarray:
     n = len(scenario.clusters)
-    checked = np.zeros(n) if prices is None else np.asarray(prices, dtype=np.float64)
+    try:
+        checked = np.zeros(n) if prices is None else np.asarray(prices, dtype=np.float64)
+    except (TypeError, ValueError):
+        checked = np.full(1, np.nan)
     if checked.shape != (n,) or not np.all(np.isfinite(checked)) or np.any(checked < 0):
         raise InputError(
-            f"prices are {checked.tolist()}; give one finite, non-negative number of currency per core-second for "
+            f"prices are {prices}; give one finite, non-negative number of currency per core-second for "
             f"each cluster: {', '.join(scenario.cluster_names)}"
         )
     return checked

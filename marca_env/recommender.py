@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ class RecommenderAEC(_OneRequest, AECEnv):
             self._was_dead_step(action)
             return
         self._cumulative_rewards[agent] = 0.0
-        self._advance(_whole(agent, action))
+        self._advance(whole(agent, action))
         done = bool(self._latest.terminated[0])
         for name in self.agents:
             self.rewards[name] = float(self._latest.reward[0])
@@ -208,7 +208,9 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
         """
         if not self.agents:
             raise InputError("the episode is over; call reset() first")
-        self._step = self._core.step({agent: np.array([_whole(agent, action)]) for agent, action in actions.items()})
+        if not isinstance(actions, Mapping):
+            raise InputError(f"actions are a {type(actions).__name__}; give a dict of one action per agent")
+        self._step = self._core.step({agent: np.array([whole(agent, action)]) for agent, action in actions.items()})
         agents, done = self.agents, bool(self._step.terminated[0])
         if done:
             self.agents = []
@@ -297,8 +299,9 @@ def render_request(core: BatchedRecommender, step: BatchedStep, mode: str | None
     return rendering.request_text(core.scenario, core.actions[0], core.turn, results, cost, core.prices)
 
 
-def _whole(agent: str, action: Any) -> int:
+def whole(agent: str, action: Any) -> int:
     """A single action as an int."""
-    if action is None or isinstance(action, bool) or np.ndim(action) != 0 or int(action) != action:
+    whole = isinstance(action, (int, float, np.number, np.ndarray)) and not isinstance(action, bool)
+    if not whole or np.ndim(action) != 0 or action % 1 != 0:  # nan and inf included
         raise InputError(f"agent {agent!r}: action {action!r} is not a whole number; give one index of its options")
     return int(action)

@@ -32,7 +32,7 @@ def allocate(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.nd
         (M,) int64 indices into the joint actions.
 
     Raises:
-        InputError: shapes that do not fit together, or prices that are negative or not finite.
+        InputError: shapes that do not fit together, values, costs or prices that are not finite, or negative prices.
     """
     prices = checked_prices(values, costs, prices).astype(np.float32)
     n, n_joint = values.shape
@@ -42,6 +42,9 @@ def allocate(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.nd
         part = slice(start, start + step)
         score = score_of(values[part], costs[part], prices)
         best = score.argmax(axis=1)
+        known = np.isfinite(score[np.arange(len(score)), best])
+        if not known.all():  # argmax stops at the first nan
+            raise InputError(f"request {start + int(np.argmin(known))}: a value or cost is not finite; mend the model")
         row, action = np.nonzero(score == score[np.arange(len(score)), best, None])
         if len(row) > len(score):
             order = np.lexsort((action, costs[part][row, action].sum(axis=-1), row))
@@ -73,8 +76,12 @@ class RequestPool:
             raise InputError(
                 f"pool costs have shape {self.costs.shape}; expected {(*shape, len(self.scenario.clusters))}"
             )
-        if self.weights is not None and (self.weights.shape != shape[:1] or np.any(self.weights < 0)):
-            raise InputError(f"pool weights must be one non-negative number per request, shape {shape[:1]}")
+        if self.weights is not None and (
+            self.weights.shape != shape[:1] or not np.all(self.weights >= 0) or not 0 < self.weights.sum() < np.inf
+        ):
+            raise InputError(f"pool weights must be one non-negative number per request, {shape[:1]}, and not all zero")
+        if shape[0] == 0:
+            raise InputError("pool: no requests; give at least one")
 
     def chances(self, minute: int) -> np.ndarray:
         """(M,) probability of each kind at ``minute`` of the day: those of the current time window, feature ``w``.

@@ -14,7 +14,7 @@ from marca_env import rendering
 from marca_env.batched import BatchedRecommender, BatchedStep, RewardFunction
 from marca_env.engine import Engine
 from marca_env.errors import InputError
-from marca_env.recommender import render_request, request_info
+from marca_env.recommender import render_request, request_info, whole
 from marca_env.scenario import Scenario
 
 
@@ -88,7 +88,7 @@ class RecommenderEnv(gymnasium.Env):
         agent = self._core.agent_on_turn
         if agent is None:
             raise InputError("no episode is running; call reset() first")
-        taken = int(action)
+        taken = whole(agent, action)
         if self._core.on_illegal == "nearest" and taken in self.action_space:
             taken = min(taken, self._options[self._core.turn] - 1)
         waits = {name: np.array([n - 1]) for name, n in self._core.action_sizes.items()}

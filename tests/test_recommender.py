@@ -197,6 +197,8 @@ def test_nearest_takes_the_dearest_option(exact_engine):
         ({"reward": "lagrangian"}, "needs prices"),
         ({"prices": [1.0]}, "retrieval, ranking"),
         ({"prices": [1.0, -1.0]}, "non-negative"),
+        ({"prices": "dear"}, "prices are dear; give one finite"),
+        ({"reward": 3}, "reward is 3; give one of revenue, lagrangian"),
         ({"render_mode": "human"}, "render_mode"),
         ({"on_illegal": "nearst"}, "did you mean 'nearest'"),
     ],
@@ -215,10 +217,35 @@ def test_wrong_calls_are_named(tiny_engine):
         env.step({"retrieval": np.zeros(3, dtype=int)})
     with pytest.raises(InputError, match="whole numbers of shape"):
         env.step({"retrieval": np.zeros(2, dtype=int), "pre_ranking": np.full(3, 3)})
-    with pytest.raises(InputError, match="num_envs"):
-        marca_env.batched_env(0, engine=tiny_engine)
+    for wrong in (0, 2.5):
+        with pytest.raises(InputError, match="num_envs"):
+            marca_env.batched_env(wrong, engine=tiny_engine)
     with pytest.raises(InputError, match="nothing has happened"):
         marca_env.parallel_env(engine=tiny_engine).state()
+
+
+@pytest.mark.parametrize("action", [1.5, np.nan, "1", None, True, np.array([1])])
+def test_what_is_no_single_whole_action_is_refused_by_every_view(tiny_engine, action):
+    """A fraction would be cut to the option below it."""
+    parallel, aec = marca_env.parallel_env(engine=tiny_engine), marca_env.env(engine=tiny_engine)
+    single = RecommenderEnv(engine=tiny_engine)
+    for env in (parallel, aec, single):
+        env.reset(seed=0)
+    calls = (lambda: parallel.step({"retrieval": action, "pre_ranking": 3}), lambda: aec.step(action))
+    for call in (*calls, lambda: single.step(action)):
+        with pytest.raises(InputError, match="not a whole number"):
+            call()
+    with pytest.raises(InputError, match="actions are a list; give a dict"):
+        parallel.step([0, 3])
+
+
+def test_a_reward_that_is_no_number_is_refused(exact_engine):
+    env = marca_env.parallel_env(engine=exact_engine, reward=lambda outcome, prices: outcome.revenue * np.nan)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step({"retrieval": 0, "pre_ranking": 3})
+    with pytest.raises(InputError, match="reward of request 0 is nan"):
+        env.step({"retrieval": 3, "pre_ranking": 0})
 
 
 # -- frames ------------------------------------------------------------------------------------------------

@@ -42,6 +42,15 @@ def test_impossible_prices_are_refused(prices):
         allocate(np.zeros((1, 2)), np.zeros((1, 2, 2)), np.array(prices))
 
 
+@pytest.mark.parametrize("table", ["values", "costs"])
+def test_a_model_that_says_nan_is_refused(table):
+    """argmax would choose it."""
+    tables = {"values": np.ones((3, 4), np.float32), "costs": np.ones((3, 4, 2), np.float32)}
+    tables[table][1, 2] = np.nan
+    with pytest.raises(InputError, match="request 1: a value or cost is not finite"):
+        allocate(**tables, prices=np.ones(2))
+
+
 @pytest.fixture
 def pool(exact_engine):
     return exact_engine.pool(64)
@@ -113,3 +122,9 @@ def test_a_pool_whose_tables_do_not_fit_is_refused(tiny_scenario, pool):
         RequestPool(tiny_scenario, pool.states, pool.outcomes, pool.costs[..., :1])
     with pytest.raises(InputError, match="revenue"):
         RequestPool(tiny_scenario, pool.states, {"revenue": pool.costs[..., 0].T}, pool.costs)
+
+
+@pytest.mark.parametrize("weight", [0.0, np.nan, -1.0, np.inf])
+def test_weights_that_draw_nobody_are_refused(pool, tiny_scenario, weight):
+    with pytest.raises(InputError, match="pool weights"):
+        RequestPool(tiny_scenario, pool.states, pool.outcomes, pool.costs, np.full(len(pool.states), weight))
