@@ -75,8 +75,8 @@ class TestBench:
     ) -> None:
         if arrivals not in ARRIVALS:
             raise InputError(unknown_option("arrivals", arrivals, ARRIVALS))
-        for name, value in (("machines", machines), ("seconds", seconds), ("repeats", repeats), ("qps", qps or 1)):
-            if value <= 0:
+        for name, value in (("machines", machines), ("seconds", seconds), ("repeats", repeats), ("qps", qps)):
+            if value is not None and not 0 < value < np.inf:
                 raise InputError(f"{name} is {value}; it must be positive")
         if not IDLE < utilisation < SATURATED:
             raise InputError(f"utilisation is {utilisation}; aim between {IDLE} and {SATURATED}, such as 0.45")

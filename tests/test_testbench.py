@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 from burner import MILLISECOND, Burner
 from conftest import make_tiny_scenario
 
+from benchmarks.commands.testbench import measure
 from marca_env.cost_map import CostMap
 from marca_env.errors import InputError
 from marca_env.logs import read_cost_log, write_cost_log
@@ -117,6 +120,8 @@ def test_faults_of_the_service_are_reported() -> None:
         ({"seconds": 0.0}, "seconds is 0.0"),
         ({"repeats": 0}, "repeats is 0"),
         ({"qps": -1.0}, "qps is -1.0"),
+        ({"qps": 0.0}, "qps is 0.0"),
+        ({"seconds": float("nan")}, "seconds is nan"),
         ({"utilisation": 1.5}, "utilisation is 1.5"),
     ],
 )
@@ -172,3 +177,19 @@ def test_every_beginning_of_the_requests_is_mixed_evenly(n: int) -> None:
     for column in spots.T:
         counts = np.bincount((5 * column).astype(int), minlength=5)
         assert np.abs(counts - n / 5).max() <= 2 + 0.02 * n
+
+
+def test_a_kill_leaves_every_row_that_was_measured(tmp_path: Path) -> None:
+    """Nothing is left to be written at the end, which a kill would not reach."""
+    out, seen = tmp_path / "costs.csv", []
+
+    class Watched(TestBench):
+        def measure(self, **options: Any) -> Iterator[dict[str, Any]]:
+            for row in super().measure(**options):
+                yield row
+                seen.append(len(read_cost_log(out)))
+
+    bench = Watched("default", service=Burner, seconds=0.15, repeats=2)
+    log = measure(bench, out, only=["base", "queue"])
+    assert seen == list(range(1, len(log) + 1))
+    assert (tmp_path / "machine.json").is_file()

@@ -68,21 +68,18 @@ def measure(
     only: list[str] | None = None,
     budget: float | None = None,
 ) -> pd.DataFrame:
-    """Run the bench; whatever stops it, the rows measured so far are in ``out``."""
+    """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
     from benchmarks.progress import tracked
     from marca_env.logs import write_cost_log
     from marca_env.saving import write_json
     from marca_env.testbench import cost_frame, machine
 
     rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
+    write_json(out.with_name("machine.json"), machine())
     with tracked("replaying buckets") as progress:
-        try:
-            for row in bench.measure(only=only or (), done=done, budget=budget, progress=progress):
-                rows.append(row)
-        finally:
-            if rows:
-                write_cost_log(cost_frame(rows), out)
-                write_json(out.with_name("machine.json"), machine())
+        for row in bench.measure(only=only or (), done=done, budget=budget, progress=progress):
+            rows.append(row)
+            write_cost_log(cost_frame(rows), out)
     return cost_frame(rows)
 
 
