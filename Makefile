@@ -16,7 +16,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 # trains the two learners that it compares (kept in results/policies), then replays the embedded day
 demo: $(STAMP)
-	$(BIN)/marca simulate --seeds 0 --requests 1500 --iterations 30 --out $(DEMO)
+	$(BIN)/marca simulate --seeds 0 --requests 1500 --iterations 45 --out $(DEMO)
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
