@@ -45,8 +45,8 @@ def test_degradation_rises_and_falls_with_hysteresis(clusters):
         after, _ = clusters.step(before, np.array([demand, 0.0]), np.array([equivalent, 0.0]), 60.0)
         return after.degradation[0]
 
-    assert level(0, 0.64, 0.64) == 1  # above 1.05 × 0.6 = 0.63
-    assert level(0, 0.62, 0.62) == 0
+    assert level(0, 0.613, 0.613) == 1  # above 1.02 × 0.6 = 0.612
+    assert level(0, 0.611, 0.611) == 0
     assert level(1, 0.50, 0.60) == 1  # undegraded it would not fit: 0.98 × 0.6 = 0.588
     assert level(1, 0.50, 0.58) == 0
     assert level(3, 5.0, 9.0) == 3  # there are three levels
