@@ -64,11 +64,6 @@ def make_pool(seed: int = 0, per_window: int = 50, share: float = 0.24) -> Reque
     return RequestPool(scenario, states, {"revenue": revenue.astype(np.float32)}, costs.astype(np.float32))
 
 
-def _mean_cost(values, costs, price: float) -> np.ndarray:
-    chosen = allocate(values, costs, np.full(2, price))
-    return costs[np.arange(len(values)), chosen].mean(0)  # (G,)
-
-
 @dataclass
 class Run:
     log: pd.DataFrame

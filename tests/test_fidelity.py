@@ -123,3 +123,20 @@ def test_a_log_is_not_overwritten_by_accident(tmp_path: Path, capsys: pytest.Cap
     assert main(["testbench", "--out", str(tmp_path / "c.csv")]) == 2
     assert "--resume" in capsys.readouterr().err
     assert (tmp_path / "c.csv").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--rows", "0"], "--rows is 0"),
+        (["--members", "0"], "--members is 0"),
+        (["--device", "gpu"], "device 'gpu'"),
+        (["--requests", "nowhere.csv"], "nowhere.csv: no such file"),
+    ],
+)
+def test_bad_options_of_fit_are_told_before_anything_is_measured(
+    option: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--out", str(tmp_path / "out"), *option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

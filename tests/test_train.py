@@ -44,12 +44,19 @@ def test_what_cannot_be_read(item: str, message: str) -> None:
         (["--offline", "nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--algo", "VDN", "--env", GAME, "--config", "head=2"], "did you mean 'heads'"),
         (["--algo", "VDN", "--env", GAME, "--stop", "steps=2"], "unknown stopping criterion"),
+        (["--algo", "VDN", "--env", GAME, "--config", "epsilon=much"], "epsilon is 'much'"),
+        (["--algo", "VDN", "--env", GAME, "--config", "epsilon=[[9,0.5],[3,0]]"], "with rising steps"),
+        (["--algo", "VDN", "--env", GAME, "--config", "reward_scale=-1"], "reward_scale is -1; it must be a positive"),
+        (["--algo", "VDN", "--env", GAME, "--config", "grad_clip=-1"], "grad_clip is -1"),
+        (["--algo", "VDN", "--env", GAME, "--config", "num_env_runners=x"], "num_env_runners is 'x'"),
+        (["--algo", "VDN", "--env", GAME, "--config", "env_config=3"], "env_config is 3"),
+        (["--algo", "VDN", "--env", GAME, "--config", "lr=fast"], "Invalid `lr` (fast)"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *arguments]) == 2
+    assert main(["train", "--out", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("marca: error: ")
     assert error.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -10,7 +11,7 @@ from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
 from agents.team import TeamSpec
-from marca_env.errors import InputError, unknown_option
+from marca_env.errors import InputError, one_line, unknown_option
 
 LEARNING = {
     "epsilon": [[0, 1.0], [50_000, 0.05]],
@@ -154,10 +155,23 @@ class TeamConfig(AlgorithmConfig):
                 raise InputError(f"{type(self).__name__}: {unknown_option('option', name, valid)}")
         self.preset()
         _positive(self, "buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner")
+        for name in ("num_env_runners", "num_learners"):
+            _whole(self, name, 0)
+        _whole(self, "num_envs_per_env_runner", 1)
+        _check_epsilon(self.epsilon)
+        for name in ("reward_scale", "grad_clip"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 < value < float("inf")):
+                raise InputError(f"{name} is {value!r}; it must be a positive number, or None")
         if self.env is None and not self.is_offline:
             raise InputError("neither an environment nor a log: call environment(...) or offline_data(input_=...)")
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's advice to look at the old stack: no use here
-        super().validate()
+        try:
+            super().validate()
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"{type(self).__name__}: {one_line(error)}") from None
         if not self._is_frozen:
             self._team = self.team()
 
@@ -171,9 +185,27 @@ def _differs(value: Any, default: Any) -> bool:
 
 def _positive(config: TeamConfig, *names: str) -> None:
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        _whole(config, name, 1)
+
+
+def _whole(config: TeamConfig, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_epsilon(epsilon: Any) -> None:
+    points = [[0, epsilon]] if _is_number(epsilon) else epsilon
+    pairs = isinstance(points, (list, tuple)) and len(points) > 0
+    pairs = pairs and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
+    if not pairs or not all(0 <= p[1] <= 1 for p in points) or any(a[0] >= b[0] for a, b in pairwise(points)):
+        raise InputError(
+            f"epsilon is {epsilon!r}; give a chance in [0, 1], or [[environment step, chance], …] with rising steps"
+        )
 
 
 class VDNConfig(TeamConfig):

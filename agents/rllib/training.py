@@ -94,6 +94,7 @@ def train(
         if out is not None:
             require_fresh(out)
         start_ray(None if config.num_env_runners or config.num_learners else 1)
+        config.copy(copy_frozen=False).validate()  # while it is built, RLlib drops every option that equals −1
         algorithm = config.build_algo()
     numbers: dict[str, Any] = {"training_iteration": int(algorithm.iteration)}
     try:

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from marca_env.scenario import Scenario
 
     scenario = Scenario.load(args.scenario)
+    _check(args)
     args.out.mkdir(parents=True, exist_ok=True)
     costs, requests = _costs(args, scenario), _requests(args, scenario)
     held = np.random.default_rng(args.seed).random(len(requests)) < HELD_OUT
@@ -66,6 +67,20 @@ def run(args: argparse.Namespace) -> None:
     Population.from_log(scenario, requests).save(args.out / "population.parquet", scenario)
     write_json(args.out / "fidelity.json", report)
     print(f"wrote cost_model, revenue_model, population.parquet and fidelity.json in {args.out}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Before minutes are spent on measuring."""
+    from marca_env.errors import InputError
+    from marca_env.saving import usable_device
+
+    for name, least in (("rows", 1), ("members", 1), ("truth", 0)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be at least {least}")
+    for path in (args.requests, args.costs):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file; check the path")
+    usable_device(args.device)
 
 
 def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:

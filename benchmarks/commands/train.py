@@ -82,7 +82,10 @@ def build_config(args: argparse.Namespace, options: dict[str, Any]) -> Any:
     else:
         env = args.env or DEFAULT_ENV
         env_config = {"scenario": args.scenario} if args.scenario else {}
-        config.environment(env, env_config={**env_config, **options.pop("env_config", {})})
+        given = options.pop("env_config", {})
+        if not isinstance(given, dict):
+            raise InputError(f"env_config is {given!r}; give an object of the environment's options")
+        config.environment(env, env_config={**env_config, **given})
     runners = {k: options.pop(k) for k in ("num_env_runners", "num_envs_per_env_runner") if k in options}
     learners = {k: options.pop(k) for k in ("num_learners", "num_gpus_per_learner") if k in options}
     return config.env_runners(**runners).learners(**learners).training(**options)
