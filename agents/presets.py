@@ -61,10 +61,10 @@ class ObjectiveOptions:
     """The online network chooses the next action, the target network values it."""
     head_weighting: str = "mean"
     """Weights of the heads in training: ``mean``, ``random`` (REM) or ``adaptive`` (AW, Eq. 8–10)."""
-    weighting_level: str = "batch"
-    """Adaptive weights per ``batch``, one per head, as in the paper's reference code, or per ``sample`` and step, as
-    Eq. 9 reads. A sample's own errors contain its reward, so that weights per sample tell the mixer the label: unless
-    VGCA makes the agents' rewards small, the heads drift apart to tell it better, and their mean is worth nothing."""
+    weighting_level: str = "sample"
+    """Adaptive weights per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per head (its reference code).
+    A sample's own errors contain its reward, so that weights per sample tell the mixer the label: without VGCA, which
+    keeps the agents' rewards small, the heads drift apart to tell it better; take ``batch`` there."""
     agent_loss: float = 0.0
     """Coefficient of the agents' own TD losses beside the mixer's (Eq. 15)."""
     target_update: int = 100

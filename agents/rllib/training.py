@@ -244,7 +244,7 @@ def small_options(algo: str, schedule: int) -> dict[str, Any]:
         "updates_per_iteration": UPDATES,
     }
     if algo == "AWRQMixer":
-        sizes |= {"heads": 5, "dropout": 0.0}
+        sizes |= {"heads": 5, "dropout": 0.0, "weighting_level": "batch"}
     return sizes
 
 
