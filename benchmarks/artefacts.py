@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.progress import progress as progress
 from benchmarks.progress import tracked
 from marca_env.cost_map import CostMap
 from marca_env.outcomes import OutcomeTable, outcome_table

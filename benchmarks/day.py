@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import metrics
-from benchmarks.artefacts import load_cost_map, outcomes_with_progress, progress
+from benchmarks.artefacts import load_cost_map, outcomes_with_progress
 from benchmarks.policies import POLICIES, Commissioning, build_policy, need, values_of
+from benchmarks.progress import progress
 from benchmarks.simulation import Policy, clairvoyant_bound, draw_arrivals, replay
 from benchmarks.training import default_checkpoint
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
-from marca_env.outcomes import OUTCOMES
+from marca_env.logs import OUTCOMES
+from marca_env.saving import atomic_path
 from marca_env.scenario import Scenario
 from marca_env.serving import RequestPool
 from marca_env.workload import Traffic, read_trace
@@ -179,9 +180,8 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
 
 def _write(path: Path, text: str) -> None:
     """At once or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:

@@ -107,7 +107,7 @@ class Commissioning:
         scale = tuple(self.usual_prices(values).tolist())
         pool = self.pool(values)
         days = []
-        for day, traffic in enumerate(self.past_days()):
+        for day, traffic in enumerate(self.past_days):
             base = FeedbackBalancer(FeedbackSettings(scale=scale))
             explore = DitheredBalancer(base, seed=1000 * self.seed + day, spread=0.6)
             counts = draw_arrivals(pool, traffic, 1000 * self.seed + day)
@@ -115,6 +115,7 @@ class Commissioning:
             days.append(log.assign(day=day, minute=[traffic.minute_of_day(k) for k in range(len(traffic))]))
         return pd.concat(days, ignore_index=True)
 
+    @cached_property
     def past_days(self) -> list[Traffic]:
         """Days to commission on: the last ones before the trace, where there are such, and generated ones."""
         rng = np.random.default_rng([self.seed, 6])
@@ -135,7 +136,7 @@ class Commissioning:
 
     def usual_prices(self, values: np.ndarray) -> np.ndarray:
         """Prices (G,) that fit the budgets at the mean traffic of a past day, for policies that believe ``values``."""
-        budget = np.maximum(self.scenario.budgets / self.past_days()[0].qps.mean(), 1.01 * self.costs.mean(axis=0)[0])
+        budget = np.maximum(self.scenario.budgets / self.past_days[0].qps.mean(), 1.01 * self.costs.mean(axis=0)[0])
         weights = np.full(len(values), 1.0 / len(values))
         prices = dual_bound(values, self.costs, weights, budget, tolerance=1e-3)[1]
         return np.maximum(prices, 1e-3 * prices.max() + 1e-9)
@@ -185,7 +186,7 @@ def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
     """PID with the gains of :data:`GAINS` that earned most on a past day, by the policy's own beliefs."""
     from mpc import FeedbackBalancer, FeedbackSettings
 
-    day = known.past_days()[0]
+    day = known.past_days[0]
     pool = known.pool(values)
     scale = tuple(known.usual_prices(values).tolist())
     tried = []

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.artefacts import progress
+from benchmarks.progress import progress
 from marca_env.scenario import Scenario
 
 KEPT = Path("results/policies")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from marca_env.cascade import LiveCascade
-from marca_env.outcomes import OUTCOMES, Progress
+from marca_env.logs import OUTCOMES
+from marca_env.outcomes import Progress
 from marca_env.scenario import Scenario
 
 EXPLORATION = 0.5

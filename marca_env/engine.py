@@ -41,11 +41,9 @@ class CostPredictor(Protocol):
 
 
 class CostFunction(Protocol):
-    """Candidates to computation: (B,D), (B,S) → (B,G) core-seconds; levels (G,) → f(D) (G,)."""
+    """Candidates to computation: (B,D), (B,S) → (B,G) core-seconds."""
 
     def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray: ...
-
-    def degradation(self, levels: np.ndarray) -> np.ndarray: ...
 
 
 class RevenuePredictor(Protocol):

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from marca_env.cascade import LiveCascade, Plan
+from marca_env.logs import OUTCOMES
+from marca_env.saving import atomic_path
 from marca_env.scenario import CHANNELS, Scenario
 from marca_env.world import RequestBatch
 
-OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
-_VERSION = 4
+_VERSION = 5
 _CHUNK = 64
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
@@ -188,10 +189,8 @@ def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
 
 def _write(table: OutcomeTable, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.savez(file, states=table.states, results=table.results.astype(np.float16), **table.outcomes)  # type: ignore[arg-type]
-    partial.replace(path)
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez(file, states=table.states, results=table.results.astype(np.uint16), **table.outcomes)  # type: ignore[arg-type]
 
 
 def _read(scenario: Scenario, path: Path) -> OutcomeTable:

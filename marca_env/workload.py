@@ -10,8 +10,8 @@ import pandas as pd
 
 from marca_env.errors import InputError, one_line
 from marca_env.scenario import Scenario
+from marca_env.serving import MINUTES_PER_DAY
 
-MINUTES_PER_DAY = 1440
 HISTORY_DAYS = 14
 """At most so many days before the start are kept as history."""
 

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marca_env.errors import InputError
-from marca_env.serving import allocate
+from marca_env.serving import MINUTES_PER_DAY, allocate
 from mpc.balancers import PRICE_MAX, bounded, check_price_max, telemetry_fault
 
 if TYPE_CHECKING:
     from marca_env.cluster import ControlObservation
-
-MINUTES_PER_DAY = 1440
 
 
 class BisectionBalancer:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from marca_env.errors import InputError
-
-MINUTES_PER_DAY = 1440
+from marca_env.serving import MINUTES_PER_DAY
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,6 @@ class ExactLaw:
         ranking = 2e-3 + 5e-5 * results[..., 1] + 6e-4 * results[..., 2]
         return np.stack([retrieval, ranking], axis=-1).astype(np.float32)
 
-    def degradation(self, levels: np.ndarray) -> np.ndarray:
-        return np.asarray(levels) * np.array([1e-3, 2e-3])
-
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         found = self.results(states, actions)
         seen = np.log1p(found[:, 2]) * (1 + 0.3 * actions[:, 2] * (states[:, 3] + 1)) * np.log1p(found[:, 0])

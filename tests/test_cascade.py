@@ -7,7 +7,8 @@ import pytest
 
 from marca_env.behaviour import behaviour_actions, behaviour_log
 from marca_env.cascade import LiveCascade
-from marca_env.outcomes import OUTCOMES, ActionTree, evaluate, outcome_table
+from marca_env.logs import OUTCOMES
+from marca_env.outcomes import ActionTree, OutcomeTable, _read, _write, evaluate, outcome_table
 from marca_env.scenario import Scenario, ScenarioError
 
 
@@ -74,6 +75,15 @@ def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario, tmp_p
     assert np.array_equal(one.results, again.results)
     other = outcome_table(tiny_scenario, 100, seed=3, workers=1, cache=tmp_path / "a")
     assert not np.array_equal(one.states, other.states)
+
+
+def test_long_queues_come_back_from_the_cache_as_they_went_in(tiny_scenario, tmp_path):
+    shape = (1, tiny_scenario.n_joint_actions)
+    results = np.full((*shape, 3), 2105.0, dtype=np.float32)
+    outcomes = {name: np.zeros(shape, dtype=np.float32) for name in OUTCOMES}
+    table = OutcomeTable(tiny_scenario, np.zeros((1, 4), dtype=np.int64), results, outcomes)
+    _write(table, tmp_path / "t.npz")
+    assert np.array_equal(_read(tiny_scenario, tmp_path / "t.npz").results, results)
 
 
 def test_behaviour_log_is_seeded_and_complete(tiny_scenario):
