@@ -15,6 +15,8 @@ from marca_env.errors import InputError, unknown_option
 
 Report = Callable[[dict[str, Any]], None]
 """Called after each iteration with its plain results."""
+Evaluate = Callable[[Any], Mapping[str, float]]
+"""``algorithm → numbers`` that join those of the iteration."""
 BATCH, UPDATES = 512, 50
 """Episodes of a gradient step and gradient steps of an iteration, of the small runs."""
 STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
@@ -51,6 +53,8 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
         "mixer_loss": learnt.get("mixer_loss"),
         "agent_loss": learnt.get("agent_loss"),
         "q_tot": learnt.get("q_tot"),
+        "td_error": learnt.get("td_error"),
+        "grad_norm": learnt.get("grad_norm"),
         "gradient_steps": learnt.get("gradient_steps"),
     }
     return {k: (v if isinstance(v, int) else float(v)) for k, v in found.items() if v is not None}
@@ -69,6 +73,8 @@ def train(
     resume: str | Path | None = None,
     checkpoint_freq: int = 0,
     report: Report | None = None,
+    evaluate: Evaluate | None = None,
+    evaluate_freq: int = 0,
 ) -> tuple[Any, dict[str, Any]]:
     """Run an algorithm.
 
@@ -79,6 +85,9 @@ def train(
         resume: a checkpoint to go on from.
         checkpoint_freq: iterations between checkpoints; 0 keeps the last one only.
         report: called after each iteration.
+        evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its numbers join
+            the iteration's.
+        evaluate_freq: iterations between evaluations; 0: after the last iteration only.
 
     Returns:
         The algorithm (to be stopped by the caller) and the last iteration's numbers.
@@ -100,6 +109,8 @@ def train(
     try:
         while not stop_reached(numbers, stop):
             numbers = summary(algorithm.train())
+            if evaluate is not None and _is_due(numbers, evaluate_freq, stop):
+                numbers |= evaluate(algorithm)
             if report is not None:
                 report(numbers)
             if out is not None and checkpoint_freq and numbers["training_iteration"] % checkpoint_freq == 0:
@@ -109,6 +120,11 @@ def train(
     if out is not None:
         save_checkpoint(algorithm, Path(out), int(algorithm.iteration))
     return algorithm, numbers
+
+
+def _is_due(numbers: Mapping[str, Any], frequency: int, stop: Mapping[str, float]) -> bool:
+    """Whether to evaluate after this iteration."""
+    return bool(frequency and numbers["training_iteration"] % frequency == 0) or stop_reached(numbers, stop)
 
 
 def _check_stop(stop: Mapping[str, Any], config: Any) -> None:
