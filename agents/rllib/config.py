@@ -10,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
+from agents.rllib.randomness import fresh_seed
 from agents.team import TeamSpec
 from marca_env.errors import InputError, one_line, unknown_option
 
@@ -174,6 +175,8 @@ class TeamConfig(AlgorithmConfig):
             raise InputError(f"{type(self).__name__}: {one_line(error)}") from None
         if not self._is_frozen:
             self._team = self.team()
+            if self.seed is None:  # drawn once and kept in checkpoints: a run without a seed can be resumed exactly too
+                self.seed = fresh_seed()
 
 
 _LATER = ("class", "algo_class", "_is_frozen", "simple_optimizer", "worker_index")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+
+from agents.rllib.randomness import torch_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class TeamLearner(TorchLearner):
             )
 
     def _update(self, batch: dict[str, Any]) -> Any:
-        result = super()._update(batch)
+        # Dropout and REM draw as the count of steps says, so that a restart draws what the unbroken run would have.
+        with torch_randomness(self.config.seed or 0, self._learner_index, self.gradient_steps, device=self._device):
+            result = super()._update(batch)
         self.gradient_steps += 1
         objective = self._team.online.preset.objective
         if objective.tau is not None:
@@ -88,11 +91,9 @@ class TeamLearner(TorchLearner):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None:
             state["gradient_steps"] = self.gradient_steps
-            state["torch_rng"] = torch.get_rng_state().numpy()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
+        self._weights_seq_no = 0  # or RLlib keeps newer weights when it is given older ones
         super().set_state(state)
         self.gradient_steps = int(state.get("gradient_steps", self.gradient_steps))
-        if "torch_rng" in state:
-            torch.set_rng_state(torch.as_tensor(np.asarray(state["torch_rng"])))

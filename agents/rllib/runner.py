@@ -36,6 +36,14 @@ from marca_env.errors import InputError
 class TeamEnvRunner(EnvRunner, Checkpointable):
     """Collects episodes with ε-greedy agents; greedy where the configuration says ``explore=False``.
 
+    Every batch of episodes is a pure function of the weights, of ε and of (seed, worker, whether it evaluates, round,
+    batch of the round), the environment's reset included; :meth:`begin_round` says which round it is. So a run that
+    is broken off and resumed sees what the unbroken one would have seen, and a runner that was killed goes on with
+    the next round instead of repeating its data. It rests on environments that ``reset(seed)`` determines.
+
+    No runner and one runner give the same episodes. Two runners of B sub-environments do not give those of one of 2B:
+    a batch draws from one generator, and a generator for each sub-environment would cost more than the step itself.
+
     Without an environment (learning from a log alone) it only tells the spaces.
     """
 
@@ -46,8 +54,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         self.spec = TeamSpec.from_dict(self.config.team())
         self._weights_seq_no = 0
-        self._rng: np.random.Generator | None = None
-        self._env_seed: int | None = None
+        self._round: tuple[int, ...] = (0, 0)
+        self._batches = 0
+        self._evaluates = bool(self.config.in_evaluation)
         self.make_env()
         self.make_module()
 
@@ -82,6 +91,22 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             self.env.close()
 
     # -- sampling ------------------------------------------------------------------------------------------
+    def begin_round(
+        self, number: int, *, attempt: int = 0, env_steps: int | None = None, evaluates: bool | None = None
+    ) -> None:
+        """Say where the run stands, before :meth:`sample`.
+
+        Args:
+            number: rounds of sampling (or evaluations) so far.
+            attempt: how often a runner was brought back in this run: an interrupted round is not repeated.
+            env_steps: lifetime steps of all runners together, which ε follows.
+            evaluates: sample greedily and apart from training; ``None``: as the configuration says.
+        """
+        self._round, self._batches = (number, attempt), 0
+        self._evaluates = bool(self.config.in_evaluation) if evaluates is None else evaluates
+        if env_steps is not None:
+            self.num_env_steps_sampled_lifetime = env_steps
+
     def sample(
         self,
         *,
@@ -95,15 +120,17 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         """Run whole batches of episodes until as many as asked for are complete; one batch if nothing is asked."""
         if self.env is None:
             raise InputError("there is no environment to sample from; set config.environment(...)")
-        explore = self.config.explore if explore is None else explore
+        if explore is None:
+            explore = self.config.explore and self._evaluates == self.config.in_evaluation
         batches: list[EpisodeBatch] = []
+        steps = 0
         while True:
             rate = 1.0 if random_actions else self.epsilon() if explore else 0.0
             batch = EpisodeBatch(self._episode(rate), len(self.spec.agents))
             batches.append(batch)
             self._log(batch)
-            steps, episodes = sum(b.env_steps() for b in batches), len(batches) * self.env.num_envs
-            if steps >= (num_timesteps or 0) and episodes >= (num_episodes or 0):
+            steps += batch.env_steps()
+            if steps >= (num_timesteps or 0) and len(batches) * self.env.num_envs >= (num_episodes or 0):
                 return batches
 
     def epsilon(self) -> float:
@@ -115,21 +142,17 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         return float(np.interp(self.num_env_steps_sampled_lifetime, at, values))
 
     def _generator(self) -> np.random.Generator:
-        """Made at first use: a restarted runner has been told the lifetime steps by then, and repeats nothing."""
-        if self._rng is None:
-            entropy = None
-            if self.config.seed is not None:
-                entropy = [self.config.seed, self.worker_index or 0, int(self.config.in_evaluation)]
-                entropy.append(self.num_env_steps_sampled_lifetime)
-            self._rng = np.random.default_rng(entropy)
-            self._env_seed = int(self._rng.integers(2**31))
-        return self._rng
+        """Of the next batch of episodes."""
+        self._batches += 1
+        if self.config.seed is None:
+            return np.random.default_rng()
+        worker = max(self.worker_index or 0, 1)  # the local runner stands for the first remote one
+        return np.random.default_rng([self.config.seed, worker, int(self._evaluates), *self._round, self._batches])
 
     def _episode(self, rate: float) -> Columns:
         spec, env, rng = self.spec, self.env, self._generator()
         assert env is not None
-        step = env.reset(seed=self._env_seed)
-        self._env_seed = None
+        step = env.reset(seed=int(rng.integers(2**31)))
         columns = self._blank(env.num_envs)
         running = np.ones(env.num_envs, dtype=bool)
         hidden = self.module.initial_hidden(env.num_envs)
@@ -221,11 +244,11 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
 
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
-            if number == 0 or self._weights_seq_no < number:
+            if number == 0 or number != self._weights_seq_no:  # a smaller one: an earlier state was restored
                 weights = state[COMPONENT_RL_MODULE]
                 weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
                 self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
-            self._weights_seq_no = max(number, self._weights_seq_no)
+            self._weights_seq_no = number
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
 
