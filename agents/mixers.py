@@ -6,6 +6,7 @@ non-decreasing in every Q_g, so that the agents' own argmaxes are the team's (IG
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,13 +24,23 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "elu": nn.functional.elu,
     "leaky_relu": nn.functional.leaky_relu,
+    "tanh": torch.tanh,
 }
+"""Non-decreasing ones alone: the mixer's monotonicity needs it."""
 CONDITIONS = ("state", "state+actions")
-MIXERS = ("sum", *CONSTRAINTS)
+MIXERS = ("none", "sum", *CONSTRAINTS)
 
 
 class SumMixer(nn.Module):
-    """Q_tot = Σ_g Q_g (VDN); of a single agent, its own value."""
+    """Q_tot = Σ_g Q_g (VDN); of a single agent, its own value.
+
+    ``share`` multiplies the sum. Agents that learn without a mixer each estimate the whole team's return, so that
+    their mean (share 1/N), not their sum, is in currency.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
+        self.share = share
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Nothing depends on the state."""
@@ -37,11 +48,11 @@ class SumMixer(nn.Module):
 
     def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """``utilities`` (B, M, N) → (B, M)."""
-        return utilities.sum(-1)
+        return utilities.sum(-1) * self.share
 
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
         """``utilities`` (B, N) → (B,)."""
-        return utilities.sum(-1)
+        return utilities.sum(-1) * self.share
 
 
 class MonotoneMixer(nn.Module):
@@ -74,10 +85,7 @@ class MonotoneMixer(nn.Module):
         self.b1 = nn.Linear(condition_size, width)
         self.w2 = _hypernet(condition_size, hypernet, width)
         self.b2 = _hypernet(condition_size, width, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        _glorot(self)
         if constraint == "softplus":
             # softplus(0) = 0.69 in every weight would multiply the agents' values by about width / 2 at the start,
             # and the first steps would drive the ReLU into its dead zone: start with a gain of one instead.
@@ -107,14 +115,42 @@ def _hypernet(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
+class UnrestrictedMixer(nn.Module):
+    """Q*'s mixer in Weighted QMIX: a feed-forward network of the state and the agents' values, free to fall in them.
+
+    Three hidden layers with ReLU (Rashid et al., 2020; 256 units there). Their reference code adds a second network
+    of the state alone to the output; the paper does not name it and it is left out.
+    """
+
+    def __init__(self, n_agents: int, state_size: int, *, width: int = 256) -> None:
+        super().__init__()
+        sizes = [n_agents + state_size, width, width, width, 1]
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.net = nn.Sequential(*layers[:-1])
+        _glorot(self)
+
+    def forward(self, utilities: Tensor, state: Tensor) -> Tensor:
+        """``utilities`` (B, N), ``state`` (B, S) → (B,)."""
+        return self.net(torch.cat([state, utilities], -1)).squeeze(-1)
+
+
+def _glorot(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
 def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) -> nn.Module:
-    """Mixer by name: ``sum``, ``absolute`` or ``softplus``.
+    """Mixer by name: ``sum``, ``absolute`` or ``softplus``; ``none``: the mean, for what serves.
 
     Raises:
         InputError: unknown name.
     """
     if kind not in MIXERS:
         raise InputError(unknown_option("mixer", kind, MIXERS))
-    if kind == "sum":
-        return SumMixer()
+    if kind in ("none", "sum"):
+        return SumMixer(1 / n_agents if kind == "none" else 1.0)
     return MonotoneMixer(n_agents, condition_size, constraint=kind, **options)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LOSSES = ("mse", "mae", "huber")
 HEAD_WEIGHTINGS = ("mean", "random", "adaptive")
+HEAD_TARGETS = ("own", "mean")
 LEVELS = ("sample", "batch")
+TD_WEIGHTINGS = ("none", "optimistic", "central")
 
 
 def greedy(q: Tensor, mask: Tensor) -> Tensor:
@@ -18,6 +21,42 @@ def take(q: Tensor, actions: Tensor) -> Tensor:
     """Value of one action for every head; ``q`` (…, K, A), ``actions`` (…) → (…, K)."""
     index = actions[..., None, None].expand(*q.shape[:-1], 1)
     return q.gather(-1, index).squeeze(-1)
+
+
+def td_loss(error: Tensor, kind: str = "mse", delta: float = 1.0) -> Tensor:
+    """Loss of TD errors, element by element.
+
+    Args:
+        error: δ, any shape.
+        kind: ``mse`` δ², ``mae`` |δ|, or ``huber``: δ²/2 where |δ| ≤ ``delta``, ``delta``·(|δ| − ``delta``/2) beyond.
+    """
+    if kind == "mse":
+        return error**2
+    if kind == "mae":
+        return error.abs()
+    size = error.abs()
+    return torch.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta))
+
+
+def optimistic_weights(error: Tensor, alpha: float) -> Tensor:
+    """OW of Weighted QMIX: 1 where Q_tot is below its target, else ``alpha``.
+
+    Args:
+        error: target − Q_tot, any shape.
+    """
+    return torch.where(error > 0, torch.ones_like(error), torch.full_like(error, alpha))
+
+
+def central_weights(goal: Tensor, best_value: Tensor, greedy_taken: Tensor, alpha: float) -> Tensor:
+    """CW of Weighted QMIX: 1 where the greedy joint action was taken or the target exceeds its Q*, else ``alpha``.
+
+    Args:
+        goal: TD target, any shape.
+        best_value: Q*(s, û) of the greedy joint action û. The paper writes Q*, its reference code takes the target
+            network's; here it is Q* itself.
+        greedy_taken: bool, whether û was taken.
+    """
+    return torch.where(greedy_taken | (goal > best_value), torch.ones_like(goal), torch.full_like(goal, alpha))
 
 
 def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: float) -> Tensor:
@@ -68,7 +107,7 @@ def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Te
     """η_k = L_k / Σ_k L_k (Eq. 9): the head with the larger TD error gets the larger weight.
 
     Args:
-        losses: (B, T, K) squared TD errors; no gradient flows through the weights.
+        losses: (B, T, K) loss of each TD error, its square in the paper; no gradient flows through the weights.
         valid: (B, T) bool.
         level: ``sample`` as in the paper, or ``batch``, one weight per head, as in its reference code.
 

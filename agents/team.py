@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.mixers import make_mixer
+from agents.mixers import UnrestrictedMixer, make_mixer
 from agents.networks import QNetwork
 from agents.presets import Preset
 
@@ -66,32 +66,27 @@ def action_key(agent: str) -> str:
 
 
 class Team(nn.Module):
-    """The agents' Q networks and, unless it only acts, their mixer."""
+    """The agents' Q networks, their mixer unless the team only acts, and Q* if it learns with ``td_weighting``.
+
+    Args:
+        mixing: with the mixer; a team that only acts needs none.
+        central: with Q*, where the preset's ``td_weighting`` asks for it; a team that serves needs none.
+    """
 
     mixer: Any
+    central: Any
     agents: Any
     """The networks, in the order of ``spec.agents``."""
 
-    def __init__(self, spec: TeamSpec, preset: Preset, *, mixing: bool = True) -> None:
+    def __init__(self, spec: TeamSpec, preset: Preset, *, mixing: bool = True, central: bool = False) -> None:
         super().__init__()
         self.spec, self.preset = spec, preset
-        network, mixing_options = preset.network, preset.mixer
-        self.agents = nn.ModuleList(
-            QNetwork(o, a, heads=network.heads, hidden=network.hidden, gru=network.gru, dropout=network.dropout)
-            for o, a in zip(spec.observation_sizes, spec.action_sizes, strict=True)
-        )
-        self.sees_actions = mixing_options.mixer_input == "state+actions"
-        options = (
-            {}
-            if mixing_options.mixer == "sum"
-            else {
-                "activation": mixing_options.mixer_activation,
-                "width": mixing_options.mixer_width,
-                "hypernet": mixing_options.hypernet,
-            }
-        )
+        self.agents = q_networks(spec, preset)
+        self.sees_actions = preset.mixer.mixer_input == "state+actions"
         size = spec.state_size + self.sees_actions * sum(spec.action_sizes)
-        self.mixer = make_mixer(mixing_options.mixer, len(spec.agents), size, **options) if mixing else None
+        self.mixer = _make_mixer(len(spec.agents), size, preset) if mixing else None
+        starred = central and preset.objective.td_weighting != "none"
+        self.central = CentralValue(spec, preset) if starred else None
 
     def unroll(self, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Q of every agent over whole episodes, and where each is on turn.
@@ -99,10 +94,8 @@ class Team(nn.Module):
         Returns:
             Per agent (B, T + 1, K, A) and per agent (B, T + 1) bool.
         """
-        seen = seen_steps(batch["filled"])
-        turns = [batch[mask_key(a)][..., :-1].any(-1) & seen for a in self.spec.agents]
-        q = [net.unroll(batch[obs_key(a)], on) for a, net, on in zip(self.spec.agents, self.agents, turns, strict=True)]
-        return q, turns
+        turns = turns_of(self.spec, batch)
+        return unroll_all(self.agents, self.spec, batch, turns), turns
 
     def mix(self, utilities: Tensor, state: Tensor, actions: list[Tensor]) -> Tensor:
         """Q_tot; ``utilities`` (…, N), ``state`` (…, S), ``actions`` per agent (…) → (…)."""
@@ -118,6 +111,57 @@ class Team(nn.Module):
             nn.functional.one_hot(a, n).to(state.dtype) for a, n in zip(actions, self.spec.action_sizes, strict=True)
         ]
         return torch.cat([state, *hots], -1)
+
+
+class CentralValue(nn.Module):
+    """Q* of Weighted QMIX: networks of its own for every agent and an unrestricted mixer; it never acts.
+
+    Rashid et al. (2020) train it on the same targets as Q_tot, which it also provides: its value of Q_tot's argmax.
+    """
+
+    agents: Any
+
+    def __init__(self, spec: TeamSpec, preset: Preset) -> None:
+        super().__init__()
+        self.spec = spec
+        self.agents = q_networks(spec, preset)
+        self.mixer = UnrestrictedMixer(len(spec.agents), spec.state_size, width=preset.mixer.central_width)
+
+    def unroll(self, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """As :meth:`Team.unroll`."""
+        turns = turns_of(self.spec, batch)
+        return unroll_all(self.agents, self.spec, batch, turns), turns
+
+    def mix(self, utilities: Tensor, state: Tensor) -> Tensor:
+        """Q*; ``utilities`` (…, N), ``state`` (…, S) → (…)."""
+        return self.mixer(utilities.flatten(0, -2), state.flatten(0, -2)).view(utilities.shape[:-1])
+
+
+def q_networks(spec: TeamSpec, preset: Preset) -> nn.ModuleList:
+    """A Q network for each agent."""
+    options = asdict(preset.network)
+    sizes = zip(spec.observation_sizes, spec.action_sizes, strict=True)
+    return nn.ModuleList(QNetwork(o, a, **options) for o, a in sizes)
+
+
+def _make_mixer(n_agents: int, size: int, preset: Preset) -> nn.Module:
+    chosen = preset.mixer
+    if chosen.mixer in ("none", "sum"):
+        return make_mixer(chosen.mixer, n_agents, size)
+    shape = {"width": chosen.mixer_width, "hypernet": chosen.hypernet}
+    return make_mixer(chosen.mixer, n_agents, size, activation=chosen.mixer_activation, **shape)
+
+
+def turns_of(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:
+    """Where each agent is on turn: it may do more than wait, and the episode still runs; per agent (B, T + 1) bool."""
+    seen = seen_steps(batch["filled"])
+    return [batch[mask_key(a)][..., :-1].any(-1) & seen for a in spec.agents]
+
+
+def unroll_all(networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor]) -> list[Tensor]:
+    """Q of every agent over whole episodes; per agent (B, T + 1, K, A)."""
+    names = zip(spec.agents, networks, turns, strict=True)
+    return [net.unroll(batch[obs_key(a)], on) for a, net, on in names]
 
 
 def seen_steps(filled: Tensor) -> Tensor:

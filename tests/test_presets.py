@@ -70,7 +70,7 @@ def test_a_switch_leaves_another_form_of_the_same_idea() -> None:
         ("QMIX", {"hidden": (0,)}, "layer widths"),
         ("QMIX", {"heads": 2.5}, "whole number"),
         ("QMIX", {"credit": "variance"}, "agent_loss"),
-        ("QMIX", {"weighting_level": "batch"}, "weighting_level needs"),
+        ("QMIX", {"weighting_level": "batch"}, "weighting_level has no effect"),
         ("QMIX", {"tau": 0.01, "target_update": 5}, "exclude each other"),
         ("VDN", {"mixer_width": 16}, "no effect"),
         ("JointDRQN", {"mixer": "softplus"}, "nothing to mix"),

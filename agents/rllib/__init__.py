@@ -7,17 +7,36 @@ try:
 except ImportError as error:
     raise ImportError("agents.rllib needs ray; install it with: pip install 'marca-env[rllib]'") from error
 
-from agents.rllib.config import CONFIGS, AWRQMixerConfig, JointDRQNConfig, QMIXConfig, TeamConfig, VDNConfig
+from agents.rllib.config import (
+    CONFIGS,
+    AveragedDQNConfig,
+    AWRQMixerConfig,
+    IQLConfig,
+    JointDDQNConfig,
+    JointDQNConfig,
+    JointDRQNConfig,
+    QMIXConfig,
+    REMConfig,
+    TeamConfig,
+    VDNConfig,
+    WeightedQMIXConfig,
+)
 from agents.rllib.registration import register
 from agents.rllib.training import offline_train, online_train, train
 
 __all__ = [
     "CONFIGS",
     "AWRQMixerConfig",
+    "AveragedDQNConfig",
+    "IQLConfig",
+    "JointDDQNConfig",
+    "JointDQNConfig",
     "JointDRQNConfig",
     "QMIXConfig",
+    "REMConfig",
     "TeamConfig",
     "VDNConfig",
+    "WeightedQMIXConfig",
     "offline_train",
     "online_train",
     "register",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -11,6 +10,7 @@ from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
 from agents.rllib.randomness import fresh_seed
+from agents.rllib.settings import check_settings, refuse_unset
 from agents.team import TeamSpec
 from marca_env.errors import InputError, one_line, unknown_option
 
@@ -36,6 +36,7 @@ class TeamConfig(AlgorithmConfig):
     """
 
     preset_name: ClassVar[str]
+    seed: int | None
 
     def __init__(self, algo_class: Any = None) -> None:
         from agents.rllib import algorithm
@@ -91,6 +92,8 @@ class TeamConfig(AlgorithmConfig):
             InputError: an unknown option, naming the nearest valid one.
         """
         own = set(self.option_names()) - {"gamma"}
+        for name, value in options.items():
+            refuse_unset(name, value)
         for name in [n for n in options if n in own]:
             value = options.pop(name)
             setattr(self, name, tuple(value) if name == "hidden" and isinstance(value, list) else value)
@@ -98,6 +101,12 @@ class TeamConfig(AlgorithmConfig):
             if name not in RLLIB_OPTIONS:
                 raise InputError(unknown_option("option", name, (*own, *RLLIB_OPTIONS)))
         return super().training(**options)
+
+    def update_from_dict(self, config_dict: dict[str, Any]) -> Self:
+        """Set options from a dict, as Tune does; −1 is refused for our own."""
+        for name in set(self.option_names()) & set(config_dict):
+            refuse_unset(name, config_dict[name])
+        return super().update_from_dict(config_dict)
 
     def preset(self) -> Preset:
         """The preset with the options of this configuration.
@@ -155,15 +164,7 @@ class TeamConfig(AlgorithmConfig):
                 valid = [n for n in known if not n.startswith("_")]
                 raise InputError(f"{type(self).__name__}: {unknown_option('option', name, valid)}")
         self.preset()
-        _positive(self, "buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner")
-        for name in ("num_env_runners", "num_learners"):
-            _whole(self, name, 0)
-        _whole(self, "num_envs_per_env_runner", 1)
-        _check_epsilon(self.epsilon)
-        for name in ("reward_scale", "grad_clip"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 < value < float("inf")):
-                raise InputError(f"{name} is {value!r}; it must be a positive number, or None")
+        check_settings(self)
         if self.env is None and not self.is_offline:
             raise InputError("neither an environment nor a log: call environment(...) or offline_data(input_=...)")
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's advice to look at the old stack: no use here
@@ -184,31 +185,6 @@ _LATER = ("class", "algo_class", "_is_frozen", "simple_optimizer", "worker_index
 
 def _differs(value: Any, default: Any) -> bool:
     return (tuple(value) if isinstance(value, list) else value) != default
-
-
-def _positive(config: TeamConfig, *names: str) -> None:
-    for name in names:
-        _whole(config, name, 1)
-
-
-def _whole(config: TeamConfig, name: str, least: int) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_epsilon(epsilon: Any) -> None:
-    points = [[0, epsilon]] if _is_number(epsilon) else epsilon
-    pairs = isinstance(points, (list, tuple)) and len(points) > 0
-    pairs = pairs and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
-    if not pairs or not all(0 <= p[1] <= 1 for p in points) or any(a[0] >= b[0] for a, b in pairwise(points)):
-        raise InputError(
-            f"epsilon is {epsilon!r}; give a chance in [0, 1], or [[environment step, chance], …] with rising steps"
-        )
 
 
 class VDNConfig(TeamConfig):
@@ -239,13 +215,73 @@ class AWRQMixerConfig(TeamConfig):
         self.learning_starts = 2048
 
 
+class WeightedQMIXConfig(TeamConfig):
+    """QMIX whose errors are weighted by an unrestricted Q* (Rashid et al., 2020): ``td_weighting`` optimistic (OW,
+    the default) or central (CW), ``td_alpha``."""
+
+    preset_name = "WeightedQMIX"
+
+
+class IQLConfig(TeamConfig):
+    """Independent Q-learning: every agent learns from the team's reward as if it were alone (Tan, 1993).
+
+    Each agent's value estimates the return of the whole team, so that an exported policy takes their mean for Q̂_tot:
+    ``decide`` weighs it against the costs in the same currency, and without prices takes each agent's own argmax.
+    """
+
+    preset_name = "IQL"
+
+
+class JointDQNConfig(TeamConfig):
+    """A single feed-forward Q network that takes every decision (Mnih et al., 2015)."""
+
+    preset_name = "JointDQN"
+
+
+class JointDDQNConfig(TeamConfig):
+    """JointDQN with double Q-learning (van Hasselt et al., 2016)."""
+
+    preset_name = "JointDDQN"
+
+
 class JointDRQNConfig(TeamConfig):
-    """A single recurrent Q network that takes every decision."""
+    """A single recurrent Q network that takes every decision (Hausknecht and Stone, 2015)."""
 
     preset_name = "JointDRQN"
 
 
+class AveragedDQNConfig(TeamConfig):
+    """Averaged Ensemble-DQN of Agarwal et al. (2020): K heads, each with a loss of its own, and the mean of the K
+    target values as the Bellman target of all.
+
+    Averaged-DQN of Anschel et al. (2017), from which they derive it, averages the latest K target networks instead.
+    Agarwal et al. take K = 200, the Huber loss and heads that share all layers but the last; here K = 20 as in Table 6,
+    the squared error, which estimates the mean revenue, and heads that share nothing unless ``gru`` is set.
+    """
+
+    preset_name = "AveragedDQN"
+
+
+class REMConfig(TeamConfig):
+    """Random ensemble mixture (Agarwal et al., 2020): every update mixes the K heads with new convex weights, uniform
+    draws divided by their sum. K, loss and shared layers as for :class:`AveragedDQNConfig`."""
+
+    preset_name = "REM"
+
+
 CONFIGS: dict[str, type[TeamConfig]] = {
-    c.preset_name: c for c in (AWRQMixerConfig, JointDRQNConfig, QMIXConfig, VDNConfig)
+    c.preset_name: c
+    for c in (
+        AveragedDQNConfig,
+        AWRQMixerConfig,
+        IQLConfig,
+        JointDDQNConfig,
+        JointDQNConfig,
+        JointDRQNConfig,
+        QMIXConfig,
+        REMConfig,
+        VDNConfig,
+        WeightedQMIXConfig,
+    )
 }
 """Tune name → configuration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,14 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from agents.rllib.randomness import torch_randomness
 
 logger = logging.getLogger(__name__)
+
+METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
+"""Logged where the algorithm has them: losses in units of the reward scale, values and errors in currency."""
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
 
 
 class TeamLearner(TorchLearner):
@@ -41,13 +50,24 @@ class TeamLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         params = [p for p in self.get_parameters(self._module[module_id]) if p.requires_grad]
-        optimizer = torch.optim.Adam(params)
+        chosen = self._team.online.preset.objective
+        options = {} if chosen.optimizer == "adam" else {"momentum": chosen.momentum}
+        optimizer = OPTIMIZERS[chosen.optimizer](params, weight_decay=chosen.weight_decay, **options)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
-        names = ("mixer_loss", "agent_loss", "q_tot")
-        self.metrics.log_dict({name: fwd_out[name] for name in names}, key=module_id, window=1)
+        found = {name: fwd_out[name] for name in METRICS if name in fwd_out}
+        self.metrics.log_dict(found, key=module_id, window=1)
         return fwd_out["loss"]
+
+    def postprocess_gradients_for_module(self, *, module_id: str, config: Any, module_gradients_dict: Any) -> Any:
+        """Log the norm of all gradients together, then clip them."""
+        gradients = [g for g in module_gradients_dict.values() if g is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.metrics.log_value((module_id, "grad_norm"), norm, window=1)
+        return super().postprocess_gradients_for_module(
+            module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+        )
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Drop an update whose gradients are not finite; RLlib's own option does not."""
@@ -66,6 +86,7 @@ class TeamLearner(TorchLearner):
         with torch_randomness(self.config.seed or 0, self._learner_index, self.gradient_steps, device=self._device):
             result = super()._update(batch)
         self.gradient_steps += 1
+        self._share_statistics()
         objective = self._team.online.preset.objective
         if objective.tau is not None:
             self._follow(objective.tau)
@@ -75,9 +96,22 @@ class TeamLearner(TorchLearner):
 
     @torch.no_grad()
     def _follow(self, tau: float) -> None:
+        """Move the target network; running statistics of batch normalisation are copied as they are."""
         for online, target in self._team.get_target_network_pairs():
             for new, old in zip(online.parameters(), target.parameters(), strict=True):
                 old.lerp_(new, tau)
+            for new, old in zip(online.buffers(), target.buffers(), strict=True):
+                old.copy_(new)
+
+    @torch.no_grad()
+    def _share_statistics(self) -> None:
+        """Learners see different episodes: give all the mean of their running statistics, or they drift apart."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        learners = torch.distributed.get_world_size()
+        for statistic in self._team.online.buffers():
+            torch.distributed.all_reduce(statistic)
+            statistic /= learners
 
     def _log_steps_trained_metrics(self, batch: Any) -> None:
         """Rows are episodes: count environment steps instead."""

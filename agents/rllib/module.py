@@ -29,12 +29,13 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     def setup(self) -> None:
         self.spec = TeamSpec.from_dict(self.model_config["team"])
         preset = Preset.from_dict(self.model_config["preset"])
-        self.online = Team(self.spec, preset, mixing=not self.inference_only)
+        learning = not self.inference_only
+        self.online = Team(self.spec, preset, mixing=learning, central=learning)
         if not self.inference_only:
             self.register_buffer("reward_scale", torch.tensor(float("nan")))
 
     def get_non_inference_attributes(self) -> list[str]:
-        return ["online.mixer", "target", "reward_scale"]
+        return ["online.mixer", "online.central", "target", "reward_scale"]
 
     # -- acting --------------------------------------------------------------------------------------------
     def initial_hidden(self, batch: int) -> dict[str, torch.Tensor]:

@@ -1,0 +1,60 @@
+"""What the values of a configuration must be, apart from the preset's options (:mod:`agents.options`)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from marca_env.errors import InputError, unknown_option
+
+CLIPPING = ("global_norm", "norm", "value")
+
+
+def check_settings(config: Any) -> None:
+    """Refuse values that a :class:`agents.rllib.TeamConfig` may not have.
+
+    Raises:
+        InputError: naming the setting, its value and what it must be.
+    """
+    for name in ("buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner"):
+        _whole(config, name, 1)
+    for name in ("num_env_runners", "num_learners"):
+        _whole(config, name, 0)
+    _whole(config, "num_envs_per_env_runner", 1)
+    _check_epsilon(config.epsilon)
+    for name in ("reward_scale", "grad_clip"):
+        value = getattr(config, name)
+        if value is not None and not (_is_number(value) and 0 < value < float("inf")):
+            raise InputError(f"{name} is {value!r}; it must be a positive number, or None")
+    if config.grad_clip_by not in CLIPPING:
+        raise InputError(unknown_option("grad_clip_by", config.grad_clip_by, CLIPPING))
+
+
+def refuse_unset(name: str, value: Any) -> None:
+    """Refuse −1 as soon as it is given: RLlib takes it for "not set" and would go on with the default in silence.
+
+    Raises:
+        InputError: the value is −1.
+    """
+    if _is_number(value) and value == -1:
+        raise InputError(f"{name} is {value!r}; no option of these algorithms may be negative")
+
+
+def _whole(config: Any, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_epsilon(epsilon: Any) -> None:
+    points = [[0, epsilon]] if _is_number(epsilon) else epsilon
+    pairs = isinstance(points, (list, tuple)) and len(points) > 0
+    pairs = pairs and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
+    if not pairs or not all(0 <= p[1] <= 1 for p in points) or any(a[0] >= b[0] for a, b in pairwise(points)):
+        raise InputError(
+            f"epsilon is {epsilon!r}; give a chance in [0, 1], or [[environment step, chance], …] with rising steps"
+        )
