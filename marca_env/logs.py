@@ -128,8 +128,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Path) -> pd.DataFrame:
+def check_table(
+    frame: pd.DataFrame, columns: Iterable[Column], where: str | Path, *, first_row: int = 0
+) -> pd.DataFrame:
     """The given columns of ``frame``, converted and checked; other columns are kept as they are.
+
+    Args:
+        first_row: rows of the file that come before ``frame``, for messages.
 
     Raises:
         InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
@@ -149,16 +154,16 @@ def check_table(frame: pd.DataFrame, columns: Iterable[Column], where: str | Pat
     checked = frame.reset_index(drop=True).copy()
     for column in columns:
         raw = checked[column.name]
-        _refuse(where, column, raw, raw.isna().to_numpy(), "is empty; fill the value in or remove the row")
+        _refuse(where, column, raw, first_row, raw.isna().to_numpy(), "is empty; fill the value in or remove the row")
         if column.kind == "text":
             checked[column.name] = raw.astype(str)
             continue
         numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float)
-        _refuse(where, column, raw, ~np.isfinite(numbers), "is not a finite number; correct it")
-        _refuse(where, column, raw, numbers < column.low, _below(column))
-        _refuse(where, column, raw, numbers > column.high, _above(column))
+        _refuse(where, column, raw, first_row, ~np.isfinite(numbers), "is not a finite number; correct it")
+        _refuse(where, column, raw, first_row, numbers < column.low, _below(column))
+        _refuse(where, column, raw, first_row, numbers > column.high, _above(column))
         if column.kind == "int":
-            _refuse(where, column, raw, numbers % 1 != 0, "must be a whole number; correct it")
+            _refuse(where, column, raw, first_row, numbers % 1 != 0, "must be a whole number; correct it")
             numbers = numbers.astype(np.int64)
         checked[column.name] = numbers
     return checked
@@ -172,12 +177,13 @@ def _above(column: Column) -> str:
     return f"is out of range {column.low:g} … {column.high:g}; correct it, or give the scenario that it was made with"
 
 
-def _refuse(where: str | Path, column: Column, raw: pd.Series, bad: np.ndarray, problem: str) -> None:
+def _refuse(where: str | Path, column: Column, raw: pd.Series, first_row: int, bad: np.ndarray, problem: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         meaning = f" ({column.meaning})" if column.meaning else ""
         more = f" [{int(bad.sum())} rows in all]" if bad.sum() > 1 else ""
-        raise InputError(f"{where}: row {row + 1}, column {column.name!r}{meaning}: {raw.iloc[row]!r} {problem}{more}")
+        at = f"row {first_row + row + 1}, column {column.name!r}{meaning}"
+        raise InputError(f"{where}: {at}: {raw.iloc[row]!r} {problem}{more}")
 
 
 def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:

@@ -95,8 +95,7 @@ class TeamAlgorithm(Algorithm):
 
     def _set_reward_scale(self) -> None:
         """Tell the learners once; a restored learner keeps the scale that its values were learnt with."""
-        returns = self.buffer.columns["reward"][: len(self.buffer)].sum(1)
-        scale = self.config.reward_scale or float(returns.std()) or 1.0
+        scale = self.config.reward_scale or self.buffer.return_scale() or 1.0
         self.learner_group.foreach_learner(lambda learner: learner.set_reward_scale(scale))
         self._scaled = True
 
@@ -119,6 +118,11 @@ class TeamAlgorithm(Algorithm):
             batches = [EpisodeBatch(self.buffer.sample(size), n_agents) for _ in range(len(self.learner_group))]
             results = self.learner_group.update(training_data=TrainingData(batches=batches), timesteps=timesteps)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        if getattr(self, "offline_data", None) is not None:
+            self.offline_data.close()
 
     # -- checkpoints ---------------------------------------------------------------------------------------
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:

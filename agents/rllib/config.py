@@ -22,6 +22,13 @@ LEARNING = {
     "reward_scale": None,
     "scenario": "default",
     "max_episode_steps": None,
+    "streaming": "auto",
+    "memory_limit": None,
+    "shuffle_buffer": 131_072,
+    "split": None,
+    "validation_share": 0.1,
+    "test_share": 0.1,
+    "split_seed": 0,
 }
 """Options of every algorithm beside its preset's: see :meth:`TeamConfig.training`."""
 
@@ -87,6 +94,12 @@ class TeamConfig(AlgorithmConfig):
                 reward_scale: currency per unit of Q; ``None``: the standard deviation of the first returns seen.
                 scenario: of the log, for offline learning.
                 max_episode_steps: for environments that do not say.
+                streaming: whether a log is read by Ray Data in the course of the training (``True``) or held in memory
+                    (``False``); ``"auto"``: streamed if it would take more than ``memory_limit``.
+                memory_limit: bytes that a log may take in memory; ``None``: half of what is free.
+                shuffle_buffer: rows of a streamed log that are shuffled together.
+                split: ``hash`` or ``period``: train on a part of the log only (:class:`agents.splits.Split`, with
+                    ``validation_share``, ``test_share`` and ``split_seed``); ``None``: on all of it.
 
         Raises:
             InputError: an unknown option, naming the nearest valid one.
@@ -167,6 +180,10 @@ class TeamConfig(AlgorithmConfig):
         check_settings(self)
         if self.env is None and not self.is_offline:
             raise InputError("neither an environment nor a log: call environment(...) or offline_data(input_=...)")
+        if self.is_offline:
+            from agents.rllib.offline import check_log_options
+
+            check_log_options(self)
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # RLlib's advice to look at the old stack: no use here
         try:
             super().validate()
