@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-Tell = Callable[[int, int | None], None]
-"""Called with (done, total); the total is ``None`` where nobody knows it."""
+
+class Tell(Protocol):
+    """Called with (done, total) and a few words; the total is ``None`` where nobody knows it."""
+
+    def __call__(self, done: int, total: int | None, note: str = "", /) -> None: ...
 
 
 @contextmanager
@@ -19,10 +23,15 @@ def tracked(label: str) -> Iterator[Tell]:
     if not console.is_terminal:
         yield _Lines(label, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(label, total=None, note="")
+
+        def tell(done: int, total: int | None, note: str = "", /) -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield tell
 
 
 @contextmanager
@@ -46,10 +55,10 @@ class _Lines:
         self.label, self.console = label, console
         self.told = 0
 
-    def __call__(self, done: int, total: int | None) -> None:
+    def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
         reached = done.bit_length() if total is None else 10 * done // max(total, 1)
         if reached <= self.told:
             return
         self.told = reached
         share = f"{done}" if total is None else f"{done} of {total}"
-        self.console.print(f"{self.label}: {share}", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"{self.label}: {share}{note and '  '}{note}", highlight=False, markup=False, soft_wrap=True)

@@ -1,94 +1,152 @@
-"""``marca train``: train an algorithm, offline from a request log or online in an environment."""
+"""``marca train``: train an algorithm in an environment or on a request log; ``marca train file`` for several."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.trials import DEFAULT_ENV, Outcome, Trial
 from marca_env.errors import InputError
 
-HELP = "train an algorithm, offline from a request log or online in the environment"
-DEFAULT_ENV = "marca_env/parallel-v0"
-DEFAULT_STOP = {"training_iteration": 50}
+HELP = "train an algorithm, online in an environment or from a request log"
+DESCRIPTION = """\
+Train an algorithm. Several experiments in one file: marca train file --help
+
+  marca train --algo QMIX --config lr=5e-4 --stop training_iteration=80 --out results/qmix
+  marca train --algo PPO --config share_parameters=true --stop episode_return_mean=0.05 --out results/ppo
+  marca train --algo my_module.MyQMIX --env my_module.MyEnv --out results/mine
+  marca train --resume results/qmix --stop training_iteration=200
+
+--algo takes AWRQMixer, QMIX, VDN and the other presets, RLlib's algorithms (PPO, DQN, ...), and the dotted path of
+your own Algorithm or AlgorithmConfig. Returns are the team's, given whole to every agent. Every number that the run
+reports goes to OUT/progress.csv, OUT/progress.jsonl and TensorBoard (tensorboard --logdir OUT)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    add = parser.add_argument
-    add("--algo", default="AWRQMixer", metavar="NAME", help="algorithm (default: %(default)s)")
-    add("--env", metavar="ID", help=f"environment id, or the dotted path of a class (default: {DEFAULT_ENV})")
-    add("--offline", type=Path, metavar="LOG", help="learn from this request log (.parquet, .csv) instead")
-    add("--scenario", help="preset or .yaml file of the log, or of the environment (default: default)")
-    add(
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = DESCRIPTION
+    what = parser.add_argument_group("what is trained")
+    what.add_argument("--algo", metavar="NAME", help="algorithm (default: AWRQMixer)")
+    what.add_argument("--env", metavar="ID", help=f"environment id or the dotted path of one (default: {DEFAULT_ENV})")
+    what.add_argument(
+        "--offline", type=Path, metavar="LOG", help="learn from this request log (.parquet, .csv) instead"
+    )
+    what.add_argument("--scenario", help="preset or .yaml file of the log, or of the environment (default: default)")
+    what.add_argument(
         "--config",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="options of the algorithm: a .json or .yaml file, a JSON object, or key=value pairs",
+        help="options of the algorithm: key=value pairs, a .json or .yaml file, or a JSON object; env_config={...} "
+        "goes to the environment, share_parameters=true gives RLlib's algorithms one policy for all agents",
     )
-    add("--stop", nargs="+", action="extend", default=[], metavar="KEY=N", help="limits (training_iteration=50)")
-    add("--out", type=Path, default=Path("results/train"), metavar="DIR", help="checkpoints (default: %(default)s)")
-    add("--resume", type=Path, metavar="DIR", help="go on from this checkpoint, or the newest in this folder")
-    add("--checkpoint-freq", type=int, default=0, metavar="N", help="iterations between checkpoints (0: the last only)")
-    add("--seed", type=int, default=0)
+    what.add_argument("--seed", type=int, help="(default: 0)")
+    run = parser.add_argument_group("how long, and what is kept")
+    run.add_argument(
+        "--stop",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=N",
+        help="limits, of which the first that is reached ends the run: training_iteration, env_steps, gradient_steps, "
+        "episode_return_mean, time_total_s, or any number that the run reports, such as "
+        "env_runners/episode_return_mean (default: training_iteration=50)",
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="checkpoints and logs (default: results/train)")
+    run.add_argument("--resume", type=Path, metavar="DIR", help="go on from this checkpoint or the newest of this run")
+    run.add_argument(
+        "--checkpoint-freq", type=int, default=0, metavar="N", help="iterations between them (0: the last)"
+    )
+    run.add_argument("--keep", type=int, metavar="N", help="newest checkpoints to keep (default: all)")
+    run.add_argument(
+        "--evaluate-freq", type=int, default=0, metavar="N", help="judge an offline run every N iterations"
+    )
+    run.add_argument("--wandb", metavar="PROJECT", help="also report to Weights & Biases")
+    add_placement(parser)
+
+
+def add_placement(parser: argparse.ArgumentParser) -> None:
+    """Options that say where the work is done."""
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--num-env-runners", type=int, metavar="N", help="processes that sample (default: 0, this one)")
+    where.add_argument("--num-learners", type=int, metavar="N", help="processes that learn (default: 0, this one)")
+    where.add_argument("--device", default="cpu", help="cpu or cuda, of the learners (default: %(default)s)")
+    where.add_argument("--num-gpus-per-learner", type=float, metavar="N", help="GPUs of each learner")
+    where.add_argument("--address", metavar="HOST:PORT", help="run on this Ray cluster (auto: the one of this machine)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, keeping the last checkpoint whatever ends the run; returns 130 after Ctrl-C."""
-    stop = {**DEFAULT_STOP} if not args.stop else parse_pairs(args.stop, "--stop")
-    options = parse_pairs(args.config, "--config")
-    _check_paths(args)
-    from agents.checkpoints import checkpoint_name
-    from agents.rllib.training import train
+    from benchmarks.terminal import announce, quiet_libraries, reporting, show_outcome
+    from benchmarks.trials import run_trial
 
-    config = None if args.resume else build_config(args, options)
-    with _reporting(stop) as report:
-        algorithm, numbers = train(
-            config,
-            stop=stop,
-            out=args.out,
-            resume=args.resume,
-            checkpoint_freq=args.checkpoint_freq,
-            report=report,
+    trial = trial_of(args)
+    _check(args, trial)
+    out = args.out or (run_folder(args.resume) if args.resume else Path("results/train"))
+    quiet_libraries()
+    import_from_here()
+    if args.address is not None:
+        join_cluster(args.address)
+    config = None
+    if args.resume is None:
+        from agents.checkpoints import require_fresh
+
+        require_fresh(out)
+        config = trial.build()
+    announce(trial, out, resume=args.resume)
+    with reporting("training", trial.stop) as report:
+        outcome = run_trial(
+            trial, out, config=config, resume=args.resume, keep=args.keep, wandb=args.wandb, report=report
         )
-    algorithm.stop()
-    kept = args.out / checkpoint_name(int(algorithm.iteration))
-    print(f"checkpoint: {kept}")
-    if (kept / "policy").is_dir():
-        print(f"policy:     {kept / 'policy'}")
-    if numbers.get("interrupted"):
-        print(f"interrupted; go on with: marca train --resume {args.out}")
-        return 130
-    return 0
+    show_outcome(outcome, out)
+    return _status(outcome, out)
 
 
-def build_config(args: argparse.Namespace, options: dict[str, Any]) -> Any:
-    """The configuration of ``--algo`` with the options of the command line."""
-    from agents.rllib import CONFIGS
-    from marca_env.errors import unknown_option
+def _status(outcome: Outcome, out: Path) -> int:
+    if not outcome.interrupted:
+        return 0
+    print(f"interrupted; go on with: marca train --resume {out}")
+    return 130
 
-    if args.algo not in CONFIGS:
-        raise InputError(unknown_option("algorithm", args.algo, CONFIGS))
-    config = CONFIGS[args.algo]().debugging(seed=args.seed)
-    if args.offline is not None:
-        config.offline_data(input_=[str(args.offline.resolve())])
-        if args.scenario:
-            options = {"scenario": args.scenario, **options}
-    else:
-        env = args.env or DEFAULT_ENV
-        env_config = {"scenario": args.scenario} if args.scenario else {}
-        given = options.pop("env_config", {})
-        if not isinstance(given, dict):
-            raise InputError(f"env_config is {given!r}; give an object of the environment's options")
-        config.environment(env, env_config={**env_config, **given})
-    runners = {k: options.pop(k) for k in ("num_env_runners", "num_envs_per_env_runner") if k in options}
-    learners = {k: options.pop(k) for k in ("num_learners", "num_gpus_per_learner") if k in options}
-    return config.env_runners(**runners).learners(**learners).training(**options)
+
+def trial_of(args: argparse.Namespace) -> Trial:
+    """The run that the command line describes.
+
+    Raises:
+        InputError: an argument that cannot be read.
+    """
+    given: dict[str, Any] = {}
+    if args.stop:
+        given["stop"] = parse_pairs(args.stop, "--stop")
+    if args.algo is not None:
+        given["run"] = args.algo
+    if args.seed is not None:
+        given["seed"] = args.seed
+    options = {**parse_pairs(args.config, "--config"), **placement(args)}
+    return Trial(
+        env=args.env,
+        offline=None if args.offline is None else str(args.offline),
+        scenario=args.scenario,
+        config=options,
+        checkpoint_freq=args.checkpoint_freq,
+        evaluate_freq=args.evaluate_freq,
+        device=args.device,
+        **given,
+    )
+
+
+def placement(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of :func:`add_placement` as options of the algorithm."""
+    names = ("num_env_runners", "num_learners", "num_gpus_per_learner")
+    found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name, value in found.items():
+        if value < 0:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must not be negative")
+    return found
 
 
 def parse_pairs(items: list[str], flag: str) -> dict[str, Any]:
@@ -97,27 +155,19 @@ def parse_pairs(items: list[str], flag: str) -> dict[str, Any]:
     Raises:
         InputError: an item that is none of these, naming it.
     """
-    import yaml
+    from benchmarks.yaml_files import read_mapping
 
     found: dict[str, Any] = {}
     for item in items:
         if item.endswith((".json", ".yaml", ".yml")) and "=" not in item:
-            text, where = _read(Path(item)), item
+            found |= read_mapping(Path(item).expanduser())
         elif item.lstrip().startswith("{"):
-            text, where = item, flag
-        elif "=" in item:
+            found |= read_mapping(item, where=flag)
+        elif "=" in item and item.partition("=")[0].strip():
             key, _, value = item.partition("=")
             found[key.strip()] = _value(value)
-            continue
         else:
             raise InputError(f"{flag} {item!r}: give key=value, a JSON object, or a .json or .yaml file")
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"{where}: neither JSON nor YAML ({error})") from None
-        if not isinstance(data, dict):
-            raise InputError(f"{where}: expected an object of options, got {type(data).__name__}")
-        found |= data
     return found
 
 
@@ -129,39 +179,62 @@ def _value(text: str) -> Any:
         return named.get(text.strip().lower(), text)
 
 
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path.read_text(encoding="utf-8")
+def run_folder(path: Path) -> Path:
+    """The run that ``--resume`` names: the folder, or that of the checkpoint."""
+    from agents.checkpoints import checkpoints_in
+
+    inside = path.resolve().parent
+    return inside if path.resolve() in checkpoints_in(inside) else path
 
 
-def _check_paths(args: argparse.Namespace) -> None:
-    if args.offline is not None and args.env is not None:
-        raise InputError("--offline and --env exclude each other; give one of them")
-    if args.offline is not None and not args.offline.is_file():
+def import_from_here() -> None:
+    """Let dotted paths name modules of the current directory, here and in worker processes."""
+    import os
+    import sys
+
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    others = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != here]
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *others])
+
+
+def join_cluster(address: str) -> None:
+    """Connect to a running Ray cluster.
+
+    Raises:
+        InputError: nothing answers there.
+    """
+    import socket
+
+    from agents.rllib.training import start_ray
+
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address != "auto":
+        if not colon or not port.isdigit():
+            raise InputError(f"--address {address!r}: give host:port of the cluster's head, or auto")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(f"--address {address}: nothing answers there ({error}); is the cluster up?") from None
+    start_ray(address=address)
+
+
+def _check(args: argparse.Namespace, trial: Trial) -> None:
+    if args.offline is not None and not args.offline.exists():
         raise InputError(f"{args.offline}: no such file; --offline needs a request log")
-    given = [f"--{name}" for name in ("config", "offline", "env", "scenario") if getattr(args, name)]
+    names = ("algo", "config", "offline", "env", "scenario", "seed", "num_env_runners", "num_learners")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, [])]
     if args.resume is not None and given:
         raise InputError(f"--resume keeps the configuration of the checkpoint; leave {' and '.join(given)} out")
-    if args.checkpoint_freq < 0:
-        raise InputError(f"--checkpoint-freq is {args.checkpoint_freq}; it must not be negative")
+    if args.resume is not None and not args.resume.exists():
+        raise InputError(f"{args.resume}: no such folder; --resume needs a checkpoint or the folder of a run")
+    if args.keep is not None and args.keep < 1:
+        raise InputError(f"--keep is {args.keep}; keep at least one checkpoint")
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise InputError(f"--out {args.out}: a file; give a folder")
+    if args.evaluate_freq and args.resume is None and trial.offline is None:
+        raise InputError("--evaluate-freq judges offline runs; give --offline LOG too, or leave it out")
+    from agents.rllib.results import check_stop
 
-
-@contextmanager
-def _reporting(stop: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that takes each iteration's numbers and shows how far they are; at the end the last are printed."""
-    from benchmarks.progress import tracked
-
-    limit, last = stop.get("training_iteration"), ""
-    try:
-        with tracked("training") as tell:
-
-            def report(numbers: dict[str, Any]) -> None:
-                nonlocal last
-                tell(int(numbers["training_iteration"]), None if limit is None else int(limit))
-                last = " ".join(f"{k}={v:.5g}" for k, v in numbers.items())
-
-            yield report
-    finally:
-        if last:
-            print(last)
+    check_stop(trial.stop, None, evaluates=trial.offline is not None or args.resume is not None)
