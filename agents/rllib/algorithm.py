@@ -8,7 +8,6 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -19,11 +18,9 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from agents.rllib.cluster import check_resources
 from agents.rllib.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
-from marca_env.errors import InputError
-
-EMPTY_ROUNDS = 5
-"""Rounds without a sample after which training gives up."""
+from agents.rllib.workers import Workforce
 
 
 class TeamAlgorithm(Algorithm):
@@ -45,9 +42,12 @@ class TeamAlgorithm(Algorithm):
         return Algorithm._get_env_id_and_creator(env_specifier, config)
 
     def setup(self, config: Any) -> None:
-        _check_resources(config)
+        check_resources(config)
         super().setup(config)
-        self._empty_rounds, self._scaled = 0, False
+        self._rounds = self._evaluations = 0
+        self._scaled = False
+        groups = (self.env_runner_group, self.eval_env_runner_group)
+        self._workforces = {id(group): Workforce(group) for group in groups if group is not None}
         if self.offline_data is not None:
             self.buffer = self.offline_data.buffer
         else:
@@ -72,26 +72,54 @@ class TeamAlgorithm(Algorithm):
                 )
 
     def _collect(self) -> None:
+        """A round of episodes from every runner into the buffer."""
+        self._rounds += 1
+        steps = self._env_steps()
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            rounds, results = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                concat=False,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-        self._empty_rounds = 0 if rounds else self._empty_rounds + 1
-        if self._empty_rounds >= EMPTY_ROUNDS:
-            raise RuntimeError(
-                f"no environment runner returned a sample {EMPTY_ROUNDS} times in a row; "
-                "look for their errors in the log, and check that the environment can be built there"
-            )
+            if self.env_runner_group.num_remote_workers():
+                rounds = self._workforces[id(self.env_runner_group)].round(
+                    self._rounds, steps, self.config.sample_timeout_s
+                )
+            else:
+                runner = self.env_runner
+                runner.begin_round(self._rounds, env_steps=steps)
+                rounds = [(runner.sample(), runner.get_metrics())]
         if not rounds:
             return
-        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
-        for batches in rounds:
+        self.metrics.aggregate([metrics for _, metrics in rounds], key=ENV_RUNNER_RESULTS)
+        for batches, _ in rounds:
             for batch in batches:
                 self.buffer.add(batch.columns)
+
+    def _env_steps(self) -> int:
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """Give the weights to runners that ray has restarted; does not hold up those that still work."""
+        if env_runner_group is None or id(env_runner_group) not in self._workforces:
+            return []
+        workforce = self._workforces[id(env_runner_group)]
+        back = workforce.revive(self.config.env_runner_health_probe_timeout_s)
+        if back:
+            env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group,
+                to_worker_indices=back,
+                inference_only=True,
+                timeout_seconds=None,
+            )
+            if env_runner_group is self.eval_env_runner_group:
+                self._announce_evaluation()
+        return back
+
+    def _before_evaluate(self) -> None:
+        self._evaluations += 1
+        self._announce_evaluation()
+
+    def _announce_evaluation(self) -> None:
+        """Every evaluation has episodes of its own; on a training runner it is greedy and leaves training as it is."""
+        group = self.env_runner_group if self.eval_env_runner_group is None else self.eval_env_runner_group
+        number, attempt = self._evaluations, self._workforces[id(group)].revived
+        group.foreach_env_runner(lambda r: r.begin_round(number, attempt=attempt, evaluates=True))
 
     def _set_reward_scale(self) -> None:
         """Tell the learners once; a restored learner keeps the scale that its values were learnt with."""
@@ -101,10 +129,8 @@ class TeamAlgorithm(Algorithm):
 
     def _learn(self) -> None:
         size, n = self.config.train_batch_size_per_learner, self.config.updates_per_iteration
-        if self.offline_data is None:
-            steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
-        else:  # nothing is sampled: schedules count the episodes drawn from the log
-            steps = (self.iteration + 1) * n * size
+        # Where nothing is sampled, schedules count the episodes drawn from the log.
+        steps = self._env_steps() if self.offline_data is None else (self.iteration + 1) * n * size
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
         if self.learner_group.is_local:
             data = TrainingData(data_iterators=[self._stream])
@@ -129,12 +155,27 @@ class TeamAlgorithm(Algorithm):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component("buffer", components, not_components):
             state["buffer"] = self.buffer.state(content=self.offline_data is None)
+        if components is None:
+            state["progress"] = {"rounds": self._rounds, "evaluations": self._evaluations, "time": self._time_total}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         if "buffer" in state:
             self.buffer.set_state(state["buffer"])
+        progress = state.get("progress", {})
+        self._rounds = progress.get("rounds", self._rounds)
+        self._evaluations = progress.get("evaluations", self._evaluations)
+        self._time_total = progress.get("time", self._time_total)
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """As RLlib's, which may drop its message with the weights to remote runners: they are told again."""
+        super().restore_from_path(path, *args, **kwargs)
+        for group in (self.env_runner_group, self.eval_env_runner_group):
+            if group is not None:
+                group.sync_weights(
+                    from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
+                )
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """As RLlib's, with the folder ``policy/`` beside it, which serves without ray."""
@@ -151,6 +192,7 @@ class TeamAlgorithm(Algorithm):
             DEFAULT_MODULE_ID
         ]
         online = {k.removeprefix("online."): v for k, v in weights.items() if k.startswith("online.")}
+        online = {k: v for k, v in online.items() if not k.startswith("central.")}  # Q* serves nobody
         save_team(
             folder,
             tensors=online,
@@ -177,32 +219,41 @@ class TeamAlgorithm(Algorithm):
         return None if scenario is None else scenario.to_dict()
 
 
-def _check_resources(config: Any) -> None:
-    """Refuse what RLlib would wait for without a word: more actors than ray can ever hold."""
-    import ray
-
-    wanted = config.num_env_runners * config.num_cpus_per_env_runner
-    if isinstance(config.num_cpus_per_learner, (int, float)):
-        wanted += config.num_learners * config.num_cpus_per_learner
-    held = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else wanted
-    if wanted > held:
-        raise InputError(
-            f"{config.num_env_runners} environment runners and {config.num_learners} learners need {wanted:g} CPUs "
-            f"but ray has {held:g}; lower num_env_runners or num_learners, or start ray with more"
-        )
+class AveragedDQN(TeamAlgorithm):
+    preset_name = "AveragedDQN"
 
 
 class AWRQMixer(TeamAlgorithm):
     preset_name = "AWRQMixer"
 
 
+class IQL(TeamAlgorithm):
+    preset_name = "IQL"
+
+
+class JointDDQN(TeamAlgorithm):
+    preset_name = "JointDDQN"
+
+
+class JointDQN(TeamAlgorithm):
+    preset_name = "JointDQN"
+
+
+class JointDRQN(TeamAlgorithm):
+    preset_name = "JointDRQN"
+
+
 class QMIX(TeamAlgorithm):
     preset_name = "QMIX"
+
+
+class REM(TeamAlgorithm):
+    preset_name = "REM"
 
 
 class VDN(TeamAlgorithm):
     preset_name = "VDN"
 
 
-class JointDRQN(TeamAlgorithm):
-    preset_name = "JointDRQN"
+class WeightedQMIX(TeamAlgorithm):
+    preset_name = "WeightedQMIX"

@@ -39,6 +39,10 @@ class EpisodeBatch(MultiAgentBatch):
 class EpisodeBuffer(Checkpointable):
     """Ring of the latest episodes. Its content and its random state are part of a checkpoint.
 
+    In memory an episode of T steps takes 4·(T + 1)·(state + observations) bytes and a little more: 3 kB with the
+    default scenario, 150 MB for 50,000 episodes. A checkpoint holds the filled part alone, compressed: observations
+    are mostly zeros, and 150 MB become about SIZE.
+
     Args:
         capacity: most episodes that it keeps.
         seed: of the draws.
@@ -79,7 +83,7 @@ class EpisodeBuffer(Checkpointable):
         """What a checkpoint holds; without ``content`` only the random state."""
         state: dict[str, Any] = {"rng": self.rng.bit_generator.state}
         if content:
-            held = {k: v[: self.size].copy() for k, v in self.columns.items()}
+            held = {name: pack(values[: self.size]) for name, values in self.columns.items()}
             state |= {"columns": held, "next": self.next, "size": self.size}
         return state
 
@@ -92,11 +96,30 @@ class EpisodeBuffer(Checkpointable):
             return
         self.columns, self.size, self.next = {}, 0, 0
         if state["size"]:
-            self.add(state["columns"])
+            self.add({name: unpack(packed) for name, packed in state["columns"].items()})
         self.next = int(state["next"]) % self.capacity if state["size"] == self.capacity else self.size % self.capacity
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
         return (self.capacity, self.seed), {}
+
+
+def pack(values: np.ndarray) -> dict[str, Any]:
+    """An array as compressed bytes with its type and shape."""
+    import pyarrow as pa
+
+    raw = np.ascontiguousarray(values)
+    data = pa.compress(raw.tobytes(), codec="zstd", asbytes=True)
+    return {"dtype": raw.dtype.str, "shape": raw.shape, "zstd": data}
+
+
+def unpack(packed: Mapping[str, Any]) -> np.ndarray:
+    """The array that :func:`pack` took."""
+    import pyarrow as pa
+
+    dtype, shape = np.dtype(packed["dtype"]), tuple(packed["shape"])
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = pa.decompress(packed["zstd"], decompressed_size=size, codec="zstd", asbytes=True)
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
 class EpisodeStream:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.checkpoints import checkpoint_name, checkpoints_in, require_fresh
+from agents.checkpoints import remove_leftovers, require_fresh
+from agents.rllib.cluster import start_ray
+from agents.rllib.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
+from agents.rllib.saving import latest_checkpoint, restore, resumed, save_checkpoint
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
+
+__all__ = ["latest_checkpoint", "offline_train", "online_train", "restore", "save_checkpoint", "start_ray", "train"]
 
 Report = Callable[[dict[str, Any]], None]
 """Called after each iteration with its plain results."""
@@ -19,50 +21,6 @@ Evaluate = Callable[[Any], Mapping[str, float]]
 """``algorithm → numbers`` that join those of the iteration."""
 BATCH, UPDATES = 512, 50
 """Episodes of a gradient step and gradient steps of an iteration, of the small runs."""
-STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
-SAMPLED = ("env_steps", "episode_return_mean")
-"""Limits on what only a run in an environment reports."""
-
-
-def start_ray(num_cpus: int | None = None) -> None:
-    """Start a minimal local ray unless one runs: RLlib asks for it even where nothing is remote."""
-    import ray
-
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or ray warns about GPUs that nobody asked for
-    ray.init(
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=True,
-        logging_level=logging.ERROR,
-        object_store_memory=200 * 1024**2 if num_cpus == 1 else None,
-    )
-
-
-def summary(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The few numbers of an iteration that people look at; those that do not apply are left out."""
-    sampled, learnt = results.get("env_runners", {}), results.get("learners", {}).get("default_policy", {})
-    found = {
-        "training_iteration": results.get("training_iteration"),
-        "time_total_s": results.get("time_total_s"),
-        "env_steps": sampled.get("num_env_steps_sampled_lifetime"),
-        "episode_return_mean": sampled.get("episode_return_mean"),
-        "loss": learnt.get("total_loss"),
-        "mixer_loss": learnt.get("mixer_loss"),
-        "agent_loss": learnt.get("agent_loss"),
-        "q_tot": learnt.get("q_tot"),
-        "td_error": learnt.get("td_error"),
-        "grad_norm": learnt.get("grad_norm"),
-        "gradient_steps": learnt.get("gradient_steps"),
-    }
-    return {k: (v if isinstance(v, int) else float(v)) for k, v in found.items() if v is not None}
-
-
-def stop_reached(numbers: Mapping[str, Any], stop: Mapping[str, float]) -> bool:
-    """Whether any of the limits is reached; a limit on a number that the run does not report is never reached."""
-    return any(numbers.get(name, float("-inf")) >= limit for name, limit in stop.items())
 
 
 def train(
@@ -73,117 +31,85 @@ def train(
     resume: str | Path | None = None,
     checkpoint_freq: int = 0,
     report: Report | None = None,
+    record: Report | None = None,
     evaluate: Evaluate | None = None,
     evaluate_freq: int = 0,
+    keep: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run an algorithm.
 
     Args:
         config: a :class:`agents.rllib.TeamConfig` (or any RLlib configuration); ignored for what ``resume`` holds.
-        stop: limits, of which the first that is reached ends the run: see :data:`STOPS`.
+        stop: limits, of which the first that is reached ends the run: see :func:`agents.rllib.results.check_stop`.
+            They count the whole run, what came before ``resume`` included: where they are reached already nothing is
+            done, and a raised one goes on.
         out: folder of the checkpoints; the last one is always written, also after Ctrl-C.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to go on from, or the folder of a run: its newest whole one. The run goes on as if it had
+            never stopped, to the last bit with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0 keeps the last one only.
-        report: called after each iteration.
+        report: called after each iteration with the few numbers of :func:`agents.rllib.results.summary`.
+        record: called after each iteration with every number that it reported, also those of ``report``.
         evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its numbers join
             the iteration's.
         evaluate_freq: iterations between evaluations; 0: after the last iteration only.
+        keep: newest checkpoints to keep; ``None``: all. Each holds the replay buffer
+            (:class:`agents.rllib.replay.EpisodeBuffer` says how large that is).
 
     Returns:
         The algorithm (to be stopped by the caller) and the last iteration's numbers.
 
     Raises:
-        InputError: an unknown limit or one that is never reached, a checkpoint that is not there, or one of an earlier
-            run in ``out``.
+        InputError: an unknown limit or one that is never reached, a checkpoint that is not there or not whole, or one
+            of an earlier run in ``out``.
+        SamplingError: no environment runner works any more.
     """
-    _check_stop(stop, config)
-    if resume is not None:
-        algorithm = restore(resume)
+    if keep is not None and (not isinstance(keep, int) or keep < 1):
+        raise InputError(f"keep is {keep!r}; give a whole number of checkpoints of at least one, or None for all")
+    check_stop(stop, config, evaluates=evaluate is not None)
+    if resume is None:
+        algorithm, found, saved = _built(config, out), {}, False
     else:
-        if out is not None:
-            require_fresh(out)
-        start_ray(None if config.num_env_runners or config.num_learners else 1)
-        config.copy(copy_frozen=False).validate()  # while it is built, RLlib drops every option that equals −1
-        algorithm = config.build_algo()
-    numbers: dict[str, Any] = {"training_iteration": int(algorithm.iteration)}
+        algorithm, found, origin = resumed(resume, out)
+        check_stop(stop, algorithm.config, evaluates=evaluate is not None)
+        saved = out is not None and origin.parent == Path(out).resolve()
+    found.setdefault("training_iteration", int(algorithm.iteration))  # every number of the latest iteration
+    numbers = {name: value for name, value in found.items() if name in (*STOPS, *LEARNT)}
     try:
-        while not stop_reached(numbers, stop):
-            numbers = summary(algorithm.train())
-            if evaluate is not None and _is_due(numbers, evaluate_freq, stop):
+        while not stop_reached(found, stop):
+            results, saved = algorithm.train(), False
+            numbers = summary(results)
+            found = {**flatten(results), **numbers}
+            if evaluate is not None and _is_due(found, evaluate_freq, stop):
                 numbers |= evaluate(algorithm)
+                found |= numbers
+            check_reported(stop, found)
+            if record is not None:
+                record(dict(found))
             if report is not None:
                 report(numbers)
             if out is not None and checkpoint_freq and numbers["training_iteration"] % checkpoint_freq == 0:
-                save_checkpoint(algorithm, Path(out), numbers["training_iteration"])
+                save_checkpoint(algorithm, Path(out), found, keep=keep)
+                saved = True
     except KeyboardInterrupt:
         numbers["interrupted"] = True
-    if out is not None:
-        save_checkpoint(algorithm, Path(out), int(algorithm.iteration))
+    if out is not None and not saved:
+        save_checkpoint(algorithm, Path(out), found, keep=keep)
     return algorithm, numbers
+
+
+def _built(config: Any, out: str | Path | None) -> Any:
+    """A new algorithm."""
+    if out is not None:
+        require_fresh(out)
+        remove_leftovers(out)
+    start_ray(None if config.num_env_runners or config.num_learners else 1)
+    config.copy(copy_frozen=False).validate()  # while it is built, RLlib drops every option that equals −1
+    return config.build_algo()
 
 
 def _is_due(numbers: Mapping[str, Any], frequency: int, stop: Mapping[str, float]) -> bool:
     """Whether to evaluate after this iteration."""
     return bool(frequency and numbers["training_iteration"] % frequency == 0) or stop_reached(numbers, stop)
-
-
-def _check_stop(stop: Mapping[str, Any], config: Any) -> None:
-    for name, limit in stop.items():
-        if name not in STOPS:
-            raise InputError(unknown_option("stopping criterion", name, STOPS))
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit != limit:
-            raise InputError(f"stopping criterion {name} is {limit!r}; give a number")
-    if not stop:
-        raise InputError(f"no stopping criterion; give at least one of {', '.join(STOPS)}")
-    if config is not None and config.is_offline and set(stop) <= set(SAMPLED):
-        raise InputError(
-            f"{' and '.join(stop)} cannot stop a run on a log, which samples nothing; "
-            "give training_iteration, gradient_steps or time_total_s"
-        )
-
-
-def save_checkpoint(algorithm: Any, out: Path, iteration: int) -> Path:
-    """Write ``out/checkpoint_<iteration>``, whole or not at all; returns it."""
-    final = out.resolve() / checkpoint_name(iteration)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    algorithm.save_to_path(str(part))
-    if final.exists():
-        shutil.rmtree(final)
-    part.rename(final)
-    return final
-
-
-def latest_checkpoint(path: str | Path) -> Path:
-    """The checkpoint at ``path``, or the newest in that folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(path).resolve()
-    if (path / "rllib_checkpoint.json").is_file() or (path / "algorithm_state.pkl").is_file():
-        return path
-    found = checkpoints_in(path)
-    if not found:
-        raise InputError(f"{path}: no checkpoint here; give a folder named checkpoint_… or one that holds some")
-    return found[-1]
-
-
-def restore(path: str | Path) -> Any:
-    """The algorithm of a checkpoint: networks, targets, optimizer, counters, replay buffer and random state.
-
-    Raises:
-        InputError: no checkpoint, or one that is cut short.
-    """
-    from ray.rllib.algorithms.algorithm import Algorithm
-
-    found = latest_checkpoint(path)
-    start_ray()
-    try:
-        return Algorithm.from_checkpoint(str(found))
-    except (EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{found}: cannot be restored ({error}); it is cut short, use an earlier one") from error
 
 
 def offline_train(
@@ -279,6 +205,6 @@ def _policy_of(config: Any, out: str | Path, iterations: int, report: Report | N
     if numbers.get("interrupted"):
         algorithm.stop()
         raise KeyboardInterrupt
-    kept = save_checkpoint(algorithm, Path(out), int(algorithm.iteration))
+    kept = save_checkpoint(algorithm, Path(out), numbers)
     algorithm.stop()
     return kept / "policy"
