@@ -1,18 +1,12 @@
-"""Targets, own-turn processes, head weights and the whole team loss against slow float64 reimplementations."""
+"""Targets, own-turn processes, losses and weights: by hand, or against a search. The whole loss: test_learning.py."""
 
 from __future__ import annotations
-
-import copy
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from agents import objectives
-from agents.learning import team_losses
-from agents.presets import preset
-from agents.team import Team, TeamSpec, action_key, mask_key, obs_key
 
 
 def test_greedy_respects_the_mask() -> None:
@@ -68,147 +62,25 @@ def test_random_weights_are_convex_and_seeded() -> None:
     assert float(draw[0].min()) >= 0
 
 
-# -- the loss of a team ------------------------------------------------------------------------------------
-SPEC = TeamSpec(("first", "second"), (5, 4), (4, 3), 6, 3)
-TURNS = {"first": [0, 1], "second": [2]}
+def test_no_gradient_flows_through_adaptive_weights() -> None:
+    losses = torch.rand(3, 2, 4, requires_grad=True)
+    assert not objectives.adaptive_weights(losses, torch.ones(3, 2, dtype=torch.bool)).requires_grad
 
 
-def make_batch(n: int = 12, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Sequential turns as in a cascade; the reward comes at the end. float64."""
-    rng = np.random.default_rng(seed)
-    t = SPEC.max_steps
-    batch: dict[str, Any] = {"state": rng.normal(size=(n, t + 1, SPEC.state_size))}
-    for agent, o, a in zip(SPEC.agents, SPEC.observation_sizes, SPEC.action_sizes, strict=True):
-        mask = np.zeros((n, t + 1, a), bool)
-        mask[..., -1] = True
-        mask[:, TURNS[agent], -1] = False
-        mask[:, TURNS[agent], :-1] = rng.random((n, len(TURNS[agent]), a - 1)) < 0.7
-        mask[:, TURNS[agent], 0] = True
-        actions = np.where(mask[:, :-1], rng.random((n, t, a)), -1).argmax(-1)
-        batch |= {obs_key(agent): rng.normal(size=(n, t + 1, o)), mask_key(agent): mask, action_key(agent): actions}
-    batch["reward"] = np.zeros((n, t))
-    batch["reward"][:, -1] = rng.exponential(2.0, n)
-    batch["terminated"] = np.tile(np.arange(t) == t - 1, (n, 1))
-    batch["filled"] = np.ones((n, t), bool)
-    return {k: torch.as_tensor(v) for k, v in batch.items()}
+def test_losses_of_errors_by_hand() -> None:
+    error = torch.tensor([-3.0, -0.5, 0.0, 0.5, 2.0])
+    assert objectives.td_loss(error).tolist() == [9.0, 0.25, 0.0, 0.25, 4.0]
+    assert objectives.td_loss(error, "mae").tolist() == [3.0, 0.5, 0.0, 0.5, 2.0]
+    assert objectives.td_loss(error, "huber", 1.0).tolist() == [2.5, 0.125, 0.0, 0.125, 1.5]
+    assert objectives.td_loss(error, "huber", 2.0).tolist() == [4.0, 0.125, 0.0, 0.125, 2.0]
+    np.testing.assert_allclose(
+        objectives.td_loss(error, "huber", 0.7), torch.nn.functional.huber_loss(error, error * 0, "none", 0.7)
+    )
 
 
-def slow_loss(online: Team, target: Team, batch: dict[str, torch.Tensor], scale: float) -> float:
-    """Episode by episode in plain loops; only Q and the mixer come from the networks."""
-    options = online.preset.options
-    b = {k: v.numpy() for k, v in batch.items()}
-    n, steps = b["reward"].shape
-    q = [x.detach().numpy() for x in online.unroll(batch)[0]]
-    qt = [x.detach().numpy() for x in target.unroll(batch)[0]]
-    best = []
-    for g, agent in enumerate(SPEC.agents):
-        chooser = (q if options["double_q"] else qt)[g].mean(2)
-        best.append(np.where(b[mask_key(agent)], chooser, -np.inf).argmax(-1))
-    errors = [slow_errors(g, q[g], qt[g], best[g], b, options, scale) for g in range(2)]
-    weights = [slow_weights(e, options) for e in errors]
-
-    mixer_errors = []
-    for i in range(n):
-        latest, done = np.zeros(2), np.zeros(2)
-        for t in range(steps):
-            coming = done.copy()
-            for g, agent in enumerate(SPEC.agents):
-                a = b[action_key(agent)][i, t]
-                if t in TURNS[agent]:
-                    latest[g] = (weights[g][i, t] * q[g][i, t, :, a]).sum()
-                    coming[g] = done[g] = qt[g][i, t, :, a].mean()
-                if t + 1 in TURNS[agent]:
-                    coming[g] = qt[g][i, t + 1, :, best[g][i, t + 1]].mean()
-            goal = b["reward"][i, t] / scale
-            if t + 1 < steps:
-                goal += options["gamma"] * _mix(target, coming, b["state"][i, t + 1])
-            mixer_errors.append((goal - _mix(online, latest, b["state"][i, t])) ** 2)
-    agent_losses = [np.mean([(w[k] * e[k]).sum() for k in e]) for w, e in zip(weights, errors, strict=True)]
-    return float(np.mean(mixer_errors) + options["agent_loss"] * sum(agent_losses))
-
-
-Errors = dict[tuple[int, int], np.ndarray]
-
-
-def slow_errors(g: int, q: Any, qt: Any, best: Any, b: dict[str, Any], options: dict[str, Any], scale: float) -> Errors:
-    """(episode, turn) → squared TD error of each head (Eq. 8)."""
-    agent, returns, errors = SPEC.agents[g], b["reward"].sum(1) / scale, {}
-    for t in TURNS[agent]:
-        actions = b[action_key(agent)][:, t]
-        variance = np.var([returns[actions == j].mean() for j in np.unique(actions)])
-        later = [u for u in TURNS[agent] if u > t]
-        for i, a in enumerate(actions):
-            earned = variance * returns[i] if options["credit"] == "variance" else 0.0 if later else returns[i]
-            ahead = qt[i, later[0], :, best[i, later[0]]] if later else 0.0
-            errors[i, t] = (earned + options["gamma"] * ahead - q[i, t, :, a]) ** 2
-    return errors
-
-
-def slow_weights(errors: Errors, options: dict[str, Any]) -> Errors:
-    """η of each head (Eq. 9)."""
-    total = sum(errors.values())
-    if options["head_weighting"] != "adaptive":
-        return {k: np.full(len(e), 1 / len(e)) for k, e in errors.items()}
-    if options["weighting_level"] == "batch":
-        return {k: total / np.sum(total) for k in errors}
-    return {k: e / e.sum() for k, e in errors.items()}
-
-
-def _mix(team: Team, utilities: np.ndarray, state: np.ndarray) -> float:
-    assert team.mixer is not None
-    return team.mixer(torch.tensor(utilities)[None], torch.tensor(state)[None]).item()
-
-
-SMALL = {"gru": 5, "hidden": (6,)}
-CASES = [
-    ("VDN", {}),
-    ("QMIX", {}),
-    ("QMIX", {"double_q": False}),
-    ("AWRQMixer", {"heads": 3, "dropout": 0.0}),
-    ("AWRQMixer", {"heads": 3, "dropout": 0.0, "weighting_level": "sample"}),
-    ("AWRQMixer", {"heads": 3, "dropout": 0.0, "adaptive_weighting": False}),
-    ("AWRQMixer", {"heads": 3, "dropout": 0.0, "variance_credit": False}),
-    ("AWRQMixer", {"heads": 3, "dropout": 0.0, "softplus_mixer": False}),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_team_loss(name: str, options: dict[str, Any]) -> None:
-    torch.manual_seed(0)
-    online = Team(SPEC, preset(name, **SMALL, **options)).double()
-    torch.manual_seed(1)
-    target = Team(SPEC, preset(name, **SMALL, **options)).double()
-    batch = make_batch()
-    found = team_losses(online, target, batch, reward_scale=2.5)
-    assert found["loss"].item() == pytest.approx(slow_loss(online, target, batch, 2.5), rel=1e-9)
-
-
-def test_padding_changes_nothing() -> None:
-    """Steps after the end of an episode, whatever they hold, leave the loss as it is."""
-    torch.manual_seed(0)
-    chosen = preset("AWRQMixer", heads=2, dropout=0.0, credit="cumulative", **SMALL)
-    online = Team(SPEC, chosen).double()
-    target = copy.deepcopy(online)
-    batch = make_batch()
-    longer = {}
-    for name, values in batch.items():
-        extra = values[:, -1:].clone()
-        if name in ("filled", "terminated"):
-            extra[:] = False
-        elif name.startswith("mask"):
-            extra[:] = True
-        elif extra.dtype == torch.double:
-            extra += 7.0
-        longer[name] = torch.cat([values, extra], 1)
-    a, b = team_losses(online, target, batch), team_losses(online, target, longer)
-    assert a["loss"].item() == pytest.approx(b["loss"].item(), rel=1e-9)
-
-
-def test_every_weight_of_the_team_takes_part_and_none_of_the_target() -> None:
-    """Data-parallel training fails on weights that the forward pass leaves out."""
-    torch.manual_seed(0)
-    online = Team(SPEC, preset("QMIX", **SMALL)).double()
-    target = copy.deepcopy(online)
-    team_losses(online, target, make_batch())["loss"].backward()
-    assert all(p.grad is None for p in target.parameters())
-    assert [n for n, p in online.named_parameters() if p.grad is None] == []
+def test_weights_of_weighted_qmix_by_hand() -> None:
+    above = torch.tensor([1.0, 0.0, -1.0])
+    assert objectives.optimistic_weights(above, 0.25).tolist() == [1.0, 0.25, 0.25]
+    goal, best = torch.tensor([1.0, 1.0, 3.0, 2.0]), torch.tensor(2.0)
+    taken = torch.tensor([False, True, False, False])
+    assert objectives.central_weights(goal, best, taken, 0.25).tolist() == [0.25, 1.0, 1.0, 0.25]
