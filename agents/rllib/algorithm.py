@@ -64,7 +64,7 @@ class TeamAlgorithm(Algorithm):
             self._set_reward_scale()
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             self._learn()
-        if self.offline_data is None or self.config.evaluation_interval:
+        if self.env_runner_group is not None:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                 # A zero timeout would drop this sync while the last one is unfetched.
                 self.env_runner_group.sync_weights(

@@ -1,0 +1,65 @@
+"""A run that is broken off and resumed is the unbroken run, to the last bit; damage is seen and passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from restart_runs import CASES, make_config, run
+
+from agents.rllib.cluster import start_ray
+from marca_env.scenario import Scenario
+
+PROGRAM = Path(__file__).with_name("restart_runs.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start_ray(num_cpus=1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Case → (20 iterations in a row, the last 10 of them again in another process), from the checkpoint after 10."""
+    folder = tmp_path_factory.mktemp("runs")
+    scenario = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
+    tiny_scenario.save(scenario)
+    unbroken = {}
+    for case in CASES:
+        config = make_config(case, tiny_artefacts / "requests.parquet", scenario)
+        unbroken[case] = run(config, 20, out=folder / case, checkpoint_freq=10)
+        shutil.rmtree(folder / case / "checkpoint_000020")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "resume", str(folder), "20"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    broken = json.loads(done.stdout.rpartition("RESULT")[2])
+    return {case: (unbroken[case], broken[case]) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: dict) -> None:
+    (state, said), (state_after, said_after) = runs[case]
+    assert state_after == state
+    assert sorted(said_after, key=int) == [str(k) for k in range(11, 21)]
+    for iteration, numbers in said_after.items():
+        assert numbers == said[iteration]
+    assert said["20"]["gradient_steps"] >= 50
+    assert said["20"]["loss"] != said["19"]["loss"]
+    if case != "log":
+        assert said["20"]["env_steps"] == 20 * 8 * 2
