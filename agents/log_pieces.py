@@ -1,4 +1,4 @@
-"""Where the rows of a request log lie: files, folders and globs of Parquet and CSV, cut into pieces without reading them."""
+"""Where the rows of a request log lie: files, folders and globs of Parquet and CSV, cut into pieces, unread."""
 
 from __future__ import annotations
 

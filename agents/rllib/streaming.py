@@ -8,7 +8,7 @@ the same stream: equal shards, and a bad row stops all of them before any of the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -37,7 +37,7 @@ class StreamedLog:
         self.plan, self.encoder = plan, encoder
         self.drawn = 0
         """Rows drawn so far."""
-        self._restart()
+        self._held, self._windows = self._begin()
 
     def __len__(self) -> int:
         """Rows of an epoch."""
@@ -74,19 +74,17 @@ class StreamedLog:
             self.plan = WindowPlan(
                 self.plan.pieces, self.plan.scenario, self.plan.window, int(state["seed"]), self.plan.split
             )
-        self._restart()
+        self.close()
 
     def close(self) -> None:
-        """Stop reading ahead."""
-        self._restart()
+        """Stop reading ahead; the next draw begins to read again."""
+        self._windows.close()
+        self._held, self._windows = self._begin()
 
-    def _restart(self) -> None:
-        if hasattr(self, "_windows"):
-            self._windows.close()
-        self._held = np.empty(0, row_type(self.plan.scenario))
-        self._windows = self._read(self.drawn)
+    def _begin(self) -> tuple[np.ndarray, Generator[np.ndarray, None, None]]:
+        return np.empty(0, row_type(self.plan.scenario)), self._read(self.drawn)
 
-    def _read(self, start: int) -> Iterator[Any]:
+    def _read(self, start: int) -> Generator[np.ndarray, None, None]:
         """Endless windows from the ``start``-th row on; the first one without what was drawn of it."""
         places = self.plan.places(start)
         while True:
