@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,9 +38,10 @@ def console() -> Console:
 
 def quiet_libraries() -> None:
     """Ray's and RLlib's advice to their own developers is no use to those who train; errors stay."""
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", module=r"gymnasium|ray|google|tensorboardX")
+    import agents.rllib  # noqa: F401  importing RLlib sets its levels: ours must come after
+
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -90,13 +90,13 @@ def figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def results_table(title: str, rows: list[dict[str, Any]], columns: Mapping[str, str]) -> Table:
+def results_table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> Table:
     """A table of ``rows``; ``columns`` key → heading, those that no row has left out."""
     used = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
-    view = Table(title=title)
+    view = Table(show_header=any(columns.values()))
     for key in used:
         numeric = all(isinstance(row.get(key), (int, float, type(None))) for row in rows)
-        view.add_column(columns[key], justify="right" if numeric else "left", overflow="fold")
+        view.add_column(columns[key], justify="right" if numeric else "left", overflow="fold", no_wrap=key == "name")
     for row in rows:
         view.add_row(*["–" if row.get(key) in (None, "") else figure(row[key]) for key in used])
     return view

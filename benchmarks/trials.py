@@ -13,6 +13,8 @@ from marca_env.errors import InputError, unknown_option
 DEFAULT_ENV = "marca_env/parallel-v0"
 DEFAULT_STOP = {"training_iteration": 50}
 DEVICES = ("cpu", "cuda")
+IN_PROCESS = ("PPO", "DQN", "SAC")
+"""RLlib's algorithms that sample in this process unless told otherwise, as the presets do."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Trial:
         if not isinstance(share, bool):
             raise InputError(f"share_parameters is {share!r}; give true or false")
         config = algorithm_config(self.run).debugging(seed=self.seed)
+        if self.run in IN_PROCESS:
+            config.env_runners(num_env_runners=0)
         if self.offline is not None:
             options = self._on_log(config, options)
         elif self.env is not None or config.env is None:  # a user's configuration may bring its own
