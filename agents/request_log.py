@@ -134,7 +134,11 @@ def load_rows(
         InputError: anything wrong with the log, or a part without rows.
     """
     scenario = Scenario.load(scenario)
-    pieces = log_pieces(log_files(sources), scenario)
+    return rows_in(log_pieces(log_files(sources), scenario), scenario, split, part)
+
+
+def rows_in(pieces: Sequence[Piece], scenario: Scenario, split: Split | None = None, part: str = "train") -> np.ndarray:
+    """As :func:`load_rows`, of the pieces of a whole log."""
     total = sum(p.rows for p in pieces)
     kept = []
     for piece in pieces:

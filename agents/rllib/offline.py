@@ -10,7 +10,7 @@ from ray.rllib.offline.offline_data import OfflineData
 
 from agents.episodes import Columns, EpisodeEncoder
 from agents.log_pieces import Piece, log_files, log_pieces
-from agents.request_log import load_rows, row_type
+from agents.request_log import row_type, rows_in
 from agents.rllib.streaming import StreamedLog
 from agents.splits import Split
 from agents.windows import WindowPlan
@@ -79,7 +79,7 @@ class LogEpisodes(OfflineData):
             plan = WindowPlan(tuple(pieces), scenario, config.shuffle_buffer, config.seed, split)
             self.buffer = StreamedLog(plan, encoder)
         else:
-            self.buffer = LogBuffer(load_rows(log_files(config.input_), scenario, split=split), encoder, config.seed)
+            self.buffer = LogBuffer(rows_in(pieces, scenario, split), encoder, config.seed)
         self.learner_handles: Any = None
         self.locality_hints: Any = None
         self.module_spec: Any = None

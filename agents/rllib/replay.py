@@ -131,9 +131,18 @@ class EpisodeStream:
     def iter_torch_batches(
         self, *, batch_size: int, device: Any = "cpu", **_: Any
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield minibatches of ``batch_size`` episodes on ``device``."""
+        """Minibatches of ``batch_size`` episodes on ``device``."""
+        return _Minibatches(self.buffer, batch_size, device)
+
+
+class _Minibatches(Iterator[dict[str, torch.Tensor]]):
+    """No generator: one that has raised counts as exhausted, and RLlib would ask it for a next epoch for ever."""
+
+    def __init__(self, buffer: Any, batch_size: int, device: Any) -> None:
+        self.buffer, self.batch_size, self.device = buffer, batch_size, device
+
+    def __next__(self) -> dict[str, torch.Tensor]:
         if len(self.buffer) == 0:
             raise InputError("nothing to learn from: the buffer is empty")
-        while True:
-            drawn = self.buffer.sample(batch_size)
-            yield {f"{DEFAULT_MODULE_ID}/{k}": torch.as_tensor(v).to(device) for k, v in drawn.items()}
+        drawn = self.buffer.sample(self.batch_size)
+        return {f"{DEFAULT_MODULE_ID}/{k}": torch.as_tensor(v).to(self.device) for k, v in drawn.items()}

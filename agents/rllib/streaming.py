@@ -52,7 +52,7 @@ class StreamedLog:
         parts, missing = [], n
         while missing:
             if not len(self._held):
-                self._held = next(self._windows)
+                self._held = self._next_window()
             parts.append(self._held[:missing])
             self._held = self._held[missing:]
             missing -= len(parts[-1])
@@ -75,6 +75,13 @@ class StreamedLog:
                 self.plan.pieces, self.plan.scenario, self.plan.window, int(state["seed"]), self.plan.split
             )
         self.close()
+
+    def _next_window(self) -> np.ndarray:
+        try:
+            return next(self._windows)
+        except BaseException:  # a generator that has raised is exhausted: who asks again gets the same answer
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop reading ahead; the next draw begins to read again."""
