@@ -6,6 +6,7 @@ non-decreasing in every Q_g, so that the agents' own argmaxes are the team's (IG
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marca_env.errors import InputError, unknown_option
+from marca_env.errors import InputError, one_line, unknown_option
 
 CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
     "absolute": torch.abs,
@@ -143,12 +144,70 @@ def _glorot(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
+class OwnMixer(nn.Module):
+    """A user's mixer, which has ``forward(utilities (B, N), condition (B, S)) -> (B,)`` alone, as one of ours.
+
+    Nobody checks that it is monotone: where it is not, the agents' argmaxes need not be the team's.
+    """
+
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """The condition itself, (B, S)."""
+        return (condition,)
+
+    def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """``utilities`` (B, M, N) → (B, M)."""
+        (condition,) = weights
+        several = condition[:, None].expand(-1, utilities.shape[1], -1)
+        return self.forward(utilities.flatten(0, 1), several.flatten(0, 1)).view(utilities.shape[:2])
+
+    def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
+        """``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
+        mixed = self.mixer(utilities, condition)
+        if mixed.shape != utilities.shape[:1]:
+            raise InputError(
+                f"mixer {type(self.mixer).__name__} returned shape {tuple(mixed.shape)} for {len(utilities)} rows; "
+                "return one value for each, (B,)"
+            )
+        return mixed
+
+
+def mixer_name(kind: Any) -> Any:
+    """A mixer's name as a preset keeps it: of a class its dotted path, which worker processes can import."""
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else kind
+
+
+def own_mixer(path: str) -> type[nn.Module]:
+    """The class at a dotted path.
+
+    Raises:
+        InputError: no such module or name, or no ``torch.nn.Module``.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"mixer {path!r}: {one_line(error)}; define the class at the top of a module that can be imported"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise InputError(f"mixer {path!r}: not a torch.nn.Module; give a class with forward(utilities, condition)")
+    return found
+
+
 def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) -> nn.Module:
     """Mixer by name: ``sum``, ``absolute`` or ``softplus``; ``none``: the mean, for what serves.
+
+    The dotted path of a user's class makes ``Class(n_agents, condition_size)``.
 
     Raises:
         InputError: unknown name.
     """
+    if "." in kind:
+        return OwnMixer(own_mixer(kind)(n_agents, condition_size))
     if kind not in MIXERS:
         raise InputError(unknown_option("mixer", kind, MIXERS))
     if kind in ("none", "sum"):

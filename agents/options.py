@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.credit import CREDITS
 from agents.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
-from agents.mixers import CONDITIONS, MIXERS
+from agents.mixers import CONDITIONS, MIXERS, mixer_name, own_mixer
 from agents.networks import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
 from agents.objectives import HEAD_TARGETS, HEAD_WEIGHTINGS, LEVELS, LOSSES, TD_WEIGHTINGS
 from marca_env.errors import InputError, unknown_option
@@ -46,7 +46,8 @@ class MixerOptions:
     """How the agents' values become the team's."""
 
     mixer: str = "sum"
-    """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns by itself from the team's reward."""
+    """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns by itself from the team's reward. Or a class of
+    your own, as it is or by its dotted path (:class:`agents.mixers.OwnMixer`)."""
     mixer_activation: str = "relu"
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
     mixer_width: int = 32
@@ -56,6 +57,9 @@ class MixerOptions:
     """``state`` (Eq. 12) or ``state+actions`` (Algorithm 1 and the paper's reference code; gives IGM up)."""
     central_width: int = 256
     """Units of each of the three hidden layers of Q*'s mixer, which ``td_weighting`` brings with it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mixer", mixer_name(self.mixer))
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,9 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         PresetError: naming the option, its value and what it must be.
     """
+    if "." in str(options["mixer"]):
+        own_mixer(options["mixer"])
+        options = {**options, "mixer": MIXERS[0]}
     for option, valid in CHOICES.items():
         if options[option] not in valid:
             raise PresetError(f"{name}: {unknown_option(option, options[option], valid)}")
@@ -199,7 +206,8 @@ def check_given(name: str, given: Mapping[str, Any], options: Mapping[str, Any])
     """
     for option in given:
         other, values = _NEEDS.get(option, ("", ()))
-        if other and options[other] not in values:
+        own = option == "mixer_input" and "." in options["mixer"]
+        if other and options[other] not in values and not own:
             raise PresetError(
                 f"{name}: {option} has no effect with {other} {options[other]!r}; "
                 f"drop it or set {other} to {' or '.join(map(repr, values))}"

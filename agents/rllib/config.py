@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -43,6 +44,8 @@ class TeamConfig(AlgorithmConfig):
     """
 
     preset_name: ClassVar[str]
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """What a subclass changes: options of :meth:`training`, ``mixer`` among them."""
     seed: int | None
 
     def __init__(self, algo_class: Any = None) -> None:
@@ -61,6 +64,7 @@ class TeamConfig(AlgorithmConfig):
         self.grad_clip = 10.0
         self.delay_between_env_runner_restarts_s = 0.0
         self._set_offline_defaults()
+        self.training(**self.defaults)
 
     def _set_offline_defaults(self) -> None:
         from agents.rllib.offline import LogEpisodes
