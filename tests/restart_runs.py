@@ -1,7 +1,7 @@
 """Small runs for the tests of restarting: as functions, and as a program that resumes them in a process of its own.
 
-    python tests/restart_runs.py resume FOLDER ITERATIONS     every case below FOLDER; fingerprints as JSON on stdout
-    python tests/restart_runs.py forever FOLDER               one case, a checkpoint each iteration, until killed
+python tests/restart_runs.py resume FOLDER ITERATIONS     every case below FOLDER; fingerprints as JSON on stdout
+python tests/restart_runs.py forever FOLDER               one case, a checkpoint each iteration, until killed
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _forever(folder: Path) -> None:
 
     config = None if folder.is_dir() and any(folder.glob("checkpoint_*")) else make_config("dropout")
     resume = None if config is not None else folder
-    train(config, stop={"training_iteration": 10**6}, resume=resume, out=folder, checkpoint_freq=1, keep=3, report=shout)
+    train(
+        config, stop={"training_iteration": 10**6}, resume=resume, out=folder, checkpoint_freq=1, keep=3, report=shout
+    )
 
 
 if __name__ == "__main__":

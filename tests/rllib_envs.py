@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
+from marca_env.batched import BatchedStep
 
 AGENTS = ["left", "right.arm"]  # names that neither sort in this order nor are identifiers
 
@@ -57,3 +60,40 @@ class Corridor:
 def make_corridor(config: dict) -> Corridor:
     """A creator as RLlib knows them."""
     return Corridor(**config)
+
+
+class Dice:
+    """Batched: each episode shows six random numbers, from the seed alone, and pays for action 1 in two steps.
+
+    Args:
+        num_envs: B.
+        fail_after: resets after which every step raises, or with ``die`` ends the process.
+    """
+
+    agents = ("a", "b")
+    max_steps, state_size = 2, 6
+
+    def __init__(self, num_envs: int, fail_after: int | None = None, die: bool = False) -> None:
+        self.num_envs, self.fail_after, self.die = num_envs, fail_after, die
+        self.observation_sizes, self.action_sizes = {"a": 6, "b": 6}, {"a": 2, "b": 2}
+        self._resets, self._at = 0, 0
+        self._shown = np.zeros((num_envs, 6), np.float32)
+
+    def reset(self, seed: int | None = None) -> BatchedStep:
+        self._shown = np.random.default_rng(seed).random((self.num_envs, 6), dtype=np.float32)
+        self._resets, self._at = self._resets + 1, 0
+        return self._seen(np.zeros(self.num_envs))
+
+    def step(self, actions: dict[str, np.ndarray]) -> BatchedStep:
+        if self.fail_after is not None and self._resets > self.fail_after:
+            if self.die:
+                os._exit(3)
+            raise ArithmeticError("the dice fell off the table")
+        self._at += 1
+        return self._seen(actions["a"] * 1.0)
+
+    def _seen(self, reward: np.ndarray) -> BatchedStep:
+        over = np.full(self.num_envs, self._at == 2)
+        legal = {a: np.ones((self.num_envs, 2), bool) for a in self.agents}
+        both = {a: self._shown for a in self.agents}
+        return BatchedStep(both, legal, self._shown, reward.astype(np.float32), over, np.zeros_like(over))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ray.rllib.utils.checkpoints import Checkpointable
+
 from agents.checkpoints import (
     MANIFEST,
     checkpoint_name,
@@ -80,12 +82,25 @@ def restore(path: str | Path) -> Any:
 
     found = latest_checkpoint(path)
     start_ray()
+    _require_readable(found)
     try:
         return Algorithm.from_checkpoint(str(found))
     except InputError:
         raise
     except (EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(f"{found}: cannot be restored ({one_line(error)[:300]}); use an earlier one") from error
+
+
+def _require_readable(checkpoint: Path) -> None:
+    """RLlib passes over the error of a class that cannot be imported, and fails later without the reason."""
+    try:
+        with (checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as handle:
+            pickle.load(handle)
+    except (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error)[:300]}); "
+            "have the code that it was trained with importable"
+        ) from error
 
 
 def resumed(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[str, Any], Path]:
