@@ -46,8 +46,8 @@ class MixerOptions:
     """How the agents' values become the team's."""
 
     mixer: str = "sum"
-    """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns by itself from the team's reward. Or a class of
-    your own, as it is or by its dotted path (:class:`agents.mixers.OwnMixer`)."""
+    """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns by itself from the team's reward. Or a class
+    of your own, as it is or by its dotted path (:class:`agents.mixers.OwnMixer`)."""
     mixer_activation: str = "relu"
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
     mixer_width: int = 32
