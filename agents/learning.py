@@ -17,12 +17,12 @@ from torch import Tensor
 from agents import objectives
 from agents.credit import credit_weights
 from agents.presets import Preset
-from agents.team import CentralValue, Team, action_key, mask_key
+from agents.team import CentralValue, Team, action_key, mask_key, turns_of
 
 
 @dataclass
 class AgentValues:
-    """What the losses need of one agent along the episodes of a batch."""
+    """What the losses need of one agent along the episodes of a batch; values are zero where no TD error uses them."""
 
     on_turn: Tensor
     """(B, T + 1) bool."""
@@ -88,16 +88,18 @@ def team_losses(
 
 def team_values(online: Team, target: Team, batch: Mapping[str, Tensor], served: Tensor) -> list[AgentValues]:
     """The values of every agent; ``served`` (1, 1, K) weights the heads where the greedy actions are chosen."""
-    q, turns = online.unroll(batch)
+    used = [objectives.used_steps(on, batch["filled"], batch["terminated"]) for on in turns_of(online.spec, batch)]
+    double = online.preset.objective.double_q
+    q, turns = online.unroll(batch, [own | ahead if double else own for own, ahead, _ in used])
     with torch.no_grad():
-        target_q, _ = target.unroll(batch)
+        target_q, _ = target.unroll(batch, [ahead | held for _, ahead, held in used])
     found = []
     for name, mine, theirs, on in zip(online.spec.agents, q, target_q, turns, strict=True):
         action, mask = batch[action_key(name)].long(), batch[mask_key(name)]
         with torch.no_grad():
             greedy = objectives.greedy((served[..., None] * mine).sum(2), mask)
             best = greedy
-            if not online.preset.objective.double_q:
+            if not double:
                 best = objectives.greedy((served[..., None] * theirs).sum(2), mask)
         values = AgentValues(
             on_turn=on,
@@ -117,9 +119,10 @@ def central_values(
     online: CentralValue, target: CentralValue, batch: Mapping[str, Tensor], agents: list[AgentValues]
 ) -> list[AgentValues]:
     """Q*'s values of the same actions: those taken, and those that are greedy for the team (not for Q*)."""
-    q, _ = online.unroll(batch)
+    used = [objectives.used_steps(a.on_turn, batch["filled"], batch["terminated"]) for a in agents]
+    q, _ = online.unroll(batch, [own for own, _, _ in used])
     with torch.no_grad():
-        target_q, _ = target.unroll(batch)
+        target_q, _ = target.unroll(batch, [ahead | held for _, ahead, held in used])
     found = []
     for a, mine, theirs in zip(agents, q, target_q, strict=True):
         values = AgentValues(

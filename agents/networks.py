@@ -1,16 +1,19 @@
 """Q networks of one agent: a recurrent (or feed-forward) trunk and an ensemble of K heads.
 
-The heads are one batched tensor product, so that twenty of them cost about as much per weight as one.
+The heads are one batched tensor product, so that twenty of them cost about as much per weight as one. Whole episodes
+are unrolled only where an agent is on turn and its values are wanted.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from agents.ensemble import dropped, relu_ensemble
 from marca_env.errors import InputError, unknown_option
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -32,6 +35,12 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
 """Of the weights (outputs, inputs) of every affine map and of the GRU; biases of the heads start at zero."""
 
 
+EPSILON, MOMENTUM = 1e-5, 0.1
+"""Of the normalisations, as in torch."""
+CHUNK_FLOATS, MIN_ROWS = 5_000_000, 64
+"""Rows are passed through the heads in parts whose widest layer has so many floats: it stays near the cache."""
+
+
 class EnsembleLinear(nn.Module):
     """K independent affine maps, applied at once; zero biases."""
 
@@ -43,12 +52,8 @@ class EnsembleLinear(nn.Module):
             INITIALIZERS[initializer](head.T)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``: (B, inputs), shared by the heads, or (B, K, inputs); returns (B, K, outputs)."""
-        if x.dim() == 3:
-            return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
-        heads, inputs, outputs = self.weight.shape
-        joined = self.weight.transpose(0, 1).reshape(inputs, heads * outputs)
-        return torch.addmm(self.bias.view(-1), x, joined).view(len(x), heads, outputs)
+        """``x``: (K, B, inputs), possibly one input expanded over the heads → (K, B, outputs)."""
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class EnsembleNorm(nn.Module):
@@ -60,28 +65,29 @@ class EnsembleNorm(nn.Module):
     def __init__(self, kind: str, heads: int, width: int) -> None:
         super().__init__()
         self.kind = kind
-        self.weight = nn.Parameter(torch.ones(heads, width))
-        self.bias = nn.Parameter(torch.zeros(heads, width))
+        self.weight = nn.Parameter(torch.ones(heads, 1, width))
+        self.bias = nn.Parameter(torch.zeros(heads, 1, width))
         if kind == "batch":
-            self.register_buffer("running_mean", torch.zeros(heads * width))
-            self.register_buffer("running_var", torch.ones(heads * width))
+            self.register_buffer("running_mean", torch.zeros(heads, 1, width))
+            self.register_buffer("running_var", torch.ones(heads, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``: (B, K, width) → the same shape. A batch of one row is normalised by the running statistics."""
+        """``x``: (K, B, width) → the same shape. A batch of one row is normalised by the running statistics."""
         if self.kind == "layer":
             return nn.functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
-        return nn.functional.batch_norm(
-            x.flatten(1),
-            self.running_mean,
-            self.running_var,
-            self.weight.flatten(),
-            self.bias.flatten(),
-            training=self.training and len(x) > 1,
-        ).view_as(x)
+        mean, variance = self.running_mean, self.running_var
+        if self.training and (rows := x.shape[1]) > 1:
+            variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, MOMENTUM)
+                self.running_var.lerp_(variance * (rows / (rows - 1)), MOMENTUM)
+        return (x - mean) * (self.weight * torch.rsqrt(variance + EPSILON)) + self.bias
 
 
 class EnsembleMLP(nn.Module):
     """K multi-layer perceptrons of the same shape: affine → normalisation → activation → dropout, then affine."""
+
+    layers: Any
 
     def __init__(
         self,
@@ -97,20 +103,30 @@ class EnsembleMLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [inputs, *hidden, outputs]
+        self.heads, self.dropout, self.activation = heads, dropout, activation
         self.layers = nn.ModuleList(EnsembleLinear(heads, a, b, initializer) for a, b in itertools.pairwise(sizes))
         normalised = hidden if normalization != "none" else ()
         self.norms = nn.ModuleList(EnsembleNorm(normalization, heads, width) for width in normalised)
-        self.activate = ACTIVATIONS[activation]
-        self.dropout = nn.Dropout(dropout)
+        self._rows = max(MIN_ROWS, CHUNK_FLOATS // (heads * max(sizes[1:])))
 
     def forward(self, x: Tensor) -> Tensor:
         """``x``: (B, inputs) → (B, K, outputs)."""
+        rate = self.dropout if self.training else 0.0
+        if self.norms or self.activation != "relu":
+            return self.general(x, rate)
+        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        parts = [relu_ensemble(part, rate, parameters) for part in x.split(self._rows)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).transpose(0, 1)
+
+    def general(self, x: Tensor, rate: float) -> Tensor:
+        """As :meth:`forward`, for any activation and normalisation; batch statistics are those of all rows."""
+        h = x.expand(self.heads, *x.shape)
         for k, layer in enumerate(self.layers[:-1]):
-            x = layer(x)
+            h = layer(h)
             if self.norms:
-                x = self.norms[k](x)
-            x = self.dropout(self.activate(x))
-        return self.layers[-1](x)
+                h = self.norms[k](h)
+            h = dropped(ACTIVATIONS[self.activation](h), rate)
+        return self.layers[-1](h).transpose(0, 1)
 
 
 class QNetwork(nn.Module):
@@ -169,36 +185,70 @@ class QNetwork(nn.Module):
         """Q of every head given the state that :meth:`advance` returned; (B, K, A)."""
         return self.head(observation if self.cell is None else hidden)
 
-    def unroll(self, observations: Tensor, on_turn: Tensor) -> Tensor:
-        """Q over whole episodes; zero where nobody of the batch is on turn.
+    def unroll(self, observations: Tensor, on_turn: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Q over whole episodes, computed where it is wanted only.
 
         Args:
             observations: (B, T, O).
             on_turn: (B, T) bool; the recurrent state moves only there.
+            wanted: (B, T) bool, where values are needed; ``None``: wherever the agent is on turn.
 
         Returns:
-            (B, T, K, A).
+            (B, T, K, A); zero where the agent is not on turn or the value is not wanted.
         """
         batch, steps, _ = observations.shape
-        busy = torch.nonzero(on_turn.any(0)).flatten()  # steps at which someone acts
-        q = observations.new_zeros(batch, steps, self.heads, self.n_actions)
-        if len(busy) == 0:
-            return q
-        seen = observations[:, busy]
-        if self.cell is not None:
-            seen = self._recur(seen, on_turn[:, busy])
-        flat = self.head(seen.flatten(0, 1))
-        return q.index_copy(1, busy, flat.view(batch, len(busy), self.heads, self.n_actions))
+        wanted = on_turn if wanted is None else wanted & on_turn
+        if self.cell is None:
+            where = torch.nonzero(wanted.flatten()).squeeze(1)
+            seen = observations.flatten(0, 1)[where]
+        else:
+            seen, where = self._recur(observations, on_turn, wanted)
+        q = observations.new_zeros(batch * steps, self.heads, self.n_actions)
+        if len(where):
+            q = q.index_copy(0, where, self.head(seen))
+        return q.view(batch, steps, self.heads, self.n_actions)
 
-    def _recur(self, observations: Tensor, on_turn: Tensor) -> Tensor:
-        hidden = self.initial_hidden(len(observations))
-        lockstep = bool(on_turn.all())
-        states = []
-        for t in range(observations.shape[1]):
-            moved = self.advance(observations[:, t], hidden)
-            hidden = moved if lockstep else torch.where(on_turn[:, t, None], moved, hidden)
+    def _recur(self, observations: Tensor, on_turn: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Recurrent states where they are wanted (n, H), and their places in the flattened (B·T) (n,).
+
+        An agent's turns are packed: its l-th turn of all episodes together, whatever the step at which it falls, and
+        the longest first, so that those still to be unrolled are the first rows.
+        """
+        assert self.cell is not None
+        steps = on_turn.shape[1]
+        turn = on_turn.cumsum(1)  # 1, 2, … at the agent's turns
+        needed = (turn * wanted).amax(1)  # turns to unroll, per episode
+        order = torch.argsort(needed, descending=True, stable=True)
+        turns = int(needed.max()) if len(needed) else 0
+        active = on_turn & (turn <= needed[:, None])
+        at = torch.zeros(len(needed), turns + 1, dtype=torch.long, device=on_turn.device)
+        row, step = torch.nonzero(active, as_tuple=True)
+        at[row, turn[row, step]] = row * steps + step
+        counts = (needed[:, None] > torch.arange(turns, device=needed.device)).sum(0).tolist()
+        places = [at[order[:n], k + 1] for k, n in enumerate(counts)]
+        where = torch.cat([*places, at.new_empty(0)])
+        states = self._states(observations.flatten(0, 1)[where], counts)
+        if len(where) == 0:
+            return states, where
+        kept = wanted.flatten()[where]
+        return (states, where) if kept.all() else (states[kept], where[kept])
+
+    def _states(self, observations: Tensor, counts: list[int]) -> Tensor:
+        """GRU states of packed sequences; ``observations`` (Σ counts, O), the turns one after the other."""
+        cell = self.cell
+        assert cell is not None
+        size = self.hidden_size
+        projected = nn.functional.linear(observations, cell.weight_ih, cell.bias_ih).split(counts)
+        hidden, states = self.initial_hidden(1), [observations.new_empty(0, size)]
+        for seen in projected:
+            hidden = hidden[: len(seen)]  # before the first turn all share one state, and its product is that of a row
+            carried = nn.functional.linear(hidden, cell.weight_hh, cell.bias_hh)
+            gates = torch.sigmoid(seen[:, : 2 * size] + carried[:, : 2 * size])
+            reset, update = gates.chunk(2, 1)
+            new = torch.tanh(seen[:, 2 * size :] + reset * carried[:, 2 * size :])
+            hidden = new + update * (hidden - new)
             states.append(hidden)
-        return torch.stack(states, 1)  # B T H
+        return torch.cat(states)
 
 
 def _check(what: str, name: str, valid: Iterable[str]) -> None:

@@ -103,6 +103,27 @@ def own_turns(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor
     return torch.stack(rewards[::-1], 1), torch.stack(nexts[::-1], 1)
 
 
+def used_steps(on_turn: Tensor, filled: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where TD errors use an agent's values; nothing else needs to be computed.
+
+    Args:
+        on_turn: (B, T + 1) bool.
+        filled, terminated: (B, T) bool.
+
+    Returns:
+        Three masks (B, T + 1): its own steps (the value that is learnt), its turns that some step bootstraps from,
+        and its own steps whose value is carried to a next step at which it is not on turn (Q'_tot needs it there).
+    """
+    nowhere = torch.zeros_like(on_turn[:, :1])
+    goes_on = filled & ~terminated
+    acts, again = on_turn[:, :-1] & filled, on_turn[:, 1:]
+    return (
+        torch.cat([acts, nowhere], 1),
+        torch.cat([nowhere, again & goes_on], 1),
+        torch.cat([acts & goes_on & ~again, nowhere], 1),
+    )
+
+
 def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Tensor:
     """η_k = L_k / Σ_k L_k (Eq. 9): the head with the larger TD error gets the larger weight.
 

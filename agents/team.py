@@ -88,14 +88,20 @@ class Team(nn.Module):
         starred = central and preset.objective.td_weighting != "none"
         self.central = CentralValue(spec, preset) if starred else None
 
-    def unroll(self, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def unroll(
+        self, batch: Mapping[str, Tensor], wanted: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Q of every agent over whole episodes, and where each is on turn.
 
+        Args:
+            batch: columns of episodes.
+            wanted: per agent (B, T + 1) bool, where its values are needed; ``None``: wherever it is on turn.
+
         Returns:
-            Per agent (B, T + 1, K, A) and per agent (B, T + 1) bool.
+            Per agent (B, T + 1, K, A), zero elsewhere, and per agent (B, T + 1) bool.
         """
         turns = turns_of(self.spec, batch)
-        return unroll_all(self.agents, self.spec, batch, turns), turns
+        return unroll_all(self.agents, self.spec, batch, turns, wanted), turns
 
     def mix(self, utilities: Tensor, state: Tensor, actions: list[Tensor]) -> Tensor:
         """Q_tot; ``utilities`` (…, N), ``state`` (…, S), ``actions`` per agent (…) → (…)."""
@@ -127,10 +133,12 @@ class CentralValue(nn.Module):
         self.agents = q_networks(spec, preset)
         self.mixer = UnrestrictedMixer(len(spec.agents), spec.state_size, width=preset.mixer.central_width)
 
-    def unroll(self, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def unroll(
+        self, batch: Mapping[str, Tensor], wanted: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """As :meth:`Team.unroll`."""
         turns = turns_of(self.spec, batch)
-        return unroll_all(self.agents, self.spec, batch, turns), turns
+        return unroll_all(self.agents, self.spec, batch, turns, wanted), turns
 
     def mix(self, utilities: Tensor, state: Tensor) -> Tensor:
         """Q*; ``utilities`` (…, N), ``state`` (…, S) → (…)."""
@@ -146,7 +154,7 @@ def q_networks(spec: TeamSpec, preset: Preset) -> nn.ModuleList:
 
 def _make_mixer(n_agents: int, size: int, preset: Preset) -> nn.Module:
     chosen = preset.mixer
-    if chosen.mixer in ("none", "sum"):
+    if chosen.mixer in ("none", "sum") or "." in chosen.mixer:
         return make_mixer(chosen.mixer, n_agents, size)
     shape = {"width": chosen.mixer_width, "hypernet": chosen.hypernet}
     return make_mixer(chosen.mixer, n_agents, size, activation=chosen.mixer_activation, **shape)
@@ -158,10 +166,12 @@ def turns_of(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:
     return [batch[mask_key(a)][..., :-1].any(-1) & seen for a in spec.agents]
 
 
-def unroll_all(networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor]) -> list[Tensor]:
-    """Q of every agent over whole episodes; per agent (B, T + 1, K, A)."""
-    names = zip(spec.agents, networks, turns, strict=True)
-    return [net.unroll(batch[obs_key(a)], on) for a, net, on in names]
+def unroll_all(
+    networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor], wanted: list[Tensor] | None = None
+) -> list[Tensor]:
+    """Q of every agent over whole episodes; per agent (B, T + 1, K, A), zero where it is not wanted."""
+    each = zip(spec.agents, networks, turns, wanted or turns, strict=True)
+    return [net.unroll(batch[obs_key(a)], on, at) for a, net, on, at in each]
 
 
 def seen_steps(filled: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from slow_learning import make_batch, slow_losses
 
 from agents.learning import team_losses
+from agents.objectives import used_steps
 from agents.presets import PRESETS, preset
 from agents.team import Team, TeamSpec
 
@@ -160,7 +161,7 @@ def test_every_weight_of_the_team_takes_part_and_none_of_the_target(name: str, i
 
 
 def test_batch_statistics_are_those_of_decisions() -> None:
-    """Batch normalisation learns from what agents saw when it was their turn; the target network's stay."""
+    """Batch normalisation learns from what agents saw on turns that count; the target network's stay."""
     online = make_team("VDN", 0, {"gru": None, "normalization": "batch"})
     target = copy.deepcopy(online).eval()
     batch = make_batch(SPEC)
@@ -170,6 +171,8 @@ def test_batch_statistics_are_those_of_decisions() -> None:
     net = online.agents[0]
     seen = torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
     on = batch["mask:first"][..., :-1].any(-1) & seen
+    own, ahead, _ = used_steps(on, batch["filled"], batch["terminated"])
+    on = own | ahead  # double Q: the online network also chooses the next action
     rows = batch["obs:first"][on].numpy()
     layer = net.head.layers[0]
     hidden = rows @ layer.weight[0].detach().numpy() + layer.bias[0].detach().numpy()
