@@ -143,9 +143,7 @@ def _program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
 def _checked(values: np.ndarray, quotas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, left = np.asarray(values), np.array(quotas)
     if values.ndim != 2 or left.shape != values.shape[1:]:
-        raise InputError(
-            f"values {values.shape} and quotas {left.shape} do not fit; give (requests, actions), (actions,)"
-        )
+        raise InputError(f"values {values.shape} and quotas {left.shape} do not fit: one quota per action")
     if np.isnan(values).any() or np.isposinf(values).any():
         raise InputError("values must be numbers below infinity; a model gives nan where it has diverged")
     if not np.issubdtype(left.dtype, np.integer) or (left < 0).any():
