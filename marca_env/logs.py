@@ -183,7 +183,9 @@ def _refuse(where: str | Path, column: Column, raw: pd.Series, first_row: int, b
         meaning = f" ({column.meaning})" if column.meaning else ""
         more = f" [{int(bad.sum())} rows in all]" if bad.sum() > 1 else ""
         at = f"row {first_row + row + 1}, column {column.name!r}{meaning}"
-        raise InputError(f"{where}: {at}: {raw.iloc[row]!r} {problem}{more}")
+        value = raw.iloc[row]
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise InputError(f"{where}: {at}: {shown!r} {problem}{more}")
 
 
 def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
