@@ -5,86 +5,73 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from marca_env.errors import InputError, unknown_option
-from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max, telemetry_fault
+from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max
+from mpc.conditions import FLOOR
+from mpc.correction import Correction
+from mpc.deadline import Deadline, DeadlineError, Watchdog
+from mpc.fallback import Fallback, KeptPlan
 from mpc.forecast import MINUTES_PER_DAY, TrafficForecaster
-from mpc.planner import ModelError, Now, Planner, PlannerSettings, PredictedLoads
-from mpc.problem import SolverError
+from mpc.objective import Now
+from mpc.planner import PlanResult
+from mpc.predicted import ModelError, PredictedLoads
+from mpc.problem import InfeasibleError, SolverError, TimeLimitError
+from mpc.search import METHODS, planning_method
+from mpc.settings import MPCSettings
 from mpc.system_model import Conditions, SystemModel
+from mpc.telemetry import Event, FaultError, FaultKind, Reading, Source, Timeline, minute_of, read
 
 if TYPE_CHECKING:
     from marca_env.cluster import ControlObservation
 
+__all__ = ["Event", "MPCBalancer", "MPCSettings"]
 log = logging.getLogger(__name__)
 _HISTORY = 10_000
-BIAS_CAP = 0.7  # of a prediction error that is believed at once; below 1 in case the slopes are wrong as well
+_MAX_SKIPPED = 60  # minutes of a gap that the forecaster is taken through
 PULL = 1.02  # aims just past what a cluster can use, so that its price does go to zero
 _ZERO = 1e-6  # a log price below this is the solver's rounding of zero
+HELD: Source = "held"
+KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
+    (InfeasibleError, "infeasible"),
+    (TimeLimitError, "timeout"),
+    (SolverError, "solver"),
+    (DeadlineError, "timeout"),
+    (ModelError, "model"),
+)
 
 
-class TelemetryError(RuntimeError):
-    """An observation that cannot be used: the prices fall back to feedback, or stay."""
-
-
-@dataclass(frozen=True)
-class MPCSettings(PlannerSettings):
-    """Everything about :class:`MPCBalancer`: Eq. 17, and how it is solved and corrected."""
-
-    margin: float = 0.005
-    release_margin: float = 0.04
-    """While a cluster is degraded, the margin is at least this: overload protection lets go only below the budget."""
-    bias_gain: float = 0.2
-    """Share of the last prediction error of the cost per request that corrects the next predictions, in [0, 1].
-    Summed up, it makes a biased model hold the budget all the same; 0: never."""
-    bias_jump: float = 4.0
-    """A prediction error of more than this over √(requests of the minute) is mostly believed at once."""
-    price_reach: float = 4.0
-    """Prices may exceed the highest in the model's training log by this factor; see ``price_max`` too."""
-    price_max: float | tuple[float, ...] | None = None
-    """Bound of the prices, currency per core-second; ``None``: ``price_reach`` times the training log's highest."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.bias_gain <= 1:
-            raise InputError(f"bias_gain is {self.bias_gain}; it must lie in [0, 1]")
-        for name in ("bias_jump", "price_reach"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
-
-
-@dataclass(frozen=True)
-class Event:
-    """A minute in which the controller fell back."""
-
-    minute: int
-    kind: str
-    """``telemetry``, ``solver`` or ``model``."""
-    message: str
+def kind_of(error: Exception) -> FaultKind:
+    """What kind of event an exception is."""
+    if isinstance(error, FaultError):
+        return error.kind
+    return next((kind for cause, kind in KINDS if isinstance(error, cause)), "internal")
 
 
 class MPCBalancer:
     """Sets the prices of all clusters together by model-predictive control (Eq. 17–18, arXiv 2512.24325).
 
-    Each minute: traffic is forecast; the last prediction error corrects the model; Eq. 17 is linearised around the
-    plan of the minute before and solved as a convex program, again until the true objective stops falling; the first
-    prices of the plan are applied. Anything that fails is logged in ``events`` and answered by feedback.
+    Each minute: traffic is forecast; the last prediction error corrects the model; Eq. 17 is minimised around the
+    plan of the minute before; the first prices of the plan are applied. Whatever fails is logged in ``events`` with its
+    kind and answered by a price all the same: the last good plan's for at most ``hold_minutes``, while the load is near
+    what that plan expected; then feedback's; where there is no telemetry to feed back, the price in force.
 
     Args:
         system_model: the fitted model; its clusters are those of the observations.
         settings: see :class:`MPCSettings`; single fields may be given as keywords instead, e.g. ``horizon=15``.
         forecaster: of traffic; fit one on past days with :meth:`TrafficForecaster.fit`. ``None``: default gains.
         fallback: used when planning fails; ``None``: feedback scaled to the model's prices.
+        method: how Eq. 17 is minimised: "scp" or another of :data:`mpc.search.METHODS`.
+        method_options: of that method, e.g. ``{"samples": 100}``.
         changes: fields of the settings.
 
     Attributes:
         events: the failures so far, oldest first (the last 10,000).
-        problem: the compiled program; never rebuilt.
+        result: how the last plan was found: iterations, whether it converged, objective, time; ``None`` without one.
+        problem: the compiled program of method "scp"; never rebuilt. ``None`` for the others.
         expected_load: (G,) load that the last plan expects of the coming minute, core-seconds per second.
 
     Raises:
@@ -98,131 +85,233 @@ class MPCBalancer:
         *,
         forecaster: TrafficForecaster | None = None,
         fallback: Balancer | None = None,
+        method: str = "scp",
+        method_options: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
         names = [f.name for f in dataclasses.fields(MPCSettings)]
         for name in changes:
             if name not in names:
                 raise InputError(unknown_option("setting of MPCBalancer", name, names))
-        self.settings = dataclasses.replace(settings or MPCSettings(), **changes)
-        self.model, scale = system_model, system_model.prices
-        reach = self.settings.price_reach * np.maximum(system_model.price_limit, scale.scale)
-        limit = reach if self.settings.price_max is None else self.settings.price_max
-        self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), system_model.price_limit.shape)
-        top = scale.to_log(self.price_max)
-        self.planner = Planner(system_model.n_clusters, self.settings, top)
-        self.problem = self.planner.problem
+        self.settings = s = dataclasses.replace(settings or MPCSettings(), **changes)
+        if method not in METHODS:
+            raise InputError(unknown_option("planning method", method, METHODS))
+        self.method, self._options = method, dict(method_options or {})
         self.forecaster = forecaster or TrafficForecaster()
-        feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
-        self.fallback = fallback or FeedbackBalancer(feedback, price_max=self.price_max)
+        self._given_fallback = fallback
         self.events: deque[Event] = deque(maxlen=_HISTORY)
+        self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes)
+        self._correction = Correction(system_model.n_clusters, s.bias_gain, s.bias_jump, s.tilt_gain)
+        self._predicted: PredictedLoads | None = None  # what the minute that just ran was planned with ...
+        self._adopt(system_model)
         self.reset()
 
-    def reset(self) -> None:
-        """Forget telemetry, plan and bias; ``events`` stays."""
-        self.forecaster.reset()
-        self.fallback.reset()
-        n_clusters = self.model.n_clusters
-        self._bias = np.zeros(n_clusters)  # of the log cost per request
-        self._error = np.zeros(n_clusters)  # the last prediction error of the log cost per request
-        self._expected: np.ndarray | None = None  # log cost per request planned for the minute that just ran
-        self._plan: np.ndarray | None = None  # (N,G) log prices
-        self._levels: np.ndarray | None = None  # degradation of the minute that just ran
-        self._prices = np.zeros(n_clusters)
-        self.expected_load = np.full(n_clusters, np.nan)
+    def _adopt(self, model: SystemModel) -> None:
+        s, scale = self.settings, model.prices
+        if s.margin_deviations > 0 and model.members < 2:
+            raise InputError("margin_deviations needs the uncertainty of an ensemble; fit the model with members=5")
+        self.model, self._frozen = model, model.frozen()
+        limit = s.price_reach * np.maximum(model.price_limit, scale.scale) if s.price_max is None else s.price_max
+        self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), model.price_limit.shape)
+        top = scale.to_log(self.price_max)
+        self.planner = planning_method(self.method, model.n_clusters, s, top, **self._options)
+        self.problem = getattr(self.planner, "problem", None)
+        feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
+        self.fallback = self._given_fallback or FeedbackBalancer(feedback, price_max=self.price_max)
+        self.kept = Fallback(self.fallback, scale, s.hold_minutes, s.hold_band)
 
-    def update(self, observation: ControlObservation) -> np.ndarray:
-        """Prices (G,) for the coming minute: finite, within [0, price_max], whatever the telemetry.
+    def adopt(self, system_model: SystemModel) -> None:
+        """Go on with another model of the same clusters, one fitted on newer telemetry, say.
+
+        The price in force, the forecast of traffic and the events stay; what was learnt about the old model's errors
+        is dropped.
 
         Raises:
-            InputError: an observation of another number of clusters than the model's.
+            InputError: other clusters.
         """
-        size = (self.model.n_clusters,)
-        for name in ("load", "budget", "degradation", "prices"):
-            if np.shape(getattr(observation, name)) != size:
-                raise InputError(
-                    f"observation: {name} has shape {np.shape(getattr(observation, name))}, but the system model was "
-                    f"fitted for the clusters {', '.join(self.model.clusters)}; fit one on a log of this scenario"
-                )
-        self.forecaster.observe((int(observation.minute) - 1) % MINUTES_PER_DAY, observation.qps)
+        if system_model.clusters != self.model.clusters:
+            raise InputError(
+                f"the new model is of the clusters {', '.join(system_model.clusters)}, but this balancer sets prices "
+                f"for {', '.join(self.model.clusters)}"
+            )
+        self._adopt(system_model)
+        self._correction.reset()
+        self._predicted = None
+
+    def reset(self) -> None:
+        """Forget telemetry, plan and corrections; ``events`` stays."""
+        self.forecaster.reset()
+        self.kept.reset()
+        self._timeline.reset()
+        self._correction.reset()
+        n_clusters = self.model.n_clusters
+        self._predicted = None
+        self._pivot = np.zeros(n_clusters)  # ... and the log prices of the minute before it
+        self._levels: np.ndarray | None = None  # degradation of the minute that just ran
+        self._prices = np.zeros(n_clusters)
+        self._first = True
+        self._forecast_fault: str | None = None
+        self.result: PlanResult | None = None
+        self.expected_load = np.full(n_clusters, np.nan)
+
+    # -- a minute --------------------------------------------------------------------------------------------------
+    def update(self, observation: ControlObservation) -> np.ndarray:
+        """Prices (G,) for the coming minute: finite, within [0, price_max], whatever the telemetry, and on time.
+
+        Raises:
+            InputError: the first observation is of another number of clusters than the model's.
+        """
+        clock, reading = Deadline(self.settings.deadline), None
         try:
-            prices = self._planned(observation)
-        except (TelemetryError, SolverError, ModelError) as error:
-            prices = self._fallen_back(observation, error)
-        self._levels = np.asarray(observation.degradation)
+            reading = self._read(observation)
+            prices = self._planned(reading, clock)
+        except InputError:
+            raise
+        except Exception as error:  # whatever breaks, the clusters get a price
+            prices = self._fallen_back(observation, reading, error)
+        if reading is not None:
+            self._levels = reading.degradation
         self._prices = bounded(prices, self.price_max)
         return self._prices.copy()
 
-    def _fallen_back(self, observation: ControlObservation, error: Exception) -> np.ndarray:
-        kind = (
-            "telemetry" if isinstance(error, TelemetryError) else "model" if isinstance(error, ModelError) else "solver"
-        )
-        self.events.append(Event(int(observation.minute), kind, str(error)))
-        log.warning("minute %d: %s: %s; feedback takes over", observation.minute, kind, error)
-        self._expected = self._plan = None
-        self.expected_load = np.full(self.model.n_clusters, np.nan)
-        if telemetry_fault(observation) is not None:
-            return self._prices  # feedback on nonsense is worse than the prices in force
-        return self.fallback.update(observation)
+    def _read(self, observation: ControlObservation) -> Reading:
+        """A usable observation; the forecaster learns of it, or that one is missing."""
+        minute = minute_of(observation)
+        skipped = self._timeline.advance(minute)
+        if skipped:
+            self._record(minute, "gap", f"{skipped} minutes without telemetry", "plan")
+            self._missed(skipped)
+        try:
+            reading = read(observation, self.model.clusters, self._first)
+        except FaultError:
+            self._observe(minute, float("nan"))
+            self._predicted = None
+            raise
+        self._first = False
+        self._observe(reading.minute, reading.qps)
+        prices = np.where(np.isfinite(reading.prices), reading.prices, self._prices)
+        return dataclasses.replace(reading, prices=bounded(prices, self.price_max))
 
-    # -- planning ------------------------------------------------------------------------------------------------
-    def _planned(self, observation: ControlObservation) -> np.ndarray:
-        last, prices = self._checked(observation)
-        self._correct(observation)
-        budget = np.asarray(observation.budget, dtype=np.float64)
-        horizon = self._horizon(observation)
-        fading = self.model.rollout_log_cost(observation.load, last, prices, horizon)
-        bias = torch.as_tensor(self._bias, device=self.model.device)
-        margin = np.where(
-            np.asarray(observation.degradation) > 0,
-            max(self.settings.margin, self.settings.release_margin),
-            self.settings.margin,
-        )
-        predicted = PredictedLoads(self.model, lambda u: fading(u) + bias, horizon.qps, budget)
-        in_force = self.model.prices.to_log(prices)
-        # A cluster that cannot use its budget even for free must not pull the others away from theirs.
-        nominal = np.broadcast_to(in_force, self.problem.shape) if self._plan is None else self._plan
-        target = np.minimum(1 - margin, PULL * predicted.reachable(nominal))
-        now = Now(in_force, np.asarray(observation.load) / budget, target)
-        log_prices, loads, _ = self.planner.plan(predicted, now, self._plan)
-        self._plan = np.concatenate([log_prices[1:], log_prices[-1:]])
-        self.expected_load = loads[0] * budget
-        self._expected = np.log(np.maximum(self.expected_load / horizon.qps[0], 1e-12))
+    def _missed(self, minutes: int) -> None:
+        """Minutes went by without a reading: traffic drifts on, the plan is older, and the last forecast unchecked."""
+        for _ in range(min(minutes, _MAX_SKIPPED)):
+            self._observe(None, float("nan"))
+        self.kept.skip(minutes)
+        self._predicted = None
+
+    def _observe(self, minute: int | None, qps: float) -> None:
+        """Tell the forecaster of the minute before ``minute``."""
+        before = self._timeline.last if minute is None else minute
+        try:
+            self.forecaster.observe(((before or 0) - 1) % MINUTES_PER_DAY, qps)
+        except Exception as error:  # a forecaster is foreign code
+            self._forecast_fault = f"{type(error).__name__}: {error}"
+
+    def _fallen_back(self, observation: ControlObservation, reading: Reading | None, error: Exception) -> np.ndarray:
+        """The price of a minute that could not be planned."""
+        kind = kind_of(error)
+        if kind == "internal":
+            log.error("planning failed in an unforeseen way", exc_info=error)
+        prices, source = self._prices, HELD
+        if kind != "stale":  # nothing has happened since the price in force was set
+            prices, source = self.kept.price(observation, reading, self._prices)
+        self._record(minute_of(observation), kind, str(error) or type(error).__name__, source)
+        self._predicted, self.result = None, None
+        self.expected_load = np.full(self.model.n_clusters, np.nan)
+        return prices
+
+    def _record(self, minute: int | None, kind: FaultKind, message: str, price: Source) -> None:
+        self.events.append(Event(-1 if minute is None else minute, kind, message, price))
+        log.warning("minute %s: %s: %s; price: %s", minute, kind, message, price)
+
+    # -- planning --------------------------------------------------------------------------------------------------
+    def _planned(self, reading: Reading, clock: Deadline) -> np.ndarray:
+        in_force = self.model.prices.to_log(reading.prices)
+        self._correct(reading, in_force)
+        self._in_range(reading)
+        horizon = self._horizon(reading)
+        predicted, now, nominal = self._problem_of(reading, in_force, horizon)
+        soft = Deadline(0.8 * clock.left)  # what looks at the clock ends by itself; what does not is left behind
+        result = self._watchdog.run(lambda: self.planner.plan(predicted, now, nominal, soft), clock.left)
+        if result.reason == "deadline":
+            self._record(reading.minute, "timeout", "the plan is the best that was found in time", "plan")
+        log_prices, loads = result.point.log_prices, result.point.loads
+        if not np.all(np.isfinite(log_prices)):
+            raise FaultError("solver", "the plan holds prices that are not finite")
+        self.result, self._predicted, self._pivot = result, predicted, in_force
+        if self.kept.faults:
+            log.info("minute %d: planning again after %d minutes without", reading.minute, self.kept.faults)
+        self.kept.keep(KeptPlan(log_prices, loads))
+        self.expected_load = loads[0] * reading.budget
         first = log_prices[0]
         return self.model.prices.to_price(np.where(first < _ZERO, 0.0, first))
 
-    def _checked(self, observation: ControlObservation) -> tuple[Conditions, np.ndarray]:
-        """Conditions and prices of the last minute."""
-        fault = telemetry_fault(observation)
-        if fault is None and observation.qps <= 0:
-            fault = "no traffic"
-        if fault is not None:
-            raise TelemetryError(fault)
-        prices = np.asarray(observation.prices, dtype=np.float64)
-        prices = bounded(prices if np.all(np.isfinite(prices)) else self._prices, self.price_max)
-        levels = np.asarray(observation.degradation) if self._levels is None else self._levels
-        minute = (int(observation.minute) - 1) % MINUTES_PER_DAY
-        return Conditions(np.array(float(observation.qps)), np.array(minute), levels), prices
+    def _problem_of(
+        self, reading: Reading, in_force: np.ndarray, horizon: Conditions
+    ) -> tuple[PredictedLoads, Now, np.ndarray | None]:
+        """What the coming minutes look like, what to aim at, and the prices to start from."""
+        levels = reading.degradation if self._levels is None else self._levels
+        minute = np.array((reading.minute - 1) % MINUTES_PER_DAY)
+        last = Conditions(np.array(reading.qps), minute, levels)
+        costs = self._frozen.horizon(reading.load, last, reading.prices, horizon)
+        correction = self._correction
+        predicted = PredictedLoads(
+            costs, horizon.qps, reading.budget, bias=correction.bias, tilt=correction.tilt, pivot=in_force
+        )
+        nominal = None if self.kept.plan is None else self.kept.plan.log_prices
+        around = np.broadcast_to(in_force, predicted.shape) if nominal is None else nominal
+        s, degraded = self.settings, reading.degradation > 0
+        aim = 1.0 - np.where(degraded, max(s.margin, s.release_margin), s.margin)  # (G,)
+        if s.margin_deviations > 0:
+            aim = aim * np.exp(-s.margin_deviations * predicted.spread(around))  # (N,G)
+        # A cluster that cannot use its budget even for free must not pull the others away from theirs.
+        target = np.minimum(aim, PULL * predicted.reachable(around))
+        now = Now(in_force, reading.load / reading.budget, target, s.emphasis(horizon.minute))
+        if not (np.all(np.isfinite(target)) and np.all(np.isfinite(in_force))):
+            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
+        return predicted, now, nominal
 
-    def _correct(self, observation: ControlObservation) -> None:
-        """Integrate the last prediction error of the cost per request; the forecast of traffic has no part in it."""
-        if self._expected is None:
+    def _correct(self, reading: Reading, in_force: np.ndarray) -> None:
+        """Learn from the last prediction error of the cost per request; the forecast of traffic has no part in it."""
+        if self._predicted is None:
             return
-        cost = np.log(np.maximum(np.asarray(observation.load) / observation.qps, 1e-12))
-        error = np.clip(cost - self._expected, -1.0, 1.0)
-        # An error far beyond the sampling noise is the model's: most of it is believed at once, unless errors
-        # alternate, which says that the corrections themselves overshoot.
-        noise = self.settings.bias_jump / np.sqrt(max(observation.qps * self.forecaster.period, 1.0))
-        beyond = 1.0 - np.minimum(noise / np.maximum(np.abs(error), 1e-12), 1.0) ** 2
-        steady = error * self._error >= 0
-        gain = np.maximum(self.settings.bias_gain, BIAS_CAP * beyond * steady) if self.settings.bias_gain > 0 else 0.0
-        self._error = error
-        self._bias = np.clip(self._bias + gain * error, -2.0, 2.0)
+        expected = self._predicted.first_log_cost(in_force)
+        cost = np.log(np.maximum(reading.load / reading.qps, 1e-12))
+        requests = reading.qps * self.forecaster.period
+        self._correction.update(cost, expected, in_force - self._pivot, requests)
 
-    def _horizon(self, observation: ControlObservation) -> Conditions:
-        n = self.settings.horizon
+    def _in_range(self, reading: Reading) -> None:
+        """Raise where the model would have to guess: an hour, or a cost per request, unlike any of its training."""
+        seen, hour = self.model.seen, reading.minute // 60
+        if "hours" in seen and not seen["hours"][hour]:
+            raise FaultError("range", f"the model's log has no minute between {hour}:00 and {hour}:59")
+        if "log_cost" in seen:
+            cost = np.log(np.maximum(reading.load / reading.qps, FLOOR))
+            slack = np.log(self.settings.range_slack) + 4.0 / np.sqrt(max(reading.qps * self.forecaster.period, 1.0))
+            low, high = seen["log_cost"]
+            for name, value, least, most in zip(self.model.clusters, cost, low - slack, high + slack, strict=True):
+                if not least <= value <= most:
+                    raise FaultError(
+                        "range",
+                        f"{name} uses {np.exp(value):.3g} core-seconds per request; the model knows "
+                        f"{np.exp(least):.3g} to {np.exp(most):.3g}",
+                    )
+
+    def _horizon(self, reading: Reading) -> Conditions:
+        n, fault = self.settings.horizon, self._forecast_fault
+        self._forecast_fault = None
+        if fault is not None:
+            raise FaultError("forecast", fault)
+        try:
+            qps = np.asarray(self.forecaster.forecast(n), dtype=np.float64)
+        except Exception as error:  # a forecaster is foreign code
+            raise FaultError("forecast", f"{type(error).__name__}: {error}") from error
+        if qps.shape != (n,) or not np.all(np.isfinite(qps)) or np.any(qps < 0):
+            raise FaultError(
+                "forecast", f"traffic forecast {qps.tolist()}; {n} finite numbers, not negative, are needed"
+            )
         return Conditions(
-            qps=np.maximum(self.forecaster.forecast(n), 1e-6),
-            minute=(int(observation.minute) + np.arange(n)) % MINUTES_PER_DAY,
-            degradation=np.broadcast_to(np.asarray(observation.degradation), (n, self.model.n_clusters)),
+            qps=np.maximum(qps, 1e-6),
+            minute=(reading.minute + np.arange(n)) % MINUTES_PER_DAY,
+            degradation=np.broadcast_to(reading.degradation, (n, self.model.n_clusters)),
         )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
-from marca_env.errors import InputError
-from mpc.problem import LoadProblem, Objective, ObjectiveSettings
-from mpc.system_model import SystemModel
+from marca_env.errors import InputError, unknown_option
+from mpc.deadline import Deadline, DeadlineError
+from mpc.objective import Now, Objective, ObjectiveSettings
+from mpc.predicted import ModelError, Point, PredictedLoads
+from mpc.problem import LoadProblem, TimeLimitError
 
-
-class ModelError(RuntimeError):
-    """The system model returned loads that are not finite: fit it again on a log that covers these prices."""
+__all__ = ["ModelError", "Now", "PlanResult", "Planner", "PlannerSettings", "PlanningMethod", "Point", "PredictedLoads"]
+MODES = ("converged", "real_time")
+SHARES = (1.0, 0.5, 0.2, 0.05)
+"""Shares of a step that are tried in turn; evaluating the model costs a tenth of a convex program."""
+_WORTHWHILE = 1e-3  # of the objective: what the convex model must still promise for another iteration
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class PlannerSettings(ObjectiveSettings):
     """Eq. 17 and how it is solved."""
 
     trust_region: float = 1.0
-    """Largest move of a log price between two linearisations."""
-    iterations: int = 5
-    """Most linearisations a minute."""
+    """Largest move of a log price between two linearisations, to begin with."""
+    iterations: int = 12
+    """Most convex programs a minute."""
     tolerance: float = 1e-6
     """Stop once the objective (in budgets squared) falls by less than this."""
+    mode: Literal["converged", "real_time"] = "converged"
+    """``converged``: iterate until the objective stops falling; ``real_time``: one convex program a minute, the
+    iterations being spread over the minutes."""
     rate_limit: float | None = None
     """Largest change of a log price from one minute to the next; ``None``: free."""
     solver: str = "CLARABEL"
@@ -39,66 +44,59 @@ class PlannerSettings(ObjectiveSettings):
         for name in ("trust_region", "tolerance", "iterations"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.mode not in MODES:
+            raise InputError(unknown_option("mode", self.mode, MODES))
 
 
-class Now(NamedTuple):
-    """Where a plan starts."""
+class PlanResult(NamedTuple):
+    """A plan and how it was found."""
 
-    in_force: np.ndarray
-    """(G,) log prices of the last minute."""
-    load: np.ndarray
-    """(G,) load of the last minute, in budgets."""
-    target: np.ndarray
-    """(G,) load to aim at, in budgets."""
-
-
-class Point(NamedTuple):
-    """A price sequence, its loads in budgets and their derivative."""
-
-    log_prices: np.ndarray  # (N,G)
-    loads: np.ndarray  # (N,G)
-    slopes: np.ndarray  # (N,G,G)
+    point: Point
+    objective: float
+    """J of the plan (Eq. 17), budgets squared."""
+    iterations: int
+    """Convex programs solved, or rounds of another search."""
+    converged: bool
+    """Whether the method's own test says that no better plan is near."""
+    reason: str
+    """Why it ended: ``tolerance``, ``iterations`` or ``deadline``."""
+    seconds: float
+    """Time that it took."""
 
 
-class PredictedLoads:
-    """Loads of a horizon, in budgets, as a function of log prices.
+class PlanningMethod(Protocol):
+    """Finds the price sequence that minimises Eq. 17: this module's, or one of :mod:`mpc.search`."""
 
-    Args:
-        model: where the derivative comes from.
-        logs: log prices (N,G) → log cost per request (N,G), e.g. of :meth:`SystemModel.rollout_log_cost`.
-        qps: (N,) forecast traffic.
-        budget: (G,) core-seconds per second.
-    """
+    objective: Objective
 
-    def __init__(
-        self, model: SystemModel, logs: Callable[[torch.Tensor], torch.Tensor], qps: np.ndarray, budget: np.ndarray
-    ) -> None:
-        self.model, self.logs, self.qps, self.budget = model, logs, qps, budget
+    def plan(
+        self,
+        predicted: PredictedLoads,
+        now: Now,
+        nominal: np.ndarray | None = None,
+        deadline: Deadline | None = None,
+    ) -> PlanResult:
+        """A plan, started from log prices ``nominal`` (N,G), or from those in force."""
+        ...
 
-    def linearised(self, log_prices: np.ndarray) -> Point:
-        """Loads and slopes at log prices (N,G).
 
-        Raises:
-            ModelError: loads or slopes that are not finite.
-        """
-        point = torch.as_tensor(np.ascontiguousarray(log_prices), device=self.model.device)
-        loads, slopes = self.model.linearise(self.logs, self.qps, point)
-        if not (np.isfinite(loads).all() and np.isfinite(slopes).all()):
-            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
-        return Point(log_prices, loads / self.budget, slopes / self.budget[:, None])
+def start_point(now: Now, nominal: np.ndarray | None, shape: tuple[int, int], top: np.ndarray, limit: float | None):
+    """The nominal sequence (N,G) within the bounds; the price in force where there is none or the rate forbids it."""
+    if nominal is None or (limit is not None and np.any(np.abs(nominal[0] - now.in_force) > limit)):
+        nominal = np.broadcast_to(now.in_force, shape)
+    return np.clip(nominal, 0.0, top)
 
-    def reachable(self, log_prices: np.ndarray) -> np.ndarray:
-        """Largest load (G,) of each cluster in the first minute, in budgets: its own price zero, the others given."""
-        free = []
-        for g in range(log_prices.shape[1]):
-            point = np.array(log_prices)
-            point[:, g] = 0.0
-            free.append(self.linearised(point).loads[0, g])
-        return np.array(free)
+
+class _Search:
+    """The state of one call of :meth:`Planner.plan`."""
+
+    def __init__(self, now: Now, deadline: Deadline) -> None:
+        self.now, self.deadline = now, deadline
+        self.solved, self.converged, self.reason = 0, False, "iterations"
 
 
 class Planner:
-    """Finds the price sequence that minimises Eq. 17.
+    """Sequential convex programming with a trust region and a merit test.
 
     Args:
         n_clusters: G.
@@ -107,14 +105,22 @@ class Planner:
 
     Attributes:
         problem: the compiled program; never rebuilt.
+        objective: Eq. 17 as it is judged.
     """
 
     def __init__(self, n_clusters: int, settings: PlannerSettings, top: np.ndarray) -> None:
         self.settings, self.top = settings, top
         self.problem = LoadProblem(n_clusters, settings, rate_limit=settings.rate_limit, solver=settings.solver)
+        self.objective = self.problem.objective
         self._undamped = Objective(dataclasses.replace(settings, damping="none"))
 
-    def plan(self, predicted: PredictedLoads, now: Now, nominal: np.ndarray | None = None) -> Point:
+    def plan(
+        self,
+        predicted: PredictedLoads,
+        now: Now,
+        nominal: np.ndarray | None = None,
+        deadline: Deadline | None = None,
+    ) -> PlanResult:
         """A minimum of Eq. 17, started from log prices ``nominal`` (N,G), or from those in force.
 
         The damping term makes Eq. 17 non-convex: from above the threshold it holds the load up there. So the minimum
@@ -124,43 +130,113 @@ class Planner:
         Raises:
             SolverError: the program could not be solved.
             ModelError: the model's loads are not finite.
+            DeadlineError: the time was over before the first program was solved.
         """
-        limit, objective = self.settings.rate_limit, self.problem.objective
-        if nominal is None or (limit is not None and np.any(np.abs(nominal[0] - now.in_force) > limit)):
-            nominal = np.broadcast_to(now.in_force, self.problem.shape)
-        start = predicted.linearised(np.clip(nominal, 0.0, self.top))
-        if self.settings.damping == "measured":
-            return self._descend(start, predicted, objective, now)
-        point = self._descend(start, predicted, self._undamped, now)
-        if not objective.damped(point.loads, now.load).any():
-            return point
-        best = min(point, start, key=lambda candidate: float(objective(candidate.loads, now.load, now.target)))
-        return self._descend(best, predicted, objective, now)
+        search = _Search(now, deadline or Deadline())
+        nominal = start_point(now, nominal, self.problem.shape, self.top, self.settings.rate_limit)
+        start = predicted.linearised(nominal)
+        if self.settings.mode == "real_time":
+            point = self._single(start, predicted, search)
+        elif self.settings.damping == "measured":
+            point = self._descend(start, predicted, self.objective, search)
+        else:
+            point = self._damped_where_needed(start, predicted, search)
+        value = self._value(self.objective, point, now)
+        return PlanResult(point, value, search.solved, search.converged, search.reason, search.deadline.spent)
 
-    def _descend(self, point: Point, predicted: PredictedLoads, objective: Objective, now: Now) -> Point:
-        """Linearise, solve, accept what lowers the objective, shrink the trust region where it does not."""
-        s = self.settings
-        value, radius = float(objective(point.loads, now.load, now.target)), s.trust_region
-        for _ in range(s.iterations):
-            u = point.log_prices
-            solution = self.problem.solve(
-                point.loads,
-                point.slopes,
-                u,
-                now.load,
-                low=np.maximum(u - radius, 0.0),
-                high=np.minimum(u + radius, self.top),
-                damped=objective.damped(point.loads, now.load),
-                target=now.target,
-                previous=now.in_force,
-            )
-            trial = predicted.linearised(solution.log_prices)
-            trial_value = float(objective(trial.loads, now.load, now.target))
-            gain = value - trial_value
-            if gain > 0:
-                point, value = trial, trial_value
-            else:
-                radius *= 0.25
-            if 0 <= gain < s.tolerance or radius < 1e-3:
+    def _damped_where_needed(self, start: Point, predicted: PredictedLoads, search: _Search) -> Point:
+        point = self._descend(start, predicted, self._undamped, search)
+        if not self.objective.damped(point.loads, search.now.load).any():
+            return point
+        # Three valleys: up where the load is, on the target, and just below the threshold, where nothing is damped.
+        now, below = search.now, self.settings.threshold * (1 - 1e-3)
+        lower = _Search(now._replace(target=np.minimum(now.target, below)), search.deadline)
+        candidates = [start, point, self._descend(point, predicted, self._undamped, lower)]
+        search.solved += lower.solved
+        best = min(candidates, key=lambda candidate: self._value(self.objective, candidate, now))
+        return self._descend(best, predicted, self.objective, search)
+
+    def _single(self, start: Point, predicted: PredictedLoads, search: _Search) -> Point:
+        """One convex program; its step is cut until the true objective falls, else the start stays.
+
+        In the ``predicted`` reading the program is the one without damping: the damped one, assumed from a nominal
+        sequence above the threshold, would hold the load there.
+        """
+        objective = self.objective if self.settings.damping == "measured" else self._undamped
+        solution, _ = self._solve(start, self.settings.trust_region, objective, search)
+        before = self._value(self.objective, start, search.now)
+        return self._merit(start, solution - start.log_prices, before, predicted, self.objective, search.now)[0]
+
+    def _descend(self, point: Point, predicted: PredictedLoads, objective: Objective, search: _Search) -> Point:
+        """Linearise, solve, accept what lowers the objective; the trust region follows how well it was foretold."""
+        s, now = self.settings, search.now
+        value, radius = self._value(objective, point, now), s.trust_region
+        search.converged, search.reason = False, "iterations"
+        for iteration in range(s.iterations):
+            if search.deadline.passed and search.solved:
+                search.reason = "deadline"
                 break
+            try:
+                log_prices, promised = self._solve(point, radius, objective, search)
+            except TimeLimitError:
+                if search.solved == 0:
+                    raise
+                search.reason = "deadline"
+                break
+            step = log_prices - point.log_prices
+            trial, share = self._merit(point, step, value, predicted, objective, now)
+            gain = value - self._value(objective, trial, now)
+            point, value = trial, value - gain
+            enough = max(s.tolerance, _WORTHWHILE * value)
+            if promised < enough or share == 0.0 or (gain < s.tolerance and iteration > 0):
+                search.converged, search.reason = True, "tolerance"
+                break
+            if share < 1.0 or gain < 0.25 * promised:
+                radius = share * float(np.abs(step).max())
+            elif gain > 0.75 * promised:
+                radius *= 2.0
         return point
+
+    def _merit(
+        self,
+        point: Point,
+        step: np.ndarray,
+        value: float,
+        predicted: PredictedLoads,
+        objective: Objective,
+        now: Now,
+    ) -> tuple[Point, float]:
+        """The point that the largest share of ``step`` reaches with a lower true objective, and the share; or 0."""
+        for share in SHARES:
+            trial = predicted.linearised(point.log_prices + share * step)
+            if self._value(objective, trial, now) < value:
+                return trial, share
+        return point, 0.0
+
+    def _solve(self, point: Point, radius: float, objective: Objective, search: _Search) -> tuple[np.ndarray, float]:
+        """Log prices (N,G) that minimise the convex model around ``point``, and the fall of J that it promises."""
+        u, now = point.log_prices, search.now
+        if search.deadline.passed:
+            raise DeadlineError("no time to plan: raise the deadline, or shorten the horizon")
+        damped = objective.damped(point.loads, now.load)
+        solution = self.problem.solve(
+            point.loads,
+            point.slopes,
+            u,
+            now.load,
+            low=np.maximum(u - radius, 0.0),
+            high=np.minimum(u + radius, self.top),
+            damped=damped,
+            target=now.target,
+            emphasis=now.emphasis,
+            previous=now.in_force,
+            time_limit=search.deadline.left,
+        )
+        search.solved += 1
+        linear = point.loads + np.einsum("igh,ih->ig", point.slopes, solution.log_prices - u)
+        values = objective.fixed(np.stack([point.loads, linear]), now.load, damped, now.target, now.emphasis)
+        return solution.log_prices, float(values[0] - values[1])
+
+    @staticmethod
+    def _value(objective: Objective, point: Point, now: Now) -> float:
+        return float(objective(point.loads, now.load, now.target, now.emphasis))

@@ -4,14 +4,15 @@
 
 over log prices u (N,G) and loads y (N,G) in units of the budgets, y linear in u around the nominal sequence ū. The
 weights w_i are β α^i where the damping term applies and zero elsewhere; which minutes those are depends on the loads,
-so the caller assumes them for a solve and the program stays convex (:class:`Objective` is the true one).
+so the caller assumes them for a solve and the program stays convex (:class:`mpc.objective.Objective` is the true one).
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,12 @@ try:
 except ImportError as error:
     raise ImportError("the model-predictive balancer needs cvxpy: pip install 'marca-env[mpc]'") from error
 
-DAMPING = ("predicted", "measured", "none")
+from mpc import program
+from mpc.objective import Objective, ObjectiveSettings
+
+__all__ = ["InfeasibleError", "LoadProblem", "Objective", "ObjectiveSettings", "Plan", "SolverError"]
 SOLVERS = ("CLARABEL", "OSQP")
+log = logging.getLogger(__name__)
 
 
 class SolverError(RuntimeError):
@@ -38,65 +43,8 @@ class SolverFailedError(SolverError):
     """The solver gave up or broke: try the other solver, or a smaller horizon."""
 
 
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """Eq. 17 and its two readings."""
-
-    horizon: int = 10
-    """N, minutes."""
-    alpha: float = 0.4
-    """α, weight of a minute relative to the one before."""
-    beta: float = 8.0
-    """β, weight of the damping term."""
-    damping: Literal["predicted", "measured", "none"] = "predicted"
-    """Where the damping term applies. ``predicted``: in each minute whose predicted load reaches the threshold;
-    ``measured``: in the whole horizon when the load of the last minute did; ``none``: nowhere."""
-    threshold: float = 1.0
-    """Load, as a share of the budget, at which damping starts: 1 in the paper, 44/46 in the reference code."""
-    margin: float = 0.0
-    """The load aimed at is this share below the budget."""
-    proximity: float = 1e-4
-    """ρ, pull towards the nominal prices; settles prices that do not matter."""
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.horizon, int) and not isinstance(self.horizon, bool)
-        if not (whole and self.horizon >= 1):
-            raise InputError(f"horizon is {self.horizon!r}; it must be a whole number of minutes, at least 1")
-        if not 0 < self.alpha <= 1:
-            raise InputError(f"alpha is {self.alpha}; it must lie in (0, 1]")
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise InputError(f"beta is {self.beta}; it must be finite and not negative")
-        if self.damping not in DAMPING:
-            raise InputError(unknown_option("damping", self.damping, DAMPING))
-        if not 0 <= self.margin < 1:
-            raise InputError(f"margin is {self.margin}; it must lie in [0, 1), a share of the budget")
-        if not (np.isfinite(self.threshold) and self.threshold > 0 and self.proximity >= 0):
-            raise InputError(f"threshold is {self.threshold} and proximity {self.proximity}; they must be positive")
-
-
-class Objective:
-    """Eq. 17 itself, on any load sequence: what every solver of the balancing problem minimises."""
-
-    def __init__(self, settings: ObjectiveSettings | None = None) -> None:
-        self.settings = settings or ObjectiveSettings()
-        self.weights = self.settings.alpha ** np.arange(self.settings.horizon)  # (N,), α^i
-
-    def damped(self, loads: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Where the damping term applies. Loads (…,N,G) and the last load (G,) are in budgets; (…,N,G) bool."""
-        s = self.settings
-        if s.damping == "none":
-            return np.zeros(loads.shape, dtype=bool)
-        if s.damping == "measured":
-            return np.broadcast_to(last >= s.threshold, loads.shape)
-        return loads >= s.threshold * (1 + 1e-6)  # a load held at the budget itself is not over it
-
-    def __call__(self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
-        """J (…) of loads (…,N,G) after the last load (G,), in units of the budgets; ``target`` (G,) as in solve."""
-        s = self.settings
-        before = np.concatenate([np.broadcast_to(last, loads[..., :1, :].shape), loads[..., :-1, :]], axis=-2)
-        tracking = (loads - (1 - s.margin if target is None else target)) ** 2
-        damping = np.where(self.damped(loads, last), (loads - before) ** 2, 0.0)
-        return ((tracking + s.beta * damping) * self.weights[:, None]).sum((-2, -1))
+class TimeLimitError(SolverError):
+    """The solver ran out of time: raise the deadline, or shorten the horizon."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +66,8 @@ class LoadProblem:
 
     Attributes:
         problem: the compiled cvxpy problem; it is never rebuilt.
+        program: its compiled form, which solves are sent to; ``None`` where this cvxpy compiles to another form, and
+            ``problem.solve`` does the work, correctly but several times slower.
     """
 
     def __init__(
@@ -148,6 +98,11 @@ class LoadProblem:
         self.problem = cp.Problem(cp.Minimize(self._cost()), self._constraints())
         if not self.problem.is_dcp(dpp=True):  # type: ignore[call-arg]
             raise AssertionError("the program is not DPP; it would be compiled anew at every solve")
+        self.program: program.CompiledProgram | None = None
+        try:
+            self.program = program.CompiledProgram(self.problem, (self._u, self._y), solver)
+        except program.UnsupportedError as error:
+            log.warning("%s; solving through cvxpy, more slowly", error)
 
     def _cost(self) -> cp.Expression:
         root = np.sqrt(self.objective.weights)[:, None] * np.ones(self.shape)
@@ -179,7 +134,9 @@ class LoadProblem:
         high: np.ndarray,
         damped: np.ndarray,
         target: np.ndarray | None = None,
+        emphasis: Any = 1.0,
         previous: np.ndarray | None = None,
+        time_limit: float = np.inf,
     ) -> Plan:
         """Solve around a nominal sequence.
 
@@ -191,41 +148,66 @@ class LoadProblem:
             low: (N,G) least log prices: the bound or the trust region, whichever is tighter; ``high`` likewise.
             high: (N,G).
             damped: (N,G) bool, where the damping term is taken to apply.
-            target: (G,) loads to aim at, in budgets; ``None``: 1 less the margin.
+            target: (G,) or (N,G) loads to aim at, in budgets; ``None``: 1 less the margin.
+            emphasis: (N,) factor of the damping weight, or a number.
             previous: (G,) log prices in force, needed under a rate limit.
+            time_limit: seconds that the solver may take.
 
         Raises:
             InfeasibleError: no prices within the bounds and the rate limit.
             SolverFailedError: the solver stopped without a solution, or raised.
+            TimeLimitError: it ran out of time.
         """
-        weights = self.settings.beta * self.objective.weights[:, None] * np.asarray(damped, dtype=float)
-        self._offset.value = loads - np.einsum("igh,ih->ig", slopes, nominal)
-        for h, parameter in enumerate(self._slopes):
-            parameter.value = slopes[:, :, h]
-        self._nominal.value, self._low.value, self._high.value = nominal, low, high
+        root = np.sqrt(self.objective.damping_weights(np.asarray(damped, dtype=float), emphasis))
         aim = 1 - self.settings.margin if target is None else target
-        self._target.value = np.broadcast_to(aim, self.shape).astype(float)
-        self._damping.value = np.sqrt(weights)
-        self._damping_last.value = np.sqrt(weights[0]) * last
+        values = {
+            self._offset: loads - np.einsum("igh,ih->ig", slopes, nominal),
+            **{parameter: slopes[:, :, h] for h, parameter in enumerate(self._slopes)},
+            self._nominal: nominal,
+            self._low: low,
+            self._high: high,
+            self._target: np.broadcast_to(aim, self.shape).astype(float),
+            self._damping: root,
+            self._damping_last: root[0] * last,
+        }
         if self.rate_limit is not None:
             if previous is None:
                 raise InputError("a rate limit needs the previous log prices; pass previous=")
-            self._previous.value = previous
-        log_prices, planned = self._run()
+            values[self._previous] = previous
+        log_prices, planned = self._run(values, time_limit)
         return Plan(np.clip(log_prices, low, high), planned)
 
-    def _run(self) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, values: dict[cp.Parameter, np.ndarray], time_limit: float) -> tuple[np.ndarray, np.ndarray]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an inaccurate solution is judged by its status, below
-                self.problem.solve(solver=self.solver, warm_start=True)
+            status, (u, y) = self._sent(values, time_limit)
         except Exception as error:  # a solver is foreign code: whatever it raises, the caller gets one type
             raise SolverFailedError(f"{self.solver} raised: {error}; try another of {SOLVERS}") from error
-        status, u, y = self.problem.status, self._u.value, self._y.value
-        if status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
-            raise InfeasibleError(f"no prices fit ({status}); widen the rate limit or the price bounds")
-        if status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or u is None or y is None:
-            raise SolverFailedError(f"{self.solver} stopped with status {status!r}; try another of {SOLVERS}")
+        if status == program.INFEASIBLE:
+            raise InfeasibleError("no prices fit; widen the rate limit or the price bounds")
+        if status == program.TIME_LIMIT:
+            raise TimeLimitError(f"{self.solver} ran longer than {time_limit:.3g} s; raise the deadline")
+        if status not in (program.OPTIMAL, program.INACCURATE):
+            raise SolverFailedError(f"{self.solver} stopped without a solution; try another of {SOLVERS}")
         if not np.all(np.isfinite(u)):
             raise SolverFailedError(f"{self.solver} returned values that are not finite; try another of {SOLVERS}")
         return u, y
+
+    def _sent(self, values: dict[cp.Parameter, np.ndarray], time_limit: float) -> tuple[str, list[Any]]:
+        """Status, and the values of u and y."""
+        if self.program is not None:
+            return self.program.solve(values, time_limit)
+        for parameter, value in values.items():
+            parameter.value = value
+        limit = {"time_limit": float(min(time_limit, 1e6))}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an inaccurate solution is judged by its status
+            self.problem.solve(solver=self.solver, warm_start=True, **limit)
+        status = {
+            cp.OPTIMAL: program.OPTIMAL,
+            cp.OPTIMAL_INACCURATE: program.INACCURATE,
+            cp.INFEASIBLE: program.INFEASIBLE,
+            cp.INFEASIBLE_INACCURATE: program.INFEASIBLE,
+            cp.USER_LIMIT: program.TIME_LIMIT,
+        }.get(self.problem.status, program.FAILED)
+        found = [self._u.value, self._y.value]
+        return (program.FAILED if any(x is None for x in found) else status), found

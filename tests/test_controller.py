@@ -10,8 +10,8 @@ from plant import PEAK_QPS, fitted, observe, simulate, sine_days
 
 from marca_env.errors import InputError
 from mpc import Balancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
-from mpc.problem import Objective
-from mpc.system_model import Conditions
+from mpc.conditions import Conditions
+from mpc.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_holds_the_budget_better_than_feedback(plant):
 def test_a_wrong_model_still_holds_the_budget(plant, tmp_path):
     pool, model = plant
     wrong = copy_of(model, tmp_path)
-    wrong._scale["cost_mean"] = wrong._scale["cost_mean"] - np.log(1.3)  # believes that requests cost 23 % less
+    wrong.scaling["cost_mean"] = [x - np.log(1.3) for x in wrong.scaling["cost_mean"]]  # believes in 23 % less
     wrong.persistence.data.fill_(-9.0)  # and does not look at the last minute
     days = np.full((1, 1440), 0.7 * PEAK_QPS)
     means = {}
@@ -166,7 +166,7 @@ def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
 
     observation = observe(pool, load=1.5 * pool.scenario.budgets)
     with monkeypatch.context() as patch:
-        patch.setattr(balancer.problem.problem, "solve", broken)
+        patch.setattr(balancer.problem.program, "solve", broken)
         prices = balancer.update(observation)
     (event,) = balancer.events
     assert event.kind == "solver"
@@ -191,14 +191,15 @@ def test_a_broken_model_falls_back_too(plant, tmp_path):
 def test_the_program_is_compiled_once_over_a_run(plant, monkeypatch):
     pool, model = plant
     balancer = MPCBalancer(model)
-    built = balancer.problem.problem
-    balancer.update(observe(pool))
-    compiled = built._cache.param_prog
+    built, compiled = balancer.problem.problem, balancer.problem.program
+    monkeypatch.setattr(type(built), "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
     for minute in range(5):
         balancer.update(observe(pool, minute=601 + minute, qps=300 + 10 * minute))
+        assert balancer.result.iterations > 0
     assert balancer.problem.problem is built
-    assert built._cache.param_prog is compiled
+    assert balancer.problem.program is compiled
     assert compiled is not None
+    assert not balancer.events
 
 
 def test_reset_forgets_the_run_but_not_the_events(plant):

@@ -6,7 +6,8 @@ import pytest
 from scipy.optimize import minimize
 
 from marca_env.errors import InputError
-from mpc.problem import InfeasibleError, LoadProblem, Objective, ObjectiveSettings, SolverFailedError
+from mpc.objective import Objective, ObjectiveSettings
+from mpc.problem import InfeasibleError, LoadProblem, SolverFailedError, TimeLimitError
 
 
 def solve(problem, loads, slopes, nominal, last, *, low=0.0, high=10.0, damped=False, previous=None):
@@ -110,15 +111,90 @@ def test_matches_a_general_solver(seed, rate_limit, solver):
 def test_is_dpp_and_compiled_once(monkeypatch):
     problem = LoadProblem(2, ObjectiveSettings(horizon=5), rate_limit=1.0)
     assert problem.problem.is_dcp(dpp=True)
-    built = problem.problem
-    compiled, rng = [], np.random.default_rng(0)
+    assert problem.program is not None
+    monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
+    rng = np.random.default_rng(0)
     for _ in range(4):
         loads = rng.uniform(0.8, 1.2, (5, 2))
         solve(problem, loads, -np.ones((5, 2, 2)), np.ones((5, 2)), [1.0, 1.0], previous=np.ones(2))
-        compiled.append(built._cache.param_prog)
-    assert problem.problem is built
-    assert compiled[0] is not None
-    assert all(x is compiled[0] for x in compiled)
+
+
+@pytest.mark.parametrize("solver", ["CLARABEL", "OSQP"])
+@pytest.mark.parametrize("rate_limit", [None, 0.4])
+def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
+    rng = np.random.default_rng(4)
+    ours, theirs = (LoadProblem(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver) for _ in "ab")
+    theirs.program = None  # as where cvxpy compiles to a form that is not known
+    for _ in range(5):
+        arguments = rng.uniform(0.7, 1.5, (6, 2)), -rng.uniform(0.1, 0.6, (6, 2, 2)), rng.uniform(0.5, 1.0, (6, 2))
+        options = {"damped": rng.random((6, 2)) > 0.5, "previous": np.full(2, 0.7)}
+        plans = [solve(p, *arguments, [1.1, 0.9], **options) for p in (ours, theirs)]
+        assert plans[0].log_prices == pytest.approx(plans[1].log_prices, abs=1e-5 if solver == "CLARABEL" else 2e-3)
+
+
+def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
+    monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: ({}, None, None))
+    problem = LoadProblem(1, one_step())
+    assert problem.program is None
+    assert "more slowly" in caplog.text
+    monkeypatch.undo()
+    assert solve(problem, [1.2], [-0.5], [1.0], 1.2).log_prices.item() == pytest.approx(1.4, abs=1e-4)
+
+
+def test_a_time_limit_is_an_error_of_its_own():
+    rng, shape = np.random.default_rng(0), (60, 10)
+    problem = LoadProblem(10, ObjectiveSettings(horizon=60))
+    with pytest.raises(TimeLimitError, match="raise the deadline"):
+        problem.solve(
+            rng.uniform(0.7, 1.5, shape),
+            -rng.uniform(0.1, 0.6, (*shape, 10)),
+            np.ones(shape),
+            np.ones(10),
+            low=np.zeros(shape),
+            high=np.full(shape, 3.0),
+            damped=np.ones(shape, dtype=bool),
+            time_limit=1e-5,
+        )
+
+
+def test_peak_slots_double_the_damping_and_may_pass_midnight():
+    settings = ObjectiveSettings(horizon=4, peak_slots=((1438, 0), (600, 660)))
+    assert settings.emphasis(np.array([1437, 1438, 1439, 0, 1, 630])).tolist() == [1, 2, 2, 2, 1, 2]
+    objective = Objective(ObjectiveSettings(horizon=1, peak_slots=((0, 59),)))
+    loads, last = np.array([[1.1]]), np.array([1.4])
+    calm, peak = (float(objective(loads, last, emphasis=e)) for e in (1.0, np.array([2.0])))
+    assert calm == pytest.approx(0.01 + 8 * 0.09)
+    assert peak == pytest.approx(0.01 + 16 * 0.09)
+    # the convex program too: (y − 1)² + 16 (y − 1.2)² is least at y = (1 + 16 · 1.2)/17
+    problem = LoadProblem(1, one_step())
+    plan = problem.solve(
+        np.array([[1.2]]),
+        np.array([[[-0.5]]]),
+        np.array([[1.0]]),
+        np.array([1.2]),
+        low=np.zeros((1, 1)),
+        high=np.full((1, 1), 9.0),
+        damped=np.ones((1, 1), dtype=bool),
+        emphasis=np.array([2.0]),
+    )
+    assert plan.loads.item() == pytest.approx(20.2 / 17, abs=1e-4)
+    for slots in (((5, 1440),), ((1,),)):
+        with pytest.raises(InputError, match="peak_slots"):
+            ObjectiveSettings(peak_slots=slots)
+
+
+def test_gradient_of_the_objective():
+    rng = np.random.default_rng(3)
+    for damping in ("predicted", "measured", "none"):
+        objective = Objective(ObjectiveSettings(horizon=5, alpha=0.7, damping=damping))
+        loads, last, target = rng.uniform(0.8, 1.3, (5, 2)), rng.uniform(0.9, 1.3, 2), np.array([0.99, 0.97])
+        emphasis = np.array([1.0, 2.0, 2.0, 1.0, 1.0])
+        slope = objective.gradient(loads, last, target, emphasis)
+        for i, g in ((0, 0), (2, 1), (4, 0)):
+            step = np.zeros_like(loads)
+            step[i, g] = 1e-6
+            ends = [float(objective(loads + s * step, last, target, emphasis)) for s in (1, -1)]
+            assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope[i, g], rel=1e-4, abs=1e-8)
 
 
 def test_failures_are_typed(monkeypatch):
@@ -126,10 +202,10 @@ def test_failures_are_typed(monkeypatch):
     with pytest.raises(InfeasibleError, match="widen the rate limit"):
         solve(problem, [1.0], [-0.5], [1.0], 1.0, low=5.0, previous=np.zeros(1))
 
-    def broken(**_):
+    def broken(*_):
         raise cp.error.SolverError("out of luck")
 
-    monkeypatch.setattr(problem.problem, "solve", broken)
+    monkeypatch.setattr(problem.program, "solve", broken)
     with pytest.raises(SolverFailedError, match="out of luck"):
         solve(problem, [1.0], [-0.5], [1.0], 1.0, previous=np.ones(1))
 
