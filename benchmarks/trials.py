@@ -94,6 +94,8 @@ class Trial:
         if not path.exists():
             raise InputError(f"{path}: no such file; offline needs a request log")
         config.offline_data(input_=[str(path.resolve())])
+        if self.evaluate_freq:
+            options = {"split": "hash", **options}  # or it would be judged on rows that it learnt from
         return {"scenario": self.scenario, **options} if self.scenario else options
 
     def _place(self, config: Any, options: dict[str, Any]) -> None:
@@ -168,6 +170,34 @@ def run_trial(
     return Outcome(told, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
 
 
-def evaluator(trial: Trial, resume: Path | None) -> Any:
-    """What judges an offline run during training; ``None`` where nothing is to be judged so."""
-    return None
+def evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:
+    """What judges an offline run during training; ``None`` where nothing is to be judged."""
+    if not trial.evaluate_freq:
+        return None
+    if trial.offline is None and resume is None:
+        raise InputError("evaluate_freq judges offline runs; give a request log in offline, or leave it out")
+    return _HeldOutRows()
+
+
+class _HeldOutRows:
+    """Scores an algorithm on the validation rows of the log that it learns from; prepared when it is first needed."""
+
+    def __init__(self) -> None:
+        self._evaluation: Any = None
+
+    def __call__(self, algorithm: Any) -> dict[str, float]:
+        if self._evaluation is None:
+            self._evaluation = self._prepare(algorithm.config)
+        return self._evaluation(algorithm)
+
+    def _prepare(self, config: Any) -> Any:
+        from agents.rllib.offline import log_split
+        from benchmarks.offline_evaluation import OfflineEvaluation
+        from benchmarks.progress import tracked
+
+        if not config.is_offline:
+            raise InputError("evaluate_freq judges offline runs; this one learns in an environment: leave it out")
+        with tracked("preparing the evaluation") as tell:
+            return OfflineEvaluation.from_log(
+                config.input_, config.scenario, split=log_split(config), part="validation", progress=tell
+            )

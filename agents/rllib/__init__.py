@@ -7,6 +7,7 @@ try:
 except ImportError as error:
     raise ImportError("agents.rllib needs ray; install it with: pip install 'marca-env[rllib]'") from error
 
+from agents.rllib.builtin import independent, shared
 from agents.rllib.config import (
     CONFIGS,
     AveragedDQNConfig,
@@ -37,8 +38,10 @@ __all__ = [
     "TeamConfig",
     "VDNConfig",
     "WeightedQMIXConfig",
+    "independent",
     "offline_train",
     "online_train",
     "register",
+    "shared",
     "train",
 ]

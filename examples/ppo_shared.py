@@ -1,0 +1,22 @@
+"""RLlib's PPO on the recommender with one policy for all stages.
+
+The stages see and do different things: observations are padded to one length and followed by a one-hot of the stage,
+action spaces are padded to the largest, and what is not there is masked.
+
+python examples/ppo_shared.py [ITERATIONS]
+"""
+
+import sys
+
+from ray.rllib.algorithms.ppo import PPOConfig
+
+from agents.rllib import shared, train
+
+config = shared(PPOConfig(), env="marca_env/parallel-v0")
+config.training(lr=1e-3, gamma=1.0, train_batch_size_per_learner=2000, minibatch_size=500, num_epochs=6)
+config.env_runners(num_env_runners=0, num_envs_per_env_runner=20).debugging(seed=0)
+
+iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+algorithm, numbers = train(config, stop={"training_iteration": iterations}, report=print)
+algorithm.stop()
+print(f"revenue per request, currency: {numbers['episode_return_mean']:.4f}")
