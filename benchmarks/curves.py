@@ -1,0 +1,73 @@
+"""Learning curves over several seeds: aligned, with bootstrap bands, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
+COLOURS = {"QMIX": "#c2333b", "VDN": "#2f7fb8", "IQL": "#c98a1b", "random": "#6b6b6b"}
+
+
+def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Evaluations of several seeds at the same steps: ``env_steps`` (E,), ``returns`` (seeds, E), ``seconds`` (seeds,).
+
+    Episodes may end early, so that the seeds' step counts differ by less than an iteration: they are aligned by
+    evaluation, and the mean count is told; the last evaluations of runs with more of them are aligned to the last.
+    """
+    least = min(len(rows) for rows in runs)
+    aligned = [[*rows[: least - 1], rows[-1]] for rows in runs]
+    steps = np.mean([[row["env_steps"] for row in rows] for rows in aligned], axis=0)
+    return {
+        "env_steps": steps.tolist(),
+        "returns": [[row["return"] for row in rows] for rows in aligned],
+        "seconds": [rows[-1]["seconds"] for rows in runs],
+    }
+
+
+def band(returns: np.ndarray, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile bootstrap interval of the mean over seeds; ``returns`` (seeds, E) → two of (E,)."""
+    rng = np.random.default_rng(0)
+    means = returns[rng.integers(0, len(returns), (draws, len(returns)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:
+    """Mean return with its 95 % bootstrap band over seeds against environment steps, a panel per task; PNG.
+
+    Args:
+        curves: task → algorithm → what :func:`curve` returns; ``random`` is drawn as a line across.
+        titles: of the tasks.
+        path: of the figure.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says how to install it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
+    drawing = Figure(figsize=(5.2 * len(curves), 4.0), layout="constrained")
+    for axis, (name, found) in zip(np.ravel(drawing.subplots(1, len(curves))), curves.items(), strict=True):
+        for algorithm, line in found.items():
+            returns = np.asarray(line["returns"])
+            colour, label = COLOURS.get(algorithm), LABELS.get(algorithm, algorithm)
+            if algorithm == "random":
+                axis.axhline(returns.mean(), color=colour, linestyle="--", linewidth=1.4, label=label)
+                continue
+            steps = np.asarray(line["env_steps"]) / 1000
+            axis.plot(steps, returns.mean(0), color=colour, linewidth=1.8, label=label)
+            axis.fill_between(steps, *band(returns), color=colour, alpha=0.18, linewidth=0)
+        axis.set_title(titles[name], loc="left", fontsize=11)
+        axis.set_xlabel("environment steps (thousands)")
+        axis.set_ylabel(f"greedy return, mean of {len(returns)} seeds" if name == next(iter(curves)) else "")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.01)
+    handles, labels = axis.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=110)

@@ -1,0 +1,154 @@
+"""Two public cooperative tasks as PettingZoo ParallelEnvs: mpe2's simple_spread and level-based foraging.
+
+The simulations are the published packages' own; here is only the interface. Both know the whole world, so that
+feed-forward networks suffice, and both are cut off at a step limit, which is a truncation: no agent sees the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from pettingzoo import ParallelEnv
+
+Observations = dict[str, np.ndarray]
+INSTALL = "pip install 'marca-env[marl]'"
+
+
+class SimpleSpread(ParallelEnv):
+    """``mpe2.simple_spread_v3``, discrete: N agents cover N landmarks and avoid each other.
+
+    Same trajectories, rewards and state as ``simple_spread_v3.parallel_env``, which observes every agent three times
+    a step; here the AEC environment is stepped directly and observed once.
+
+    Args:
+        agents: N, also the number of landmarks.
+        local_ratio: weight of an agent's own collisions (−1 each) against the shared −Σ distance of each landmark to
+            its nearest agent, in an agent's reward.
+        max_cycles: steps of every episode.
+
+    Raises:
+        ImportError: mpe2 is not installed; the message says how to install it.
+    """
+
+    metadata = {"name": "simple_spread_v3"}  # noqa: RUF012
+
+    def __init__(self, agents: int = 3, local_ratio: float = 0.5, max_cycles: int = 25) -> None:
+        try:
+            from mpe2.simple_spread_v3 import raw_env
+        except ImportError as error:
+            raise ImportError(f"simple_spread needs mpe2: {INSTALL}") from error
+        self.aec = raw_env(N=agents, local_ratio=local_ratio, max_cycles=max_cycles)
+        self.possible_agents = list(self.aec.possible_agents)
+        self.agents: list[str] = []
+        self.max_steps = max_cycles
+        self.state_space = self.aec.state_space
+        self._seen: Observations = {}
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Own velocity and position, relative positions of landmarks and others, empty messages: (6N,) for N = 3."""
+        return self.aec.observation_space(agent)
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Stay, left, right, down, up."""
+        return self.aec.action_space(agent)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict]:
+        """Random places for everyone."""
+        self.aec.reset(seed=seed)
+        self.agents = list(self.possible_agents)
+        return self._observe(), {a: {} for a in self.agents}
+
+    def step(self, actions: Mapping[str, int]) -> tuple[Observations, dict, dict, dict, dict]:
+        """All agents move at once; ends by truncation alone."""
+        for agent in self.agents:
+            self.aec.step(int(actions[agent]))
+        out = (self._observe(), dict(self.aec.rewards), dict(self.aec.terminations), dict(self.aec.truncations))
+        infos: dict[str, dict] = {a: {} for a in self.agents}
+        if any(self.aec.truncations.values()):
+            self.agents = []
+        return *out, infos
+
+    def state(self) -> np.ndarray:
+        """The observations side by side, as mpe2 has it."""
+        return np.concatenate([self._seen[a] for a in self.possible_agents])
+
+    def close(self) -> None:
+        self.aec.close()
+
+    def _observe(self) -> Observations:
+        self._seen = {a: self.aec.observe(a) for a in self.possible_agents}
+        return dict(self._seen)
+
+
+class Foraging(ParallelEnv):
+    """Level-based foraging: agents load food together whose level their own levels must reach in sum.
+
+    Every agent receives the team's reward, the sum of the players' (at most 1 an episode). The package reports its
+    step limit as termination; here it is truncation. All six actions are legal at all times, as in the published
+    benchmarks: an impossible one does nothing.
+
+    Args:
+        task: id registered by lbforaging.
+
+    Raises:
+        ImportError: lbforaging is not installed; the message says how to install it.
+    """
+
+    metadata = {"name": "lbforaging"}  # noqa: RUF012
+
+    def __init__(self, task: str = "Foraging-8x8-2p-2f-coop-v3") -> None:
+        try:
+            import lbforaging  # noqa: F401 - registers its ids
+        except ImportError as error:
+            raise ImportError(f"foraging needs lbforaging: {INSTALL}") from error
+        self.game: Any = gym.make(task, disable_env_checker=True).unwrapped
+        self.possible_agents = [f"agent_{k}" for k in range(self.game.n_agents)]
+        self.agents: list[str] = []
+        self.max_steps = int(self.game.spec.kwargs["max_episode_steps"])
+        self._observed = dict(zip(self.possible_agents, self.game.observation_space, strict=True))
+        self._acted = dict(zip(self.possible_agents, self.game.action_space, strict=True))
+        size = sum(space.shape[0] for space in self._observed.values())
+        self.state_space = gym.spaces.Box(-1.0, np.inf, (size,), np.float32)
+        self._seen: Observations = {}
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Place and level of every food, then of oneself and of the others."""
+        return self._observed[agent]
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Nothing, north, south, west, east, load."""
+        return self._acted[agent]
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict]:
+        """Random places and levels."""
+        seen, _ = self.game.reset(seed=seed)
+        self.agents = list(self.possible_agents)
+        return self._note(seen), {a: {} for a in self.agents}
+
+    def step(self, actions: Mapping[str, int]) -> tuple[Observations, dict, dict, dict, dict]:
+        """All agents act at once; terminated when the food is gone, truncated at the step limit."""
+        acting = self.agents
+        seen, rewards, over, _, _ = self.game.step([int(actions[a]) for a in acting])
+        eaten = not self.game.field.any()
+        self.agents = [] if over else acting
+        return (
+            self._note(seen),
+            dict.fromkeys(acting, float(sum(rewards))),
+            dict.fromkeys(acting, eaten),
+            dict.fromkeys(acting, bool(over) and not eaten),
+            {a: {} for a in acting},
+        )
+
+    def state(self) -> np.ndarray:
+        """The observations side by side."""
+        return np.concatenate([self._seen[a] for a in self.possible_agents])
+
+    def close(self) -> None:
+        self.game.close()
+
+    def _note(self, seen: tuple[np.ndarray, ...]) -> Observations:
+        self._seen = dict(zip(self.possible_agents, seen, strict=True))
+        return dict(self._seen)
