@@ -100,7 +100,10 @@ class Player:
         except TypeError as error:
             raise InputError(f"environment {self.env} renders no text ({one_line(error)})") from None
         found: list[str] = []
-        for inner in runner.env.envs:
+        inside = getattr(getattr(runner.env, "unwrapped", runner.env), "envs", None)
+        if inside is None:
+            raise InputError(f"environment {self.env} renders no text; leave --render out")
+        for inner in inside:
             _watch(_innermost(inner), found, self.env)
         _sampled(runner, 1)
         return found
@@ -171,10 +174,7 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
         config.environment(next(iter(ENVS)), env_config={**known, **extra})
     else:
         raise InputError(f"{folder}: does not say in which environment it was trained; give --env")
-    if saved is not None:
-        config.max_episode_steps = saved.max_episode_steps
-    elif config.max_episode_steps is None:
-        config.max_episode_steps = team.spec.max_steps
+    config.max_episode_steps = (saved and saved.max_episode_steps) or team.spec.max_steps
     found = TeamSpec.from_dict(config.team())
     if (found.agents, found.observation_sizes, found.action_sizes) != (
         team.spec.agents,
@@ -200,7 +200,9 @@ def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
         raise InputError(f"{checkpoint}: trained without an environment; give --env")
     if inside is not None:
         options = {**inside["env_config"], **extra} if env is None else extra
-        config._rl_module_spec = None if env is not None else config._rl_module_spec
+        if env is not None:  # its own agents and masks
+            config._rl_module_spec = None
+            config.policies = AlgorithmConfig().policies
         return on_environment(config, inside["env"] if env is None else env, options, share=inside["shared"])
     if env is not None:
         return on_environment(config, env, extra)
@@ -293,6 +295,8 @@ def _innermost(env: Any) -> Any:
 
 def _watch(env: Any, frames: list[str], name: str) -> None:
     """Note what ``env`` renders after each reset and step."""
+    if "ansi" not in (getattr(env, "metadata", None) or {}).get("render_modes", ("ansi",)):
+        raise InputError(f"environment {name} renders no text; leave --render out")
 
     def noting(act: Callable[..., Any]) -> Callable[..., Any]:
         def acted(*args: Any, **kwargs: Any) -> Any:

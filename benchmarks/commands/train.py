@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ Train an algorithm. Several experiments in one file: marca train file --help
   marca train --algo my_module.MyQMIX --env my_module.MyEnv --out results/mine
   marca train --resume results/qmix --stop training_iteration=200
 
---algo takes AWRQMixer, QMIX, VDN and the other presets, RLlib's algorithms (PPO, DQN, ...), and the dotted path of
-your own Algorithm or AlgorithmConfig. Returns are the team's, given whole to every agent. Every number that the run
-reports goes to OUT/progress.csv, OUT/progress.jsonl and TensorBoard (tensorboard --logdir OUT)."""
+--algo takes a preset (AWRQMixer, QMIX, VDN, ...), one of RLlib's algorithms (PPO, DQN, ...), or the dotted path of your
+own Algorithm or AlgorithmConfig; --algo list shows all names. Returns are the team's, given whole to every agent.
+Every number that the run reports goes to OUT/progress.csv, OUT/progress.jsonl and TensorBoard
+(tensorboard --logdir OUT)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.terminal import announce, quiet_libraries, reporting, show_outcome
     from benchmarks.trials import run_trial
 
+    if args.algo == "list":
+        return _list_algorithms()
     trial = trial_of(args)
     _check(args, trial)
     out = args.out or (run_folder(args.resume) if args.resume else Path("results/train"))
@@ -104,6 +108,22 @@ def run(args: argparse.Namespace) -> int:
         )
     show_outcome(outcome, out)
     return _status(outcome, out)
+
+
+def _list_algorithms() -> int:
+    from agents.rllib import CONFIGS
+    from agents.rllib.builtin import ALGORITHMS
+    from benchmarks.terminal import console, results_table
+
+    rows = [{"name": n, "about": _first_sentence(c)} for n, c in CONFIGS.items()]
+    rows += [{"name": n, "about": "RLlib's"} for n in sorted(ALGORITHMS) if n not in CONFIGS]
+    console().print(results_table(rows, {"name": "--algo", "about": ""}))
+    return 0
+
+
+def _first_sentence(described: type) -> str:
+    words = " ".join((described.__doc__ or "").split()).replace("``", "")
+    return re.split(r"(?<!et al)\. |: |; ", words)[0].rstrip(".")
 
 
 def _status(outcome: Outcome, out: Path) -> int:
