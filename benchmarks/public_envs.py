@@ -7,7 +7,7 @@ feed-forward networks suffice, and both are cut off at a step limit, which is a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -104,7 +104,7 @@ class Foraging(ParallelEnv):
             import lbforaging  # noqa: F401 - registers its ids
         except ImportError as error:
             raise ImportError(f"foraging needs lbforaging: {INSTALL}") from error
-        self.game: Any = gym.make(task, disable_env_checker=True).unwrapped
+        self.game = cast(Any, gym.make(task, disable_env_checker=True).unwrapped)
         self.possible_agents = [f"agent_{k}" for k in range(self.game.n_agents)]
         self.agents: list[str] = []
         self.max_steps = int(self.game.spec.kwargs["max_episode_steps"])
