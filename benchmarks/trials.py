@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ class Trial:
         if not isinstance(config, TeamConfig):
             raise InputError(f"algorithm {self.run} does not learn from request logs; choose a preset, such as QMIX")
         path = Path(str(self.offline))
-        if not path.exists():
+        if not path.exists() and not glob.has_magic(str(path)):
             raise InputError(f"{path}: no such file; offline needs a request log")
         config.offline_data(input_=[str(path.resolve())])
         if self.evaluate_freq:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -22,7 +23,7 @@ from marca_env.errors import InputError
 
 READERS = 2
 """Windows that are read at the same time."""
-AHEAD = 64
+AHEAD = 16
 """Windows that one Ray dataset covers; the next one starts where it ends, in the middle of an epoch or not."""
 
 
@@ -96,11 +97,12 @@ class StreamedLog:
         places = self.plan.places(start)
         while True:
             chosen = list(islice(places, AHEAD))
-            blocks = _dataset(self.plan, chosen).iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)
-            for (_, _, skipped), block in zip(chosen, blocks, strict=True):
-                if block["problem"][0]:
-                    raise InputError(str(block["problem"][0]))
-                yield np.frombuffer(block["rows"][0], row_type(self.plan.scenario))[skipped:]
+            dataset = _dataset(self.plan, chosen)
+            with closing(iter(dataset.iter_batches(batch_size=None, batch_format="numpy"))) as blocks:
+                for (_, _, skipped), block in zip(chosen, blocks, strict=True):
+                    if block["problem"][0]:
+                        raise InputError(str(block["problem"][0]))
+                    yield np.frombuffer(block["rows"][0], row_type(self.plan.scenario))[skipped:]
 
 
 def _dataset(plan: WindowPlan, places: list[tuple[int, int, int]]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import re
 from pathlib import Path
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--algo", metavar="NAME", help="algorithm (default: AWRQMixer)")
     what.add_argument("--env", metavar="ID", help=f"environment id or the dotted path of one (default: {DEFAULT_ENV})")
     what.add_argument(
-        "--offline", type=Path, metavar="LOG", help="learn from this request log (.parquet, .csv) instead"
+        "--offline",
+        type=Path,
+        metavar="LOG",
+        help="learn from this request log instead (.parquet, .csv, a folder, a pattern)",
     )
     what.add_argument("--scenario", help="preset or .yaml file of the log, or of the environment (default: default)")
     what.add_argument(
@@ -241,7 +245,7 @@ def join_cluster(address: str) -> None:
 
 
 def _check(args: argparse.Namespace, trial: Trial) -> None:
-    if args.offline is not None and not args.offline.exists():
+    if args.offline is not None and not args.offline.exists() and not glob.has_magic(str(args.offline)):
         raise InputError(f"{args.offline}: no such file; --offline needs a request log")
     names = ("algo", "config", "offline", "env", "scenario", "seed", "num_env_runners", "num_learners")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, [])]
