@@ -68,12 +68,17 @@ class Dice:
     Args:
         num_envs: B.
         fail_after: resets after which every step raises, or with ``die`` ends the process.
+        only_at: the only process in which it can be built.
     """
 
     agents = ("a", "b")
     max_steps, state_size = 2, 6
 
-    def __init__(self, num_envs: int, fail_after: int | None = None, die: bool = False) -> None:
+    def __init__(
+        self, num_envs: int, fail_after: int | None = None, die: bool = False, only_at: int | None = None
+    ) -> None:
+        if only_at not in (None, os.getpid()):
+            raise ArithmeticError("not in this process")
         self.num_envs, self.fail_after, self.die = num_envs, fail_after, die
         self.observation_sizes, self.action_sizes = {"a": 6, "b": 6}, {"a": 2, "b": 2}
         self._resets, self._at = 0, 0
@@ -95,5 +100,5 @@ class Dice:
     def _seen(self, reward: np.ndarray) -> BatchedStep:
         over = np.full(self.num_envs, self._at == 2)
         legal = {a: np.ones((self.num_envs, 2), bool) for a in self.agents}
-        both = {a: self._shown for a in self.agents}
+        both = dict.fromkeys(self.agents, self._shown)
         return BatchedStep(both, legal, self._shown, reward.astype(np.float32), over, np.zeros_like(over))

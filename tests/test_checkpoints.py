@@ -96,9 +96,13 @@ def test_damage_is_seen_and_the_one_before_is_taken(damage: Callable[[Path], Non
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="full"), writing_checkpoint(tmp_path, 1) as part:
-        (part / "half").write_text("h")
-        raise OSError("the disk is full")
+    def fail() -> None:
+        with writing_checkpoint(tmp_path, 1) as part:
+            (part / "half").write_text("h")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -103,7 +103,7 @@ def test_a_torn_checkpoint_by_name_is_refused(finished: Path, tmp_path: Path) ->
 
     shutil.copytree(finished / "checkpoint_000003", tmp_path / "checkpoint_000003")
     os.truncate(tmp_path / "checkpoint_000003" / "learner_group" / "learner" / "state.pkl", 10)
-    with pytest.raises(InputError, match="torn, learner_group/learner/state.pkl has 10 bytes"):
+    with pytest.raises(InputError, match=r"torn, learner_group/learner/state\.pkl has 10 bytes"):
         restore(tmp_path / "checkpoint_000003")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from ray.rllib.utils.metrics import (
 
 from agents.rllib.cluster import check_resources
 from agents.rllib.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
-from agents.rllib.workers import Workforce
+from agents.rllib.workers import Workforce, raise_own_error
+from marca_env.scenario import Scenario
+
+PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_time_total")
+"""What a checkpoint remembers of the algorithm itself."""
 
 
 class TeamAlgorithm(Algorithm):
@@ -43,8 +48,14 @@ class TeamAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         check_resources(config)
-        super().setup(config)
-        self._rounds = self._evaluations = 0
+        self.env_runner_group: Any = None
+        self.eval_env_runner_group: Any = None
+        try:
+            super().setup(config)
+        except Exception as error:
+            raise_own_error(self.env_runner_group, error)
+            raise
+        self._rounds = self._evaluations = self._learnt_at = 0
         self._scaled = False
         groups = (self.env_runner_group, self.eval_env_runner_group)
         self._workforces = {id(group): Workforce(group) for group in groups if group is not None}
@@ -140,10 +151,13 @@ class TeamAlgorithm(Algorithm):
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
             return
         n_agents = 1
-        for _ in range(n):
+        for k in range(n):
             batches = [EpisodeBatch(self.buffer.sample(size), n_agents) for _ in range(len(self.learner_group))]
-            results = self.learner_group.update(training_data=TrainingData(batches=batches), timesteps=timesteps)
+            # The learning rate follows its schedule after the last of them, as in a local learner's single call.
+            now = timesteps if k == n - 1 else {NUM_ENV_STEPS_SAMPLED_LIFETIME: self._learnt_at}
+            results = self.learner_group.update(training_data=TrainingData(batches=batches), timesteps=now)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self._learnt_at = steps
 
     def cleanup(self) -> None:
         super().cleanup()
@@ -156,17 +170,15 @@ class TeamAlgorithm(Algorithm):
         if self._check_component("buffer", components, not_components):
             state["buffer"] = self.buffer.state(content=self.offline_data is None)
         if components is None:
-            state["progress"] = {"rounds": self._rounds, "evaluations": self._evaluations, "time": self._time_total}
+            state["progress"] = {name: getattr(self, name) for name in PROGRESS}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         if "buffer" in state:
             self.buffer.set_state(state["buffer"])
-        progress = state.get("progress", {})
-        self._rounds = progress.get("rounds", self._rounds)
-        self._evaluations = progress.get("evaluations", self._evaluations)
-        self._time_total = progress.get("time", self._time_total)
+        for name, value in state.get("progress", {}).items():
+            setattr(self, name, value)
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """As RLlib's, which may drop its message with the weights to remote runners: they are told again."""
@@ -186,28 +198,29 @@ class TeamAlgorithm(Algorithm):
 
     def export_policy(self, folder: str | Path) -> Path:
         """Write the team for :class:`agents.policy.AllocationPolicy`; returns the folder."""
-        from agents.policy import save_team
+        from agents.policy import COSTS, save_team
 
         weights = self.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"][
             DEFAULT_MODULE_ID
         ]
         online = {k.removeprefix("online."): v for k, v in weights.items() if k.startswith("online.")}
         online = {k: v for k, v in online.items() if not k.startswith("central.")}  # Q* serves nobody
+        scenario = self._scenario()
         save_team(
             folder,
             tensors=online,
             preset=self.config.preset(),
             spec=self.config.team(),
             reward_scale=float(weights["reward_scale"]),
-            scenario=self._scenario(),
+            scenario=None if scenario is None else scenario.to_dict(),
         )
+        if scenario is not None and scenario.home is not None:  # what the package does not ship goes with the policy
+            shutil.copytree(scenario.home / COSTS, Path(folder) / COSTS, dirs_exist_ok=True)
         return Path(folder)
 
-    def _scenario(self) -> dict[str, Any] | None:
+    def _scenario(self) -> Scenario | None:
         if self.offline_data is not None:
-            from marca_env.scenario import Scenario
-
-            return Scenario.load(self.config.scenario).to_dict()
+            return Scenario.load(self.config.scenario)
         runner = self.env_runner
         if runner is not None:
             scenario = getattr(runner.env, "scenario", None)
@@ -216,7 +229,7 @@ class TeamAlgorithm(Algorithm):
                 lambda r: getattr(r.env, "scenario", None), local_env_runner=False
             )
             scenario = found[0] if found else None
-        return None if scenario is None else scenario.to_dict()
+        return scenario
 
 
 class AveragedDQN(TeamAlgorithm):

@@ -49,8 +49,8 @@ def check_resources(config: Any) -> None:
     learners = config.num_learners if isinstance(config.num_learners, int) else 0
     evaluators = config.evaluation_num_env_runners if config.evaluation_interval else 0
     cpus = (config.num_env_runners + evaluators) * config.num_cpus_per_env_runner
-    if isinstance(config.num_cpus_per_learner, (int, float)):
-        cpus += learners * config.num_cpus_per_learner
+    each = config.num_cpus_per_learner
+    cpus += learners * (each if isinstance(each, (int, float)) else not config.num_gpus_per_learner)  # or "auto"
     gpus = learners * (config.num_gpus_per_learner or 0)
     asked = [f"{n} {what}" for n, what in ((config.num_env_runners, "environment runners"),) if n]
     asked += [f"{n} {what}" for n, what in ((evaluators, "evaluation runners"), (learners, "learners")) if n]

@@ -6,7 +6,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -26,10 +25,10 @@ from ray.rllib.utils.metrics import (
 )
 
 from agents.episodes import Columns
-from agents.rllib.module import hidden_key
 from agents.rllib.replay import EpisodeBatch
+from agents.rllib.rollout import rollout
 from agents.rllib.vector import make_batched
-from agents.team import TeamSpec, action_key, mask_key, obs_key
+from agents.team import TeamSpec
 from marca_env.errors import InputError
 
 
@@ -126,7 +125,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         steps = 0
         while True:
             rate = 1.0 if random_actions else self.epsilon() if explore else 0.0
-            batch = EpisodeBatch(self._episode(rate), len(self.spec.agents))
+            batch = EpisodeBatch(self._episodes(rate), len(self.spec.agents))
             batches.append(batch)
             self._log(batch)
             steps += batch.env_steps()
@@ -141,75 +140,15 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         at, values = zip(*schedule, strict=True)
         return float(np.interp(self.num_env_steps_sampled_lifetime, at, values))
 
-    def _generator(self) -> np.random.Generator:
-        """Of the next batch of episodes."""
+    def _episodes(self, rate: float) -> Columns:
+        """The next batch of episodes."""
         self._batches += 1
         if self.config.seed is None:
-            return np.random.default_rng()
-        worker = max(self.worker_index or 0, 1)  # the local runner stands for the first remote one
-        return np.random.default_rng([self.config.seed, worker, int(self._evaluates), *self._round, self._batches])
-
-    def _episode(self, rate: float) -> Columns:
-        spec, env, rng = self.spec, self.env, self._generator()
-        assert env is not None
-        step = env.reset(seed=int(rng.integers(2**31)))
-        columns = self._blank(env.num_envs)
-        running = np.ones(env.num_envs, dtype=bool)
-        hidden = self.module.initial_hidden(env.num_envs)
-        self._observe(columns, step, 0)
-        for t in range(spec.max_steps):
-            columns["filled"][:, t] = running
-            actions, hidden = self._act(step, hidden, rate, rng)
-            step = env.step(actions)
-            for agent in spec.agents:
-                columns[action_key(agent)][:, t] = actions[agent]
-            columns["reward"][:, t] = step.reward * running
-            columns["terminated"][:, t] = step.terminated & running
-            self._observe(columns, step, t + 1)
-            running = running & ~(step.terminated | step.truncated)
-            if not running.any():
-                break
-        return columns
-
-    def _act(
-        self, step: Any, hidden: dict[str, torch.Tensor], rate: float, rng: np.random.Generator
-    ) -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor]]:
-        batch: dict[str, Any] = dict(hidden)
-        for agent in self.spec.agents:
-            batch[obs_key(agent)] = torch.from_numpy(step.observations[agent])
-            batch[mask_key(agent)] = torch.from_numpy(step.masks[agent])
-        forward = self.module.forward_exploration if rate else self.module.forward_inference
-        out = forward(batch)
-        actions = {}
-        for agent in self.spec.agents:
-            chosen = out[action_key(agent)].numpy()
-            if rate:
-                mask = step.masks[agent]
-                lottery = np.where(mask, rng.random(mask.shape, dtype=np.float32), -1.0).argmax(-1)
-                chosen = np.where(rng.random(len(mask)) < rate, lottery, chosen)
-            actions[agent] = chosen
-        return actions, {hidden_key(a): out[hidden_key(a)] for a in self.spec.agents}
-
-    def _blank(self, n: int) -> Columns:
-        spec, t = self.spec, self.spec.max_steps
-        columns: Columns = {
-            "state": np.zeros((n, t + 1, spec.state_size), np.float32),
-            "reward": np.zeros((n, t), np.float32),
-            "terminated": np.zeros((n, t), bool),
-            "filled": np.zeros((n, t), bool),
-        }
-        for agent, size, count in zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True):
-            columns[obs_key(agent)] = np.zeros((n, t + 1, size), np.float32)
-            columns[mask_key(agent)] = np.zeros((n, t + 1, count), bool)
-            columns[mask_key(agent)][..., -1] = True
-            columns[action_key(agent)] = np.full((n, t), count - 1, np.int64)
-        return columns
-
-    def _observe(self, columns: Columns, step: Any, t: int) -> None:
-        for agent in self.spec.agents:
-            columns[obs_key(agent)][:, t] = step.observations[agent]
-            columns[mask_key(agent)][:, t] = step.masks[agent]
-        columns["state"][:, t] = step.state
+            rng = np.random.default_rng()
+        else:
+            worker = max(self.worker_index or 0, 1)  # the local runner stands for the first remote one
+            rng = np.random.default_rng([self.config.seed, worker, int(self._evaluates), *self._round, self._batches])
+        return rollout(self.env, self.module, self.spec, rng, rate)
 
     # -- metrics and state ---------------------------------------------------------------------------------
     def _log(self, batch: EpisodeBatch) -> None:

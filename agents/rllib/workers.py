@@ -104,6 +104,24 @@ class Workforce:
         return f"{said}; the error of runner {index}:\n{text.strip()}"
 
 
+def raise_own_error(group: Any, error: Exception) -> None:
+    """Where no remote runner could be built, RLlib fails on the empty list of them: tell a runner's own error instead.
+
+    Raises:
+        SamplingError: all remote runners of ``group`` are dead.
+    """
+    import ray
+
+    if group is None or not group.num_remote_workers() or group.num_healthy_remote_workers():
+        return
+    text = str(error)
+    try:
+        ray.get(group._worker_manager.actors()[group._worker_manager.actor_ids()[0]].ping.remote(), timeout=10)
+    except ray.exceptions.RayError as own:
+        text = str(own)
+    raise SamplingError(f"no environment runner could be built; the error of one of them:\n{text.strip()}") from error
+
+
 def _sample(runner: Any, number: int, attempt: int, env_steps: int) -> Any:
     """Runs in the worker. An error comes back as text: RLlib would end the process, and with it the reason."""
     try:
