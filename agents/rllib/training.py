@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.checkpoints import remove_leftovers, require_fresh
-from agents.rllib.cluster import start_ray
+from agents.rllib.cluster import check_resources, start_ray
 from agents.rllib.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
 from agents.rllib.saving import latest_checkpoint, restore, resumed, save_checkpoint
+from agents.presets import PRESETS
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
@@ -66,13 +67,14 @@ def train(
     if keep is not None and (not isinstance(keep, int) or keep < 1):
         raise InputError(f"keep is {keep!r}; give a whole number of checkpoints of at least one, or None for all")
     check_stop(stop, config, evaluates=evaluate is not None)
+    found: dict[str, Any] = {}  # every number of the latest iteration
     if resume is None:
-        algorithm, found, saved = _built(config, out), {}, False
+        algorithm, saved = _built(config, out), False
     else:
         algorithm, found, origin = resumed(resume, out)
         check_stop(stop, algorithm.config, evaluates=evaluate is not None)
         saved = out is not None and origin.parent == Path(out).resolve()
-    found.setdefault("training_iteration", int(algorithm.iteration))  # every number of the latest iteration
+    found.setdefault("training_iteration", int(algorithm.iteration))
     numbers = {name: value for name, value in found.items() if name in (*STOPS, *LEARNT)}
     try:
         while not stop_reached(found, stop):
@@ -103,6 +105,7 @@ def _built(config: Any, out: str | Path | None) -> Any:
         require_fresh(out)
         remove_leftovers(out)
     start_ray(None if config.num_env_runners or config.num_learners else 1)
+    check_resources(config)
     config.copy(copy_frozen=False).validate()  # while it is built, RLlib drops every option that equals −1
     return config.build_algo()
 
@@ -178,15 +181,18 @@ def online_train(
 def small_options(algo: str, schedule: int) -> dict[str, Any]:
     """Sizes that learn in a minute or two on two cores, in place of the paper's; the learning rate decays, because
     the revenue of a single request is mostly noise. ``schedule``: where it ends, in what schedules count."""
+    network = PRESETS[algo].network
     sizes: dict[str, Any] = {
-        "gru": 64,
+        "gru": 64 if network.gru else None,
         "hidden": (64,),
         "lr": [[0, 3e-3], [int(0.6 * schedule), 1e-3], [schedule, 5e-5]],
         "train_batch_size_per_learner": BATCH,
         "updates_per_iteration": UPDATES,
     }
+    if network.heads > 1:
+        sizes["heads"] = 5
     if algo == "AWRQMixer":
-        sizes |= {"heads": 5, "dropout": 0.0, "weighting_level": "batch"}
+        sizes |= {"dropout": 0.0, "weighting_level": "batch"}
     return sizes
 
 
