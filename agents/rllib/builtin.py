@@ -81,7 +81,7 @@ def import_path(path: str, what: str) -> Any:
 
 def _as_config(found: Any, name: str) -> AlgorithmConfig:
     if isinstance(found, type) and issubclass(found, Algorithm):
-        config = found.get_default_config()
+        config: Any = found.get_default_config()  # type: ignore[attr-defined]
         if config.algo_class is not found:  # a subclass that inherits its parent's configuration
             config.algo_class = found
         return config

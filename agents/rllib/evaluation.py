@@ -97,7 +97,9 @@ class Player:
         _make_renderable(config)
         try:
             runner = self._runner(config, 1)
-        except TypeError as error:
+        except (TypeError, InputError) as error:
+            if "render_mode" not in str(error):
+                raise
             raise InputError(f"environment {self.env} renders no text ({one_line(error)})") from None
         found: list[str] = []
         inside = getattr(getattr(runner.env, "unwrapped", runner.env), "envs", None)

@@ -56,7 +56,7 @@ def _training_names(config: AlgorithmConfig) -> set[str]:
     names: set[str] = set()
     for cls in type(config).__mro__:
         if "training" in vars(cls):
-            parameters = inspect.signature(cls.training).parameters.values()
+            parameters = inspect.signature(vars(cls)["training"]).parameters.values()
             names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
     return names - {"self", "model"}
 

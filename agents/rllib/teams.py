@@ -39,8 +39,8 @@ def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     if isinstance(env, str) and env in PARALLEL:
         module, name, defaults = PARALLEL[env]
         made = getattr(importlib.import_module(module), name)(**{**defaults, **options})
-    elif isinstance(env, str) and gym_id(env):
-        made = gym.make(gym_id(env), **options)
+    elif isinstance(env, str) and (known := gym_id(env)):
+        made = gym.make(known, **options)
     else:
         made = _call(_maker(env), 1, options)
     if isinstance(made, (MultiAgentEnv, gym.Env)):
@@ -163,7 +163,7 @@ class BatchOfOne(MultiAgentEnv):
             )
             for a, size in batched.observation_sizes.items()
         }
-        self.action_spaces = {a: gym.spaces.Discrete(n) for a, n in batched.action_sizes.items()}
+        self.action_spaces: dict[str, gym.Space] = {a: gym.spaces.Discrete(n) for a, n in batched.action_sizes.items()}
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         """Observations and infos by agent."""

@@ -206,7 +206,8 @@ def _side_by_side(entries: list[Entry], out: Path, args: argparse.Namespace) -> 
         if getattr(args, name) is not None:
             command += [f"--{name}", str(getattr(args, name))]
     command += ["--resume"] * args.resume
-    queue, running = list(entries), {}
+    queue = list(entries)
+    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         while queue or running:
             while queue and len(running) < args.concurrent:
