@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import register, registry
 
 if TYPE_CHECKING:
+    from marca_env.coding import FeatureCoder as FeatureCoder
     from marca_env.cost_model import CostModel as CostModel
     from marca_env.engine import Engine as Engine
     from marca_env.errors import InputError as InputError
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CostModel": "cost_model",
     "Engine": "engine",
+    "FeatureCoder": "coding",
     "InputError": "errors",
     "RevenueModel": "revenue_model",
     "Scenario": "scenario",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marca_env.errors import unknown_option
 from marca_env.scenario import CHANNELS, Scenario, ScenarioError
 from marca_env.scorers import Scorer
 from marca_env.world import MODELS, RequestBatch, World
@@ -68,6 +69,12 @@ class LiveCascade:
                 f"the live cascade runs the stages {', '.join(STAGES)}; scenario {self.scenario.name!r} has "
                 f"{', '.join(self.scenario.stage_names)}: fit its models on logs of the system that it describes"
             )
+        for decision in self.scenario.decisions:
+            for name in decision.channels:
+                if name not in CHANNELS:
+                    raise ScenarioError(
+                        f"live cascade: decision {decision.name!r}: {unknown_option('channel', name, CHANNELS)}"
+                    )
         self.world = World(self.scenario)
         rng = np.random.default_rng([self.scenario.catalogue.seed, 1])
         self.scorers = {name: Scorer(self.world, name, rng) for name in ("rescoring", "pre_ranking", "ranking")}

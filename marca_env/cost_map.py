@@ -94,7 +94,7 @@ class CostMap:
     def _check(self) -> None:
         for stage in self.scenario.stages:
             needed = ["base"]
-            if not self._has_channels(stage):
+            if not has_channels(stage):
                 needed.append("queue")
             for decision in stage.decisions:
                 if decision.kind == "channel":
@@ -106,10 +106,6 @@ class CostMap:
             for component in needed:
                 if (stage.name, component) not in self.curves:
                     raise InputError(f"cost log: no rows for component {component!r} of stage {stage.name!r}; {REMEDY}")
-
-    @staticmethod
-    def _has_channels(stage: Stage) -> bool:
-        return any(d.kind == "channel" or d.channel is not None for d in stage.decisions)
 
     # -- use -----------------------------------------------------------------------------------------------
     def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray:
@@ -126,7 +122,7 @@ class CostMap:
         cost = np.full(np.shape(processed), float(self.curves[stage.name, "base"](np.zeros(()))))
         if (stage.name, "queue") in self.curves:
             cost += self.curves[stage.name, "queue"](processed)
-        if self._has_channels(stage):
+        if has_channels(stage):
             cost += self._channels(stage, actions)
         for decision in stage.decisions:
             if decision.kind == "model":
@@ -197,3 +193,8 @@ class CostMap:
 def model_component(decision: Decision, option: str) -> str:
     """Name in the cost log of what a position of a model switch adds."""
     return f"model:{decision.name}={option}"
+
+
+def has_channels(stage: Stage) -> bool:
+    """Whether the cost of a stage is that of its channels, and not of the queue that it processes."""
+    return any(d.kind == "channel" or d.channel is not None for d in stage.decisions)

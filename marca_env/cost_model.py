@@ -81,14 +81,14 @@ class CostModel:
         cls,
         scenario: Scenario | str,
         request_log: pd.DataFrame,
-        cost_log: pd.DataFrame,
+        cost_log: pd.DataFrame | CostMap,
         *,
         epochs: int | None = None,
         seed: int = 0,
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> CostModel:
-        """Fit the results to a request log and the cost map to a cost log.
+        """Fit the results to a request log and the cost map to a cost log (or take the map that is given).
 
         ``epochs`` (default: 12, and more on a small log) is the number of passes over the requests.
 
@@ -96,7 +96,7 @@ class CostModel:
             InputError: a log lacks a column, a row is wrong, or a bucket was not measured.
         """
         scenario, device = Scenario.load(scenario), usable_device(device)
-        cost_map = CostMap.from_log(scenario, cost_log)
+        cost_map = cost_log if isinstance(cost_log, CostMap) else CostMap.from_log(scenario, cost_log)
         columns = (*feature_columns(scenario), *decision_columns(scenario), *result_columns(scenario))
         log = check_table(request_log, columns, "request log")
         encoder = InputEncoder(scenario)

@@ -122,9 +122,9 @@ class Engine:
         """The engine of a scenario from its fitted artefacts.
 
         Args:
-            scenario: preset, YAML file or Scenario.
+            scenario: preset, YAML file, folder of `marca fit`, or Scenario.
             folder: where ``cost_model/``, ``revenue_model/`` and ``population.parquet`` lie (and, for ``gamma``
-                noise, ``requests.parquet``); ``None``: those that are shipped for the scenario's name.
+                noise, ``requests.parquet``); ``None``: see :func:`artefact_folder`.
             noise: see :class:`Engine`.
             device: torch device of the models.
 
@@ -135,7 +135,7 @@ class Engine:
         from marca_env.revenue_model import RevenueModel
 
         scenario = Scenario.load(scenario)
-        home = Path(folder) if folder is not None else shipped_folder(scenario.name)
+        home = Path(folder) if folder is not None else artefact_folder(scenario)
         needed = ["cost_model", "revenue_model", "population.parquet"]
         needed += ["requests.parquet"] if noise == "gamma" else []
         for name in needed:
@@ -247,10 +247,11 @@ class _Memory:
         self.known = np.zeros(kept, dtype=bool)
 
     def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        if len(self.known) == 0:  # too many even to number them in 64 bits, perhaps
+            pairs = np.column_stack([states, self.distinct_of[joint]])
+            new, inverse = np.unique(pairs, axis=0, return_inverse=True)
+            return self.ask(new[:, :-1], self.scenario.joint_actions[self.distinct[new[:, -1]]])[inverse.reshape(-1)]
         code = np.ravel_multi_index((*states.T, self.distinct_of[joint]), self.shape)
-        if len(self.known) == 0:
-            new, inverse = np.unique(code, return_inverse=True)
-            return self._evaluate(new)[inverse]
         missing = code[~self.known[code]]
         if len(missing):
             new = np.unique(missing)
@@ -268,13 +269,21 @@ def shipped_folder(name: str) -> Path:
     return Path(str(resources.files("marca_env"))) / "data" / name
 
 
+def artefact_folder(scenario: Scenario) -> Path:
+    """Folder of a scenario's fitted artefacts: the one it was read from, else what is shipped for its name."""
+    return scenario.home if scenario.home is not None else shipped_folder(scenario.name)
+
+
 @functools.lru_cache(maxsize=4)
-def _loaded(scenario: str) -> Engine:
-    return Engine.load(Scenario.from_dict(json.loads(scenario)))
+def _loaded(scenario: str, home: Path | None, _written: int) -> Engine:
+    return Engine.load(Scenario.from_dict(json.loads(scenario)).replace(home=home))
 
 
 def resolve(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
     """The engine to use: the one given, or that of the scenario, loaded once however often the scenario is named."""
     if engine is not None:
         return engine
-    return _loaded(json.dumps(Scenario.load(scenario).to_dict()))
+    scenario = Scenario.load(scenario)
+    described = artefact_folder(scenario) / "revenue_model" / "model.json"  # written anew by every fit
+    written = described.stat().st_mtime_ns if described.is_file() else 0
+    return _loaded(json.dumps(scenario.to_dict()), scenario.home, written)

@@ -7,9 +7,8 @@ all that the live cascade, the fitted models and the environments need to know a
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -19,12 +18,17 @@ from typing import Any, Literal
 import numpy as np
 
 from marca_env.checks import check_codes
-from marca_env.errors import InputError, one_line, unknown_option
+from marca_env.errors import InputError, unknown_option
+from marca_env.plain import HIDDEN, build, parse_yaml, read_yaml, to_plain
 
 Kind = Literal["channel", "queue", "model"]
 CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
 NOISE = {"two_tower": 2.5, "item_to_item": 1.0, "rescoring": 0.7, "pre_ranking": 2.0, "ranking": 0.3}
 """Models of the live cascade, and the error of each unless a catalogue says otherwise."""
+
+
+FILE = "scenario.yaml"
+"""Name of the scenario in the folder that `marca fit` makes."""
 
 
 class ScenarioError(InputError):
@@ -76,17 +80,19 @@ class Decision:
         if self.kind == "channel":
             for option in self.options:
                 _require(isinstance(option, tuple), f"{where}: option {option!r} must be a list of channels")
-                for name in option:
-                    if name not in CHANNELS:
-                        raise ScenarioError(f"{where}: {unknown_option('channel', name, CHANNELS)}")
         if self.kind == "model":
             for option in self.options:
                 text = isinstance(option, str)
                 _require(text, f"{where}: option {option!r} must be the name of a model (in YAML, quote 'off')")
-        if self.channel is not None and self.channel not in CHANNELS:
-            raise ScenarioError(f"{where}: {unknown_option('channel', self.channel, CHANNELS)}")
         if self.channel is not None and self.kind != "queue":
             raise ScenarioError(f"{where}: channel belongs to a queue, its recall length; drop it from a {self.kind}")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Retrieval channels that it switches, or whose length it sets."""
+        if self.kind == "channel":
+            return tuple(dict.fromkeys(name for option in self.options for name in option))
+        return () if self.channel is None else (self.channel,)
 
     def _check_lengths(self, where: str) -> None:
         for option in self.options:
@@ -236,6 +242,10 @@ class Scenario:
     display: Display = Display()
     control_period: int = 1
     """Minutes between two settings of the prices."""
+    channels: tuple[str, ...] = CHANNELS
+    """Retrieval channels that decisions may name: those of the live cascade, or of a system of your own."""
+    home: Path | None = field(default=None, compare=False, repr=False, metadata=HIDDEN)
+    """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
 
     def __post_init__(self) -> None:
         for what in ("stages", "clusters", "features"):
@@ -245,6 +255,10 @@ class Scenario:
         names = [d.name for d in self.decisions]
         _require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
         _require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; there is nothing to allocate")
+        for decision in self.decisions:
+            for name in decision.channels:
+                if name not in self.channels:
+                    raise ScenarioError(f"decision {decision.name!r}: {unknown_option('channel', name, self.channels)}")
         for stage in self.stages:
             if stage.cluster not in self.cluster_names:
                 raise ScenarioError(
@@ -355,35 +369,35 @@ class Scenario:
     # -- in and out ----------------------------------------------------------------------------------------
     @classmethod
     def load(cls, source: str | Path | Scenario = "default") -> Scenario:
-        """Read a preset by name or a YAML file by path; a Scenario is returned as it is.
+        """Read a preset by name, a YAML file or a folder that `marca fit` made; a Scenario is returned as it is.
 
         Raises:
-            ScenarioError: neither a preset nor a file, an unknown key, or an impossible value.
+            ScenarioError: none of these, an unknown key, or an impossible value.
         """
         if isinstance(source, Scenario):
             return source
         path = Path(source)
-        if path.suffix in (".yaml", ".yml"):
-            if not path.is_file():
-                raise ScenarioError(f"{path}: no such scenario file")
-            try:
-                return cls._parse(path.read_text(encoding="utf-8"), str(path))
-            except UnicodeDecodeError as error:
-                raise ScenarioError(f"{path}: not a text file in UTF-8 ({one_line(error)})") from None
-        folder = resources.files(__package__) / "scenarios"
-        names = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
-        if str(source) not in names:
-            raise ScenarioError(unknown_option("scenario preset", source, names) + ", or give the path of a .yaml file")
-        return cls._parse((folder / f"{source}.yaml").read_text(encoding="utf-8"), f"preset {source!r}")
+        if str(source) in presets():
+            text = (_presets_folder() / f"{source}.yaml").read_text(encoding="utf-8")
+            return cls._checked(lambda: parse_yaml(text, f"preset {source!r}"), f"preset {source!r}")
+        if path.is_dir():
+            if not (path / FILE).is_file():
+                raise ScenarioError(f"{path}: a folder without {FILE}; give one that `marca fit --out` made")
+            path = path / FILE
+        elif path.suffix not in (".yaml", ".yml"):
+            what = "scenario preset" if path.name == str(source) else "scenario preset or folder"
+            remedy = ", or give the path of a .yaml file or of a folder of `marca fit`"
+            raise ScenarioError(unknown_option(what, str(source), presets()) + remedy)
+        scenario = cls._checked(lambda: read_yaml(path, "scenario"), str(path))
+        return scenario.replace(home=path.parent.resolve()) if path.name == FILE else scenario
 
     @classmethod
-    def _parse(cls, text: str, where: str) -> Scenario:
-        import yaml
-
+    def _checked(cls, read: Callable[[], Any], where: str) -> Scenario:
+        """A scenario from what ``read`` returns; whatever is wrong is a ScenarioError that names ``where``."""
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ScenarioError(f"{where}: not valid YAML: {one_line(error)}") from None
+            data = read()
+        except InputError as error:
+            raise ScenarioError(str(error)) from None
         if not isinstance(data, dict):
             raise ScenarioError(f"{where}: expected a mapping of scenario fields, got {type(data).__name__}")
         try:
@@ -393,11 +407,19 @@ class Scenario:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scenario:
-        return _build(cls, data, "scenario")
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ScenarioError: an unknown or missing field, or an impossible value.
+        """
+        try:
+            return build(cls, data, "scenario")
+        except InputError as error:
+            raise error if isinstance(error, ScenarioError) else ScenarioError(str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dicts and scalars; :meth:`from_dict` turns them back into an equal scenario."""
-        return _plain(dataclasses.asdict(self))
+        return to_plain(self)
 
     def save(self, path: str | Path) -> None:
         """Write as YAML, whole or not at all."""
@@ -409,55 +431,10 @@ class Scenario:
             temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+def _presets_folder() -> Any:
+    return resources.files(__package__) / "scenarios"
 
 
-def _build(cls: type, data: Any, where: str) -> Any:
-    """Build a dataclass from plain data, refusing unknown, missing and mistyped fields."""
-    if not isinstance(data, Mapping):
-        raise ScenarioError(f"{where}: expected a mapping, got {data!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in data:
-        if key not in fields:
-            raise ScenarioError(f"{where}: {unknown_option('field', key, fields)}")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in data:
-            raise ScenarioError(f"{where}: field {name!r} is missing")
-    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ScenarioError(f"{where}: expected a list, got {value!r}")
-        return tuple(_convert(args[0], v, f"{where}[{k}]") for k, v in enumerate(value))
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
-    if hint is float:
-        return _number(value, where)
-    if hint is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ScenarioError(f"{where}: expected a whole number, got {value!r}")
-    if hint is str and not isinstance(value, str):
-        raise ScenarioError(f"{where}: expected text, got {value!r}")
-    if isinstance(value, Mapping):
-        return {k: _number(v, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list):
-        return tuple(value)
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise ScenarioError(f"{where}: expected a finite number, got {value!r}")
-    return float(value)
+def presets() -> tuple[str, ...]:
+    """Names of the scenarios that come with the package."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _presets_folder().iterdir() if p.name.endswith(".yaml")))

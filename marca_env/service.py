@@ -92,6 +92,7 @@ class ServiceProcess:
 
     def __init__(self, factory: Callable[[], Service], machines: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
+        self.cores = 1
         self._processes, self._controls, self._loads = [], [], []
         for _ in range(machines):
             control, their_control = context.Pipe()
@@ -124,7 +125,7 @@ class ServiceProcess:
         parts = [self._receive(c) for c in self._controls]
         seconds = time.monotonic() - start
         lateness = np.concatenate(parts)
-        growth = max(map(_growth, parts))
+        growth = max(map(growth_of, parts))
         return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness, growth)
 
     def _send(self, due: np.ndarray) -> None:
@@ -171,7 +172,8 @@ class ServiceProcess:
         self.close()
 
 
-def _growth(lateness: np.ndarray) -> float:
+def growth_of(lateness: np.ndarray) -> float:
+    """Mean lateness of the last quarter of the requests (n,) less that of the first, seconds."""
     quarter = max(1, len(lateness) // 4)
     return float(lateness[-quarter:].mean() - lateness[:quarter].mean()) if len(lateness) else 0.0
 

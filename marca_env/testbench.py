@@ -20,6 +20,7 @@ from marca_env.errors import InputError, unknown_option
 from marca_env.logs import COST_COLUMNS
 from marca_env.scenario import Scenario
 from marca_env.service import Bucket, Replay, Service, ServiceProcess, Workload
+from marca_env.targets import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,9 @@ class TestBench:
     Args:
         scenario: the system whose live cascade is measured.
         service: another service to measure instead: a picklable factory of a :class:`~marca_env.service.Service`.
-        machines: number of service processes, each on one core.
+        target: or a service that runs by itself: a function of the number of machines that gives a
+            :class:`~marca_env.targets.Target`, as :func:`~marca_env.targets.load_target` reads it from a file.
+        machines: number of service processes, each on one core (of a target's own machines).
         seconds: length of one replay.
         repeats: replays of each bucket.
         qps: fixed request rate of every bucket; ``None`` picks a rate for each that uses ``utilisation``.
@@ -65,6 +68,7 @@ class TestBench:
         scenario: Scenario | str = "default",
         *,
         service: Callable[[], Service] | None = None,
+        target: Callable[[int], Target] | None = None,
         machines: int = 1,
         seconds: float = 1.0,
         repeats: int = 3,
@@ -81,11 +85,17 @@ class TestBench:
         if not IDLE < utilisation < SATURATED:
             raise InputError(f"utilisation is {utilisation}; aim between {IDLE} and {SATURATED}, such as 0.45")
         self.scenario = Scenario.load(scenario)
-        if service is None:
-            from marca_env.probes import CascadeService
+        if service is not None and target is not None:
+            raise InputError("service and target exclude each other; give one of them")
+        if target is None:
+            if service is None:
+                from marca_env.probes import CascadeService
 
-            service = partial(CascadeService, self.scenario, seed)
-        self.service, self.machines, self.seconds, self.repeats = service, machines, seconds, repeats
+                service = partial(CascadeService, self.scenario, seed)
+            target = partial(ServiceProcess, service)
+        self.target, self.machines, self.seconds, self.repeats = target, machines, seconds, repeats
+        self._capacity = float(machines)
+        """Cores of all machines; known once the target runs."""
         self.qps, self.utilisation, self.arrivals, self.seed = qps, utilisation, arrivals, seed
 
     def run(self, **options: Any) -> pd.DataFrame:
@@ -111,7 +121,8 @@ class TestBench:
         Raises:
             InputError: nothing matches ``only``, or the service is saturated or idle; the message says what to try.
         """
-        with ServiceProcess(self.service, self.machines) as process:
+        with self.target(self.machines) as process:
+            self._capacity = float(self.machines * process.cores)
             buckets = _select(process.buckets, tuple(only))
             todo = [(r, b) for r in range(self.repeats) for b in buckets]
             if done is not None:
@@ -132,9 +143,7 @@ class TestBench:
         replays = len({(r, w) for r, b in todo for w in _workloads(b)})
         return float(np.clip(budget / replays - 0.1, _LEAST_SECONDS, self.seconds))
 
-    def _round(
-        self, process: ServiceProcess, buckets: list[Bucket], repeat: int, seconds: float
-    ) -> Iterator[dict[str, Any]]:
+    def _round(self, process: Target, buckets: list[Bucket], repeat: int, seconds: float) -> Iterator[dict[str, Any]]:
         """Every workload once, in a shuffled order; a bucket's row as soon as its workloads are measured."""
         rng = np.random.default_rng([self.seed, repeat])
         workloads = sorted({w for b in buckets for w in _workloads(b)}, key=repr)
@@ -152,35 +161,35 @@ class TestBench:
             sign = -1.0 if bucket.component == "degradation" else 1.0
             reading["cost"] = max(0.0, sign * (reading["cost"] - readings[bucket.against]["cost"]))
         key = dict(zip(_KEY, _key(repeat, bucket), strict=True))
-        return {**key, **reading, "machines": self.machines, "cores": 1}
+        return {**key, **reading, "machines": self.machines, "cores": round(self._capacity / self.machines)}
 
     def _reading(
-        self, process: ServiceProcess, workload: Workload, seconds: float, rng: np.random.Generator
+        self, process: Target, workload: Workload, seconds: float, rng: np.random.Generator
     ) -> dict[str, float]:
         """Rate, utilisation p and cost = p · machines · cores / QPS (Eq. 26) of one workload."""
         guess = process.prepare(workload) + _OVERHEAD
-        qps = self.qps or min(self.utilisation * self.machines / guess, MAX_QPS)
+        qps = self.qps or min(self.utilisation * self._capacity / guess, MAX_QPS)
         replay, problem = self._replay(process, workload, qps, seconds, rng)
         for attempt in range(_RETRIES if self.qps is None else 0):  # a guess too bold, or a neighbour's burst
             if problem is None:
                 break
             time.sleep(_PAUSE * attempt)
-            better = self.utilisation * self.machines * replay.served / max(replay.cpu, 1e-9)
+            better = self.utilisation * self._capacity * replay.served / max(replay.cpu, 1e-9)
             qps = min(better, 0.7 * qps)
             replay, problem = self._replay(process, workload, qps, seconds, rng)
         if problem is not None:
             raise InputError(problem)
-        utilisation = replay.cpu / (replay.seconds * self.machines)
+        utilisation = replay.cpu / (replay.seconds * self._capacity)
         rate = replay.served / replay.seconds
         return {
             "qps": rate,
             "utilisation": utilisation,
-            "cost": utilisation * self.machines / rate,
+            "cost": utilisation * self._capacity / rate,
             "lateness": float(replay.lateness.mean()),
         }
 
     def _replay(
-        self, process: ServiceProcess, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
+        self, process: Target, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
     ) -> tuple[Replay, str | None]:
         replay = process.replay(self._due(qps, seconds, rng), patience=_PATIENCE + seconds)
         return replay, self._problem(workload, replay, qps, seconds)
@@ -195,8 +204,8 @@ class TestBench:
         """Why the replay says nothing about cost, with a rate that would; None if it does."""
         if replay.served == 0 or replay.cpu <= 0:
             return f"workload {workload}: no request was served at {qps:.0f} QPS; try a lower QPS"
-        used = replay.cpu / (replay.seconds * self.machines)
-        better = f"try {self.utilisation * self.machines * replay.served / replay.cpu:.0f} QPS or leave the QPS out"
+        used = replay.cpu / (replay.seconds * self._capacity)
+        better = f"try {self.utilisation * self._capacity * replay.served / replay.cpu:.0f} QPS or leave the QPS out"
         measured = f"workload {workload} at {qps:.0f} QPS: utilisation {used:.0%}"
         if used > SATURATED or replay.served < replay.offered:
             return f"{measured}, lateness up to {replay.lateness.max():.2f} s: the bench is saturated; {better}"

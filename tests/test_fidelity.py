@@ -102,7 +102,7 @@ def test_fit_leaves_all_that_an_engine_loads(
     assert len(engine.population.states) == 48
     assert (engine.table(engine.population.states[:2])[1] > 0).all()
     assert isinstance(engine.cost_model.cost_map, CostMap)
-    report = json.loads((out / "fidelity.json").read_text())
+    report = json.loads((out / "report.json").read_text())
     assert 400 < report["held_out_requests"] < 800
     assert report["results"]["ranking"]["r2"] > 0.9
     assert "test–retest" in capsys.readouterr().out

@@ -1,4 +1,8 @@
-"""``marca fit``: fit the cost and revenue models of a scenario, and say how good they are."""
+"""``marca fit``: fit the cost and revenue models of a scenario, and say how good they are.
+
+With ``--mapping`` (or for logs without a header, as the method's authors published them) the logs are those of a system
+of your own, and the folder that is written is a scenario: see :mod:`marca_env.mapping`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
     parser.add_argument("--requests", type=Path, help="request log; left out: OUT/requests.parquet, made if absent")
     parser.add_argument("--costs", type=Path, help="cost log; left out: OUT/cost_log.csv, measured if absent")
+    parser.add_argument("--system", type=Path, help="system log of a system of your own (with --mapping)")
+    parser.add_argument(
+        "--mapping", metavar="FILE", help="YAML that says which columns of your own logs are what; makes a scenario"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the models and what they were fitted to")
     parser.add_argument("--rows", type=int, default=200_000, help="requests to serve for a log (default: %(default)s)")
     parser.add_argument(
@@ -48,10 +56,13 @@ def run(args: argparse.Namespace) -> None:
     from marca_env.population import Population
     from marca_env.revenue_model import RevenueModel
     from marca_env.saving import write_json
-    from marca_env.scenario import Scenario
+    from marca_env.scenario import FILE, Scenario
 
-    scenario = Scenario.load(args.scenario)
     _check(args)
+    if args.mapping or _is_published(args.requests):
+        _run_own(args)
+        return
+    scenario = Scenario.load(args.scenario)
     args.out.mkdir(parents=True, exist_ok=True)
     costs, requests = _costs(args, scenario), _requests(args, scenario)
     held = np.random.default_rng(args.seed).random(len(requests)) < HELD_OUT
@@ -65,8 +76,29 @@ def run(args: argparse.Namespace) -> None:
     cost_model.save(args.out / "cost_model")
     revenue_model.save(args.out / "revenue_model")
     Population.from_log(scenario, requests).save(args.out / "population.parquet", scenario)
-    write_json(args.out / "fidelity.json", report)
-    print(f"wrote cost_model, revenue_model, population.parquet and fidelity.json in {args.out}")
+    write_json(args.out / "report.json", report)
+    scenario.save(args.out / FILE)
+    print(f"wrote {FILE}, cost_model, revenue_model, population.parquet and report.json in {args.out}")
+
+
+def _run_own(args: argparse.Namespace) -> None:
+    """A scenario from the logs of a system of one's own."""
+    from benchmarks.own_system import fit_own_system, print_report
+    from marca_env.mapping import Mapping
+    from marca_env.own_system import read_own_system
+
+    system = read_own_system(Mapping.load(args.mapping or "published"), args.requests, args.costs, args.system)
+    report = fit_own_system(system, args.out, members=args.members, seed=args.seed, device=args.device)
+    print_report(report)
+    print(f"wrote a scenario: marca_env.parallel_env(scenario={str(args.out)!r}), marca train --scenario {args.out}")
+
+
+def _is_published(requests: Path | None) -> bool:
+    """Whether it is the published sample of requests, which has no header."""
+    from marca_env.logs import read_table
+    from marca_env.samples import is_headerless
+
+    return requests is not None and is_headerless(read_table(requests))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -77,7 +109,11 @@ def _check(args: argparse.Namespace) -> None:
     for name, least in (("rows", 1), ("members", 1), ("truth", 0)):
         if getattr(args, name) < least:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be at least {least}")
-    for path in (args.requests, args.costs):
+    if args.mapping and args.requests is None:
+        raise InputError("--mapping says what your own logs hold; pass them with --requests, --costs and --system")
+    if args.system is not None and not (args.mapping or _is_published(args.requests)):
+        raise InputError("--system is read as a mapping says; pass --mapping FILE")
+    for path in (args.requests, args.costs, args.system):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the path")
     usable_device(args.device)

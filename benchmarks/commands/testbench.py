@@ -17,6 +17,12 @@ HELP = "measure what the stages cost, on a running service"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
+    parser.add_argument(
+        "--target",
+        type=Path,
+        metavar="FILE",
+        help="YAML of a running HTTP service or Python function to measure instead",
+    )
     parser.add_argument("--out", type=Path, default=Path("cost_log.csv"), help="cost log (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="replays of each bucket (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one replay (default: %(default)s)")
@@ -41,12 +47,14 @@ def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
     from marca_env.errors import InputError
     from marca_env.logs import read_cost_log
+    from marca_env.targets import load_target
     from marca_env.testbench import TestBench
 
     if args.out.exists() and not (args.resume or args.overwrite):
         raise InputError(f"{args.out}: exists already; pass --resume to go on with it, --overwrite or another --out")
     bench = TestBench(
         args.scenario,
+        target=None if args.target is None else load_target(args.target),
         machines=args.machines,
         seconds=args.seconds,
         repeats=args.repeats,
