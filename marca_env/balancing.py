@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from marca_env import rendering
+from marca_env.checks import known_options
 from marca_env.cluster import ClusterModel, ClusterState, ControlObservation
 from marca_env.encoding import InputEncoder
 from marca_env.engine import Engine, resolve
@@ -84,6 +85,7 @@ class BalancingEnv(gymnasium.Env):
 
     metadata = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
+    @known_options
     def __init__(
         self,
         scenario: str | Path | Scenario = "default",

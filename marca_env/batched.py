@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from marca_env.checks import known_options
 from marca_env.engine import Engine, Outcome, resolve
 from marca_env.errors import InputError, unknown_option
 from marca_env.observations import ObservationEncoder
@@ -79,6 +80,7 @@ class BatchedRecommender:
         InputError: no artefacts, an unknown option, prices that do not fit, or ``lagrangian`` without prices.
     """
 
+    @known_options
     def __init__(
         self,
         num_envs: int,

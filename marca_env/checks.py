@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from marca_env.errors import InputError
+from marca_env.errors import InputError, unknown_option
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def known_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Refuse keyword arguments that ``function`` does not have, naming the nearest that it has.
+
+    Environments are often built from option files, where a typo should be one clear line.
+    """
+    parameters = inspect.signature(function).parameters
+    valid = [name for name in parameters if name not in ("self", "core")]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        for name in options:
+            if name not in parameters:
+                raise InputError(unknown_option("environment option", name, valid))
+        return function(*args, **options)
+
+    return checked
 
 
 def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from marca_env.cascade import LiveCascade, Plan
+from marca_env.errors import InputError, one_line
 from marca_env.logs import OUTCOMES
 from marca_env.saving import atomic_path
 from marca_env.scenario import CHANNELS, Scenario
@@ -181,7 +184,7 @@ def cache_folder() -> Path:
 def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
     """Of all that outcomes depend on: budgets and traffic are left out."""
     data = scenario.to_dict()
-    for key in ("clusters", "peak_qps", "protection", "control_period", "name", "version"):
+    for key in ("clusters", "peak_qps", "protection", "control_period", "name", "version", "channels"):
         del data[key]
     text = json.dumps([_VERSION, data, n, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -194,6 +197,12 @@ def _write(table: OutcomeTable, path: Path) -> None:
 
 
 def _read(scenario: Scenario, path: Path) -> OutcomeTable:
-    with np.load(path) as data:
-        outcomes = {name: data[name] for name in OUTCOMES}
-        return OutcomeTable(scenario, data["states"], data["results"].astype(np.float32), outcomes)
+    try:
+        with np.load(path) as data:
+            outcomes = {name: data[name] for name in OUTCOMES}
+            return OutcomeTable(scenario, data["states"], data["results"].astype(np.float32), outcomes)
+    except (BadZipFile, KeyError, ValueError, OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}: kept outcomes that cannot be read ({one_line(error)[:120]}); delete the file: they will be "
+            "computed again"
+        ) from None

@@ -13,6 +13,7 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from marca_env import rendering
 from marca_env.batched import BatchedRecommender, BatchedStep, RewardFunction
+from marca_env.checks import known_options
 from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
@@ -223,6 +224,7 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
         )
 
 
+@known_options
 def env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -235,6 +237,7 @@ def env(
     return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal))
 
 
+@known_options
 def raw_env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -247,6 +250,7 @@ def raw_env(
     return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal), render_mode)
 
 
+@known_options
 def parallel_env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -263,6 +267,7 @@ def parallel_env(
     return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal), render_mode)
 
 
+@known_options
 def batched_env(
     num_envs: int,
     scenario: str | Path | Scenario = "default",

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from marca_env import rendering
 from marca_env.batched import BatchedRecommender, BatchedStep, RewardFunction
+from marca_env.checks import known_options
 from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.recommender import render_request, request_info, whole
@@ -55,6 +56,7 @@ class RecommenderEnv(gymnasium.Env):
 
     metadata = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
+    @known_options
     def __init__(
         self,
         scenario: str | Path | Scenario = "default",
