@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from marca_env.batched import BatchedStep
 
@@ -67,7 +68,8 @@ class Dice:
 
     Args:
         num_envs: B.
-        fail_after: resets after which every step raises, or with ``die`` ends the process.
+        fail_after: resets after which every step raises.
+        fail_at: a file; once it is there every step raises, or with ``die`` ends the process.
         only_at: the only process in which it can be built.
     """
 
@@ -75,11 +77,16 @@ class Dice:
     max_steps, state_size = 2, 6
 
     def __init__(
-        self, num_envs: int, fail_after: int | None = None, die: bool = False, only_at: int | None = None
+        self,
+        num_envs: int,
+        fail_after: int | None = None,
+        fail_at: str | None = None,
+        die: bool = False,
+        only_at: int | None = None,
     ) -> None:
         if only_at not in (None, os.getpid()):
             raise ArithmeticError("not in this process")
-        self.num_envs, self.fail_after, self.die = num_envs, fail_after, die
+        self.num_envs, self.fail_after, self.fail_at, self.die = num_envs, fail_after, fail_at, die
         self.observation_sizes, self.action_sizes = {"a": 6, "b": 6}, {"a": 2, "b": 2}
         self._resets, self._at = 0, 0
         self._shown = np.zeros((num_envs, 6), np.float32)
@@ -90,9 +97,10 @@ class Dice:
         return self._seen(np.zeros(self.num_envs))
 
     def step(self, actions: dict[str, np.ndarray]) -> BatchedStep:
-        if self.fail_after is not None and self._resets > self.fail_after:
-            if self.die:
-                os._exit(3)
+        doomed = self.fail_at is not None and os.path.exists(self.fail_at)
+        if doomed and self.die:
+            os._exit(3)
+        if doomed or (self.fail_after is not None and self._resets > self.fail_after):
             raise ArithmeticError("the dice fell off the table")
         self._at += 1
         return self._seen(actions["a"] * 1.0)
@@ -102,3 +110,70 @@ class Dice:
         legal = {a: np.ones((self.num_envs, 2), bool) for a in self.agents}
         both = dict.fromkeys(self.agents, self._shown)
         return BatchedStep(both, legal, self._shown, reward.astype(np.float32), over, np.zeros_like(over))
+
+
+class Leavers:
+    """PettingZoo-like: ``early`` leaves after one step (terminated), ``late`` after three: truncated or terminated.
+
+    Observations are Tuples of a Box and a Discrete; the masks are in the infos; each is paid on its own account.
+    """
+
+    possible_agents: ClassVar = ["early", "late"]
+    max_cycles = 8
+
+    def __init__(self, cut: bool = True) -> None:
+        self.cut, self.agents = cut, []
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Tuple((gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(4)))
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.rng, self.at, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
+        return self._seen(self.agents)
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        assert sorted(actions) == sorted(self.agents)
+        acted, self.at = list(self.agents), self.at + 1
+        paid = {a: {"early": 1.0, "late": 3.0}[a] for a in acted}
+        last = self.at == 3
+        ended = {a: a == "early" or (last and not self.cut) for a in acted}
+        cut = {a: a == "late" and last and self.cut for a in acted}
+        for agent in acted:
+            if ended[agent] or cut[agent]:
+                self.agents.remove(agent)  # in place, as some environments do
+        return *self._seen(acted)[:1], paid, ended, cut, self._seen(acted)[1]
+
+    def close(self) -> None:
+        pass
+
+    def _seen(self, agents: list[str]) -> tuple[dict, dict]:
+        seen = {a: (self.rng.random(2).astype(np.float32), self.at) for a in agents}
+        return seen, {a: {"action_mask": np.array([0, 1, self.at % 2], np.int8)} for a in agents}
+
+
+class Turns(MultiAgentEnv):
+    """RLlib's: the agents take turns, and only the one on turn is shown an observation; four turns in all."""
+
+    max_steps = 4
+
+    def __init__(self, config: dict | None = None) -> None:
+        super().__init__()
+        self.agents = self.possible_agents = ["one", "two"]
+        self.observation_spaces = dict.fromkeys(self.agents, gym.spaces.Box(0, 9, (1,)))
+        self.action_spaces = dict.fromkeys(self.agents, gym.spaces.Discrete(3))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.at = 0
+        return self._seen(), {}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        assert list(actions) == [self.agents[self.at % 2]]
+        (agent,) = actions
+        self.at += 1
+        return self._seen(), {agent: float(actions[agent])}, {"__all__": self.at == 4}, {"__all__": False}, {}
+
+    def _seen(self) -> dict[str, np.ndarray]:
+        return {self.agents[self.at % 2]: np.array([self.at], np.float32)}

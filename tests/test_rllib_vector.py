@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rllib_envs import AGENTS, Corridor, make_corridor
+from rllib_envs import AGENTS, Corridor, Leavers, Turns, make_corridor
 
+from agents.rllib.rollout import explore
 from agents.rllib.vector import LoopedEnv, make_batched
 from benchmarks.games import TwoStepGame
 from marca_env.errors import InputError
@@ -79,3 +80,75 @@ def test_what_cannot_be_learnt_is_refused() -> None:
     with pytest.raises(InputError, match="max_episode_steps"):
         make_batched(Endless, 1)
     assert make_batched(Endless, 1, max_steps=9).max_steps == 9
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_agents_that_leave_early(cut: bool) -> None:
+    """Truncated: the last observation and its legal actions stand, to be valued. Terminated: everyone waits."""
+    env = make_batched(Leavers, 2, {"cut": cut})
+    step = env.reset(seed=4)
+    assert env.observation_sizes == {"early": 6, "late": 6}
+    assert step.observations["early"][:, 2:].tolist() == [[1, 0, 0, 0]] * 2  # the turn, one-hot
+    assert step.masks["early"].tolist() == [[False, True, False]] * 2
+    rewards, waits, ends = [], [], []
+    for _ in range(3):
+        step = env.step({"early": np.ones(2, int), "late": np.ones(2, int)})
+        rewards.append(step.reward.tolist())
+        waits.append((~step.masks["early"][:, :-1].any(-1)).tolist())
+        ends.append((step.terminated.tolist(), step.truncated.tolist()))
+    assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean of those who are paid
+    assert waits == [[True, True]] * 3
+    assert ends == [([False] * 2, [False] * 2)] * 2 + [([not cut] * 2, [cut] * 2)]
+    assert step.masks["late"].tolist() == [[False, cut, True]] * 2
+
+
+def test_seeds_determine_every_sub_environment() -> None:
+    env = make_batched(Leavers, 3)
+    first, again, other = (env.reset(seed=s).observations["late"] for s in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert len(np.unique(np.concatenate([first, other])[:, 0])) == 6
+
+
+def test_agents_of_rllib_that_take_turns() -> None:
+    env = make_batched(Turns, 2)
+    step, seen = env.reset(seed=0), []
+    for t in range(4):
+        on_turn = [a for a in env.agents if step.masks[a][:, :-1].any()]
+        seen.append(on_turn)
+        step = env.step({"one": np.array([1, 2]), "two": np.array([2, 2])})
+        assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
+    assert seen == [["one"], ["two"], ["one"], ["two"]]
+    assert step.terminated.all()
+
+
+def test_wrong_options_of_an_environment() -> None:
+    with pytest.raises(InputError, match=r"unknown option of Corridor 'maskd'; did you mean 'masked'"):
+        make_batched(Corridor, 1, {"maskd": True})
+    with pytest.raises(InputError, match=r"unknown option of TwoStepGame 'seed' \(valid: \)"):
+        make_batched("benchmarks.games.TwoStepGame", 1, {"seed": 1})
+
+    def passes_on(**options: object) -> Corridor:
+        return Corridor(**options)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="passes_on takes no option 'maskd'"):
+        make_batched(passes_on, 1, {"maskd": True})
+
+    def needs(width: int, masked: bool = True) -> Corridor:
+        return Corridor(masked)
+
+    with pytest.raises(InputError, match="needs needs width"):
+        make_batched(needs, 1, {"masked": True})
+
+
+def test_random_actions_are_legal_and_even() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.tile([[True, False, True, True, False]], (6000, 1))
+    counts = np.bincount(explore(None, mask, 1.0, rng), minlength=5)
+    assert counts[[1, 4]].sum() == 0
+    assert abs(counts[[0, 2, 3]] - 2000).max() < 150
+    greedy = np.full(6000, 2)
+    mixed = explore(greedy, mask, 0.3, rng)
+    assert (mixed != 2).mean() == pytest.approx(0.3 * 2 / 3, abs=0.03)
+    assert (greedy == 2).all()
+    waiting = np.tile([[False, False, True]], (5, 1))
+    assert explore(None, waiting, 1.0, rng).tolist() == [2] * 5

@@ -53,7 +53,7 @@ class TeamAlgorithm(Algorithm):
         try:
             super().setup(config)
         except Exception as error:
-            raise_own_error(self.env_runner_group, error)
+            raise_own_error(error)
             raise
         self._rounds = self._evaluations = self._learnt_at = 0
         self._scaled = False

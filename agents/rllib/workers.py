@@ -104,22 +104,34 @@ class Workforce:
         return f"{said}; the error of runner {index}:\n{text.strip()}"
 
 
-def raise_own_error(group: Any, error: Exception) -> None:
+def raise_own_error(error: Exception) -> None:
     """Where no remote runner could be built, RLlib fails on the empty list of them: tell a runner's own error instead.
 
+    Args:
+        error: raised while an EnvRunnerGroup was built.
+
     Raises:
-        SamplingError: all remote runners of ``group`` are dead.
+        SamplingError: all its remote runners are dead.
     """
     import ray
 
+    group = _group_in(error)
     if group is None or not group.num_remote_workers() or group.num_healthy_remote_workers():
         return
-    text = str(error)
+    manager, text = group._worker_manager, str(error)
     try:
-        ray.get(group._worker_manager.actors()[group._worker_manager.actor_ids()[0]].ping.remote(), timeout=10)
+        ray.get(manager.actors()[manager.actor_ids()[0]].ping.remote(), timeout=10)
     except ray.exceptions.RayError as own:
         text = str(own)
     raise SamplingError(f"no environment runner could be built; the error of one of them:\n{text.strip()}") from error
+
+
+def _group_in(error: Exception) -> Any:
+    """The group whose building failed; nobody has it yet but the traceback."""
+    from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((group for group in frames if isinstance(group, EnvRunnerGroup)), None)
 
 
 def _sample(runner: Any, number: int, attempt: int, env_steps: int) -> Any:
