@@ -21,9 +21,42 @@ def test_vdn_and_qmix_differ_by_their_mixer_alone() -> None:
     assert qmix.mixer.mixer == "absolute"
 
 
+def test_nine_methods_and_independent_learners() -> None:
+    methods = "AveragedDQN AWRQMixer JointDDQN JointDQN JointDRQN QMIX REM VDN WeightedQMIX"
+    assert set(PRESETS) == {*methods.split(), "IQL"}
+
+
+def test_published_defaults() -> None:
+    """What tells the baselines apart, from their papers; the learning rate and the batch are the configuration's."""
+    flat = {name: p.options for name, p in PRESETS.items()}
+    assert {n for n, o in flat.items() if o["gru"] is None} == {"JointDQN", "JointDDQN", "AveragedDQN", "REM"}
+    assert {n for n, o in flat.items() if o["double_q"]} == {"VDN", "QMIX", "WeightedQMIX", "IQL", "JointDDQN"}
+    assert {n: o["mixer"] for n, o in flat.items() if o["mixer"] != "sum"} == {
+        "QMIX": "absolute",
+        "WeightedQMIX": "absolute",
+        "AWRQMixer": "softplus",
+        "IQL": "none",
+        "AveragedDQN": "none",
+    }
+    assert {n: o["head_weighting"] for n, o in flat.items() if o["head_weighting"] != "mean"} == {
+        "AWRQMixer": "adaptive",
+        "REM": "random",
+    }
+    assert [n for n, o in flat.items() if o["head_target"] == "mean"] == ["AveragedDQN"]
+    assert [n for n, o in flat.items() if o["td_weighting"] != "none"] == ["WeightedQMIX"]
+    assert all(o["mixer_input"] == "state" for o in flat.values())
+    assert all(flat[n]["mixer_activation"] == "elu" for n in ("QMIX", "WeightedQMIX"))
+
+
 def test_table_6() -> None:
     options = PRESETS["AWRQMixer"].options
     expected = {
+        "optimizer": "adam",
+        "initializer": "glorot_uniform",
+        "loss": "mse",
+        "double_q": False,
+        "weighting_level": "sample",
+        "head_target": "own",
         "heads": 20,
         "gru": 256,
         "hidden": (512, 256),
@@ -74,6 +107,30 @@ def test_a_switch_leaves_another_form_of_the_same_idea() -> None:
         ("QMIX", {"tau": 0.01, "target_update": 5}, "exclude each other"),
         ("VDN", {"mixer_width": 16}, "no effect"),
         ("JointDRQN", {"mixer": "softplus"}, "nothing to mix"),
+        ("JointDQN", {"td_weighting": "central"}, "is for teams"),
+        ("QMIX", {"td_weighting": "optimist"}, "did you mean 'optimistic'"),
+        ("VDN", {"td_alpha": 0.5}, "td_alpha has no effect with td_weighting 'none'"),
+        ("QMIX", {"central_width": 8}, "central_width has no effect"),
+        ("WeightedQMIX", {"td_alpha": 1.5}, "td_alpha is 1.5"),
+        ("WeightedQMIX", {"mixer": "none", "agent_loss": 1.0}, "weights the mixer's errors"),
+        ("QMIX", {"mixer": "none"}, "only agent_loss is left"),
+        ("REM", {"mixer": "none", "agent_loss": 1.0}, "'random' mixes heads"),
+        ("QMIX", {"optimizer": "adamw"}, "did you mean 'adam'"),
+        ("QMIX", {"momentum": 0.9}, "momentum has no effect with optimizer 'adam'"),
+        ("QMIX", {"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0"),
+        ("QMIX", {"weight_decay": -0.1}, "not negative"),
+        ("QMIX", {"loss": "hubber"}, "did you mean 'huber'"),
+        ("QMIX", {"huber_delta": 0.5}, "huber_delta has no effect with loss 'mse'"),
+        ("QMIX", {"loss": "huber", "huber_delta": 0}, "positive"),
+        ("QMIX", {"activation": "rellu"}, "did you mean 'relu'"),
+        ("QMIX", {"normalization": "layers"}, "did you mean 'layer'"),
+        ("QMIX", {"initializer": "glorot"}, "did you mean 'glorot_"),
+        ("QMIX", {"dropout": 1.0}, "in .0, 1."),
+        ("QMIX", {"hidden": (), "dropout": 0.1}, "without hidden layers"),
+        ("QMIX", {"head_target": "mean"}, "head_target acts through agent_loss"),
+        ("QMIX", {"heads": True}, "whole number"),
+        ("QMIX", {"gamma": float("nan")}, "gamma is nan"),
+        ("IQL", {"mixer_width": 8}, "no effect with mixer 'none'"),
         ("AWRQMixer", {"softplus_mixer": False, "mixer": "softplus"}, "contradicts"),
         ("AWRQMixer", {"variance_credit": "no"}, "true or false"),
     ],
@@ -86,6 +143,14 @@ def test_refusals(name: str, options: dict, message: str) -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_round_trip_through_json(name: str) -> None:
     assert Preset.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+
+
+def test_policies_of_earlier_versions_are_read() -> None:
+    """Options that did not exist then have the values that they stood for."""
+    data = PRESETS["QMIX"].to_dict()
+    for group, name in (("network", "activation"), ("network", "normalization"), ("objective", "loss")):
+        del data[group][name]
+    assert Preset.from_dict(data) == PRESETS["QMIX"]
 
 
 def test_a_damaged_description_is_one_error() -> None:

@@ -38,6 +38,31 @@ def test_refusals() -> None:
         VDNConfig().environment(GAME).training(mixer_width=8).validate()
     with pytest.raises(InputError, match="buffer_capacity is 0"):
         VDNConfig().environment(GAME).training(buffer_capacity=0).validate()
+    with pytest.raises(InputError, match="did you mean 'global_norm'"):
+        VDNConfig().environment(GAME).training(grad_clip_by="globalnorm").validate()
+    with pytest.raises(InputError, match="momentum has no effect"):
+        VDNConfig().environment(GAME).training(momentum=0.9).validate()
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "target_update", "td_alpha", "updates_per_iteration", "lr"])
+def test_minus_one_is_refused_where_it_is_given(name: str) -> None:
+    """RLlib takes it for an option that was not set, and a configuration built from it would fall back in silence."""
+    with pytest.raises(InputError, match=f"{name} is -1"):
+        QMIXConfig().training(**{name: -1})
+
+
+def test_minus_one_from_a_search_space_is_refused() -> None:
+    with pytest.raises(InputError, match="huber_delta is -1"):
+        QMIXConfig().environment(GAME).update_from_dict({"loss": "huber", "huber_delta": -1.0})
+
+
+def test_every_algorithm_has_a_class_and_a_name() -> None:
+    from agents.rllib import algorithm
+
+    assert set(CONFIGS) == set(PRESETS)
+    for name, config in CONFIGS.items():
+        assert getattr(algorithm, name).get_default_config().preset() == PRESETS[name]
+        assert config().algo_class is getattr(algorithm, name)
 
 
 def test_shapes_come_from_the_environment() -> None:

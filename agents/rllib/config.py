@@ -11,7 +11,7 @@ from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
 from agents.rllib.randomness import fresh_seed
-from agents.rllib.settings import check_settings, refuse_unset
+from agents.rllib.settings import check_clipping, check_settings, refuse_unset
 from agents.team import TeamSpec
 from marca_env.errors import InputError, one_line, unknown_option
 
@@ -117,6 +117,7 @@ class TeamConfig(AlgorithmConfig):
         for name in options:
             if name not in RLLIB_OPTIONS:
                 raise InputError(unknown_option("option", name, (*own, *RLLIB_OPTIONS)))
+        check_clipping(options.get("grad_clip_by", self.grad_clip_by))
         return super().training(**options)
 
     def update_from_dict(self, config_dict: dict[str, Any]) -> Self:

@@ -26,8 +26,17 @@ def check_settings(config: Any) -> None:
         value = getattr(config, name)
         if value is not None and not (_is_number(value) and 0 < value < float("inf")):
             raise InputError(f"{name} is {value!r}; it must be a positive number, or None")
-    if config.grad_clip_by not in CLIPPING:
-        raise InputError(unknown_option("grad_clip_by", config.grad_clip_by, CLIPPING))
+    check_clipping(config.grad_clip_by)
+
+
+def check_clipping(kind: Any) -> None:
+    """Refuse a ``grad_clip_by`` that RLlib does not have.
+
+    Raises:
+        InputError: naming the nearest valid one.
+    """
+    if kind not in CLIPPING:
+        raise InputError(unknown_option("grad_clip_by", kind, CLIPPING))
 
 
 def refuse_unset(name: str, value: Any) -> None:

@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {
 
 AWRQ = {"heads": 5, "dropout": 0.0, "agent_loss": 0.05}
 """AWRQMixer's agents learn from the mixer's error and from their own, in which VGCA rewards each step with the return
-under the behaviour policy. Under random play that is 2.5 for the risky branch and 7 for the safe one, and at the default
+under the behaviour policy. Under random play that is 2.5 for the risky branch and 7 for the safe one; at the default
 coefficient of 1 it outweighs the mixer's error: the team returns 7. Dropout makes 7 and 8 hard to tell apart for a
 network of 32 units."""
 
@@ -102,7 +102,7 @@ def tables(result: dict[str, Any]) -> Iterable[Any]:
     from rich.table import Table
 
     table = Table("game", "algorithm", "updates", "expected", "greedy return by seed")
-    by_case: dict[tuple[str, ...], list[str]] = {}
+    by_case: dict[tuple[Any, ...], list[str]] = {}
     for row in result["rows"]:
         key = (row["game"], row["algorithm"], str(row["updates"]), f"{row['expected']:g}")
         by_case.setdefault(key, []).append(f"{row['return']:g}")
