@@ -241,7 +241,10 @@ def join_cluster(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except (OSError, OverflowError) as error:
             raise InputError(f"--address {address}: nothing answers there ({error}); is the cluster up?") from None
-    start_ray(address=address)
+    try:
+        start_ray(address=address)
+    except InputError as error:  # what `ray start` of 2.60 turns on, and a client has to turn on, too
+        raise InputError(f"{error}; where the cluster asks for its token, set RAY_AUTH_MODE=token here, too") from None
 
 
 def _check(args: argparse.Namespace, trial: Trial) -> None:
