@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from marca_env.errors import InputError, one_line
@@ -28,12 +29,21 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     if address is not None:
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster at {address!r} ({one_line(error)[:200]}); start one: ray start") from None
         return
     memory = 200 * 1024**2 if num_cpus == 1 else None
-    ray.init(num_cpus=num_cpus, include_dashboard=False, object_store_memory=memory, **quiet)
+    # "local": or ray joins any cluster that happens to run on this machine, and refuses num_cpus then
+    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=memory, **quiet)
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens; ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def check_resources(config: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 EPSILON, HIDDEN = 0.05, 64
-SIZES, REPEATS = (8, 32, 64, 256), 7
+SIZES, REPEATS = (8, 64, 256, 1000), 5
 SEEDS = (0,)
 TARGET = 50.0
 """Times RLlib's rate."""
@@ -25,18 +25,22 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
     """Measure every size.
 
     Returns:
-        ``rows``: per number of sub-environments the median rates (environment steps per second), their spread over
-        the repetitions and the median of the paired ratios; ``matmul_gflops``: what the machine did meanwhile.
+        ``rows``: per number of sub-environments the median rates (environment steps per second; ``per_cpu_s`` per
+        second of CPU time, which other programs on the machine disturb less), their spread over the repetitions and
+        the medians of the paired ratios; ``matmul_gflops``: what the machine did meanwhile.
     """
     import torch
 
     from agents.rllib.cluster import start_ray
+    from marca_env.engine import Engine
 
     start_ray(num_cpus=1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = [_measure(size, REPEATS if not quick else 2, seeds[0]) for size in (SIZES if not quick else (8,))]
+        engine = Engine.load()
+        sizes, repeats = (SIZES, REPEATS) if not quick else ((8,), 2)
+        rows = [_measure(size, repeats, seeds[0], engine) for size in sizes]
         return {"rows": rows, "matmul_gflops": _matmul_rate(), "threads": 1, "epsilon": EPSILON, "target": TARGET}
     finally:
         torch.set_num_threads(threads)
@@ -55,11 +59,8 @@ def tables(result: dict[str, Any]) -> Iterable[Any]:
     yield table
 
 
-def _measure(size: int, repeats: int, seed: int) -> dict[str, Any]:
+def _measure(size: int, repeats: int, seed: int, engine: Any) -> dict[str, Any]:
     """Rates of the three runners, one after the other in every repetition."""
-    from marca_env.engine import Engine
-
-    engine = Engine.load()
     steps = len(engine.scenario.decisions)
     runners = {
         "rllib": _rllib_runner(size, engine, seed),
@@ -68,26 +69,30 @@ def _measure(size: int, repeats: int, seed: int) -> dict[str, Any]:
     }
     for sample in runners.values():  # warm up: caches, allocators
         sample()
-    rates: dict[str, list[float]] = {name: [] for name in runners}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, sample in runners.items():
             rates[name].append(_rate(sample))
     row: dict[str, Any] = {"sub_environments": size, "repeats": repeats}
     for name, found in rates.items():
-        row[name] = {"median": statistics.median(found), "least": min(found), "most": max(found)}
+        wall, cpu = zip(*found, strict=True)
+        median = statistics.median(wall)
+        row[name] = {"median": median, "least": min(wall), "most": max(wall), "per_cpu_s": statistics.median(cpu)}
     for name in ("looped", "batched"):
-        row[f"{name}_ratio"] = statistics.median(a / b for a, b in zip(rates[name], rates["rllib"], strict=True))
+        for clock, suffix in ((0, "ratio"), (1, "cpu_ratio")):
+            pairs = zip(rates[name], rates["rllib"], strict=True)
+            row[f"{name}_{suffix}"] = statistics.median(ours[clock] / theirs[clock] for ours, theirs in pairs)
     return row
 
 
-def _rate(sample: Callable[[], int]) -> float:
-    """Environment steps per second over at least 0.3 s."""
-    began, steps = time.perf_counter(), 0
+def _rate(sample: Callable[[], int]) -> tuple[float, float]:
+    """Environment steps per second of the clock, and of this process's CPU time, over at least 0.3 s."""
+    began, busy, steps = time.perf_counter(), time.process_time(), 0
     while True:
         steps += sample()
         taken = time.perf_counter() - began
         if taken > 0.3:
-            return steps / taken
+            return steps / taken, steps / (time.process_time() - busy)
 
 
 def _team_runner(size: int, make: Callable[..., Any], seed: int, steps: int) -> Callable[[], int]:
