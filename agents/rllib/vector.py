@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.joint import JointView
+from agents.joint import joint_view
 from agents.rllib.looped import LoopedEnv
 from marca_env.errors import InputError, one_line, unknown_option
 
@@ -47,7 +47,7 @@ def make_batched(
     made = _call(maker, num_envs, options)
     if not hasattr(made, "observation_sizes"):
         made = LoopedEnv([made, *(_call(maker, num_envs, options) for _ in range(num_envs - 1))], max_steps)
-    return JointView(made) if joint else made
+    return joint_view(made) if joint else made
 
 
 def _maker(env: Any) -> Callable[..., Any]:
