@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,36 +28,36 @@ PPO += ["num_epochs=1", 'model_config={"fcnet_hiddens": [8]}']
 DQN = ["--algo", "DQN", "--env", GAME, "--config", "min_sample_timesteps_per_iteration=40", "share_parameters=true"]
 DQN += ["num_steps_sampled_before_learning_starts=20", 'model_config={"fcnet_hiddens": [8]}']
 
-OWN = """
-from torch import nn
+README = Path(__file__).parents[1] / "README.md"
+TEN_LINES = next(
+    block
+    for block in re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    if "class MyQMIX" in block
+)
+OWN_LOSS = """
 from agents.rllib import QMIXConfig
 from agents.rllib.learner import TeamLearner
-from ray.rllib.algorithms.ppo import PPO
-
-class Attention(nn.Module):
-    def __init__(self, n_agents, condition_size):
-        super().__init__()
-        self.score = nn.Linear(condition_size, n_agents)
-    def forward(self, utilities, condition):
-        return (self.score(condition).softmax(-1) * utilities).sum(-1)
-
-class MyQMIX(QMIXConfig):
-    defaults = {"mixer": Attention, "gru": None}
 
 class Decayed(TeamLearner):
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         size = sum(p.pow(2).sum() for p in self.module[module_id].parameters() if p.requires_grad)
-        self.metrics.log_value((module_id, "size"), float(size), window=1)
+        self.metrics.log_value((module_id, "size"), float(size.detach()), window=1)
         return loss + 1e-3 * size
 
 class MyLoss(QMIXConfig):
     defaults = {"gru": None}
     def get_default_learner_class(self):
         return Decayed
+"""
+OWN_SUM = """
+from torch import nn
 
-class MyPPO(PPO):
-    pass
+class Plain(nn.Module):
+    def __init__(self, n_agents, condition_size):
+        super().__init__()
+    def forward(self, utilities, condition):
+        return utilities.sum(-1)
 """
 
 
@@ -239,7 +241,7 @@ def test_a_users_own_algorithm_trains_resumes_and_is_evaluated(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = f"own_{name.lower()}"
-    (tmp_path / f"{module}.py").write_text(OWN)
+    (tmp_path / f"{module}.py").write_text(TEN_LINES if name == "MyQMIX" else OWN_LOSS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     stop = ["--out", "run", "--stop", "training_iteration=2"]
@@ -252,6 +254,40 @@ def test_a_users_own_algorithm_trains_resumes_and_is_evaluated(
     capsys.readouterr()
     assert main(["evaluate", "run", "--episodes", "5"]) == 0
     assert f"{name} on {GAME}" in capsys.readouterr().out
+
+
+def test_the_readmes_algorithm_has_ten_lines() -> None:
+    assert len([line for line in TEN_LINES.splitlines() if line.strip()]) == 10
+
+
+def test_a_users_own_mixer_serves_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of the user's own gives the values of every joint action that VDN's gives, from the same weights."""
+    import numpy as np
+
+    from agents.episodes import team_encoder
+    from agents.policy import AllocationPolicy
+    from agents.presets import preset
+    from agents.team import Team, TeamSpec
+    from marca_env.engine import resolve
+
+    (tmp_path / "own_sum.py").write_text(OWN_SUM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    engine, values = resolve("default"), []
+    states = engine.sample_states(np.random.default_rng(0), 3)
+    weights: dict[str, Any] = {}
+    for mixer in ("sum", "own_sum.Plain"):
+        team = Team(TeamSpec.of(team_encoder(engine.scenario)), preset("VDN", gru=8, hidden=(8,), mixer=mixer))
+        weights = weights or team.state_dict()
+        team.load_state_dict(weights)
+        AllocationPolicy(team, engine.scenario, engine.cost_model).save(tmp_path / mixer)  # type: ignore[arg-type]
+        values.append(AllocationPolicy.load(tmp_path / mixer).values(states))
+    assert np.ptp(values[0]) > 0
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    description = json.loads((tmp_path / "own_sum.Plain" / "policy.json").read_text())
+    description["preset"]["mixer"]["mixer"] = "own_sum.Gone"
+    (tmp_path / "own_sum.Plain" / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match="Gone"):
+        AllocationPolicy.load(tmp_path / "own_sum.Plain")
 
 
 def test_a_mixer_of_the_wrong_shape_is_named() -> None:
