@@ -18,6 +18,9 @@ from torch.autograd.function import once_differentiable
 RESOLUTION = 1 << 16
 """On a CPU the dropout rate is rounded to a multiple of 1/RESOLUTION, for 16 random bits a unit."""
 
+FEW = 16
+"""With fewer outputs than this, a matrix product of rows is two to three times as fast with its weights transposed."""
+
 
 def relu_ensemble(x: Tensor, rate: float, parameters: Sequence[Tensor]) -> Tensor:
     """K multi-layer perceptrons with ReLU, and dropout after every hidden layer.
@@ -35,10 +38,17 @@ def relu_ensemble(x: Tensor, rate: float, parameters: Sequence[Tensor]) -> Tenso
     h = x.expand(len(parameters[0]), *x.shape)
     scale = 1.0
     for layer in range(0, len(parameters), 2):
-        h = torch.baddbmm(parameters[layer + 1], h, parameters[layer], alpha=scale)
+        h = _affine(h, parameters[layer], parameters[layer + 1], scale)
         if layer + 2 < len(parameters):
             scale = drop_(h.relu_(), rate)
     return h
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """scale · x W + b for every head; ``x`` (K, B, inputs) → (K, B, outputs)."""
+    if weight.shape[2] < FEW:
+        weight = weight.transpose(1, 2).contiguous().transpose(1, 2)
+    return torch.baddbmm(bias, x, weight, alpha=scale)
 
 
 class _ReluEnsemble(torch.autograd.Function):
@@ -47,12 +57,12 @@ class _ReluEnsemble(torch.autograd.Function):
         inputs = [x.expand(len(parameters[0]), *x.shape)]
         scales = [1.0]
         for layer in range(0, len(parameters) - 2, 2):
-            h = torch.baddbmm(parameters[layer + 1], inputs[-1], parameters[layer], alpha=scales[-1])
+            h = _affine(inputs[-1], parameters[layer], parameters[layer + 1], scales[-1])
             scales.append(drop_(h.relu_(), rate))
             inputs.append(h)
         ctx.scales = scales
         ctx.save_for_backward(*inputs, *parameters[::2])
-        return torch.baddbmm(parameters[-1], inputs[-1], parameters[-2], alpha=scales[-1])
+        return _affine(inputs[-1], parameters[-2], parameters[-1], scales[-1])
 
     @staticmethod
     @once_differentiable

@@ -185,6 +185,23 @@ class QNetwork(nn.Module):
         """Q of every head given the state that :meth:`advance` returned; (B, K, A)."""
         return self.head(observation if self.cell is None else hidden)
 
+    def seen(self, observation: Tensor) -> Tensor:
+        """The observation's part in the GRU's three gates; ``observation`` (B, O) → (B, 3H)."""
+        assert self.cell is not None
+        return nn.functional.linear(observation, self.cell.weight_ih, self.cell.bias_ih)
+
+    def carried(self, hidden: Tensor) -> Tensor:
+        """The recurrent state's part in the GRU's three gates; ``hidden`` (…, H) → (…, 3H)."""
+        assert self.cell is not None
+        return nn.functional.linear(hidden, self.cell.weight_hh, self.cell.bias_hh)
+
+    def moved(self, seen: Tensor, carried: Tensor, hidden: Tensor) -> Tensor:
+        """The next recurrent state (B, H), from both parts of the gates (one of them may be a single row)."""
+        size = self.hidden_size
+        reset, update = torch.sigmoid(seen[:, : 2 * size] + carried[:, : 2 * size]).chunk(2, 1)
+        new = torch.tanh(seen[:, 2 * size :] + reset * carried[:, 2 * size :])
+        return new + update * (hidden - new)
+
     def unroll(self, observations: Tensor, on_turn: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Q over whole episodes, computed where it is wanted only.
 
@@ -235,18 +252,10 @@ class QNetwork(nn.Module):
 
     def _states(self, observations: Tensor, counts: list[int]) -> Tensor:
         """GRU states of packed sequences; ``observations`` (Σ counts, O), the turns one after the other."""
-        cell = self.cell
-        assert cell is not None
-        size = self.hidden_size
-        projected = nn.functional.linear(observations, cell.weight_ih, cell.bias_ih).split(counts)
-        hidden, states = self.initial_hidden(1), [observations.new_empty(0, size)]
-        for seen in projected:
+        hidden, states = self.initial_hidden(1), [observations.new_empty(0, self.hidden_size)]
+        for seen in self.seen(observations).split(counts):
             hidden = hidden[: len(seen)]  # before the first turn all share one state, and its product is that of a row
-            carried = nn.functional.linear(hidden, cell.weight_hh, cell.bias_hh)
-            gates = torch.sigmoid(seen[:, : 2 * size] + carried[:, : 2 * size])
-            reset, update = gates.chunk(2, 1)
-            new = torch.tanh(seen[:, 2 * size :] + reset * carried[:, 2 * size :])
-            hidden = new + update * (hidden - new)
+            hidden = self.moved(seen, self.carried(hidden), hidden)
             states.append(hidden)
         return torch.cat(states)
 

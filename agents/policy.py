@@ -5,19 +5,20 @@ Needs neither ray nor the training code's state. A policy is a folder of ``polic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents.checkpoints import checkpoints_in
 from agents.episodes import team_encoder
+from agents.joint_values import JointValues
 from agents.presets import Preset
 from agents.team import Team, TeamSpec
-from agents.tree import DecisionTree, Level
+from agents.tree import DecisionTree
 from marca_env.checks import check_codes
 from marca_env.cost_model import CostModel
 from marca_env.engine import shipped_folder
@@ -29,7 +30,8 @@ from marca_env.serving import allocate
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
 _REMEDY = "export the policy again, or give the whole folder of a policy, of a checkpoint or of a run"
 COSTS = "cost_model"
-_CHUNK_FLOATS = 4_000_000  # floats of the widest temporary of a chunk of requests
+_MOST_REMEMBERED = 25_000_000  # numbers of a table of all states
+_CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model is asked for together
 
 
 def save_team(
@@ -94,6 +96,17 @@ class AllocationPolicy:
     Q̂_tot(s, a) is the mixer's value at the last turn of the episode that takes a: what the team then expects of the
     request's revenue. Joint actions that do the same (the recall length of a channel that is off) share one value.
 
+    Values and costs do not depend on the prices. Where those of all states fit in memory they are remembered, so that
+    a state seen before costs a look-up.
+
+    Args:
+        team: what was trained, with its mixer.
+        scenario: the recommender.
+        cost_model: of that recommender.
+        reward_scale: currency per unit of Q.
+        device: where the networks run.
+        remember: keep values and costs of the states seen; :meth:`forget` drops them.
+
     Attributes:
         scenario: the recommender.
         preset: the algorithm that trained it.
@@ -101,7 +114,14 @@ class AllocationPolicy:
     """
 
     def __init__(
-        self, team: Team, scenario: Scenario, cost_model: CostModel, *, reward_scale: float = 1.0, device: str = "cpu"
+        self,
+        team: Team,
+        scenario: Scenario,
+        cost_model: CostModel,
+        *,
+        reward_scale: float = 1.0,
+        device: str = "cpu",
+        remember: bool = True,
     ) -> None:
         self.team, self.scenario, self.cost_model = team.to(device).eval(), scenario, cost_model
         self.preset = team.preset
@@ -114,6 +134,10 @@ class AllocationPolicy:
                 f"({team.spec} instead of {expected}); train it on this scenario"
             )
         self._tree = DecisionTree(scenario, list(self.encoder.turn_agent))
+        self._evaluate = JointValues(self.team, self.encoder, self._tree, cost_model.results)
+        n_states, most = math.prod(map(int, scenario.feature_sizes)), _MOST_REMEMBERED if remember else 0
+        self._leaf_values = _Remembered(self._compute_values, n_states, most)
+        self._leaf_costs = _Remembered(self._compute_costs, n_states, most)
 
     @classmethod
     def load(cls, path: str | Path, *, cost_model: CostModel | None = None, device: str = "cpu") -> AllocationPolicy:
@@ -156,18 +180,13 @@ class AllocationPolicy:
 
     def values(self, states: np.ndarray) -> np.ndarray:
         """Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
-        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
-        tree = self._tree
-        out = np.empty((len(distinct), len(tree.leaves)), np.float32)
-        step = max(1, _CHUNK_FLOATS // (len(tree.leaves) * self._width()))
-        for start in range(0, len(distinct), step):
-            out[start : start + step] = self._values(distinct[start : start + step])
-        return (out * self.reward_scale)[where.reshape(-1)[:, None], tree.leaf_of]
+        distinct, where = self._distinct(states)
+        return self._leaf_values.of(distinct)[where[:, None], self._tree.leaf_of]
 
     def costs(self, states: np.ndarray) -> np.ndarray:
         """Expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds per request."""
-        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
-        return self.cost_model.table(distinct)[1][where.reshape(-1)]
+        distinct, where = self._distinct(states)
+        return self._leaf_costs.of(distinct)[where[:, None], self._tree.leaf_of]
 
     def decide(self, states: np.ndarray, prices: np.ndarray) -> np.ndarray:
         """The joint action of each request at the prices.
@@ -177,71 +196,66 @@ class AllocationPolicy:
             prices: (G,) λ, currency per core-second.
 
         Returns:
-            (B, D) int64 option indices.
+            (B, D) int64 option indices; of joint actions that do the same, and of equals, the first.
         """
-        distinct, where = np.unique(self._checked(states), axis=0, return_inverse=True)
-        chosen = allocate(self.values(distinct), self.cost_model.table(distinct)[1], np.asarray(prices, dtype=float))
-        return self.scenario.joint_actions[chosen[where.reshape(-1)]]
+        distinct, where = self._distinct(states)
+        values, costs = self._leaf_values.of(distinct), self._leaf_costs.of(distinct)
+        return self._tree.leaves[allocate(values, costs, np.asarray(prices, dtype=float))[where]]
+
+    def forget(self) -> None:
+        """Drop the values and costs of the states seen so far; call it after changing the team's weights."""
+        self._leaf_values.forget()
+        self._leaf_costs.forget()
 
     # -- parts ---------------------------------------------------------------------------------------------
-    def _checked(self, states: np.ndarray) -> np.ndarray:
+    def _distinct(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of the distinct states, and for each request its place among them."""
         states = np.asarray(states)
         if states.ndim != 2:
             raise InputError(f"states have shape {states.shape}; give (requests, features)")
-        return check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
+        checked = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
+        codes = np.ravel_multi_index(tuple(checked.T), tuple(self.scenario.feature_sizes))
+        distinct, where = np.unique(codes, return_inverse=True)
+        return distinct, where.reshape(-1)
 
-    def _width(self) -> int:
-        """Floats of the widest layer of one node."""
-        network, mixer = self.preset.network, self.preset.mixer
-        heads = network.heads * max([*network.hidden, *self.team.spec.action_sizes])
-        return max(heads, (len(self.team.spec.agents) + 1) * mixer.mixer_width, self.team.spec.state_size)
+    def _states(self, codes: np.ndarray) -> np.ndarray:
+        return np.stack(np.unravel_index(codes, tuple(self.scenario.feature_sizes)), 1)
 
-    @torch.inference_mode()
-    def _values(self, states: np.ndarray) -> np.ndarray:
-        """(U, J') in units of the reward scale."""
-        spec, tree = self.team.spec, self._tree
-        n = len(states)
-        hidden: dict[str, Tensor] = {}
-        utilities: dict[str, Tensor] = {}
-        state = None
-        for turn, level in enumerate(tree.levels):
-            name = self.encoder.turn_agent[turn]
-            net = self.team.agents[spec.agents.index(name)]
-            observed, state = self._observe(states, level, turn, name)
-            before = net.initial_hidden(n * level.size)
-            if name in hidden:
-                before = hidden[name][:, level.previous].flatten(0, 1)
-            after = net.advance(observed, before)
-            hidden[name] = after.view(n, level.size, net.hidden_size)
-            if level.final:
-                q = net.values(observed, after).mean(1).view(n, level.size, -1)
-                utilities[name] = q[:, level.of_leaf, tree.leaves[:, turn]]  # U J'
-        assert state is not None
-        return self._mixed(torch.stack([utilities[a] for a in spec.agents], -1), state.view(n, -1, spec.state_size))
+    def _compute_values(self, codes: np.ndarray) -> np.ndarray:
+        return self._evaluate(self._states(codes)) * np.float32(self.reward_scale)
 
-    def _observe(self, states: np.ndarray, level: Level, turn: int, name: str) -> tuple[Tensor, Tensor]:
-        """What the agent on turn and the mixer see at each node; (U·n, O) and (U·n, S)."""
-        rows = np.repeat(states, level.size, axis=0)
-        actions = np.tile(level.prefixes, (len(states), 1))
-        results = np.zeros((len(rows), len(self.scenario.stages)), np.float32)
-        if self.encoder.settled(turn).any():
-            results = self.cost_model.results(rows, actions)
-        observed, _, state = self.encoder.encode(rows, actions, results, turn)
-        return torch.from_numpy(observed[name]).to(self.device), torch.from_numpy(state).to(self.device)
+    def _compute_costs(self, codes: np.ndarray) -> np.ndarray:
+        leaves = self._tree.leaves
+        out = np.empty((len(codes), len(leaves), len(self.scenario.clusters)))
+        for start in range(0, len(codes), step := max(1, _CHUNK_PAIRS // len(leaves))):
+            states = self._states(codes[start : start + step])
+            pairs = np.repeat(states, len(leaves), axis=0), np.tile(leaves, (len(states), 1))
+            out[start : start + step] = self.cost_model.predict(*pairs).reshape(len(states), *out.shape[1:])
+        return out
 
-    def _mixed(self, utilities: Tensor, state: Tensor) -> np.ndarray:
-        """Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
-        tree, mixer, names = self._tree, self.team.mixer, self.team.spec.agents
-        assert mixer is not None
-        n, leaves, _ = utilities.shape
-        if not self.team.sees_actions:
-            weights = mixer.weights(state.flatten(0, 1))
-            grouped = utilities[:, tree.groups].flatten(0, 1)  # U·n M N
-            mixed = mixer.mix(grouped, weights).view(n, *tree.groups.shape)
-            return mixed.flatten(1)[:, tree.ungroup].cpu().numpy()
-        acting = self.encoder.turn_agent[-1]
-        last = torch.from_numpy(tree.leaves[:, -1]).to(state.device).repeat(n)
-        waits = zip(names, self.team.spec.action_sizes, strict=True)
-        actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in waits]
-        condition = self.team.condition(state[:, tree.levels[-1].of_leaf].flatten(0, 1), actions)
-        return mixer(utilities.flatten(0, 1), condition).view(n, leaves).cpu().numpy()
+
+class _Remembered:
+    """A function of state codes, (U,) → (U, …), whose values are kept where all of them fit in memory."""
+
+    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], n_states: int, most: int) -> None:
+        self.compute, self.n_states, self.most = compute, n_states, most if n_states <= most else 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.kept: np.ndarray | None = None
+        self.known = np.zeros(self.n_states if self.most else 0, dtype=bool)
+
+    def of(self, codes: np.ndarray) -> np.ndarray:
+        """Values of ``codes``; those not known yet are computed, all together."""
+        if not self.most:
+            return self.compute(codes)
+        new = codes[~self.known[codes]]
+        if len(new) or self.kept is None:
+            found = self.compute(new)
+            if self.kept is None and math.prod(found.shape[1:]) * self.n_states > self.most:
+                self.most = 0
+                return found
+            if self.kept is None:
+                self.kept = np.empty((self.n_states, *found.shape[1:]), found.dtype)
+            self.kept[new], self.known[new] = found, True
+        return self.kept[codes]

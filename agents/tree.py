@@ -27,9 +27,12 @@ class DecisionTree:
 
     def __init__(self, scenario: Scenario, turns: list[str]) -> None:
         coded = InputEncoder(scenario)
-        first = np.unique(coded.distinct_of, return_index=True)[1]
-        self.leaves = scenario.joint_actions[first]  # J' D
-        self.leaf_of = coded.distinct_of  # J
+        code, first = np.unique(coded.distinct_of, return_index=True)
+        order = np.argsort(first)  # leaves in the order of the joint actions, which decides between equals
+        self.leaves = scenario.joint_actions[first[order]]  # J' D
+        rank = np.empty(code.max() + 1, dtype=np.int64)
+        rank[code[order]] = np.arange(len(order))
+        self.leaf_of = rank[coded.distinct_of]  # J
         self.levels = [Level(self.leaves, turns, t) for t in range(len(turns))]
         for t, level in enumerate(self.levels):
             earlier = [u for u in range(t) if turns[u] == turns[t]]

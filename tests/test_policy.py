@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from agents.episodes import log_episodes, team_encoder
 from agents.objectives import carry, take
@@ -26,7 +27,15 @@ VARIANTS = [
     ("QMIX", {**SMALL, "gru": None}),
     ("AWRQMixer", {**SMALL, "heads": 3}),
     ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
+    ("WeightedQMIX", SMALL),
+    ("IQL", SMALL),
+    ("JointDQN", {"hidden": (8,)}),
+    ("JointDDQN", {"hidden": (8,)}),
     ("JointDRQN", SMALL),
+    ("AveragedDQN", {"hidden": (8,), "heads": 3}),
+    ("REM", {"hidden": (8,), "heads": 3}),
+    ("QMIX", {**SMALL, "normalization": "layer", "activation": "elu"}),
+    ("VDN", {**SMALL, "normalization": "batch", "activation": "gelu"}),
 ]
 
 
@@ -89,7 +98,7 @@ def test_chunks_change_nothing(tiny_scenario: Scenario, cost_model: CostModel, m
     policy = make_policy(tiny_scenario, cost_model, "AWRQMixer", {**SMALL, "heads": 2})
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
     whole = policy.values(states)
-    monkeypatch.setattr("agents.policy._CHUNK_FLOATS", 2000)
+    monkeypatch.setattr("agents.joint_values._CHUNK_NODES", 40)
     np.testing.assert_allclose(policy.values(states), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -172,16 +181,83 @@ def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
         policy.values(np.zeros((2, 3), dtype=int))
 
 
-def test_thousand_requests_of_the_default_scenario_take_seconds() -> None:
-    """The bound is loose for busy machines; a loop over requests or heads would miss it by far."""
+def test_products_are_those_that_the_tree_needs() -> None:
+    """Heads only where an agent decides for the last time; states that are alike, or were seen before, cost nothing."""
 
     class Costs:
         def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
             return np.full((len(states), 3), 100.0, np.float32)
 
     scenario = Scenario.load("default")
-    policy = make_policy(scenario, Costs(), "AWRQMixer", {"gru": 64, "heads": 5, "hidden": (64,)})  # type: ignore[arg-type]
-    states = np.random.default_rng(0).integers(0, scenario.feature_sizes, (1000, 5))
-    start = time.perf_counter()
-    assert policy.values(states).shape == (1000, 1000)
-    assert time.perf_counter() - start < 15
+    policy = make_policy(scenario, Costs(), "AWRQMixer", {"gru": 16, "heads": 5, "hidden": (64,)})  # type: ignore[arg-type]
+    states = np.stack(np.unravel_index(np.arange(40), scenario.feature_sizes), 1)
+    flops = []
+    for batch in (states[:20], np.repeat(states[:20], 7, axis=0), np.concatenate([states, states])):
+        with FlopCounterMode(display=False) as counter:
+            policy.values(batch)
+        flops.append(counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.baddbmm, 0))
+    nodes = sum(level.size for level in policy._tree.levels if level.final)
+    assert nodes == 32 + 64
+    heads = (
+        20
+        * 5
+        * sum(
+            2 * level.size * (16 * 64 + 64 * policy.team.agents[g].n_actions)
+            for g, level in enumerate(x for x in policy._tree.levels if x.final)
+        )
+    )
+    mixing = 20 * 64 * 5 * 2 * 2 * 32
+    assert flops == [heads + mixing, 0, heads + mixing]
+
+
+def test_states_are_forgotten(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    states = np.zeros((1, 4), dtype=int)
+    before = policy.values(states)
+    with torch.no_grad():
+        for parameter in policy.team.parameters():
+            parameter.mul_(1.5)
+    assert np.array_equal(policy.values(states), before)
+    policy.forget()
+    assert not np.allclose(policy.values(states), before)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("most", [0, 25_000_000])
+def test_decisions_are_those_of_the_plain_evaluation(
+    tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict, most: int, monkeypatch: Any
+) -> None:
+    """Every state, alone and together, remembered or not, against whole episodes one by one and Eq. 6 by hand."""
+    monkeypatch.setattr("agents.policy._MOST_REMEMBERED", most)
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    values = episode_values(policy, states, policy._tree.leaves)[:, policy._tree.leaf_of].astype(np.float64)
+    costs = cost_model.table(states)[1]
+    for prices in (np.zeros(2), np.array([3.0, 0.5]), np.array([40.0, 90.0])):
+        score = values - costs @ prices
+        actions = policy.decide(states, prices)
+        chosen = tiny_scenario.joint_index(actions)
+        best = score.max(1)
+        reached = score[np.arange(48), chosen]
+        np.testing.assert_allclose(reached, best, rtol=0, atol=2e-5 * (1 + np.abs(best).max()))
+        second = np.array([np.unique(row.round(4))[-2:] for row in score])
+        clear = second[:, 1] - second[:, 0] > 1e-3
+        assert clear.any()
+        expected = policy._tree.leaves[policy._tree.leaf_of[score.argmax(1)]]
+        assert np.array_equal(actions[clear], expected[clear])
+        alone = np.concatenate([policy.decide(row[None], prices) for row in states[:6]])
+        assert np.array_equal(alone[clear[:6]], actions[:6][clear[:6]])
+
+
+def test_large_state_spaces_are_not_remembered(
+    tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = np.stack(np.unravel_index(np.arange(20), tiny_scenario.feature_sizes), 1)
+    expected = make_policy(tiny_scenario, cost_model, "VDN", SMALL).values(states)
+    for most in (10, 100, 48 * 24):  # fewer than the states; than their values; than their costs
+        monkeypatch.setattr("agents.policy._MOST_REMEMBERED", most)
+        policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+        for _ in range(2):
+            np.testing.assert_allclose(policy.values(states), expected, rtol=1e-6)
+            assert policy.decide(states, np.ones(2)).shape == (20, 4)
+        assert policy._leaf_costs.kept is None
