@@ -77,13 +77,13 @@ class BalancingEnv(gymnasium.Env):
     over-utilisation. `price_max`: (G,) or a number, currency per core-second; if `None`, twice the price that
     presses the load down to a twentieth of the way from its least to its most. `minutes`: length of a day.
     `pool_size`: requests drawn from the population that stand for all. `engine`, `pool`: instead of the scenario's
-    artefacts. `render_mode`: `ansi` or `rgb_array`.
+    artefacts. `render_mode`: `ansi`, `rgb_array` or `human`.
 
     ## Version History
     - v0: initial release
     """
 
-    metadata = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
     @known_options
     def __init__(
@@ -108,7 +108,9 @@ class BalancingEnv(gymnasium.Env):
         self.scenario = self.pool.scenario
         self.clusters = ClusterModel(self.scenario)
         self.penalty, self.minutes = float(penalty), minutes
-        self.render_mode = rendering.checked_mode(render_mode)
+        self.render_mode = render_mode
+        self._screen = rendering.Screen(render_mode, self.metadata["render_fps"])
+        self._past: list[ControlObservation] = []
         # lengths of channels that are off do nothing: one joint action stands for all that do the same
         self._distinct = np.unique(InputEncoder(self.scenario).distinct_of, return_index=True)[1]  # (J',)
         self._values = np.ascontiguousarray(self.pool.outcomes["revenue"][:, self._distinct])  # (M,J')
@@ -150,13 +152,14 @@ class BalancingEnv(gymnasium.Env):
         """Start a day."""
         super().reset(seed=seed)
         self._traffic: Traffic = self._given if self._given is not None else self._drawn_traffic()
-        self._minute, self._revenue = 0, 0.0
+        self._minute, self._revenue, self._past = 0, 0.0, []
         self._state: ClusterState = self.clusters.initial()
         # the telemetry of the minute before the first: a system on its budget
         first, free = self._traffic.minute_of_day(0), np.zeros(len(self.scenario.clusters))
         self._control = self.clusters.observe(
             first, float(self._traffic.qps[0]), self.scenario.budgets, self._state, free
         )
+        self._show()
         return self._observation(self._control), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -168,10 +171,12 @@ class BalancingEnv(gymnasium.Env):
         prices = self.prices_of(self._checked_action(action))
         period = self._run(prices)
         last = period.outcomes[-1]
+        self._past.append(self.control)
         load = np.mean([o.equivalent for o in period.outcomes], axis=0)
         qps = float(np.mean([o.qps for o in period.outcomes]))
         self._control = self.clusters.observe(self._traffic.minute_of_day(self._minute), qps, load, self._state, prices)
         self._revenue = period.revenue
+        self._show()
         penalty = self.penalty * float(period.overload.sum())
         reward = period.revenue / self.reference - penalty
         info = {
@@ -187,12 +192,19 @@ class BalancingEnv(gymnasium.Env):
         return self._observation(self._control), reward, False, self._minute >= len(self._traffic), info
 
     def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the last period; ``None`` without a render mode."""
+        """Text (``ansi``) or pixels (``rgb_array``) of the last period, or a window (``human``)."""
         if self.render_mode is None:
             return None
-        if self.render_mode == "rgb_array":
-            return rendering.cluster_pixels(self.control)
-        return rendering.cluster_text(self.scenario, self.control, self._revenue)
+        return self._screen.show(rendering.cluster_view(self.scenario, self.control, self._revenue, self._past))
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._screen.close()
+
+    def _show(self) -> None:
+        """In ``human`` mode every step shows itself."""
+        if self.render_mode == "human":
+            self.render()
 
     # -- parts ---------------------------------------------------------------------------------------------
     def _run(self, prices: np.ndarray) -> _Period:

@@ -200,6 +200,13 @@ class Engine:
         n_stages = len(self.scenario.stages)
         return rows[:, :n_stages], rows[:, n_stages:-1], rows[:, -1]
 
+    def stage_costs(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray | None:
+        """Core-seconds of each stage: (B,D), (B,S) → (B,S); ``None`` where the cost model only tells clusters apart."""
+        one = getattr(self.cost_model.cost_map, "stage_cost", None)
+        if one is None:
+            return None
+        return np.stack([one(k, actions, results[:, k]) for k in range(results.shape[1])], axis=1)
+
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
         states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)

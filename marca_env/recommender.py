@@ -18,7 +18,11 @@ from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
 
-_METADATA = {"name": "marca_recommender_v0", "render_modes": list(rendering.RENDER_MODES), "render_fps": 1}
+_METADATA: dict[str, Any] = {
+    "name": "marca_recommender_v0",
+    "render_modes": list(rendering.RENDER_MODES),
+    "render_fps": 1,
+}
 
 
 class _OneRequest:
@@ -28,7 +32,8 @@ class _OneRequest:
 
     def _set_up(self, core: BatchedRecommender, render_mode: str | None) -> None:
         self._core = core
-        self.render_mode = rendering.checked_mode(render_mode)
+        self.render_mode = render_mode
+        self._screen = rendering.Screen(render_mode, _METADATA["render_fps"])
         self.possible_agents = list(core.agents)
         self.agents: list[str] = []
         self.observation_spaces = {agent: core.encoder.observation_space(agent) for agent in core.agents}
@@ -68,11 +73,17 @@ class _OneRequest:
         return request_info(self._core, self._latest)
 
     def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the request; ``None`` without a render mode."""
-        return render_request(self._core, self._latest, self.render_mode)
+        """Text (``ansi``) or pixels (``rgb_array``) of the request, a window (``human``); ``None`` without a mode."""
+        return self._screen.show(request_frame(self._core, self._latest)) if self.render_mode else None
+
+    def _show(self) -> None:
+        """In ``human`` mode every step shows itself."""
+        if self.render_mode == "human":
+            self.render()
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Close the window, if there is one."""
+        self._screen.close()
 
 
 class RecommenderAEC(_OneRequest, AECEnv):
@@ -108,7 +119,7 @@ class RecommenderAEC(_OneRequest, AECEnv):
 
     ## Arguments
     `scenario`, `reward`, `prices`, `engine`, `on_illegal`: see `marca_env.batched.BatchedRecommender`.
-    `render_mode`: `ansi` or `rgb_array`.
+    `render_mode`: `ansi`, `rgb_array` or `human`.
 
     ## Version History
     - v0: initial release
@@ -130,6 +141,7 @@ class RecommenderAEC(_OneRequest, AECEnv):
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
         self.agent_selection = str(self._core.agent_on_turn)
+        self._show()
 
     def observe(self, agent: str) -> dict[str, np.ndarray]:
         """What ``agent`` sees now."""
@@ -154,6 +166,7 @@ class RecommenderAEC(_OneRequest, AECEnv):
             self.infos[name] = self._info()
         self.agent_selection = self.agents[0] if done else str(self._core.agent_on_turn)
         self._accumulate_rewards()
+        self._show()
 
 
 class RecommenderParallel(_OneRequest, ParallelEnv):
@@ -195,6 +208,7 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
         """Draw a request. Without a seed the stream of requests goes on."""
         self._step = self._core.reset(seed)
         self.agents = list(self.possible_agents)
+        self._show()
         return {agent: self._seen_by(agent) for agent in self.agents}, {agent: {} for agent in self.agents}
 
     def step(
@@ -215,6 +229,7 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
         agents, done = self.agents, bool(self._step.terminated[0])
         if done:
             self.agents = []
+        self._show()
         return (
             {agent: self._seen_by(agent) for agent in agents},
             {agent: float(self._step.reward[0]) for agent in agents},
@@ -293,15 +308,11 @@ def request_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
     }
 
 
-def render_request(core: BatchedRecommender, step: BatchedStep, mode: str | None) -> Any:
-    """The frame of the first request of a batch."""
-    if mode is None:
-        return None
-    results = core.shown_results()[0]
-    if mode == "rgb_array":
-        return rendering.request_pixels(results)
-    cost = step.infos["cost"][0] if step.infos else None
-    return rendering.request_text(core.scenario, core.actions[0], core.turn, results, cost, core.prices)
+def request_frame(core: BatchedRecommender, step: BatchedStep) -> rendering.View:
+    """What is to be seen of the first request of a batch."""
+    cost, revenue = (step.infos[name][0] if step.infos else None for name in ("cost", "revenue"))
+    shown = core.shown_results()[0]
+    return rendering.request_view(core.engine, core.actions[0], core.turn, shown, cost, core.prices, revenue)
 
 
 def whole(agent: str, action: Any) -> int:

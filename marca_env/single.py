@@ -15,7 +15,7 @@ from marca_env.batched import BatchedRecommender, BatchedStep, RewardFunction
 from marca_env.checks import known_options
 from marca_env.engine import Engine
 from marca_env.errors import InputError
-from marca_env.recommender import render_request, request_info, whole
+from marca_env.recommender import request_frame, request_info, whole
 from marca_env.scenario import Scenario
 
 
@@ -48,13 +48,13 @@ class RecommenderEnv(gymnasium.Env):
 
     ## Arguments
     `scenario`, `reward`, `prices`, `engine`: see `marca_env.batched.BatchedRecommender`.
-    `on_illegal`: `nearest` or `error`. `render_mode`: `ansi` or `rgb_array`.
+    `on_illegal`: `nearest` or `error`. `render_mode`: `ansi`, `rgb_array` or `human`.
 
     ## Version History
     - v0: initial release
     """
 
-    metadata = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 1}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(rendering.RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
     @known_options
     def __init__(
@@ -67,7 +67,8 @@ class RecommenderEnv(gymnasium.Env):
         engine: Engine | None = None,
     ) -> None:
         self._core = BatchedRecommender(1, scenario, reward, prices, engine, on_illegal)
-        self.render_mode = rendering.checked_mode(render_mode)
+        self.render_mode = render_mode
+        self._screen = rendering.Screen(render_mode, self.metadata["render_fps"])
         self._options = self._core.scenario.action_shape
         self.observation_space: spaces.Box = self._core.encoder.state_space()
         self.action_space: spaces.Discrete = spaces.Discrete(max(self._options))
@@ -79,6 +80,7 @@ class RecommenderEnv(gymnasium.Env):
         """Draw a request. Without a seed the stream of requests goes on."""
         super().reset(seed=seed)
         self._step = self._core.reset(seed)
+        self._show()
         return self._step.state[0], self._info(self._step)
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -95,13 +97,23 @@ class RecommenderEnv(gymnasium.Env):
             taken = min(taken, self._options[self._core.turn] - 1)
         waits = {name: np.array([n - 1]) for name, n in self._core.action_sizes.items()}
         self._step = step = self._core.step({**waits, agent: np.array([taken])})
+        self._show()
         return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info(step)
 
     def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the request; ``None`` without a render mode."""
+        """Text (``ansi``) or pixels (``rgb_array``) of the request, a window (``human``); ``None`` without a mode."""
         if self._step is None:
             raise InputError("nothing has happened yet; call reset() first")
-        return render_request(self._core, self._step, self.render_mode)
+        return self._screen.show(request_frame(self._core, self._step))
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._screen.close()
+
+    def _show(self) -> None:
+        """In ``human`` mode every step shows itself."""
+        if self.render_mode == "human":
+            self.render()
 
     def _info(self, step: BatchedStep) -> dict[str, Any]:
         mask = np.zeros(max(self._options), dtype=np.int8)

@@ -140,7 +140,7 @@ def test_traffic_is_drawn_where_none_is_given(exact_engine):
         ({"traffic": ["a"]}, "traffic is .*; give numbers"),
         ({"pool_size": 0}, "pool_size is 0"),
         ({"traffic": [1.0, -1.0]}, "non-negative"),
-        ({"render_mode": "human"}, "render_mode"),
+        ({"render_mode": "humn"}, "did you mean .human."),
     ],
 )
 def test_wrong_options_are_named(exact_engine, options, message):
@@ -158,4 +158,4 @@ def test_wrong_actions_are_named(balancing, action):
 def test_pixels(exact_engine):
     env = BalancingEnv(engine=exact_engine, traffic=DAY, render_mode="rgb_array")
     env.reset(seed=0)
-    assert env.render().shape[1:] == (320, 3)
+    assert env.render().shape[1:] == (720, 3)

@@ -199,7 +199,7 @@ def test_nearest_takes_the_dearest_option(exact_engine):
         ({"prices": [1.0, -1.0]}, "non-negative"),
         ({"prices": "dear"}, "prices are dear; give one finite"),
         ({"reward": 3}, "reward is 3; give one of revenue, lagrangian"),
-        ({"render_mode": "human"}, "render_mode"),
+        ({"render_mode": "humn"}, "did you mean .human."),
         ({"on_illegal": "nearst"}, "did you mean 'nearest'"),
     ],
 )
