@@ -19,7 +19,7 @@ from agents.rllib.cluster import start_ray
 
 GAME = "benchmarks.games.TwoStepGame"
 SMALL = {"gru": 8, "hidden": (8,), "updates_per_iteration": 3, "train_batch_size_per_learner": 16}
-CASES = ("dropout", "random heads", "no seed", "log")
+CASES = ("dropout", "random heads", "evaluated, no seed", "log")
 
 
 def make_config(case: str, log: Path | None = None, scenario: Path | None = None) -> Any:
@@ -33,7 +33,10 @@ def make_config(case: str, log: Path | None = None, scenario: Path | None = None
         name, options = "QMIX", {**heads, "head_weighting": "random", "dropout": 0.0, "lr": 1e-2}
     online = {"learning_starts": 20, "buffer_capacity": 50, "epsilon": [[0, 1.0], [300, 0.1]]}
     config = CONFIGS[name]().environment(GAME).env_runners(num_envs_per_env_runner=8)
-    return config.training(**options, **online).debugging(seed=None if case == "no seed" else 5)
+    if case == "evaluated, no seed":
+        config.evaluation(evaluation_interval=5, evaluation_duration=8, evaluation_config={"explore": True})
+        return config.training(**options, **online)
+    return config.training(**options, **online).debugging(seed=5)
 
 
 def fingerprint(algorithm: Any) -> dict[str, str]:

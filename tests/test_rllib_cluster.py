@@ -65,12 +65,12 @@ def test_a_node_is_lost_in_mid_training(cluster: Any) -> None:
             before = len(shown(algorithm))
             algorithm.train()
             gained.append(len(shown(algorithm)) - before)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
         assert gained[-1] == 8  # one runner goes on; the other waits for a CPU
         assert set(gained) <= {8, 16}
 
         add_node(cluster)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while gained[-1] < 16:
             assert time.monotonic() < deadline
             before = len(shown(algorithm))

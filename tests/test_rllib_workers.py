@@ -45,7 +45,7 @@ def test_two_runners_and_two_learners_through_deaths_and_a_restart(tmp_path: Pat
 
         processes = algorithm.env_runner_group.foreach_env_runner(lambda r: os.getpid(), local_env_runner=False)
         os.kill(processes[0], signal.SIGKILL)
-        before, collected, deadline = len(shown(algorithm)), [], time.monotonic() + 60
+        before, collected, deadline = len(shown(algorithm)), [], time.monotonic() + 240
         while algorithm.env_runner_group.num_healthy_remote_workers() < 2 or len(collected) < 3:
             assert time.monotonic() < deadline
             algorithm.train()
@@ -81,7 +81,7 @@ def test_without_any_runner_training_stops_with_the_reason(die: bool, reason: st
         began = time.monotonic()
         with pytest.raises(SamplingError, match=reason):
             train_on(algorithm, 10)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     finally:
         algorithm.stop()
 
