@@ -3,6 +3,8 @@
 Workers read, check and shuffle windows of the log (:mod:`agents.windows`) and hand them over as compact rows; a row
 becomes an episode, a hundred times as large, when its minibatch is drawn. Several learners get one minibatch each from
 the same stream: equal shards, and a bad row stops all of them before any of them starts on it.
+
+On a cluster the files must be readable on every node under the same path.
 """
 
 from __future__ import annotations
