@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "play greedy episodes with a trained policy",
     "simulate": "replay a day of traffic under several allocation policies",
     "headroom": "how much better than the best fixed action one could do in a scenario",
+    "bench": "run experiments of the benchmark suite",
 }
 BELOW = {("train", "file"): "train_file"}
 """Commands of two words → their modules."""
