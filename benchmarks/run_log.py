@@ -107,6 +107,6 @@ def _wandb_run(project: str, folder: Path, described: dict[str, Any]) -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ImportError("--wandb needs Weights & Biases: pip install wandb") from error
+        raise ImportError(f"--wandb needs Weights & Biases: pip install wandb ({error})") from error
     folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(project=project, name=folder.name, dir=str(folder), config=described, resume="allow")
