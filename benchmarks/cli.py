@@ -52,9 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     wanted = next((a for a in arguments if not a.startswith("-")), None)
     if wanted is not None and wanted not in COMMANDS:
         return _fail(unknown_option("command", wanted, COMMANDS))
-    if not arguments:
-        parser.print_help(sys.stderr)
-        return 2
     if tuple(arguments[:2]) in BELOW:
         return _run(_two_words(*arguments[:2]), arguments[2:])
     for name, summary in COMMANDS.items():
@@ -63,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"benchmarks.commands.{name}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run, parser=sub)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     return _run(parser, arguments)
 
 

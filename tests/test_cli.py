@@ -23,6 +23,42 @@ def test_every_command_explains_itself(command, capsys):
     assert f"marca {command}" in capsys.readouterr().out
 
 
+def test_commands_of_two_words_explain_themselves(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "file", "--help"])
+    assert stop.value.code == 0
+    assert "usage: marca train file" in capsys.readouterr().out
+
+
+def test_nothing_at_all_shows_what_there_is(capsys):
+    status, error = run(capsys)
+    assert status == 2
+    assert all(name in error for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["simulate", "--minuts", "3"], "unknown argument --minuts 3; did you mean --minutes"),
+        (["simulate", "--minutes", "few"], "argument --minutes: invalid int value: 'few'; see marca simulate --help"),
+        (["--nothing"], "the following arguments are required: COMMAND"),
+        (["headroom", "more"], "unknown argument more"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(arguments, expected, capsys):
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert expected in error
+    assert error.startswith("marca: error: ")
+    assert error.count("\n") == 1
+
+
+def test_the_algorithms_are_listed(capsys):
+    assert main(["train", "--algo", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("AWRQMixer", "WeightedQMIX", "REM", "PPO", "DQN"))
+
+
 def test_unknown_command_and_policy_name_the_nearest(capsys):
     status, error = run(capsys, "simulat")
     assert status == 2

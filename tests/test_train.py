@@ -191,6 +191,7 @@ def test_train_then_resume(arguments: list[str], tmp_path: Path, capsys: pytest.
     assert [n for n in names if n.startswith("checkpoint")] == ["checkpoint_000002", "checkpoint_000003"]
     lines = read_lines(tmp_path)
     assert [line["training_iteration"] for line in lines] == [1, 2, 3]
+    assert lines[0]["time_total_s"] < lines[1]["time_total_s"] < lines[2]["time_total_s"]
     with (tmp_path / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(r["episode_return_mean"]) for r in rows] == [line["episode_return_mean"] for line in lines]

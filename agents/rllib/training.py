@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.checkpoints import remove_leftovers, require_fresh
+from agents.presets import PRESETS
 from agents.rllib.cluster import check_resources, start_ray
 from agents.rllib.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
 from agents.rllib.saving import latest_checkpoint, restore, resumed, save_checkpoint
-from agents.presets import PRESETS
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
@@ -72,6 +72,8 @@ def train(
         algorithm, saved = _built(config, out), False
     else:
         algorithm, found, origin = resumed(resume, out)
+        # RLlib's own algorithms would count their time anew
+        algorithm._time_total = max(algorithm._time_total, float(found.get("time_total_s", 0.0)))
         check_stop(stop, algorithm.config, evaluates=evaluate is not None)
         saved = out is not None and origin.parent == Path(out).resolve()
     found.setdefault("training_iteration", int(algorithm.iteration))
