@@ -17,7 +17,7 @@ from marca_env.cost_map import CostMap
 from marca_env.encoding import InputEncoder
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import check_table, decision_columns, feature_columns, result_columns
-from marca_env.saving import load_model, rebuilding, save_model, usable_device
+from marca_env.saving import is_law, load_model, rebuilding, save_model, usable_device
 from marca_env.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -154,11 +154,15 @@ class CostModel:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> CostModel:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or a stated law (:class:`marca_env.laws.LawCost`).
 
         Raises:
             InputError: a file is missing, cut short or of another model.
         """
+        if is_law(folder):
+            from marca_env.laws import LawCost, load_law
+
+            return LawCost(*load_law(folder))
         tensors, description = load_model(folder, "CostModel", device)
         with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])

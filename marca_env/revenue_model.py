@@ -21,7 +21,7 @@ from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import Column, check_table, decision_columns, feature_columns
-from marca_env.saving import load_model, rebuilding, save_model, usable_device
+from marca_env.saving import is_law, load_model, rebuilding, save_model, usable_device
 from marca_env.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -185,11 +185,15 @@ class RevenueModel:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> RevenueModel:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or a stated law (:class:`marca_env.laws.LawRevenue`).
 
         Raises:
             InputError: a file is missing, cut short or of another model.
         """
+        if is_law(folder):
+            from marca_env.laws import LawRevenue, load_law
+
+            return LawRevenue(*load_law(folder))
         tensors, description = load_model(folder, "RevenueModel", device)
         with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+LAW = "Law"
+"""Kind of a model that is stated, not fitted: a description without weights."""
 _REMEDY = "fit and save the model again, or copy the folder whole"
 
 
@@ -67,20 +69,32 @@ def read_pair(
     from safetensors.torch import load_file
 
     usable_device(device)
-    weights, text = (Path(folder) / name for name in names)
-    for path in (weights, text):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        description = json.loads(text.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{text}: not valid JSON ({one_line(error)}); {remedy}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{text}: not the description of a model; {remedy}")
+    weights = Path(folder) / names[0]
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; {remedy}")
+    description = read_description(folder, names[1], remedy)
     try:
         return load_file(weights, device=device), description
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: cannot be read ({one_line(error)}); {remedy}") from None
+
+
+def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = _REMEDY) -> dict[str, Any]:
+    """The description of a model, without its weights.
+
+    Raises:
+        InputError: the file is missing or cut short.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({one_line(error)}); {remedy}") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: not the description of a model; {remedy}")
+    return description
 
 
 def save_model(
@@ -102,6 +116,12 @@ def load_model(folder: str | Path, kind: str, device: str = "cpu") -> tuple[dict
         path = Path(folder) / DESCRIPTION
         raise InputError(f"{path}: holds a {found!r}, not a {kind!r}; give the folder of a {kind}")
     return tensors, description
+
+
+def is_law(folder: str | Path) -> bool:
+    """Whether the folder holds a stated law instead of a fitted model."""
+    there = (Path(folder) / DESCRIPTION).is_file() and not (Path(folder) / WEIGHTS).is_file()
+    return there and read_description(folder).get("kind") == LAW
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""The generated scenarios that come with the package, and how they were made: ``python -m marca_env.generated``.
+
+They have exact models (:mod:`marca_env.laws`): nothing about them was measured. Their files are this module's output,
+written into the package (or another folder that is given); to change a scenario, give it a new version.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marca_env.laws import Law, LawCost, LawRevenue, StageLaw
+from marca_env.population import Population
+from marca_env.scenario import Cluster, Decision, Feature, Scenario, Stage
+
+FEATURES = (Feature("uv", 6), Feature("w", 6), Feature("supply", 4), Feature("taste", 3))
+"""User-value bucket, time window, candidates that there are, and how choosy the user is."""
+VALUE, SUPPLY, NEED = {"uv": 2.4, "w": 0.5}, {"supply": 1.6}, {"taste": 1.2}
+MODELS = {"small": 0.4, "medium": 1.0, "large": 3.0}
+"""Relative price of a candidate."""
+PEAK_QPS = 1000.0
+_REQUESTS = 20_000
+STAGES = tuple(range(2, 11))
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A scenario, its law, and who asks."""
+
+    scenario: Scenario
+    law: Law
+    population: Population
+
+    def write(self, package: Path) -> None:
+        """Write the preset and its models as the package holds them."""
+        folder = package / "data" / self.scenario.name
+        self.scenario.save(package / "scenarios" / f"{self.scenario.name}.yaml")
+        LawCost(self.scenario, self.law).save(folder / "cost_model")
+        LawRevenue(self.scenario, self.law).save(folder / "revenue_model")
+        self.population.save(folder / "population.parquet", self.scenario)
+
+
+def ranking_model() -> Generated:
+    """Three stages that all decide; the last chooses its model. 4 × 4 × 3 = 48 joint actions over three clusters."""
+    stages = (
+        Stage("retrieval", "retrieval", (Decision("depth", "queue", (100, 300, 900, 2700)),)),
+        Stage("pre_ranking", "pre_ranking", (Decision("truncation", "queue", (20, 60, 180, 540)),)),
+        Stage("ranking", "ranking", (Decision("ranker", "model", ("small", "medium", "large")),)),
+    )
+    law = Law(
+        stages=(
+            StageLaw(loss=0.7, scale=600.0, base=2e-4, price=6e-7),
+            StageLaw(loss=0.3, scale=500.0, base=1e-4, price=1.2e-6),
+            StageLaw(loss=0.8, scale=120.0, base=2e-4, price=8e-6),
+        ),
+        models=MODELS,
+        value=VALUE,
+        supply=SUPPLY,
+        need=NEED,
+    )
+    return _generated("ranking-model-v0", stages, law, share=0.25)
+
+
+def with_stages(n: int) -> Generated:
+    """A chain of ``n`` stages that decide: n − 1 queues and, in the last, the model; 3ⁿ joint actions, two clusters."""
+    longest = [round(float(x)) for x in np.geomspace(2000.0, 100.0, n - 1)] if n > 2 else [1000]
+    processed = [longest[0], *longest]  # stage 1 retrieves; every later one gets what the one before hands on
+    stages, laws = [], []
+    for k in range(n):
+        cluster = "light" if k < n / 2 else "heavy"
+        decision = Decision("ranker", "model", ("small", "medium", "large"))
+        if k < n - 1:
+            options = (longest[k] // 9, longest[k] // 3, longest[k])
+            decision = Decision(f"keep_{k + 1}", "queue", options)
+        stages.append(Stage(f"stage_{k + 1}", cluster, (decision,)))
+        price = 2e-3 / n / processed[k]
+        laws.append(StageLaw(loss=round(1.6 / (n + 1), 4), scale=processed[k] / 3.0, base=5e-5, price=price))
+    law = Law(stages=tuple(laws), models=MODELS, value=VALUE, supply=SUPPLY, need=NEED)
+    return _generated(f"stages-{n}-v0", tuple(stages), law, share=0.35)
+
+
+def _generated(name: str, stages: tuple[Stage, ...], law: Law, *, share: float) -> Generated:
+    """Budgets are ``share`` of what the dearest action would need at the peak."""
+    names = tuple(dict.fromkeys(s.cluster for s in stages))
+    free = tuple(Cluster(c, cores=1.0, budget=1.0) for c in names)
+    scenario = Scenario(name=name, stages=stages, clusters=free, features=FEATURES, peak_qps=PEAK_QPS)
+    population = _population(scenario)
+    dearest = np.tile(np.array(scenario.action_shape) - 1, (len(population.states), 1))
+    cost = np.average(LawCost(scenario, law).predict(population.states, dearest), axis=0, weights=population.counts)
+    budgets = [float(f"{share * PEAK_QPS * c:.3g}") for c in cost]
+    clusters = tuple(Cluster(c, cores=round(1.4 * b, 6), budget=b) for c, b in zip(names, budgets, strict=True))
+    return Generated(scenario.replace(clusters=clusters), law, population)
+
+
+def _population(scenario: Scenario) -> Population:
+    """Every state, the features independent of each other, drawn with a fixed seed."""
+    rng = np.random.default_rng(2024)
+    shares = [rng.dirichlet(np.full(f.size, 5.0)) for f in scenario.features]
+    states = np.indices([f.size for f in scenario.features]).reshape(len(shares), -1).T
+    chance = np.prod([share[states[:, k]] for k, share in enumerate(shares)], axis=0)
+    counts = rng.multinomial(_REQUESTS, chance)
+    return Population(states[counts > 0], counts[counts > 0].astype(np.float64))
+
+
+GENERATED: dict[str, Callable[[], Generated]] = {
+    "ranking-model-v0": ranking_model,
+    **{f"stages-{n}-v0": (lambda n=n: with_stages(n)) for n in STAGES},  # type: ignore[misc]
+}
+"""Name of a preset → how it is made."""
+
+
+def main(package: Path) -> None:
+    """Write all of them."""
+    for make in GENERATED.values():
+        make().write(package)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -1,0 +1,122 @@
+"""The generated scenarios as Gymnasium environments: the single-agent view of each, with its documentation.
+
+The multi-agent views take the preset's name: ``marca_env.parallel_env("ranking-model-v0")``, likewise ``env``,
+``batched_env`` and ``marca train --scenario``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marca_env.single import RecommenderEnv
+
+
+class RankingModelEnv(RecommenderEnv):
+    """
+    ## Description
+    `marca_env/RankingModel-v0`, preset `ranking-model-v0`: three stages that all decide. Retrieval sets how many
+    candidates it collects, pre-ranking how many of them it passes on, ranking which of three models scores them. Each
+    stage has a cluster of its own. The scenario is generated: its costs and revenues follow the law of
+    `marca_env.laws`, stated there and known exactly, and were not measured.
+
+    ## Action Space
+    `Discrete(4)`: depth 100, 300, 900 or 2,700; then truncation 20, 60, 180 or 540; then ranker small, medium or
+    large (relative prices 0.4, 1, 3). 48 joint actions. As multi-agent environment: agents `retrieval`,
+    `pre_ranking` and `ranking`, each with one more action, `wait`.
+
+    ## Observation Space
+    As `marca_env/Recommender-v0`, of the features `uv` (6 buckets of user value), `w` (6 time windows), `supply` (4
+    levels of how many candidates there are) and `taste` (3 levels of how many it takes to please).
+
+    ## Rewards
+    As `marca_env/Recommender-v0`; revenue is the law's expectation, at most some tenths of a currency unit.
+
+    ## Starting State
+    A request drawn from a fixed population in which the features are independent.
+
+    ## Episode End
+    Terminates after three decisions. Never truncates.
+
+    ## Arguments
+    As `marca_env/Recommender-v0`, but for `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("ranking-model-v0", **options)
+
+
+class StagesEnv(RecommenderEnv):
+    """
+    ## Description
+    `marca_env/Stages2-v0` to `marca_env/Stages10-v0`, presets `stages-2-v0` to `stages-10-v0`: chains of n stages for
+    studies of scale. The first n − 1 stages decide how many candidates to pass on (a ninth, a third or all of what the
+    next may get), the last one which model scores them. The first half runs on the cluster `light`, the second on
+    `heavy`. All have about the same cost and revenue in all, whatever n; they are generated, their law is that of
+    `marca_env.laws`, and nothing about them was measured.
+
+    ## Action Space
+    `Discrete(3)`, n times. 3ⁿ joint actions: 9 to 59,049. As multi-agent environment: agents `stage_1` to `stage_n`,
+    each with one more action, `wait`.
+
+    ## Observation Space
+    As `marca_env/RankingModel-v0`: the same features and population.
+
+    ## Rewards
+    As `marca_env/RankingModel-v0`.
+
+    ## Starting State
+    As `marca_env/RankingModel-v0`.
+
+    ## Episode End
+    Terminates after n decisions. Never truncates.
+
+    ## Arguments
+    As `marca_env/Recommender-v0`, but for `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    stages = 2
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(f"stages-{self.stages}-v0", **options)
+
+
+class Stages2Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 2
+
+
+class Stages3Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 3
+
+
+class Stages4Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 4
+
+
+class Stages5Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 5
+
+
+class Stages6Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 6
+
+
+class Stages7Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 7
+
+
+class Stages8Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 8
+
+
+class Stages9Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 9
+
+
+class Stages10Env(StagesEnv):
+    __doc__, stages = StagesEnv.__doc__, 10
