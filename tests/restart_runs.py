@@ -19,7 +19,7 @@ from agents.rllib.cluster import start_ray
 
 GAME = "benchmarks.games.TwoStepGame"
 SMALL = {"gru": 8, "hidden": (8,), "updates_per_iteration": 3, "train_batch_size_per_learner": 16}
-CASES = ("dropout", "random heads", "evaluated, no seed", "log")
+CASES = ("dropout", "REM", "evaluated, no seed", "log")
 
 
 def make_config(case: str, log: Path | None = None, scenario: Path | None = None) -> Any:
@@ -28,11 +28,13 @@ def make_config(case: str, log: Path | None = None, scenario: Path | None = None
     if case == "log":
         options = {**heads, "scenario": str(scenario), "lr": [[0, 1e-2], [500, 1e-3]]}
         return CONFIGS["AWRQMixer"]().offline_data(input_=[str(log)]).training(**options).debugging(seed=5)
-    name, options = "AWRQMixer", {**heads, "lr": [[0, 1e-2], [100, 1e-2], [400, 1e-3]]}
-    if case == "random heads":
-        name, options = "QMIX", {**heads, "head_weighting": "random", "dropout": 0.0, "lr": 1e-2}
+    options = {**heads, "lr": [[0, 1e-2], [100, 1e-2], [400, 1e-3]]}
+    config = CONFIGS["AWRQMixer"]().environment(GAME)
+    if case == "REM":  # one controller, random mixtures of heads; in an environment that is looped over
+        options = {**SMALL, "heads": 3, "gru": None, "lr": 1e-2, "target_update": 7}
+        config = CONFIGS["REM"]().environment("rllib_envs.Turns")
     online = {"learning_starts": 20, "buffer_capacity": 50, "epsilon": [[0, 1.0], [300, 0.1]]}
-    config = CONFIGS[name]().environment(GAME).env_runners(num_envs_per_env_runner=8)
+    config.env_runners(num_envs_per_env_runner=8)
     if case == "evaluated, no seed":
         config.evaluation(evaluation_interval=5, evaluation_duration=8, evaluation_config={"explore": True})
         return config.training(**options, **online)

@@ -62,4 +62,4 @@ def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: d
     assert said["20"]["gradient_steps"] >= 50
     assert said["20"]["loss"] != said["19"]["loss"]
     if case != "log":
-        assert said["20"]["env_steps"] == 20 * 8 * 2
+        assert said["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)

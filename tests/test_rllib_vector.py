@@ -119,6 +119,7 @@ def test_agents_of_rllib_that_take_turns() -> None:
         assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
     assert seen == [["one"], ["two"], ["one"], ["two"]]
     assert step.terminated.all()
+    assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # nothing of the last episode
 
 
 def test_wrong_options_of_an_environment() -> None:

@@ -70,6 +70,8 @@ class LoopedEnv:
         if seed is not None:
             seeds = np.random.default_rng(seed).integers(2**31, size=self.num_envs).tolist()
         self._over[:] = False
+        for rows in self._seen.values():  # an agent that is shown nothing yet must not see the last episode
+            rows[:] = 0.0
         for k, env in enumerate(self.envs):
             found = env.reset(seed=seeds[k]) if self._seeds else env.reset()
             if not isinstance(found, tuple) or len(found) != 2:
