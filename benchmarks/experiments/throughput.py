@@ -193,6 +193,7 @@ def _decisions(requests: int, repeats: int, seed: int, singles: int) -> tuple[li
     single = []
     for what, forget in (("state not seen before", True), ("state seen before", False)):
         times = []
+        policy.decide(traffic, prices)
         for k in range(singles):
             if forget:
                 policy.forget()
