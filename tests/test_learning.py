@@ -70,7 +70,8 @@ def make_team(name: str, seed: int, options: dict[str, Any]) -> Team:
 def test_against_a_slow_reimplementation(name: str, options: dict[str, Any]) -> None:
     online, target = make_team(name, 0, options), make_team(name, 1, options)
     for seed in range(2):
-        batch = make_batch(online.spec, seed=seed)
+        # Q* compares two values: it takes many samples for a wrong one to change the outcome
+        batch = make_batch(online.spec, n=24 if options.get("td_weighting") != "central" else 150, seed=seed)
         found = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
         draw = torch.rand(online.preset.network.heads, generator=torch.Generator().manual_seed(seed)).double().numpy()
         expected = slow_losses(online, target, batch, scale=2.5, draw=draw)
