@@ -140,24 +140,32 @@ class AllocationPolicy:
         self._leaf_costs = _Remembered(self._compute_costs, n_states, most)
 
     @classmethod
-    def load(cls, path: str | Path, *, cost_model: CostModel | None = None, device: str = "cpu") -> AllocationPolicy:
+    def load(
+        cls, path: str | Path, *, cost_model: CostModel | str | Path | None = None, device: str = "cpu"
+    ) -> AllocationPolicy:
         """Read a policy folder, or the policy of a training checkpoint, or of the newest one of a run.
 
         Args:
             path: the folder.
-            cost_model: ``None``: the folder's own (``cost_model/``), else the one shipped for the scenario.
+            cost_model: the model or its folder; ``None``: the policy's own (``cost_model/``), else the one shipped for
+                the scenario.
 
         Raises:
-            InputError: a file is missing, cut short or inconsistent, the team does not serve a recommender, or the
-                shipped cost model is another system's.
+            InputError: a file is missing, cut short or inconsistent, the team does not serve a recommender, there is
+                no cost model, or it is another system's.
         """
         team, description = load_team(path, device)
         if description.get("scenario") is None:
             raise InputError(f"{path}: trained on an environment without a scenario; it cannot allocate computation")
         scenario = Scenario.from_dict(description["scenario"])
-        if cost_model is None:
-            own = policy_folder(path) / COSTS
-            home = own if own.is_dir() else shipped_folder(scenario.name) / COSTS
+        if cost_model is None or isinstance(cost_model, (str, Path)):
+            own, shipped = policy_folder(path) / COSTS, shipped_folder(scenario.name) / COSTS
+            home = Path(cost_model) if cost_model is not None else own if own.is_dir() else shipped
+            if home == shipped and not home.is_dir():
+                raise InputError(
+                    f"{own}: no cost model, and none is shipped for scenario {scenario.name!r}; copy the one that "
+                    "`marca fit` made for it there, or pass cost_model"
+                )
             cost_model = CostModel.load(home, device=device)
             if differing := scenario.differs_from(cost_model.scenario):
                 raise InputError(

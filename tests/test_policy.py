@@ -148,6 +148,20 @@ def test_the_shipped_costs_of_another_system_are_refused(
         AllocationPolicy.load(tmp_path)
 
 
+def test_a_missing_cost_model_says_what_to_do(
+    tiny_scenario: Scenario, cost_model: CostModel, tiny_artefacts: Path, tmp_path: Path
+) -> None:
+    policy = make_policy(tiny_scenario.replace(name="mine"), cost_model, "VDN", SMALL)
+    policy.save(tmp_path)
+    shutil.rmtree(tmp_path / "cost_model")
+    with pytest.raises(InputError, match="no cost model, and none is shipped for scenario 'mine'; copy the one that"):
+        AllocationPolicy.load(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        AllocationPolicy.load(tmp_path, cost_model=tmp_path / "nowhere")
+    for given in (cost_model, tiny_artefacts / "cost_model", str(tiny_artefacts / "cost_model")):
+        assert AllocationPolicy.load(tmp_path, cost_model=given).costs(np.zeros((1, 4), dtype=int)).shape[2] == 2
+
+
 def test_no_requests_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
     assert policy.decide(np.zeros((0, 4), dtype=int), np.ones(2)).shape == (0, 4)
