@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from agents.policy import DESCRIPTION, load_team, policy_folder
 from agents.rllib.builtin import on_environment
 from agents.rllib.config import CONFIGS, TeamConfig
 from agents.rllib.flat_options import apply_options
+from agents.rllib.frames import innermost, make_renderable, watch
 from agents.rllib.saving import latest_checkpoint
-from agents.rllib.teams import PARALLEL, TeamEnv, make_one
+from agents.rllib.teams import TeamEnv
 from agents.rllib.vector import ENVS
 from agents.team import TeamSpec
 from marca_env.errors import InputError, one_line
@@ -94,7 +95,7 @@ class Player:
             InputError: an environment that renders no text.
         """
         config = self.config.copy(copy_frozen=False)
-        _make_renderable(config)
+        make_renderable(config)
         try:
             runner = self._runner(config, 1)
         except (TypeError, InputError) as error:
@@ -106,7 +107,7 @@ class Player:
         if inside is None:
             raise InputError(f"environment {self.env} renders no text; leave --render out")
         for inner in inside:
-            _watch(_innermost(inner), found, self.env)
+            watch(innermost(inner), found, self.env)
         _sampled(runner, 1)
         return found
 
@@ -262,56 +263,3 @@ def _team_return(episode: Any) -> float:
 def _name(config: Any) -> str:
     env = config.env_config["env"] if config.env is TeamEnv else config.env
     return env if isinstance(env, str) else getattr(env, "__name__", repr(env))
-
-
-# -- text of an episode ----------------------------------------------------------------------------------------
-def _make_renderable(config: Any) -> None:
-    """Ask the environment for text; ours is taken in its PettingZoo form, which renders."""
-    if isinstance(config, TeamConfig):
-        env, options = config.env, {**config.env_config, "render_mode": "ansi"}
-        if env in PARALLEL:
-            config.environment(_Maker(env), env_config={"options": options})
-        else:
-            config.environment(env, env_config=options)
-    elif config.env is TeamEnv:
-        inside = dict(config.env_config)
-        config.env_config = {**inside, "env_config": {**inside["env_config"], "render_mode": "ansi"}}
-    else:
-        config.env_config = {**config.env_config, "render_mode": "ansi"}
-
-
-@dataclass(frozen=True)
-class _Maker:
-    env: str
-
-    def __call__(self, options: dict[str, Any]) -> Any:
-        return make_one(self.env, options).par_env
-
-
-def _innermost(env: Any) -> Any:
-    env = getattr(env, "unwrapped", env)
-    for name in ("inner", "par_env", "unwrapped"):
-        env = getattr(env, name, env)
-    return env
-
-
-def _watch(env: Any, frames: list[str], name: str) -> None:
-    """Note what ``env`` renders after each reset and step."""
-    if "ansi" not in (getattr(env, "metadata", None) or {}).get("render_modes", ("ansi",)):
-        raise InputError(f"environment {name} renders no text; leave --render out")
-
-    def noting(act: Callable[..., Any]) -> Callable[..., Any]:
-        def acted(*args: Any, **kwargs: Any) -> Any:
-            result = act(*args, **kwargs)
-            try:
-                frame = env.render()
-            except NotImplementedError:
-                frame = None
-            if not isinstance(frame, str):
-                raise InputError(f"environment {name} renders no text; leave --render out")
-            frames.append(frame)
-            return result
-
-        return acted
-
-    env.reset, env.step = noting(env.reset), noting(env.step)
