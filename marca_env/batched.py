@@ -1,13 +1,14 @@
 """Many requests at once, in lockstep: the array view of an episode, and the core of every other view.
 
-An episode is one request; step t makes decision t. All sub-environments start and end together, so that whoever
-drives them calls ``reset()`` after the last step. B sub-environments, O observation, A actions, G clusters.
+An episode is one request, or a window of several; step t makes decision t. All sub-environments start and end
+together, so that whoever drives them calls ``reset()`` after the last step. B sub-environments, O observation,
+A actions, G clusters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from marca_env.engine import Engine, Outcome, resolve
 from marca_env.errors import InputError, unknown_option
 from marca_env.observations import ObservationEncoder
 from marca_env.scenario import Scenario
+from marca_env.window import Window, WindowClusters, checked_window
 
 RewardFunction = Callable[[Outcome, np.ndarray], np.ndarray]
-"""``(outcome, prices (G,)) → reward (B,)``."""
+"""``(outcome, prices) → reward (B,)``; prices are (G,), or (B,G) in windows."""
 
 
 class IllegalActionError(InputError):
@@ -32,7 +34,12 @@ def _revenue(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
 
 def _lagrangian(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
     """Revenue less what the computation costs at the prices, the objective of Eq. 6."""
-    return outcome.revenue - outcome.cost @ prices
+    return outcome.revenue - _computation(outcome, prices)
+
+
+def _computation(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+    """λ·C, (B,) currency."""
+    return outcome.cost @ prices if prices.ndim == 1 else (outcome.cost * prices).sum(axis=1)
 
 
 ON_ILLEGAL = ("error", "nearest")
@@ -50,13 +57,15 @@ class BatchedStep:
     state: np.ndarray
     """(B,state_size) float32, for centralised training."""
     reward: np.ndarray
-    """(B,) float32, the team's; to be given whole to every agent. Zero until the last step."""
+    """(B,) float32, the team's; to be given whole to every agent. Zero but where a request ends."""
     terminated: np.ndarray
     """(B,) bool, all alike."""
     truncated: np.ndarray
     """(B,) bool, always False: a request ends by itself."""
     infos: dict[str, np.ndarray] = field(default_factory=dict)
-    """At the last step: revenue, expected_revenue, computation (λ·C), all (B,) currency; cost (B,G); results (B,S)."""
+    """Where a request ends: revenue, expected_revenue, computation (λ·C), all (B,) currency; cost (B,G); results (B,S).
+    In windows also load (B,G) core-seconds per second, degradation (B,G), backlog (B,G) seconds, dropped (B,), a share,
+    and prices (B,G) for the next request."""
 
 
 class BatchedRecommender:
@@ -70,6 +79,9 @@ class BatchedRecommender:
         engine: the engine to run; ``None``: the one of the scenario's fitted artefacts.
         on_illegal: what a masked action does. ``error`` (the default) raises; ``nearest`` takes the dearest option
             of the decision on turn, and ``wait`` elsewhere, for algorithms that know no masks.
+        window: episodes of several requests whose computation is felt by the next ones: a
+            :class:`~marca_env.window.Window`, its fields as a dict, or a number of requests. Revenue is then net of
+            what is dropped, and costs are those of the degraded options that ran. ``None``: one request.
 
     Attributes:
         agents: stages that decide, in pipeline order.
@@ -89,6 +101,7 @@ class BatchedRecommender:
         prices: Sequence[float] | np.ndarray | None = None,
         engine: Engine | None = None,
         on_illegal: str = "error",
+        window: Window | int | dict | None = None,
     ) -> None:
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise InputError(f"num_envs is {num_envs}; run a whole number of at least one")
@@ -102,35 +115,50 @@ class BatchedRecommender:
             raise InputError("reward 'lagrangian' needs prices; give one per cluster, in currency per core-second")
         self.engine = resolve(scenario, engine)
         self.scenario = self.engine.scenario
-        self.encoder = ObservationEncoder(self.scenario)
+        self.window = checked_window(window)
+        self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
         self.num_envs = num_envs
         self.on_illegal = on_illegal
         self.prices = _checked_prices(self.scenario, prices)  # (G,)
+        self.clusters: WindowClusters | None = None
+        if self.window is not None:
+            self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices)
+            self.prices = self.clusters.prices  # (B,G)
         self._reward = REWARDS[reward] if isinstance(reward, str) else reward
         self.agents = self.encoder.agents
         self.observation_sizes = dict(self.encoder.sizes)
         self.action_sizes = dict(self.encoder.n_actions)
         self.state_size = self.encoder.state_size
-        self.max_steps = self.encoder.n_turns
-        self.turn = self.max_steps  # nothing runs before the first reset
+        self.max_steps = self.encoder.n_turns * (1 if self.window is None else self.window.requests)
+        self.turn = self.encoder.n_turns  # nothing runs before the first reset
         self.states = np.zeros((num_envs, len(self.scenario.features)), dtype=np.int64)
-        self.actions = np.zeros((num_envs, self.max_steps), dtype=np.int64)
+        self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
+        self.served = self.actions
+        """(B,D) the options that ran for the last request that ended."""
         self._random: tuple[np.random.Generator, np.random.Generator] | None = None
 
     @property
     def agent_on_turn(self) -> str | None:
         """Whose decision is next; ``None`` at the end of the episode."""
-        return self.encoder.turn_agent[self.turn] if self.turn < self.max_steps else None
+        return self.encoder.turn_agent[self.turn] if self.turn < self.encoder.n_turns else None
 
     def reset(self, seed: int | None = None) -> BatchedStep:
         """Draw new requests. Without a seed the stream goes on; request k of B is the k-th of a single environment."""
         if seed is not None or self._random is None:
             states, noise = np.random.default_rng(seed).spawn(2)
             self._random = states, noise
+        if self.clusters is not None:
+            self.clusters.reset()
+            self.prices = self.clusters.prices
+        self._begin()
+        return self._observe(self._results_so_far())
+
+    def _begin(self) -> None:
+        """The next request of every sub-environment."""
+        assert self._random is not None
         self.turn = 0
         self.states = self.engine.sample_states(self._random[0], self.num_envs)
         self.actions = np.zeros_like(self.actions)
-        return self._observe(self._results_so_far())
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
         """Make the decision on turn in every sub-environment.
@@ -142,12 +170,12 @@ class BatchedRecommender:
             IllegalActionError: a masked action.
             InputError: the episode is over, or an agent's actions are missing.
         """
-        if self._random is None or self.turn >= self.max_steps:
+        if self._random is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
         taken = {agent: self._checked(agent, actions) for agent in self.agents}
         self.actions[:, self.turn] = taken[self.encoder.turn_agent[self.turn]]
         self.turn += 1
-        if self.turn == self.max_steps:
+        if self.turn == self.encoder.n_turns:
             return self._finish()
         return self._observe(self._results_so_far())
 
@@ -168,7 +196,11 @@ class BatchedRecommender:
 
     def _finish(self) -> BatchedStep:
         assert self._random is not None
-        outcome = self.engine.outcome(self.states, self.actions, self._random[1])
+        self.served = self.actions if self.clusters is None else self.clusters.degraded(self.actions)
+        outcome = self.engine.outcome(self.states, self.served, self._random[1])
+        felt: dict[str, np.ndarray] = {}
+        if self.clusters is not None:
+            outcome, felt = self._felt(outcome, self.clusters)
         reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
         if reward.shape != (self.num_envs,):
             raise InputError(f"the reward callable returned shape {reward.shape}; expected {(self.num_envs,)}")
@@ -178,16 +210,41 @@ class BatchedRecommender:
         infos = {
             "revenue": outcome.revenue,
             "expected_revenue": outcome.expected_revenue,
-            "computation": outcome.cost @ self.prices,
+            "computation": _computation(outcome, self.prices),
             "cost": outcome.cost,
             "results": outcome.results,
+            **felt,
         }
-        return self._packed(outcome.results, reward, np.ones(self.num_envs, dtype=bool), infos)
+        over = self.clusters is None or self.clusters.over
+        if self.clusters is not None:
+            self.prices = self.clusters.prices
+        if not over:
+            self._begin()
+        results = outcome.results if over else self._results_so_far()
+        return self._packed(results, reward, np.full(self.num_envs, over), infos)
+
+    def _felt(self, outcome: Outcome, clusters: WindowClusters) -> tuple[Outcome, dict[str, np.ndarray]]:
+        """The outcome net of what the clusters dropped, and what they say."""
+        chosen = self.engine.evaluate(self.states, self.actions)[1]
+        in_force = clusters.state.degradation
+        part = clusters.serve(outcome.cost.astype(np.float64), chosen.astype(np.float64))
+        kept = part.kept.astype(np.float32)
+        net = replace(outcome, revenue=outcome.revenue * kept, expected_revenue=outcome.expected_revenue * kept)
+        return net, {
+            "load": part.load,
+            "degradation": in_force,
+            "backlog": clusters.state.backlog / self.scenario.cores,
+            "dropped": 1.0 - part.kept,
+            "prices": clusters.prices,
+        }
 
     def _packed(
         self, results: np.ndarray, reward: np.ndarray, terminated: np.ndarray, infos: dict[str, np.ndarray]
     ) -> BatchedStep:
-        observations, masks, state = self.encoder.encode(self.states, self.actions, results, self.turn, self.prices)
+        shown = None if self.clusters is None else self.clusters.shown()
+        observations, masks, state = self.encoder.encode(
+            self.states, self.actions, results, self.turn, self.prices, shown
+        )
         return BatchedStep(observations, masks, state, reward, terminated, np.zeros_like(terminated), infos)
 
     def _checked(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:

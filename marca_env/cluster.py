@@ -74,7 +74,7 @@ class ClusterModel:
     def step(
         self, state: ClusterState, demand: np.ndarray, equivalent: np.ndarray, seconds: float
     ) -> tuple[ClusterState, ClusterReading]:
-        """Run one period.
+        """Run one period, of one system or of several side by side (then the arrays are (B,G)).
 
         Args:
             state: what the period before left.
@@ -118,7 +118,7 @@ class ClusterModel:
 
     def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
         value = np.asarray(value, dtype=np.float64)
-        if value.shape != self.cores.shape:
+        if value.shape[-1:] != self.cores.shape:
             raise InputError(f"{name} has shape {value.shape}; expected one number per cluster, {self.cores.shape}")
         if not np.all(np.isfinite(value)) or np.any(value < 0):
             raise InputError(f"{name} is {value.tolist()}; loads must be finite and not negative")

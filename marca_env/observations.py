@@ -18,6 +18,7 @@ from gymnasium import spaces
 from marca_env.checks import check_codes
 from marca_env.errors import InputError, unknown_option
 from marca_env.scenario import Scenario, Stage
+from marca_env.window import LOAD_LIMIT
 
 RESULT_LIMIT = 4.0
 """Results are shown relative to the stage's queue and cut off here."""
@@ -33,6 +34,7 @@ class _Layout:
     turn: int
     decisions: tuple[tuple[int, int], ...]
     results: tuple[tuple[int, int], ...]
+    clusters: int
     prices: int
     size: int
 
@@ -43,15 +45,17 @@ class ObservationEncoder:
     Attributes:
         agents: the stages that decide, in pipeline order.
         sizes: agent → O. An observation is, in this order: one-hots of the features that the agent sees, one-hot of
-            the turn, one-hots of its own decisions so far, results of earlier stages, prices.
+            the turn, one-hots of its own decisions so far, results of earlier stages, in windows the state of the
+            clusters (:meth:`marca_env.window.WindowClusters.shown`), prices.
         n_actions: agent → A, the most options of its decisions and one more: action A − 1 is ``wait``.
         state_size: length of the state: the same parts, of all features, decisions and stages.
         n_turns: D, the decisions of an episode.
         turn_agent: the agent on turn at each turn.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, window: bool = False) -> None:
         self.scenario = scenario
+        self._cluster_width = 3 * len(scenario.clusters) + 1 if window else 0
         self.agents: tuple[str, ...] = tuple(stage.name for stage in scenario.agents)
         self.n_turns = len(scenario.decisions)
         self.turn_agent: tuple[str, ...] = tuple(scenario.stage_names[k] for k in scenario.decision_stage)
@@ -102,6 +106,7 @@ class ObservationEncoder:
         results: np.ndarray,
         turn: int,
         prices: np.ndarray | None = None,
+        clusters: np.ndarray | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
         """Observations of a batch of requests that are all at the same turn.
 
@@ -111,6 +116,7 @@ class ObservationEncoder:
             results: (B,S) candidates of each stage; only settled ones are looked at.
             turn: 0 … D; D is the end, when every agent waits.
             prices: (G,) or (B,G) currency per core-second; ``None`` shows zeros.
+            clusters: (B, 3G+1) state of the clusters, in windows; ``None`` shows zeros.
 
         Returns:
             ``{agent: (B,O) float32}``, ``{agent: (B,A) bool}`` and the state (B,state_size) float32.
@@ -126,9 +132,10 @@ class ObservationEncoder:
         shown = np.clip(np.asarray(results, dtype=np.float32) / self._result_scale, 0.0, RESULT_LIMIT)  # (B,S)
         priced = self._shown_prices(prices)
         observations = {
-            agent: self._vector(layout, states, actions, shown, turn, priced) for agent, layout in self._layouts.items()
+            agent: self._vector(layout, states, actions, shown, turn, priced, clusters)
+            for agent, layout in self._layouts.items()
         }
-        state = self._vector(self._state_layout, states, actions, shown, turn, priced)
+        state = self._vector(self._state_layout, states, actions, shown, turn, priced, clusters)
         return observations, self.masks(turn, len(states)), state
 
     def masks(self, turn: int, batch: int) -> dict[str, np.ndarray]:
@@ -172,6 +179,7 @@ class ObservationEncoder:
         shown: np.ndarray,
         turn: int,
         prices: np.ndarray | None,
+        clusters: np.ndarray | None,
     ) -> np.ndarray:
         out = np.zeros((len(states), layout.size), dtype=np.float32)
         flat, row = out.reshape(-1), np.arange(len(states)) * layout.size
@@ -184,6 +192,8 @@ class ObservationEncoder:
         for s, column in layout.results:
             if turn >= self._settled[s]:
                 out[:, column] = shown[:, s]
+        if clusters is not None:
+            out[:, layout.clusters : layout.prices] = clusters
         if prices is not None:
             out[:, layout.prices :] = prices
         return out
@@ -220,6 +230,7 @@ class ObservationEncoder:
             turn=place([0], [self.n_turns + 1])[0][1],
             decisions=place(decisions, [self.scenario.action_shape[d] for d in decisions]),
             results=place(stages, [1] * len(stages)),
+            clusters=place([0], [self._cluster_width])[0][1],
             prices=place([0], [len(self.scenario.clusters)])[0][1],
             size=at,
         )
@@ -236,6 +247,8 @@ class ObservationEncoder:
     def _box(self, layout: _Layout) -> spaces.Box:
         high = np.ones(layout.size, dtype=np.float32)
         high[[column for _, column in layout.results]] = RESULT_LIMIT
+        if self._cluster_width:
+            high[layout.clusters : layout.clusters + len(self.scenario.clusters)] = LOAD_LIMIT
         high[layout.prices :] = PRICE_LIMIT
         return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
 

@@ -17,6 +17,7 @@ from marca_env.checks import known_options
 from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
+from marca_env.window import Window
 
 _METADATA: dict[str, Any] = {
     "name": "marca_recommender_v0",
@@ -115,10 +116,10 @@ class RecommenderAEC(_OneRequest, AECEnv):
     A request drawn from the empirical population of the scenario.
 
     ## Episode End
-    Terminates for every agent after the last decision. Never truncates.
+    Terminates for every agent after the last decision (of the last request of a window). Never truncates.
 
     ## Arguments
-    `scenario`, `reward`, `prices`, `engine`, `on_illegal`: see `marca_env.batched.BatchedRecommender`.
+    `scenario`, `reward`, `prices`, `engine`, `on_illegal`, `window`: see `marca_env.batched.BatchedRecommender`.
     `render_mode`: `ansi`, `rgb_array` or `human`.
 
     ## Version History
@@ -247,9 +248,10 @@ def env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
+    window: Window | int | dict | None = None,
 ) -> AECEnv:
     """The turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls."""
-    return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal))
+    return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal, window))
 
 
 @known_options
@@ -260,9 +262,10 @@ def raw_env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
+    window: Window | int | dict | None = None,
 ) -> RecommenderAEC:
     """:func:`env` without wrappers."""
-    return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal), render_mode)
+    return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
 
 
 @known_options
@@ -273,13 +276,14 @@ def parallel_env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "nearest",
+    window: Window | int | dict | None = None,
 ) -> RecommenderParallel:
     """The PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
 
     Samplers that know no masks, PettingZoo's own tests among them, run on it as it is: with ``on_illegal="nearest"``
     an agent that is not on turn waits whatever it says. ``"error"`` finds learners that ignore the mask.
     """
-    return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal), render_mode)
+    return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
 
 
 @known_options
@@ -290,13 +294,14 @@ def batched_env(
     prices: Sequence[float] | np.ndarray | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
+    window: Window | int | dict | None = None,
 ) -> BatchedRecommender:
     """``num_envs`` requests in lockstep, as arrays (:class:`~marca_env.batched.BatchedRecommender`)."""
-    return BatchedRecommender(num_envs, scenario, reward, prices, engine, on_illegal)
+    return BatchedRecommender(num_envs, scenario, reward, prices, engine, on_illegal, window)
 
 
 def request_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
-    """The named terms of a finished request as plain numbers; empty before the end."""
+    """The named terms of a request that has just ended as plain numbers; else empty."""
     if not step.infos:
         return {}
     return {
@@ -305,14 +310,37 @@ def request_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
         "computation": float(step.infos["computation"][0]),
         "cost": dict(zip(core.scenario.cluster_names, step.infos["cost"][0].tolist(), strict=True)),
         "results": dict(zip(core.scenario.stage_names, step.infos["results"][0].tolist(), strict=True)),
+        **_felt(core, step),
     }
 
 
+def _felt(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
+    """In windows: what the clusters say, by their names."""
+    if core.clusters is None:
+        return {}
+    names = core.scenario.cluster_names
+    of_clusters = {
+        key: dict(zip(names, step.infos[key][0].tolist(), strict=True))
+        for key in ("load", "degradation", "backlog", "prices")
+    }
+    return {**of_clusters, "dropped": float(step.infos["dropped"][0])}
+
+
 def request_frame(core: BatchedRecommender, step: BatchedStep) -> rendering.View:
-    """What is to be seen of the first request of a batch."""
-    cost, revenue = (step.infos[name][0] if step.infos else None for name in ("cost", "revenue"))
-    shown = core.shown_results()[0]
-    return rendering.request_view(core.engine, core.actions[0], core.turn, shown, cost, core.prices, revenue)
+    """What is to be seen of the first request of a batch: the one that has just ended, or the one on its way."""
+    prices = core.prices if core.prices.ndim == 1 else core.prices[0]
+    if not step.infos:
+        shown = core.shown_results()[0]
+        view = rendering.request_view(core.engine, core.actions[0], core.turn, shown, None, prices)
+    else:
+        cost, revenue, results = (step.infos[name][0] for name in ("cost", "revenue", "results"))
+        turns = core.encoder.n_turns
+        view = rendering.request_view(core.engine, core.served[0], turns, results, cost, prices, revenue)
+    if core.clusters is None:
+        return view
+    clusters = core.clusters
+    felt = (clusters.load[0], clusters.state.degradation[0], clusters.state.backlog[0] / core.scenario.cores)
+    return rendering.under_load(view, *felt, f"request {clusters.done} of {clusters.window.requests}")
 
 
 def whole(agent: str, action: Any) -> int:

@@ -6,7 +6,7 @@ What is to be seen is put together as a :class:`View`; :func:`as_text` shows it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +124,15 @@ def request_view(
     done = f"revenue {revenue:.4g}" if revenue is not None else f"decision {turn} of {len(scenario.decisions)}"
     load_is = f"if all {scenario.peak_qps:g} requests/s cost this"
     return View(f"{scenario.name}: {done}", tuple(stages), clusters, load_is, _widest(scenario))
+
+
+def under_load(view: View, load: np.ndarray, degradation: np.ndarray, backlog: np.ndarray, where: str) -> View:
+    """The view of a request in a window: the clusters' real load (G,), levels (G,) and backlog (G,), seconds."""
+    clusters = tuple(
+        replace(c, load=float(load[g]), degradation=int(degradation[g]), backlog=float(backlog[g]))
+        for g, c in enumerate(view.clusters)
+    )
+    return replace(view, title=f"{view.title}, {where}", clusters=clusters, load_is="of the last slice of traffic")
 
 
 def cluster_view(

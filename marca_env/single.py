@@ -17,6 +17,7 @@ from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.recommender import request_frame, request_info, whole
 from marca_env.scenario import Scenario
+from marca_env.window import Window
 
 
 class RecommenderEnv(gymnasium.Env):
@@ -47,7 +48,7 @@ class RecommenderEnv(gymnasium.Env):
     Terminates after the last decision (five steps with the default scenario). Never truncates.
 
     ## Arguments
-    `scenario`, `reward`, `prices`, `engine`: see `marca_env.batched.BatchedRecommender`.
+    `scenario`, `reward`, `prices`, `engine`, `window`: see `marca_env.batched.BatchedRecommender`.
     `on_illegal`: `nearest` or `error`. `render_mode`: `ansi`, `rgb_array` or `human`.
 
     ## Version History
@@ -65,8 +66,9 @@ class RecommenderEnv(gymnasium.Env):
         on_illegal: str = "nearest",
         render_mode: str | None = None,
         engine: Engine | None = None,
+        window: Window | int | dict | None = None,
     ) -> None:
-        self._core = BatchedRecommender(1, scenario, reward, prices, engine, on_illegal)
+        self._core = BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window)
         self.render_mode = render_mode
         self._screen = rendering.Screen(render_mode, self.metadata["render_fps"])
         self._options = self._core.scenario.action_shape
@@ -117,6 +119,6 @@ class RecommenderEnv(gymnasium.Env):
 
     def _info(self, step: BatchedStep) -> dict[str, Any]:
         mask = np.zeros(max(self._options), dtype=np.int8)
-        if not step.infos:
+        if self._core.agent_on_turn is not None:
             mask[: self._options[self._core.turn]] = 1
         return {**request_info(self._core, step), "action_mask": mask}
