@@ -15,8 +15,10 @@ if TYPE_CHECKING:
         StaticBalancer,
     )
     from mpc.bisection import BisectionBalancer
-    from mpc.controller import MPCBalancer, MPCSettings
+    from mpc.controller import MPCBalancer
     from mpc.forecast import TrafficForecaster
+    from mpc.settings import MPCSettings
+    from mpc.slices import SliceBalancer
     from mpc.system_model import SystemModel
 
 _HOMES = {
@@ -26,8 +28,9 @@ _HOMES = {
     "FeedbackBalancer": "balancers",
     "FeedbackSettings": "balancers",
     "MPCBalancer": "controller",
-    "MPCSettings": "controller",
+    "MPCSettings": "settings",
     "PrimalDualBalancer": "balancers",
+    "SliceBalancer": "slices",
     "StaticBalancer": "balancers",
     "SystemModel": "system_model",
     "TrafficForecaster": "forecast",
@@ -41,6 +44,7 @@ __all__ = [
     "MPCBalancer",
     "MPCSettings",
     "PrimalDualBalancer",
+    "SliceBalancer",
     "StaticBalancer",
     "SystemModel",
     "TrafficForecaster",

@@ -50,22 +50,14 @@ class BisectionBalancer:
         release_margin: float = 0.0,
         price_max: float | np.ndarray = PRICE_MAX,
     ) -> None:
-        values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
-        if values.ndim != 2 or costs.shape[:2] != values.shape or costs.ndim != 3 or values.size == 0:
-            raise InputError(
-                f"values {values.shape} and costs {costs.shape} must be (requests, actions) and one per cluster"
-            )
-        if not (np.isfinite(values).all() and np.isfinite(costs).all() and (costs >= 0).all()):
-            raise InputError("values and costs must be finite, and costs not negative; check the fitted models")
+        self._tables, self.n_windows = split_tables(values, costs, weights, windows, n_windows)
         if not tolerance > 0 or sweeps < 1:
             raise InputError(f"tolerance is {tolerance} and sweeps {sweeps}; both must be positive")
-        self.price_max = np.broadcast_to(check_price_max(price_max), costs.shape[-1:])
+        self.price_max = np.broadcast_to(check_price_max(price_max), np.shape(costs)[-1:])
         if not 0 <= release_margin < 1:
             raise InputError(f"release_margin is {release_margin}; it must lie in [0, 1), a share of the budget")
         self.tolerance, self.sweeps, self.release_margin = tolerance, sweeps, release_margin
-        self.n_windows = n_windows or (1 if windows is None else int(np.max(windows)) + 1)
-        self._tables = _split(values, costs, weights, windows, self.n_windows)
-        self._scale = _price_scale(values, costs)
+        self._scale = price_scale(values, costs)
         self.reset()
 
     def reset(self) -> None:
@@ -95,7 +87,7 @@ class BisectionBalancer:
                 break
         return prices
 
-    def _bisect(self, table: _Table, prices: np.ndarray, g: int, allowance: float) -> float:
+    def _bisect(self, table: RequestTable, prices: np.ndarray, g: int, allowance: float) -> float:
         """Smallest price of cluster g that fits, the others as they stand. Brackets around the present price first."""
         trial = prices.copy()
 
@@ -123,8 +115,12 @@ class BisectionBalancer:
         return high
 
 
-class _Table:
-    """Requests of one part of the day, without the actions that no price would choose."""
+class RequestTable:
+    """Requests of one part of the day, without the actions that no price would choose.
+
+    Attributes:
+        values: (M,J') currency per request; ``costs`` (M,J',G) core-seconds; ``weights`` (M,), which sum to one.
+    """
 
     def __init__(self, values: np.ndarray, costs: np.ndarray, weights: np.ndarray) -> None:
         kept = [_undominated(v, c) for v, c in zip(values, costs, strict=True)]
@@ -150,25 +146,47 @@ def _undominated(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return np.array(kept)
 
 
-def _split(values: np.ndarray, costs: np.ndarray, weights: Any, windows: Any, n_windows: int) -> list[_Table]:
+def split_tables(
+    values: np.ndarray, costs: np.ndarray, weights: Any, windows: Any, n_windows: int | None
+) -> tuple[list[RequestTable], int]:
+    """A sample of requests by the part of the day that they belong to, and the number of parts.
+
+    Args:
+        values: (M,J) currency per request.
+        costs: (M,J,G) core-seconds per request.
+        weights: (M,) how often each comes; ``None``: all alike.
+        windows: (M,) parts of the day; ``None``: every part has them all.
+        n_windows: number of parts; ``None``: as many as ``windows`` names.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, or a window out of range.
+    """
+    values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
+    if values.ndim != 2 or costs.shape[:2] != values.shape or costs.ndim != 3 or values.size == 0:
+        raise InputError(
+            f"values {values.shape} and costs {costs.shape} must be (requests, actions) and one per cluster"
+        )
+    if not (np.isfinite(values).all() and np.isfinite(costs).all() and (costs >= 0).all()):
+        raise InputError("values and costs must be finite, and costs not negative; check the fitted models")
+    n_windows = n_windows or (1 if windows is None else int(np.max(windows)) + 1)
     n = len(values)
     weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
         raise InputError(f"weights must be {n} finite numbers, not negative and not all zero")
     if windows is None:
-        return [_Table(values, costs, weights)] * n_windows
+        return [RequestTable(values, costs, weights)] * n_windows, n_windows
     windows = np.asarray(windows)
     if windows.shape != (n,) or windows.min() < 0 or windows.max() >= n_windows:
         raise InputError(f"windows must be {n} numbers from 0 to {n_windows - 1}")
-    tables: dict[int, _Table] = {}
+    tables: dict[int, RequestTable] = {}
     for window in range(n_windows):
         within = (windows == window) & (weights > 0)
         rows = within if within.any() else weights > 0  # a part of the day without requests replays them all
-        tables[window] = _Table(values[rows], costs[rows], weights[rows])
-    return [tables[w] for w in range(n_windows)]
+        tables[window] = RequestTable(values[rows], costs[rows], weights[rows])
+    return [tables[w] for w in range(n_windows)], n_windows
 
 
-def _price_scale(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
+def price_scale(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """(G,) value per unit of cost: where the interesting prices begin."""
     spread = np.ptp(values, axis=1).mean()
     return np.maximum(spread, 1e-9) / np.maximum(np.ptp(costs, axis=1).mean(axis=0), 1e-9)

@@ -34,7 +34,6 @@ _HISTORY = 10_000
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is taken through
 PULL = 1.02  # aims just past what a cluster can use, so that its price does go to zero
 _ZERO = 1e-6  # a log price below this is the solver's rounding of zero
-HELD: Source = "held"
 KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
     (InfeasibleError, "infeasible"),
     (TimeLimitError, "timeout"),
@@ -212,10 +211,12 @@ class MPCBalancer:
         kind = kind_of(error)
         if kind == "internal":
             log.error("planning failed in an unforeseen way", exc_info=error)
-        prices, source = self._prices, HELD
-        if kind != "stale":  # nothing has happened since the price in force was set
-            prices, source = self.kept.price(observation, reading, self._prices)
-        self._record(minute_of(observation), kind, str(error) or type(error).__name__, source)
+        told = str(error) or type(error).__name__
+        if kind == "stale":  # nothing has happened since the price in force was set
+            self._record(minute_of(observation), kind, told, "held")
+            return self._prices
+        prices, source = self.kept.price(observation, reading, self._prices)
+        self._record(minute_of(observation), kind, told, source)
         self._predicted, self.result = None, None
         self.expected_load = np.full(self.model.n_clusters, np.nan)
         return prices

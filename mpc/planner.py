@@ -159,10 +159,11 @@ class Planner:
     def _single(self, start: Point, predicted: PredictedLoads, search: _Search) -> Point:
         """One convex program; its step is cut until the true objective falls, else the start stays.
 
-        In the ``predicted`` reading the program is the one without damping: the damped one, assumed from a nominal
-        sequence above the threshold, would hold the load there.
+        Where the target lies below the threshold of predicted damping, the program is the one without it: the damped
+        one, assumed from a nominal sequence above the threshold, would hold the load there.
         """
-        objective = self.objective if self.settings.damping == "measured" else self._undamped
+        low = np.all(np.asarray(search.now.target) < self.settings.threshold) and self.settings.damping == "predicted"
+        objective = self._undamped if low else self.objective
         solution, _ = self._solve(start, self.settings.trust_region, objective, search)
         before = self._value(self.objective, start, search.now)
         return self._merit(start, solution - start.log_prices, before, predicted, self.objective, search.now)[0]

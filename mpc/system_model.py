@@ -190,6 +190,7 @@ class SystemModel:
 
     def disagreement(self, prices: np.ndarray, conditions: Conditions) -> np.ndarray:
         """(…,G) standard deviation of the members' log cost per request at prices (…,G); zero for a single model."""
+        prices = np.broadcast_to(prices, (*np.shape(conditions.minute), self.n_clusters))
         with torch.no_grad():
             logs = self.member_logs(self.log_prices(prices), self.context_tensor(conditions))
             return logs.std(0, unbiased=False).cpu().numpy()
