@@ -51,6 +51,7 @@ __all__ = sorted(_HOMES)
 ENVIRONMENTS = {
     "marca_env/Balancing-v0": "marca_env.balancing:BalancingEnv",
     "marca_env/Recommender-v0": "marca_env.single:RecommenderEnv",
+    "marca_env/Bursty-v0": "marca_env.zoo:BurstyEnv",
     "marca_env/RankingModel-v0": "marca_env.zoo:RankingModelEnv",
     **{f"marca_env/Stages{n}-v0": f"marca_env.zoo:Stages{n}Env" for n in range(2, 11)},
 }

@@ -24,6 +24,7 @@ MODELS = {"small": 0.4, "medium": 1.0, "large": 3.0}
 """Relative price of a candidate."""
 PEAK_QPS = 1000.0
 _REQUESTS = 20_000
+_BURST_MINUTES = 240
 STAGES = tuple(range(2, 11))
 
 
@@ -63,6 +64,18 @@ def ranking_model() -> Generated:
         need=NEED,
     )
     return _generated("ranking-model-v0", stages, law, share=0.25)
+
+
+def bursty() -> Generated:
+    """The stages of ``ranking-model-v0`` under traffic that lies at a third of the peak and bursts up to it."""
+    made, rng = ranking_model(), np.random.default_rng(7)
+    rate = np.full(_BURST_MINUTES, 0.33)
+    for start in np.sort(rng.choice(_BURST_MINUTES, 10, replace=False)):
+        height, length = rng.uniform(0.3, 1.0), rng.uniform(3.0, 10.0)
+        minutes = np.arange(_BURST_MINUTES)
+        rate += height * np.exp(-((minutes - start) % _BURST_MINUTES) / length)
+    traffic = tuple(float(f"{x:.3f}") for x in rate / rate.max())
+    return Generated(made.scenario.replace(name="bursty-v0", traffic=traffic), made.law, made.population)
 
 
 def with_stages(n: int) -> Generated:
@@ -107,6 +120,7 @@ def _population(scenario: Scenario) -> Population:
 
 
 GENERATED: dict[str, Callable[[], Generated]] = {
+    "bursty-v0": bursty,
     "ranking-model-v0": ranking_model,
     **{f"stages-{n}-v0": (lambda n=n: with_stages(n)) for n in STAGES},  # type: ignore[misc]
 }

@@ -244,6 +244,9 @@ class Scenario:
     """Minutes between two settings of the prices."""
     channels: tuple[str, ...] = CHANNELS
     """Retrieval channels that decisions may name: those of the live cascade, or of a system of your own."""
+    traffic: tuple[float, ...] = ()
+    """Rate of each minute, relative to ``peak_qps``, over and over, where traffic is drawn; none: a smooth day, and
+    windows at the peak."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=HIDDEN)
     """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
 
@@ -271,6 +274,10 @@ class Scenario:
             for name in feature.seen_by:
                 if name not in self.stage_names:
                     raise ScenarioError(f"feature {feature.name!r}: {unknown_option('stage', name, self.stage_names)}")
+        _require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
+        _require(
+            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; give some, or leave it out"
+        )
         _require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         _require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
 

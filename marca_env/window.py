@@ -27,8 +27,8 @@ class Window:
     """Requests of an episode, one after the other."""
     seconds: float = 60.0
     """Length of the slice of traffic that a request stands for."""
-    traffic: tuple[float, ...] = (1.0,)
-    """Rate of each slice, relative to ``scenario.peak_qps``; begins again at its end."""
+    traffic: tuple[float, ...] | None = None
+    """Rate of each slice, relative to ``scenario.peak_qps``; begins again at its end. ``None``: the scenario's own."""
     price_rate: float = 0.0
     """η of λ_g ← max(0, λ_g + η · (undegraded load_g / budget_g − 1)) after each slice, currency per core-second; 0
     leaves λ as it is."""
@@ -40,7 +40,7 @@ class Window:
             least = "positive" if name == "seconds" else "not negative"
             if not (np.isfinite(value) and value >= 0 and (value > 0 or name == "price_rate")):
                 raise InputError(f"window.{name} is {value}; it must be finite and {least}")
-        rates = np.asarray(self.traffic, dtype=float)
+        rates = np.asarray((1.0,) if self.traffic is None else self.traffic, dtype=float)
         if rates.ndim != 1 or len(rates) == 0 or not np.all(np.isfinite(rates)) or np.any(rates < 0):
             raise InputError(f"window.traffic is {self.traffic}; give finite rates that are not negative")
 
@@ -97,7 +97,7 @@ class WindowClusters:
             cost: (B,G) core-seconds of the request as it ran.
             undegraded: (B,G) the same as it was chosen, which decides when degradation ends (Eq. 1).
         """
-        rates = self.window.traffic
+        rates = (self.scenario.traffic or (1.0,)) if self.window.traffic is None else self.window.traffic
         qps = rates[self.done % len(rates)] * self.scenario.peak_qps
         self.state, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
         self.load = reading.load

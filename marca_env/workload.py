@@ -146,11 +146,16 @@ def daily_traffic(
 ) -> Traffic:
     """A day with a morning and an evening peak and slow autoregressive wander of relative size ``roughness``.
 
-    The largest minute has ``scenario.peak_qps`` requests per second.
+    The largest minute has ``scenario.peak_qps`` requests per second. A scenario with traffic of its own has that
+    instead, from a minute that is drawn.
     """
     scenario = Scenario.load(scenario)
     if minutes < 1:
         raise InputError(f"minutes is {minutes}; ask for at least one")
+    if scenario.traffic:
+        start = int(rng.integers(len(scenario.traffic)))
+        own = np.take(scenario.traffic, np.arange(start, start + minutes), mode="wrap")
+        return Traffic("generated", own * scenario.peak_qps)
     hour = np.arange(minutes) / 60.0
     evening, morning = rng.uniform(19, 21), rng.uniform(9, 12)
     shape = 0.12 + _bump(hour, evening, rng.uniform(2.5, 4)) + rng.uniform(0.5, 0.8) * _bump(hour, morning, 3.0)

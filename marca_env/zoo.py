@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from marca_env.single import RecommenderEnv
+from marca_env.window import Window
 
 
 class RankingModelEnv(RecommenderEnv):
@@ -46,6 +47,44 @@ class RankingModelEnv(RecommenderEnv):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("ranking-model-v0", **options)
+
+
+class BurstyEnv(RecommenderEnv):
+    """
+    ## Description
+    `marca_env/Bursty-v0`, preset `bursty-v0`: the stages, costs and revenues of `marca_env/RankingModel-v0` in a window
+    of 60 requests under bursty traffic. Each request stands for a minute. Between the bursts dear options fit the
+    budgets; in a burst they overload the clusters, and the requests after it feel degradation, backlog and drops.
+    Traffic is a generated pattern of 240 minutes (`Scenario.traffic`) that begins at its first minute;
+    `marca_env/Balancing-v0` with this scenario draws where it begins.
+
+    ## Action Space
+    As `marca_env/RankingModel-v0`, request after request.
+
+    ## Observation Space
+    As `marca_env/RankingModel-v0`, and for each of the three clusters the load over its budget, the degradation level
+    over the deepest and the backlog over the time-out, and the share of the window that has passed.
+
+    ## Rewards
+    At the end of each request its reward, as in `marca_env/Recommender-v0`, net of what was dropped. `info` then also
+    holds load, degradation, backlog and prices of each cluster, and the share dropped.
+
+    ## Starting State
+    Idle clusters and a request of the population.
+
+    ## Episode End
+    Terminates after 180 decisions. Never truncates.
+
+    ## Arguments
+    As `marca_env/Recommender-v0`, but for `scenario`; `window` (`marca_env.window.Window`): its length, its traffic,
+    and whether λ follows the load.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, window: Window | int | dict | None = 60, **options: Any) -> None:
+        super().__init__("bursty-v0", window=window, **options)
 
 
 class StagesEnv(RecommenderEnv):

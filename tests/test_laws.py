@@ -21,6 +21,8 @@ from marca_env.laws import Law, LawCost, LawRevenue, StageLaw
 from marca_env.population import Population
 from marca_env.revenue_model import RevenueModel
 from marca_env.scenario import Cluster, Decision, Feature, Scenario, Stage, presets
+from marca_env.window import Window, WindowClusters
+from marca_env.workload import daily_traffic
 
 SMALL = tuple(name for name in generated.GENERATED if name not in {f"stages-{n}-v0" for n in (7, 8, 9, 10)})
 
@@ -105,7 +107,7 @@ def test_the_shipped_files_are_what_is_generated(name: str, tmp_path: Path) -> N
 def test_every_generated_scenario_is_a_preset_with_an_id() -> None:
     assert set(generated.GENERATED) | {"default"} <= set(presets())
     ids = {name.partition("/")[2] for name in marca_env.ENVIRONMENTS}
-    assert {"RankingModel-v0", *(f"Stages{n}-v0" for n in range(2, 11))} <= ids
+    assert {"Bursty-v0", "RankingModel-v0", *(f"Stages{n}-v0" for n in range(2, 11))} <= ids
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -155,6 +157,38 @@ def test_the_ranking_agent_chooses_its_model() -> None:
     assert (costs[2][:, 2] > costs[0][:, 2]).all()
     assert (costs[2][:, :2] == costs[0][:, :2]).all()
     assert (revenue[2] > revenue[0]).all()
+
+
+def test_bursts_overload_what_fits_between_them() -> None:
+    env = gymnasium.make("marca_env/Bursty-v0").unwrapped
+    env.reset(seed=0)
+    told = []
+    for _ in range(180):
+        *_, terminated, _, info = env.step(2)
+        told += [info] if "load" in info else []
+    assert terminated
+    assert len(told) == 60
+    scenario = Scenario.load("bursty-v0")
+    share = np.array([[info["load"][c.name] / c.budget for c in scenario.clusters] for info in told])
+    assert np.median(share.max(axis=1)) < 1 < share.max()
+    levels = [max(info["degradation"].values()) for info in told]
+    assert min(levels) == 0
+    assert max(levels) >= 2
+
+
+def test_a_day_of_a_bursty_scenario_is_its_own_traffic() -> None:
+    scenario = Scenario.load("bursty-v0")
+    days = [daily_traffic(scenario, np.random.default_rng(seed)).qps for seed in (0, 1)]
+    assert (days[0] != days[1]).any()
+    for qps in days:
+        assert len(qps) == 1440
+        np.testing.assert_allclose(np.sort(qps[:240]) / scenario.peak_qps, np.sort(scenario.traffic))
+        assert qps.max() == scenario.peak_qps
+    window = Window(requests=4)
+    clusters = WindowClusters(scenario, window, 1, np.zeros(3))
+    for k in range(4):
+        load = clusters.serve(np.ones((1, 3)), np.ones((1, 3))).load
+        np.testing.assert_allclose(load, scenario.traffic[k] * scenario.peak_qps)
 
 
 def test_ten_stages_play() -> None:
