@@ -13,13 +13,12 @@ from marca_env.errors import InputError, unknown_option
 from mpc.balancers import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max
 from mpc.conditions import FLOOR
 from mpc.correction import Correction
-from mpc.deadline import Deadline, DeadlineError, Watchdog
-from mpc.fallback import Fallback, KeptPlan
+from mpc.deadline import Deadline, Watchdog
+from mpc.fallback import Fallback, KeptPlan, kind_of
 from mpc.forecast import MINUTES_PER_DAY, TrafficForecaster
 from mpc.objective import Now
 from mpc.planner import PlanResult
 from mpc.predicted import ModelError, PredictedLoads
-from mpc.problem import InfeasibleError, SolverError, TimeLimitError
 from mpc.search import METHODS, planning_method
 from mpc.settings import MPCSettings
 from mpc.system_model import Conditions, SystemModel
@@ -34,20 +33,6 @@ _HISTORY = 10_000
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is taken through
 PULL = 1.02  # aims just past what a cluster can use, so that its price does go to zero
 _ZERO = 1e-6  # a log price below this is the solver's rounding of zero
-KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
-    (InfeasibleError, "infeasible"),
-    (TimeLimitError, "timeout"),
-    (SolverError, "solver"),
-    (DeadlineError, "timeout"),
-    (ModelError, "model"),
-)
-
-
-def kind_of(error: Exception) -> FaultKind:
-    """What kind of event an exception is."""
-    if isinstance(error, FaultError):
-        return error.kind
-    return next((kind for cause, kind in KINDS if isinstance(error, cause)), "internal")
 
 
 class MPCBalancer:
@@ -101,7 +86,7 @@ class MPCBalancer:
         self.events: deque[Event] = deque(maxlen=_HISTORY)
         self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes)
         self._correction = Correction(system_model.n_clusters, s.bias_gain, s.bias_jump, s.tilt_gain)
-        self._predicted: PredictedLoads | None = None  # what the minute that just ran was planned with ...
+        self._predicted: PredictedLoads | None = None  # what the minute that just ran was planned with
         self._adopt(system_model)
         self.reset()
 
@@ -145,7 +130,7 @@ class MPCBalancer:
         self._correction.reset()
         n_clusters = self.model.n_clusters
         self._predicted = None
-        self._pivot = np.zeros(n_clusters)  # ... and the log prices of the minute before it
+        self._pivot = np.zeros(n_clusters)  # log prices of the minute before that one
         self._levels: np.ndarray | None = None  # degradation of the minute that just ran
         self._prices = np.zeros(n_clusters)
         self._first = True
@@ -236,7 +221,7 @@ class MPCBalancer:
         result = self._watchdog.run(lambda: self.planner.plan(predicted, now, nominal, soft), clock.left)
         if result.reason == "deadline":
             self._record(reading.minute, "timeout", "the plan is the best that was found in time", "plan")
-        log_prices, loads = result.point.log_prices, result.point.loads
+        log_prices, loads, _ = result.point
         if not np.all(np.isfinite(log_prices)):
             raise FaultError("solver", "the plan holds prices that are not finite")
         self.result, self._predicted, self._pivot = result, predicted, in_force
@@ -244,8 +229,7 @@ class MPCBalancer:
             log.info("minute %d: planning again after %d minutes without", reading.minute, self.kept.faults)
         self.kept.keep(KeptPlan(log_prices, loads))
         self.expected_load = loads[0] * reading.budget
-        first = log_prices[0]
-        return self.model.prices.to_price(np.where(first < _ZERO, 0.0, first))
+        return self.model.prices.to_price(np.where(log_prices[0] < _ZERO, 0.0, log_prices[0]))
 
     def _problem_of(
         self, reading: Reading, in_force: np.ndarray, horizon: Conditions

@@ -1,4 +1,4 @@
-"""The price of a minute that could not be planned: the last good plan's, then feedback's, else the one in force."""
+"""What a failure is called, and the price of its minute: the last good plan's, then feedback's, else that in force."""
 
 from __future__ import annotations
 
@@ -10,12 +10,29 @@ import numpy as np
 
 from mpc.balancers import Balancer
 from mpc.conditions import PriceScale
-from mpc.telemetry import Reading, Source
+from mpc.deadline import DeadlineError
+from mpc.predicted import ModelError
+from mpc.problem import InfeasibleError, SolverError, TimeLimitError
+from mpc.telemetry import FaultError, FaultKind, Reading, Source
 
 if TYPE_CHECKING:
     from marca_env.cluster import ControlObservation
 
 log = logging.getLogger(__name__)
+KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
+    (InfeasibleError, "infeasible"),
+    (TimeLimitError, "timeout"),
+    (SolverError, "solver"),
+    (DeadlineError, "timeout"),
+    (ModelError, "model"),
+)
+
+
+def kind_of(error: Exception) -> FaultKind:
+    """What kind of event an exception is."""
+    if isinstance(error, FaultError):
+        return error.kind
+    return next((kind for cause, kind in KINDS if isinstance(error, cause)), "internal")
 
 
 class KeptPlan(NamedTuple):

@@ -67,15 +67,7 @@ def fit_system_model(
     Raises:
         InputError: a column that is missing or a value that is not a finite number, or too few transitions.
     """
-    if clusters is None:
-        clusters = [str(c).removeprefix("load_") for c in system_log.columns if str(c).startswith("load_")]
-    needed = [c for c in system_columns(clusters) if not c.name.startswith(("backlog_", "revenue"))]
-    table = Transitions(check_table(system_log, needed, "system log"), clusters)
-    if not clusters or len(table.starts) < MIN_TRANSITIONS:
-        raise InputError(
-            f"system log: {len(table.starts)} transitions between consecutive minutes with traffic and load, of "
-            f"{len(clusters)} clusters; at least {MIN_TRANSITIONS} are needed: log a longer run"
-        )
+    table, clusters = _read(system_log, clusters)
     first, second = (int(len(table.starts) * share) for share in (SPLIT[0], SPLIT[0] + SPLIT[1]))
     training, validation, held_out = np.split(table.starts, [first, second])
     options = {"windows": windows, "hidden": hidden, "members": members, "seed": seed, "device": device}
@@ -98,6 +90,20 @@ def fit_system_model(
         "steps": forecast_errors(model, table, training, held_out, horizons),
     }
     return model
+
+
+def _read(system_log: pd.DataFrame, clusters: Sequence[str] | None) -> tuple[Transitions, Sequence[str]]:
+    """The log as arrays, checked, and the names of its clusters."""
+    if clusters is None:
+        clusters = [str(c).removeprefix("load_") for c in system_log.columns if str(c).startswith("load_")]
+    needed = [c for c in system_columns(clusters) if not c.name.startswith(("backlog_", "revenue"))]
+    table = Transitions(check_table(system_log, needed, "system log"), clusters)
+    if not clusters or len(table.starts) < MIN_TRANSITIONS:
+        raise InputError(
+            f"system log: {len(table.starts)} transitions between consecutive minutes with traffic and load, of "
+            f"{len(clusters)} clusters; at least {MIN_TRANSITIONS} are needed: log a longer run"
+        )
+    return table, clusters
 
 
 def _initial(table: Transitions, rows: np.ndarray, clusters: Sequence[str], **options: Any) -> SystemModel:

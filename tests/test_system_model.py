@@ -277,17 +277,19 @@ def test_the_frozen_response_is_the_network_and_its_derivative_automatic_differe
 
 
 def test_members_of_an_ensemble_train_apart_and_are_averaged():
-    log = known_law_log(days=1)
+    log = known_law_log(days=1)  # training ends before 17:00
     ensemble, single = SystemModel.fit(log, epochs=8, members=3), SystemModel.fit(log, epochs=8)
-    at, day = (
-        Conditions(np.full(t.shape, 100.0), t, np.zeros((*t.shape, 2))) for t in (np.array(300), np.arange(1440))
-    )
-    far, near = np.full(2, 5000.0), np.full(2, 3.0)
-    assert np.all(ensemble.disagreement(near, at) > 0)
-    assert ensemble.disagreement(far, day).mean() > 2 * ensemble.disagreement(near, day).mean()  # beyond the log
-    assert single.disagreement(far, at).tolist() == [0.0, 0.0]
+    near = np.full(2, 3.0)
+
+    def at(minutes):
+        return Conditions(np.full(minutes.shape, 100.0), minutes, np.zeros((*minutes.shape, 2)))
+
+    seen, unseen = (ensemble.disagreement(near, at(minutes)) for minutes in (np.arange(900), np.arange(1080, 1440)))
+    assert np.all(seen > 0)
+    assert unseen.mean() > 1.5 * seen.mean()
+    assert single.disagreement(near, at(np.array(300))).tolist() == [0.0, 0.0]
     assert len(ensemble.report["steps"]["1"]["spread"]) == 2
-    costs = ensemble.frozen().horizon(np.ones(2), at, near, conditions(np.random.default_rng(0), 4))
+    costs = ensemble.frozen().horizon(np.ones(2), at(np.array(300)), near, conditions(np.random.default_rng(0), 4))
     members = costs.members(np.full((4, 2), 0.5))
     assert members.shape == (3, 4, 2)
     assert members.mean(0) == pytest.approx(costs(np.full((4, 2), 0.5)))
