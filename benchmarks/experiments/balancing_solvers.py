@@ -39,6 +39,7 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
     problems = collect(pool, model, QUICK_STATES if quick else STATES, seeds[0], settings)
     return {
         "states": len(problems),
+        "reading_states": min(len(problems), READING_STATES),
         "solvers": compare(problems, solvers(model, settings, seeds[0])),
         "readings": {
             name: compare(
@@ -302,8 +303,9 @@ def tables(result: dict[str, Any]) -> Iterable[Table]:
     """Objective and time of every method, then growth."""
     from rich.table import Table
 
-    for title, rows in (("Eq. 17", result["solvers"]), *result["readings"].items()):
-        table = Table(title=f"{title}: {result['states']} states, N = {HORIZON}, two clusters")
+    readings = ((name, rows, result["reading_states"]) for name, rows in result["readings"].items())
+    for title, rows, states in (("Eq. 17", result["solvers"], result["states"]), *readings):
+        table = Table(title=f"{title}: {states} states, N = {HORIZON}, two clusters")
         for column in ("method", "J over best", "as good", "better", "CPU ms [10 %, 90 %]", "wall ms", "× SCP", "its"):
             table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
         for name, row in rows.items():
