@@ -15,8 +15,9 @@ from marca_env.batched import BatchedRecommender, BatchedStep, RewardFunction
 from marca_env.checks import known_options
 from marca_env.engine import Engine
 from marca_env.errors import InputError
-from marca_env.recommender import request_frame, request_info, whole
+from marca_env.recommender import whole
 from marca_env.scenario import Scenario
+from marca_env.telling import request_frame, request_info
 from marca_env.window import Window
 
 

@@ -48,7 +48,7 @@ class TestBench:
         scenario: the system whose live cascade is measured.
         service: another service to measure instead: a picklable factory of a :class:`~marca_env.service.Service`.
         target: or a service that runs by itself: a function of the number of machines that gives a
-            :class:`~marca_env.targets.Target`, as :func:`~marca_env.targets.load_target` reads it from a file.
+            :class:`~marca_env.targets.Target`, as :func:`~marca_env.target_files.load_target` reads it from a file.
         machines: number of service processes, each on one core (of a target's own machines).
         seconds: length of one replay.
         repeats: replays of each bucket.

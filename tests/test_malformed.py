@@ -27,7 +27,7 @@ from marca_env.outcomes import _fingerprint, outcome_table
 from marca_env.own_system import read_own_system
 from marca_env.population import Population
 from marca_env.scenario import Scenario
-from marca_env.targets import load_target
+from marca_env.target_files import load_target
 from marca_env.workload import read_trace
 
 SCENARIO = make_tiny_scenario()

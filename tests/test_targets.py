@@ -13,7 +13,8 @@ import yaml
 from benchmarks.cli import main
 from marca_env.errors import InputError
 from marca_env.logs import read_cost_log
-from marca_env.targets import HttpRequest, HttpTarget, load_target, metric_clock, process_clock
+from marca_env.target_files import load_target
+from marca_env.targets import HttpRequest, HttpTarget, metric_clock, process_clock
 from marca_env.testbench import TestBench
 
 MILLISECOND = 1e-3

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
     from marca_env.errors import InputError
     from marca_env.logs import read_cost_log
-    from marca_env.targets import load_target
+    from marca_env.target_files import load_target
     from marca_env.testbench import TestBench
 
     if args.out.exists() and not (args.resume or args.overwrite):
