@@ -74,17 +74,16 @@ class MPCBalancer:
         **changes: Any,
     ) -> None:
         names = [f.name for f in dataclasses.fields(MPCSettings)]
-        for name in changes:
-            if name not in names:
-                raise InputError(unknown_option("setting of MPCBalancer", name, names))
+        for name in changes.keys() - set(names):
+            raise InputError(unknown_option("setting of MPCBalancer", name, names))
         self.settings = s = dataclasses.replace(settings or MPCSettings(), **changes)
         if method not in METHODS:
             raise InputError(unknown_option("planning method", method, METHODS))
         self.method, self._options = method, dict(method_options or {})
-        self.forecaster = forecaster or TrafficForecaster()
+        self.forecaster = forecaster or TrafficForecaster(step=s.control_period)
         self._given_fallback = fallback
         self.events: deque[Event] = deque(maxlen=_HISTORY)
-        self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes)
+        self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes, s.control_period)
         self._correction = Correction(system_model.n_clusters, s.bias_gain, s.bias_jump, s.tilt_gain)
         self._predicted: PredictedLoads | None = None  # what the minute that just ran was planned with
         self._adopt(system_model)
@@ -163,7 +162,7 @@ class MPCBalancer:
         minute = minute_of(observation)
         skipped = self._timeline.advance(minute)
         if skipped:
-            self._record(minute, "gap", f"{skipped} minutes without telemetry", "plan")
+            self._record(minute, "gap", f"{skipped} control periods without telemetry", "plan")
             self._missed(skipped)
         try:
             reading = read(observation, self.model.clusters, self._first)
@@ -187,7 +186,7 @@ class MPCBalancer:
         """Tell the forecaster of the minute before ``minute``."""
         before = self._timeline.last if minute is None else minute
         try:
-            self.forecaster.observe(((before or 0) - 1) % MINUTES_PER_DAY, qps)
+            self.forecaster.observe(((before or 0) - self.settings.control_period) % MINUTES_PER_DAY, qps)
         except Exception as error:  # a forecaster is foreign code
             self._forecast_fault = f"{type(error).__name__}: {error}"
 
@@ -215,8 +214,7 @@ class MPCBalancer:
         in_force = self.model.prices.to_log(reading.prices)
         self._correct(reading, in_force)
         self._in_range(reading)
-        horizon = self._horizon(reading)
-        predicted, now, nominal = self._problem_of(reading, in_force, horizon)
+        predicted, now, nominal = self._problem_of(reading, in_force, self._horizon(reading))
         soft = Deadline(0.8 * clock.left)  # what looks at the clock ends by itself; what does not is left behind
         result = self._watchdog.run(lambda: self.planner.plan(predicted, now, nominal, soft), clock.left)
         if result.reason == "deadline":
@@ -236,7 +234,7 @@ class MPCBalancer:
     ) -> tuple[PredictedLoads, Now, np.ndarray | None]:
         """What the coming minutes look like, what to aim at, and the prices to start from."""
         levels = reading.degradation if self._levels is None else self._levels
-        minute = np.array((reading.minute - 1) % MINUTES_PER_DAY)
+        minute = np.array((reading.minute - self.settings.control_period) % MINUTES_PER_DAY)
         last = Conditions(np.array(reading.qps), minute, levels)
         costs = self._frozen.horizon(reading.load, last, reading.prices, horizon)
         correction = self._correction
@@ -297,6 +295,6 @@ class MPCBalancer:
             )
         return Conditions(
             qps=np.maximum(qps, 1e-6),
-            minute=(reading.minute + np.arange(n)) % MINUTES_PER_DAY,
+            minute=(reading.minute + self.settings.control_period * np.arange(n)) % MINUTES_PER_DAY,
             degradation=np.broadcast_to(reading.degradation, (n, self.model.n_clusters)),
         )

@@ -38,16 +38,22 @@ class ForecastSettings:
 
 
 class TrafficForecaster:
-    """Forecasts QPS; feed it with :meth:`observe` once a minute.
+    """Forecasts QPS; feed it with :meth:`observe` once a control period.
 
     Args:
         settings: gains of the local trend.
         profile: (1440,) typical log QPS of each minute of the day, or ``None``; only its shape matters.
-        period: seconds that a measured QPS averages over; sets the sampling noise.
+        period: seconds that a measured QPS averages over; sets the sampling noise. ``None``: 60 · ``step``.
+        step: minutes from one reading to the next, and of a step of the forecast.
     """
 
     def __init__(
-        self, settings: ForecastSettings | None = None, *, profile: np.ndarray | None = None, period: float = 60.0
+        self,
+        settings: ForecastSettings | None = None,
+        *,
+        profile: np.ndarray | None = None,
+        period: float | None = None,
+        step: int = 1,
     ) -> None:
         self.settings = settings or ForecastSettings()
         self.profile = None if profile is None else np.asarray(profile, dtype=np.float64)
@@ -55,9 +61,10 @@ class TrafficForecaster:
             self.profile.shape != (MINUTES_PER_DAY,) or not np.isfinite(self.profile).all()
         ):
             raise InputError(f"profile has shape {self.profile.shape}; give (1440,) finite logarithms of QPS")
-        if not period > 0:
-            raise InputError(f"period is {period} s; it must be positive")
-        self.period = period
+        period = 60.0 * step if period is None else period
+        if not (period > 0 and step >= 1):
+            raise InputError(f"period is {period} s and step {step} minutes; both must be positive")
+        self.period, self.step = period, step
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +94,7 @@ class TrafficForecaster:
         Before any reading it is the profile, or zero where there is none.
         """
         steps = np.arange(1, horizon + 1)
-        season = self._season((self._minute + steps) % MINUTES_PER_DAY)
+        season = self._season((self._minute + self.step * steps) % MINUTES_PER_DAY)
         if math.isnan(self._level):
             return np.zeros(horizon) if self.profile is None else np.exp(season)
         fading = np.cumsum(self.settings.damping**steps)
@@ -153,7 +160,7 @@ class TrafficForecaster:
 
     def copy(self) -> TrafficForecaster:
         """A fresh forecaster with the same gains and profile."""
-        return TrafficForecaster(replace(self.settings), profile=self.profile, period=self.period)
+        return TrafficForecaster(replace(self.settings), profile=self.profile, period=self.period, step=self.step)
 
 
 _GRID = tuple(itertools.product((0.3, 0.5, 1.0), (0.1, 0.3, 0.6), (0.6, 0.85, 0.95)))

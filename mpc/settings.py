@@ -38,6 +38,8 @@ class MPCSettings(PlannerSettings):
     """Minutes in a row without a plan of their own that the last good plan serves."""
     hold_band: float = 0.2
     """Distance of the load from what that plan expected, in budgets, beyond which feedback takes over at once."""
+    control_period: int = 1
+    """Minutes from one update to the next; a horizon of N then reaches N such periods ahead."""
     deadline: float = 10.0
     """Seconds after which a price is returned whatever the planning does."""
 
@@ -51,6 +53,10 @@ class MPCSettings(PlannerSettings):
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
         if not (np.isfinite(self.margin_deviations) and self.margin_deviations >= 0):
             raise InputError(f"margin_deviations is {self.margin_deviations}; it must be finite and not negative")
+        if not (isinstance(self.control_period, int) and 1 <= self.control_period <= 720):
+            raise InputError(
+                f"control_period is {self.control_period!r}; it must be a whole number of minutes, 1 to 720"
+            )
         if not self.range_slack >= 1:
             raise InputError(f"range_slack is {self.range_slack}; it must be at least 1")
         if not (isinstance(self.hold_minutes, int) and self.hold_minutes >= 0):

@@ -112,14 +112,15 @@ def minute_of(observation: ControlObservation) -> int | None:
 
 
 class Timeline:
-    """Follows the minutes of the observations: each should be the one after the last.
+    """Follows the minutes of the observations: each should be a control period after the last.
 
     Args:
         patience: minutes that repeated or backward stamps are called stale before the clock is taken to have been set.
+        period: minutes from one observation to the next.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, period: int = 1) -> None:
+        self.patience, self.period = patience, period
         self.reset()
 
     def reset(self) -> None:
@@ -132,7 +133,7 @@ class Timeline:
         return self._last
 
     def advance(self, minute: int | None) -> int:
-        """Minutes that were skipped before this one; 0 where nothing is missing.
+        """Control periods that were skipped before this one; 0 where nothing is missing.
 
         Args:
             minute: of the day; ``None``: unreadable, taken to be the one after the last.
@@ -142,7 +143,7 @@ class Timeline:
         """
         last = self._last
         if last is None or minute is None:
-            self._last = minute if last is None else (last + 1) % MINUTES_PER_DAY
+            self._last = minute if last is None else (last + self.period) % MINUTES_PER_DAY
             return 0
         ahead = (minute - last) % MINUTES_PER_DAY
         if ahead == 0 or ahead > MINUTES_PER_DAY // 2:
@@ -150,4 +151,4 @@ class Timeline:
             if self._stale <= self.patience:
                 raise FaultError("stale", f"minute {minute} again after minute {last}")
         self._last, self._stale = minute, 0
-        return (ahead - 1) % MINUTES_PER_DAY
+        return max(0, ((ahead - 1) % MINUTES_PER_DAY + 1) // self.period - 1)

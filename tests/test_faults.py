@@ -104,8 +104,26 @@ def test_skipped_minutes_are_an_event_and_are_planned_through(plant):
     balancer, prices = running(model, pool)
     balancer.update(observe(pool, minute=607, prices=prices))
     assert kinds(balancer) == [("gap", "plan")]
-    assert "4 minutes" in balancer.events[0].message
+    assert "4 control periods" in balancer.events[0].message
     assert balancer.result is not None
+
+
+def test_a_longer_control_period_is_no_gap(plant):
+    pool, model = plant
+    timeline = Timeline(patience=2, period=5)
+    assert [timeline.advance(m) for m in (1430, 1435, 0, None, 10)] == [0] * 5
+    assert timeline.advance(30) == 3
+    profile = np.log(np.linspace(100.0, 200.0, 1440))
+    balancer, prices = MPCBalancer(model, control_period=5, horizon=4), np.full(2, 5.0)
+    for k in range(4):
+        prices = balancer.update(observe(pool, minute=600 + 5 * k, prices=prices))
+    assert not balancer.events
+    forecaster = TrafficForecaster(profile=profile, step=5)
+    forecaster.observe(600, float(np.exp(profile[600])))
+    assert forecaster.forecast(3) == pytest.approx(np.exp(profile[[605, 610, 615]]))
+    assert (forecaster.period, forecaster.copy().step) == (300.0, 5)
+    with pytest.raises(InputError, match="control_period"):
+        MPCBalancer(model, control_period=0)
 
 
 def test_missing_telemetry_is_served_from_the_plan_and_then_holds(plant):
