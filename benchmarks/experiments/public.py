@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 SEEDS = (0, 1, 2, 3, 4)
 ALGORITHMS = ("QMIX", "VDN", "IQL")
 EVALUATION_SEED = 1_000_000
-"""First of the seeds of the evaluation episodes; the same episodes at every evaluation and for every policy."""
+"""First of the seeds of the evaluation episodes: for each seed of training its own, the same for every policy."""
 Act = Callable[[Any], dict[str, np.ndarray]]
 """Actions (B,) of every agent for a batched step."""
 
@@ -61,8 +61,8 @@ LEARNING: dict[str, Any] = {
     "train_batch_size_per_learner": 32,
 }
 """Common to the tasks. The buffer and the batch are EPyMARL's; the networks are feed-forward, because everything is
-observed. The budget is a twentieth of the usual one, hence the faster learning rate and targets, the shorter horizon
-and more updates per episode."""
+observed. The budget is a small part of the usual two million steps, hence the faster learning rate and targets, the
+shorter horizon and more updates per episode."""
 
 TASKS: dict[str, Task] = {
     "simple_spread": Task(
@@ -247,7 +247,7 @@ def greedy(module: Any) -> Callable[[int], Act]:
 
 
 def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
-    """Undiscounted returns (episodes,) of a policy; episode k is seeded with ``seed + k``."""
+    """Undiscounted returns (episodes,) of a policy; rounds of ``num_envs`` episodes are seeded one by one from ``seed``."""
     returns: list[np.ndarray] = []
     while len(returns) * env.num_envs < episodes:
         step = env.reset(seed=seed + len(returns) * env.num_envs)
