@@ -113,7 +113,7 @@ def inject(pool: Any, model: Any, steps: int, seed: int, chance: float = CHANCE)
         elif np.any(prices < 0) or np.any(prices > balancer.price_max):
             tally["price out of bounds"] += 1
         if faults.calm_for > CALM and balancer.result is None and faults.expected_to_plan:
-            tally["not planning again"] += 1
+            tally[f"not planning again: {balancer.events[-1].kind if balancer.events else 'no event'}"] += 1
         outcome, observation = plant.step(prices)
         used[k] = outcome.equivalent / pool.scenario.budgets
     return {
