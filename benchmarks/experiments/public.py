@@ -247,7 +247,7 @@ def greedy(module: Any) -> Callable[[int], Act]:
 
 
 def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
-    """Undiscounted returns (episodes,) of a policy; rounds of ``num_envs`` episodes are seeded one by one from ``seed``."""
+    """Undiscounted returns (episodes,) of a policy; each round of ``num_envs`` episodes has its own seed."""
     returns: list[np.ndarray] = []
     while len(returns) * env.num_envs < episodes:
         step = env.reset(seed=seed + len(returns) * env.num_envs)
