@@ -80,18 +80,17 @@ TASKS: dict[str, Task] = {
         },
     ),
     "foraging": Task(
-        title="level-based foraging (8x8-2p-2f-v3)",
+        title="level-based foraging (5x5-2p-1f-v3)",
         env="benchmarks.public_envs.Foraging",
-        env_config={"task": "Foraging-8x8-2p-2f-v3"},
-        env_steps=80_000,
+        env_config={"task": "Foraging-5x5-2p-1f-v3"},
+        env_steps=120_000,
         options={
             **LEARNING,
             "gamma": 0.95,
-            "epsilon": [[0, 1.0], [40_000, 0.05]],
+            "epsilon": [[0, 1.0], [60_000, 0.05]],
             "reward_scale": 0.1,
-            "updates_per_iteration": 80,
+            "updates_per_iteration": 40,
         },
-        evaluate_every=6,
     ),
 }
 
