@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from marca_env.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _PREFIX, _PART = "checkpoint_", ".part-"
@@ -30,8 +33,14 @@ def checkpoint_name(iteration: int) -> str:
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first, whole or not; none if there is no such folder."""
-    found = [p for p in Path(folder).glob(f"{_PREFIX}*") if p.is_dir() and p.name.removeprefix(_PREFIX).isdigit()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix(_PREFIX)))
+    found = [p for p in Path(folder).glob(f"{_PREFIX}*") if p.is_dir() and iteration_of(p) is not None]
+    return sorted(found, key=lambda p: iteration_of(p) or 0)
+
+
+def iteration_of(checkpoint: Path) -> int | None:
+    """The iteration in the name of a checkpoint; ``None`` if it is named otherwise."""
+    number = checkpoint.name.removeprefix(_PREFIX)
+    return int(number) if checkpoint.name.startswith(_PREFIX) and number.isdigit() else None
 
 
 def require_fresh(folder: str | Path) -> None:
@@ -119,6 +128,15 @@ def newest_whole(folder: str | Path) -> tuple[Path, dict[Path, str]]:
         torn[checkpoint] = fault
     listed = "; ".join(f"{path.name}: {fault}" for path, fault in torn.items())
     raise InputError(f"{folder}: none of its checkpoints is whole ({listed}); train again into another folder")
+
+
+def newest_checkpoint(folder: str | Path) -> Path:
+    """As :func:`newest_whole`; a warning names the torn ones that are passed over."""
+    found, torn = newest_whole(folder)
+    if torn:
+        listed = "; ".join(f"{p.name}: {fault}" for p, fault in torn.items())
+        logger.warning("%s: torn checkpoints are passed over (%s); going on from %s", folder, listed, found.name)
+    return found
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:

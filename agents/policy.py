@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.checkpoints import checkpoints_in
+from agents.checkpoints import checkpoints_in, newest_checkpoint
 from agents.episodes import team_encoder
 from agents.joint_values import JointValues
 from agents.presets import Preset
@@ -62,10 +62,14 @@ def save_team(
 
 
 def policy_folder(path: str | Path) -> Path:
-    """The policy at ``path``: that folder, that of a checkpoint, or that of the newest checkpoint of a run."""
+    """The policy at ``path``: that folder, that of a checkpoint, or that of the newest whole checkpoint of a run.
+
+    Raises:
+        InputError: a run none of whose checkpoints is whole.
+    """
     path = Path(path)
-    if not (path / DESCRIPTION).is_file():
-        path = next(reversed(checkpoints_in(path)), path)
+    if not (path / DESCRIPTION).is_file() and checkpoints_in(path):
+        path = newest_checkpoint(path)
     return path / "policy" if (path / "policy").is_dir() else path
 
 

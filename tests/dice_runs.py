@@ -63,11 +63,6 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
 
 
-def train_on(algorithm: Any, iterations: int) -> None:
-    for _ in range(iterations):
-        algorithm.train()
-
-
 def shown(algorithm: Any) -> np.ndarray:
     """What distinguishes the episodes of the buffer."""
     return algorithm.buffer.columns["state"][: len(algorithm.buffer), 0]

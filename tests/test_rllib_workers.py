@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from dice_runs import DICE, learner_weights, local_ray, make_config, same, shown, train_on
+from dice_runs import DICE, learner_weights, local_ray, make_config, same, shown
+from restart_runs import run
 from rllib_envs import Dice
 
+from agents.checkpoints import iteration_of, newest_checkpoint
 from agents.rllib.runner import TeamEnvRunner
 from agents.rllib.saving import save_checkpoint
+from agents.rllib.training import train
 from agents.rllib.workers import SamplingError
 from marca_env.errors import InputError
 
@@ -70,20 +75,36 @@ def test_two_runners_and_two_learners_through_deaths_and_a_restart(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("die", "reason"), [(False, "the dice fell off the table"), (True, "died")])
-def test_without_any_runner_training_stops_with_the_reason(die: bool, reason: str, tmp_path: Path) -> None:
+def test_without_any_runner_training_stops_with_the_reason(
+    die: bool, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = make_config(2 - die, 0, fail_at=str(tmp_path / "now"), die=die)
     if die:
         config.fault_tolerance(restart_failed_env_runners=False)
-    algorithm = config.build_algo()
-    try:
-        assert algorithm.train()["env_runners"]["num_episodes"] == 8 * (2 - die)
+    seen = []
+
+    def report(numbers: dict[str, Any]) -> None:
+        seen.append(numbers)
         (tmp_path / "now").touch()
-        began = time.monotonic()
-        with pytest.raises(SamplingError, match=reason):
-            train_on(algorithm, 10)
-        assert time.monotonic() - began < 60
-    finally:
-        algorithm.stop()
+
+    began = time.monotonic()
+    with caplog.at_level("WARNING", logger="agents"), pytest.raises(SamplingError, match=reason):
+        train(config, stop={"training_iteration": 11}, out=tmp_path / "run", report=report)
+    assert time.monotonic() - began < 60
+    assert seen[0]["env_steps"] == 16 * (2 - die)
+    said = [r.getMessage() for r in caplog.records if "returned no sample" in r.getMessage()]
+    assert len(said) == 2 - die  # each runner's error once
+    assert iteration_of(newest_checkpoint(tmp_path / "run")) == 3  # the first, and two without samples
+
+
+def test_two_runners_are_resumed_exactly(tmp_path: Path) -> None:
+    config = make_config(2, 0).training(epsilon=[[0, 1.0], [150, 0.1]])
+    whole, said = run(config, 6, out=tmp_path / "run", checkpoint_freq=3)
+    shutil.rmtree(tmp_path / "run" / "checkpoint_000006")
+    again, said_again = run(None, 6, resume=tmp_path / "run", out=tmp_path / "run")
+    assert again == whole
+    assert said_again == {k: said[k] for k in ("4", "5", "6")}
+    assert said["6"]["env_steps"] == 6 * 2 * 16
 
 
 def test_a_runner_that_cannot_be_built_says_why() -> None:
@@ -144,8 +165,13 @@ def test_evaluating_on_the_training_runner_is_greedy_and_leaves_training_as_it_i
             one.train()
             two.train()
             if k == 1:
+                greedy = TeamEnvRunner(config=two.config, worker_index=1)
+                greedy.module.load_state_dict(two.env_runner.module.state_dict())
+                greedy.begin_round(1, evaluates=True)
+                expected = greedy.sample(num_episodes=10, explore=False)[-1].columns["reward"].sum(1)
                 returns = two.evaluate()["env_runners"]
-                assert returns["episode_return_min"] == returns["episode_return_max"] or returns["num_episodes"] > 0
+                assert returns["num_episodes"] == 16
+                assert returns["episode_return_mean"] == pytest.approx(expected.mean())
         assert np.array_equal(shown(one), shown(two))
         assert same(learner_weights(one)[0], learner_weights(two)[0])
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +15,14 @@ from agents.checkpoints import (
     checkpoint_name,
     checkpoints_in,
     fault_of,
+    iteration_of,
     keep_newest,
-    newest_whole,
+    newest_checkpoint,
     remove_leftovers,
     writing_checkpoint,
 )
 from agents.rllib.cluster import start_ray
 from marca_env.errors import InputError, one_line
-
-logger = logging.getLogger(__name__)
 
 NUMBERS = "numbers.json"
 """File of a checkpoint: what the iteration reported."""
@@ -65,11 +63,7 @@ def latest_checkpoint(path: str | Path) -> Path:
         if fault is not None:
             raise InputError(f"{path}: torn, {fault}; use an earlier one, or give the folder {path.parent} to find it")
         return path
-    found, torn = newest_whole(path)
-    if torn:
-        listed = "; ".join(f"{p.name}: {fault}" for p, fault in torn.items())
-        logger.warning("%s: torn checkpoints are passed over (%s); going on from %s", path, listed, found.name)
-    return found
+    return newest_checkpoint(path)
 
 
 def restore(path: str | Path) -> Any:
@@ -115,7 +109,8 @@ def resumed(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[str, 
     """
     found = latest_checkpoint(resume)
     if out is not None:
-        newer = [p for p in checkpoints_in(out) if p.name > found.name and fault_of(p) is None]
+        at = iteration_of(found) or 0
+        newer = [p for p in checkpoints_in(out) if (iteration_of(p) or 0) > at and fault_of(p) is None]
         if newer:
             raise InputError(
                 f"{newer[-1]}: newer than {found.name}, which is to be resumed, and would be taken for its successor; "

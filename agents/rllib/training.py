@@ -11,6 +11,7 @@ from agents.presets import PRESETS
 from agents.rllib.cluster import check_resources, start_ray
 from agents.rllib.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
 from agents.rllib.saving import latest_checkpoint, restore, resumed, save_checkpoint
+from agents.rllib.workers import SamplingError
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
@@ -44,7 +45,8 @@ def train(
         stop: limits, of which the first that is reached ends the run: see :func:`agents.rllib.results.check_stop`.
             They count the whole run, what came before ``resume`` included: where they are reached already nothing is
             done, and a raised one goes on.
-        out: folder of the checkpoints; the last one is always written, also after Ctrl-C.
+        out: folder of the checkpoints; the last one is always written, also after Ctrl-C and where all environment
+            runners have failed.
         resume: a checkpoint to go on from, or the folder of a run: its newest whole one. The run goes on as if it had
             never stopped, to the last bit with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0 keeps the last one only.
@@ -66,27 +68,22 @@ def train(
     """
     if keep is not None and (not isinstance(keep, int) or keep < 1):
         raise InputError(f"keep is {keep!r}; give a whole number of checkpoints of at least one, or None for all")
-    check_stop(stop, config, evaluates=evaluate is not None)
-    found: dict[str, Any] = {}  # every number of the latest iteration
-    if resume is None:
-        algorithm, saved = _built(config, out), False
-    else:
-        algorithm, found, origin = resumed(resume, out)
-        # RLlib's own algorithms would count their time anew
-        algorithm._time_total = max(algorithm._time_total, float(found.get("time_total_s", 0.0)))
-        check_stop(stop, algorithm.config, evaluates=evaluate is not None)
-        saved = out is not None and origin.parent == Path(out).resolve()
-    found.setdefault("training_iteration", int(algorithm.iteration))
+    evaluates = evaluate is not None and evaluate_freq > 0
+    check_stop(stop, config, evaluates=evaluates)
+    algorithm, found, saved = _begun(config, out, resume)  # found: every number of the latest iteration
     numbers = {name: value for name, value in found.items() if name in (*STOPS, *LEARNT)}
     try:
+        check_stop(stop, algorithm.config, evaluates=evaluates)
         while not stop_reached(found, stop):
             results, saved = algorithm.train(), False
             numbers = summary(results)
             found = {**flatten(results), **numbers}
-            if evaluate is not None and _is_due(found, evaluate_freq, stop):
+            due = evaluate is not None and _is_due(found, evaluate_freq, stop)
+            if evaluate is not None and due:
                 numbers |= evaluate(algorithm)
                 found |= numbers
-            check_reported(stop, found)
+            if due or not evaluates:  # or a limit on an evaluation's number would be missed in between
+                check_reported(stop, found)
             if record is not None:
                 record(dict(found))
             if report is not None:
@@ -96,9 +93,26 @@ def train(
                 saved = True
     except KeyboardInterrupt:
         numbers["interrupted"] = True
+    except Exception as error:
+        if isinstance(error, SamplingError) and out is not None and not saved and algorithm.iteration:
+            save_checkpoint(algorithm, Path(out), found, keep=keep)
+        algorithm.stop()
+        raise
     if out is not None and not saved:
         save_checkpoint(algorithm, Path(out), found, keep=keep)
     return algorithm, numbers
+
+
+def _begun(config: Any, out: str | Path | None, resume: str | Path | None) -> tuple[Any, dict[str, Any], bool]:
+    """The algorithm, the numbers of its latest iteration, and whether ``out`` holds its state already."""
+    if resume is None:
+        algorithm = _built(config, out)
+        return algorithm, {"training_iteration": int(algorithm.iteration)}, False
+    algorithm, found, origin = resumed(resume, out)
+    # RLlib's own algorithms would count their time anew
+    algorithm._time_total = max(algorithm._time_total, float(found.get("time_total_s", 0.0)))
+    found.setdefault("training_iteration", int(algorithm.iteration))
+    return algorithm, found, out is not None and origin.parent == Path(out).resolve()
 
 
 def _built(config: Any, out: str | Path | None) -> Any:

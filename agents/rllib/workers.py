@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 EMPTY_ROUNDS = 3
 """Rounds in a row without any sample after which training gives up."""
@@ -61,7 +64,7 @@ class Workforce:
             if answer.ok and not isinstance(value, Failure):
                 found[answer.actor_id] = value
             else:
-                self.failures[answer.actor_id] = value.text if isinstance(value, Failure) else str(value)
+                self._note(answer.actor_id, value.text if isinstance(value, Failure) else str(value))
         self.empty_rounds = 0 if found else self.empty_rounds + 1
         if self.empty_rounds >= EMPTY_ROUNDS:
             raise SamplingError(self._verdict(timeout_s))
@@ -87,10 +90,19 @@ class Workforce:
             timeout_seconds=patience_s if alone else 0.1,
         )
         self._looked_at = time.monotonic()
-        self.failures |= {a.actor_id: str(a.get()) for a in answers if not a.ok}
+        for answer in answers:
+            if not answer.ok:
+                self.failures[answer.actor_id] = str(answer.get())
         back = [a.actor_id for a in answers if a.ok]
         self.revived += len(back)
         return back
+
+    def _note(self, index: int, text: str) -> None:
+        """Keep an error, and say once what it is: the others may go on without this runner for long."""
+        if index not in self.failures:
+            last = text.strip().splitlines()[-1:] or ["no reason given"]
+            logger.warning("environment runner %d returned no sample: %s", index, last[0])
+        self.failures[index] = text
 
     @property
     def _manager(self) -> Any:
