@@ -106,6 +106,10 @@ class JointView:
             taken[agent] = np.where(on_turn, chosen, mask.shape[-1] - 1)
         return self._view(self.env.step(taken))
 
+    def close(self) -> None:
+        if hasattr(self.env, "close"):
+            self.env.close()
+
     def _view(self, step: Any) -> Any:
         self._masks = step.masks
         mask = merge_masks(step.masks, self.action_sizes[CONTROLLER])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from agents.policy import load_team
+from agents.policy import AllocationPolicy, load_team, policy_folder
 from agents.rllib import independent, train
 from agents.rllib.evaluation import Player
 from benchmarks.cli import main
 from benchmarks.commands.evaluate import summarise
+from marca_env.errors import InputError
 
 GAME = "benchmarks.games.TwoStepGame"
 
@@ -29,6 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, algo, env, options in (
         ("vdn", "VDN", GAME, small),
         ("recommender", "VDN", "marca_env/parallel-v0", [*small, "num_envs_per_env_runner=64"]),
+        ("joint", "JointDQN", "marca_env/parallel-v0", ["--config", *small[2:], "num_envs_per_env_runner=64"]),
         ("ppo", "PPO", GAME, ppo),
         ("shared", "PPO", "marca_env/parallel-v0", [*ppo, "share_parameters=true"]),
         ("pole", "PPO", "CartPole-v1", ppo),
@@ -61,8 +65,6 @@ def test_figures_are_written_and_repeat(
 
 def test_greedy_returns_are_those_of_the_policys_own_argmaxes(runs: Path) -> None:
     """By hand: both agents' greedy actions in both steps of the game."""
-    import torch
-
     from benchmarks.games import TwoStepGame
 
     team, _ = load_team(runs / "vdn")
@@ -85,6 +87,25 @@ def test_run_checkpoint_and_policy_folder_are_the_same_policy(runs: Path) -> Non
     np.testing.assert_array_equal(returns[0], returns[1])
     np.testing.assert_array_equal(returns[0], returns[2])
     assert len(set(returns[0].tolist())) > 1
+
+
+def test_of_a_run_the_newest_whole_checkpoint_is_served(
+    runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (checkpoint,) = (runs / "recommender").glob("checkpoint_*")
+    for name in ("checkpoint_000001", "checkpoint_000002"):
+        shutil.copytree(checkpoint, tmp_path / name)
+    assert policy_folder(tmp_path).parent.name == "checkpoint_000002"
+    weights = tmp_path / "checkpoint_000002" / "policy" / "weights.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    with caplog.at_level("WARNING", logger="agents"):
+        policy = AllocationPolicy.load(tmp_path)
+    assert "going on from checkpoint_000001" in caplog.text
+    whole = AllocationPolicy.load(checkpoint).team.state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in policy.team.state_dict().items())
+    (tmp_path / "checkpoint_000001" / "manifest.json").unlink()
+    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+        AllocationPolicy.load(tmp_path)
 
 
 def test_a_policy_folder_alone_needs_no_pickle(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +132,7 @@ def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) ->
     assert Player(tmp_path / "run").play(4).returns.mean() == 1.0
 
 
-@pytest.mark.parametrize("name", ["recommender", "shared"])
+@pytest.mark.parametrize("name", ["recommender", "joint", "shared"])
 def test_an_episode_as_text(name: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(runs / name), "--episodes", "2", "--render"]) == 0
     printed = capsys.readouterr().out

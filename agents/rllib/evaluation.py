@@ -18,7 +18,7 @@ from agents.policy import DESCRIPTION, load_team, policy_folder
 from agents.rllib.builtin import on_environment
 from agents.rllib.config import CONFIGS, TeamConfig
 from agents.rllib.flat_options import apply_options
-from agents.rllib.frames import innermost, make_renderable, watch
+from agents.rllib.frames import innermost, make_renderable, side_by_side, watch
 from agents.rllib.saving import latest_checkpoint
 from agents.rllib.teams import TeamEnv
 from agents.rllib.vector import ENVS
@@ -74,7 +74,7 @@ class Player:
             saved = None if self.source == Path(path) and not _is_checkpoint(self.source.parent) else self.source.parent
             config = _team_config(self.source, saved, env, extra)
         else:
-            self.source = latest_checkpoint(path)
+            self.source = latest_checkpoint(self.source)
             config = _rllib_config(self.source, env, extra)
         config.env_runners(num_env_runners=0, explore=False).debugging(seed=seed)
         apply_options(config, given)
@@ -103,8 +103,9 @@ class Player:
                 raise
             raise InputError(f"environment {self.env} renders no text ({one_line(error)})") from None
         found: list[str] = []
-        inside = getattr(getattr(runner.env, "unwrapped", runner.env), "envs", None)
+        inside = side_by_side(runner.env)
         if inside is None:
+            runner.stop()
             raise InputError(f"environment {self.env} renders no text; leave --render out")
         for inner in inside:
             watch(innermost(inner), found, self.env)
@@ -246,8 +247,10 @@ def _load(module: Any, folder: Path) -> None:
 
 
 def _sampled(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
-    found = runner.sample(num_episodes=episodes, explore=False)
-    runner.stop()
+    try:
+        found = runner.sample(num_episodes=episodes, explore=False)
+    finally:
+        runner.stop()
     if hasattr(found[0], "columns"):
         returns = np.concatenate([b.columns["reward"].sum(1) for b in found])
         return returns.astype(float), np.concatenate([b.columns["filled"].sum(1) for b in found]).astype(np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agents.joint import JointView, SequentialView
 from agents.rllib.config import TeamConfig
 from agents.rllib.teams import PARALLEL, TeamEnv, make_one
 from marca_env.errors import InputError
@@ -32,6 +33,13 @@ class _Maker:
 
     def __call__(self, options: dict[str, Any]) -> Any:
         return make_one(self.env, options).par_env
+
+
+def side_by_side(env: Any) -> list[Any] | None:
+    """The environments that a runner's environment steps; ``None`` if it is one whole."""
+    env = getattr(env, "unwrapped", env)
+    env = env.env if isinstance(env, (JointView, SequentialView)) else env
+    return getattr(env, "envs", None)
 
 
 def innermost(env: Any) -> Any:

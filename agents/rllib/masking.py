@@ -1,7 +1,7 @@
 """RLlib's own modules with action masks: an action whose mask is 0 is never drawn, never greedy, never bootstrapped.
 
-They take observations ``{"observation": …, "action_mask": …}`` (also ``observations``). The networks are RLlib's, built
-for the bare observation; the mask works on their outputs alone.
+They take observations ``{"observation": …, "action_mask": …}`` (also ``observations``, ``obs``). The networks are
+RLlib's, built for the bare observation; the mask works on their outputs alone.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPP
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.torch_utils import FLOAT_MIN
 
+from agents.rllib.looped import BARE, MASK
 from marca_env.errors import InputError
-
-MASK = "action_mask"
-BARE = ("observation", "observations")
-"""Names under which environments put what the networks see."""
 
 
 def bare_key(space: Any) -> str | None:
-    """The key of the bare observation in a masked observation space; ``None`` if the space has no mask."""
+    """The key of the bare observation in a masked observation space; ``None`` if the space has no mask.
+
+    Raises:
+        InputError: a mask beside no observation of a known name.
+    """
     if not isinstance(space, gym.spaces.Dict) or MASK not in space.spaces:
         return None
-    return next((key for key in BARE if key in space.spaces), None)
+    found = next((key for key in BARE if key in space.spaces), None)
+    if found is None:
+        raise InputError(f"observations are {space}; name what stands beside {MASK!r} 'observation'")
+    return found
 
 
 def split(observations: Any) -> tuple[Any, torch.Tensor]:
