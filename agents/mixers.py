@@ -86,8 +86,8 @@ class MonotoneMixer(nn.Module):
         self.b1 = nn.Linear(condition_size, width)
         self.w2 = _hypernet(condition_size, hypernet, width)
         self.b2 = _hypernet(condition_size, width, 1)
-        # The absolute ones keep torch's initialisation, as in QMIX's published code: with Glorot's, Q_tot starts at tens
-        # of times the agents' values where the state has many or large entries, and bootstrapping makes it diverge.
+        # The absolute ones keep torch's initialisation, as in QMIX's published code: with Glorot's, Q_tot starts at
+        # tens of times the agents' values where the state has many or large entries, and bootstrapping diverges.
         if constraint == "softplus":
             _glorot(self)
             # softplus(0) = 0.69 in every weight would multiply the agents' values by about width / 2 at the start,

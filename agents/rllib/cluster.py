@@ -28,11 +28,14 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or ray warns about GPUs that nobody asked for
     quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     if address is not None:
+        _knock(address)
         try:
-            _knock(address)
             ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster at {address!r} ({one_line(error)[:200]}); start one: ray start") from None
+            raise InputError(
+                f"no Ray cluster at {address!r} ({one_line(error)[:200]}); start one: ray start; "
+                "where the cluster asks for its token, as ray start has it, set RAY_AUTH_MODE=token here, too"
+            ) from None
         return
     memory = 200 * 1024**2 if num_cpus == 1 else None
     # "local": or ray joins any cluster that happens to run on this machine, and refuses num_cpus then
@@ -41,9 +44,13 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
 
 def _knock(address: str) -> None:
     """Fail at once where nobody listens; ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "/" not in host:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster at {address!r}: nothing answers there ({error}); is it up?") from None
 
 
 def check_resources(config: Any) -> None:

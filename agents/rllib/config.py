@@ -292,18 +292,6 @@ class REMConfig(TeamConfig):
 
 
 CONFIGS: dict[str, type[TeamConfig]] = {
-    c.preset_name: c
-    for c in (
-        AveragedDQNConfig,
-        AWRQMixerConfig,
-        IQLConfig,
-        JointDDQNConfig,
-        JointDQNConfig,
-        JointDRQNConfig,
-        QMIXConfig,
-        REMConfig,
-        VDNConfig,
-        WeightedQMIXConfig,
-    )
+    c.preset_name: c for c in sorted(TeamConfig.__subclasses__(), key=lambda c: c.preset_name.lower())
 }
 """Tune name → configuration."""

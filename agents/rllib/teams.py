@@ -17,7 +17,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 
 from agents.rllib.masking import MASK, bare_key
-from agents.rllib.vector import _call, _maker
+from agents.rllib.vector import call_maker, find_maker
 from marca_env.errors import InputError
 
 PARALLEL = {"marca_env/parallel-v0": ("marca_env", "parallel_env", {"on_illegal": "error"})}
@@ -42,7 +42,7 @@ def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     elif isinstance(env, str) and (known := gym_id(env)):
         made = gym.make(known, **options)
     else:
-        made = _call(_maker(env), 1, options)
+        made = call_maker(find_maker(env), 1, options)
     if isinstance(made, (MultiAgentEnv, gym.Env)):
         return made
     if hasattr(made, "observation_sizes"):

@@ -43,14 +43,19 @@ def make_batched(
         InputError: an unknown name, or an environment that is not cooperative with discrete actions.
     """
     options = dict(env_config or {})
-    maker = _maker(env)
-    made = _call(maker, num_envs, options)
+    maker = find_maker(env)
+    made = call_maker(maker, num_envs, options)
     if not hasattr(made, "observation_sizes"):
-        made = LoopedEnv([made, *(_call(maker, num_envs, options) for _ in range(num_envs - 1))], max_steps)
+        made = LoopedEnv([made, *(call_maker(maker, num_envs, options) for _ in range(num_envs - 1))], max_steps)
     return joint_view(made) if joint else made
 
 
-def _maker(env: Any) -> Callable[..., Any]:
+def find_maker(env: Any) -> Callable[..., Any]:
+    """What makes an environment: see ``env`` of :func:`make_batched`.
+
+    Raises:
+        InputError: an unknown name, or something that cannot be called.
+    """
     if not isinstance(env, str):
         if not callable(env):
             raise InputError(f"environment {env!r}: give an id, a dotted path or a callable")
@@ -72,7 +77,12 @@ def _maker(env: Any) -> Callable[..., Any]:
         ) from None
 
 
-def _call(maker: Callable[..., Any], num_envs: int, options: dict[str, Any]) -> Any:
+def call_maker(maker: Callable[..., Any], num_envs: int, options: dict[str, Any]) -> Any:
+    """Make an environment; ``num_envs`` is told to those that ask for it, and RLlib's kind gets its one dict.
+
+    Raises:
+        InputError: an option that it does not take, or one that it lacks.
+    """
     parameters = inspect.signature(maker).parameters
     if "num_envs" in parameters:
         return _made(maker, {"num_envs": num_envs, **options}, parameters)
