@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,20 @@ def make_cost_log(scenario: Scenario) -> pd.DataFrame:
         rows += [(cluster, cluster, "degradation", level, slope * level) for level in levels]
     frame = pd.DataFrame(rows, columns=["stage", "cluster", "component", "queue_length", "cost"])
     return frame.assign(value_bucket=0, qps=10.0, machines=1, cores=1, repeat=0, utilisation=10.0 * frame["cost"])
+
+
+@pytest.fixture(scope="module")
+def one_cpu_ray() -> Iterator[None]:
+    """A local ray for what runs in this process, with one thread for torch."""
+    import torch
+
+    from agents.rllib.cluster import start_ray
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    start_ray(num_cpus=1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The losses of a team once more: NumPy, float64, one episode and one step at a time. Only Q comes from the networks."""
+"""The losses of a team once more: NumPy, float64, one episode and one step at a time; only Q is the networks'."""
 
 from __future__ import annotations
 

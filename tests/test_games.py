@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.experiments import games
 from benchmarks.experiments.games import CASES, Case, play
@@ -56,24 +54,13 @@ def test_refusals() -> None:
         MatrixGame(1, payoff=((1.0, 2.0), (3.0, 4.0)))
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    from agents.rllib.training import start_ray
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start_ray(num_cpus=1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.game}-{c.name}")
-def test_who_finds_the_best_joint_action(case: Case, ray: None) -> None:
+def test_who_finds_the_best_joint_action(case: Case, one_cpu_ray: None) -> None:
     """One seed of the published experiment; QMIX cannot represent the matrix, VDN not even the two-step game."""
     assert play(case, seed=0) == case.expected
 
 
-def test_the_experiment_is_plain_rows(ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_experiment_is_plain_rows(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(games, "CASES", CASES[:1])
     result = games.run(tmp_path, quick=True, seeds=(0, 1))
     assert json.loads(json.dumps(result))["rows"][1]["seed"] == 1

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 from rllib_envs import Corridor
 
 from agents.joint import CONTROLLER, JointView, SequentialView, joint_view, merge_masks
@@ -14,17 +11,6 @@ from agents.rllib.vector import make_batched
 from benchmarks.experiments.games import OPTIONS, Case, play
 from benchmarks.games import MatrixGame, TwoStepGame
 from marca_env.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    from agents.rllib.cluster import start_ray
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start_ray(num_cpus=1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def act(*actions: int) -> dict[str, np.ndarray]:
@@ -75,7 +61,7 @@ def test_two_at_once_in_a_view_of_turns_are_refused() -> None:
 
 @pytest.mark.parametrize("game", [TwoStepGame, MatrixGame])
 @pytest.mark.parametrize("algo", ["JointDDQN", "REM"])
-def test_a_controller_finds_what_no_sum_can(game: type, algo: str, ray: None) -> None:
+def test_a_controller_finds_what_no_sum_can(game: type, algo: str, one_cpu_ray: None) -> None:
     """It sees the first decision when it takes the second: no factorisation stands in its way."""
     case = Case(game.__name__, algo, algo, 8.0, {"heads": 3} if algo == "REM" else {})
     assert OPTIONS["epsilon"] == 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rllib_envs import Corridor
 
 from agents.policy import AllocationPolicy, load_team
 from agents.rllib import CONFIGS, offline_train, online_train, train
-from agents.rllib.training import restore, start_ray
+from agents.rllib.training import restore
 from marca_env.cost_model import CostModel
 from marca_env.engine import Engine
 from marca_env.errors import InputError
@@ -24,13 +23,7 @@ GAME = "benchmarks.games.TwoStepGame"
 TINY = {"gru": 8, "hidden": (8,), "updates_per_iteration": 5, "train_batch_size_per_learner": 32, "learning_starts": 32}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start_ray(num_cpus=1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_cpu_ray")
 
 
 def greedy_return(algorithm: Any) -> float:
@@ -68,9 +61,13 @@ def test_unequal_episodes_and_odd_names() -> None:
     algorithm.stop()
 
 
-def test_joint_controller_refuses_simultaneous_agents() -> None:
-    with pytest.raises(InputError, match="two agents act in the same step"):
-        train(CONFIGS["JointDRQN"]().environment(GAME).training(**TINY), stop={"training_iteration": 1})
+def test_a_joint_controller_decides_for_agents_that_act_at_once() -> None:
+    config = CONFIGS["JointDRQN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).debugging(seed=0)
+    algorithm, numbers = train(config.training(**TINY), stop={"training_iteration": 5})
+    assert numbers["env_steps"] == 5 * 8 * 4  # two agents, two steps: a decision each
+    assert greedy_return(algorithm) in (0.0, 1.0, 7.0, 8.0)
+    assert np.isfinite(numbers["loss"])
+    algorithm.stop()
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
@@ -182,6 +179,25 @@ def _heads(name: str) -> dict[str, int]:
 def test_stopping_criteria_are_checked() -> None:
     with pytest.raises(InputError, match="did you mean 'training_iteration'"):
         train(CONFIGS["VDN"]().environment(GAME), stop={"training_iterations": 1})
+
+
+def test_a_limit_on_what_an_evaluation_says() -> None:
+    """It may be reached at an evaluation only; between two of them nothing is missed."""
+    config = CONFIGS["VDN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).training(**TINY)
+    scores = iter([1.0, 2.0, 3.0])
+
+    def evaluate(_: Any) -> dict[str, float]:
+        return {"score": next(scores)}
+
+    algorithm, numbers = train(
+        config, stop={"score": 2.0, "training_iteration": 20}, evaluate=evaluate, evaluate_freq=3
+    )
+    algorithm.stop()
+    assert (numbers["training_iteration"], numbers["score"]) == (6, 2.0)
+    with pytest.raises(InputError, match="'scores' is not among"):
+        train(config.copy(), stop={"scores": 2.0}, evaluate=lambda _: {"score": 0.0}, evaluate_freq=1)
+    with pytest.raises(InputError, match="stopping criterion 'score'"):
+        train(config.copy(), stop={"score": 2.0}, evaluate=evaluate)  # evaluated at its end only: never
 
 
 def test_more_actors_than_cpus_are_refused() -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,10 @@ from test_rllib_restart import PROGRAM
 
 from agents.checkpoints import checkpoints_in, newest_whole
 from agents.rllib import train
-from agents.rllib.cluster import start_ray
 from agents.rllib.saving import latest_checkpoint, restore
 from marca_env.errors import InputError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start_ray(num_cpus=1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_cpu_ray")
 
 
 def kill_one(folder: Path, moment: random.Random, *, writing: bool) -> tuple[int, int]:

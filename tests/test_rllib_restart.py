@@ -7,26 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from restart_runs import CASES, make_config, run
 
-from agents.rllib.cluster import start_ray
 from marca_env.scenario import Scenario
 
 PROGRAM = Path(__file__).with_name("restart_runs.py")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start_ray(num_cpus=1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_cpu_ray")
 
 
 @pytest.fixture(scope="module")
