@@ -24,8 +24,6 @@ SHOWN = {
     "episode_return_mean": "return",
     "loss": "loss",
     "td_error": "TD error",
-    "spearman": "Spearman",
-    "return_share": "Return%",
     "time_total_s": "seconds",
 }
 

@@ -18,11 +18,12 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from rllib_envs import Leavers
 
 from agents.rllib import VDNConfig, independent, shared, train
 from agents.rllib.builtin import algorithm_config
 from agents.rllib.flat_options import apply_options, checked
-from agents.rllib.masking import MaskedAPPOModule, MaskedDQNModule, MaskedPPOModule, masked_module
+from agents.rllib.masking import MaskedAPPOModule, MaskedDQNModule, MaskedPPOModule, bare_key, masked_module
 from agents.rllib.teams import TeamEnv, make_one
 from agents.rllib.training import start_ray
 from marca_env.batched import IllegalActionError
@@ -184,6 +185,16 @@ def test_batched_and_single_agent_environments_are_taken_too() -> None:
     env = make_one("marca_env/Recommender-v0")
     assert isinstance(env, gym.Env)
     assert independent(PPOConfig(), "marca_env/Recommender-v0").env == "marca_env:marca_env/Recommender-v0"
+
+
+def test_masks_that_would_be_passed_over_are_refused() -> None:
+    mask, box = gym.spaces.Box(0, 1, (2,), np.int8), gym.spaces.Box(0, 1, (3,))
+    for name in ("observation", "observations", "obs"):
+        assert bare_key(gym.spaces.Dict({name: box, "action_mask": mask})) == name
+    with pytest.raises(InputError, match="name what stands beside 'action_mask'"):
+        bare_key(gym.spaces.Dict({"features": box, "action_mask": mask}))
+    with pytest.raises(InputError, match="action masks in the infos"):
+        TeamEnv({"env": Leavers}).reset(seed=0)
 
 
 def test_algorithms_that_know_no_masks_are_refused() -> None:

@@ -140,7 +140,7 @@ class TeamAlgorithm(Algorithm):
 
     def _learn(self) -> None:
         size, n = self.config.train_batch_size_per_learner, self.config.updates_per_iteration
-        # Where nothing is sampled, schedules count the episodes drawn from the log.
+        # Where nothing is sampled, schedules count the episodes that a learner draws from the log.
         steps = self._env_steps() if self.offline_data is None else (self.iteration + 1) * n * size
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
         if self.learner_group.is_local:

@@ -102,8 +102,17 @@ class TeamEnv(MultiAgentEnv):
         self.action_space = gym.spaces.Dict(self.action_spaces)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        """Observations and infos by agent."""
+        """Observations and infos by agent.
+
+        Raises:
+            InputError: action masks in the infos, which would be passed over.
+        """
         seen, infos = self.inner.reset(seed=seed, options=options)
+        if not any(self._keys.values()) and any(isinstance(i, Mapping) and MASK in i for i in infos.values()):
+            raise InputError(
+                "this environment tells its action masks in the infos, which RLlib's own algorithms do not see; "
+                "put them beside the observations, {'observation': …, 'action_mask': …}, or choose a preset"
+            )
         self.agents = list(seen)
         return {a: self._observation(a, s) for a, s in seen.items()}, infos
 
