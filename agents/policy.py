@@ -147,7 +147,8 @@ class AllocationPolicy:
     def load(
         cls, path: str | Path, *, cost_model: CostModel | str | Path | None = None, device: str = "cpu"
     ) -> AllocationPolicy:
-        """Read a policy folder, or the policy of a training checkpoint, or of the newest one of a run.
+        """Read a policy folder, or the policy of a training checkpoint, or of the newest whole one of a run; a warning
+        names the torn ones that are passed over.
 
         Args:
             path: the folder.
@@ -158,12 +159,13 @@ class AllocationPolicy:
             InputError: a file is missing, cut short or inconsistent, the team does not serve a recommender, there is
                 no cost model, or it is another system's.
         """
+        path = policy_folder(path)
         team, description = load_team(path, device)
         if description.get("scenario") is None:
             raise InputError(f"{path}: trained on an environment without a scenario; it cannot allocate computation")
         scenario = Scenario.from_dict(description["scenario"])
         if cost_model is None or isinstance(cost_model, (str, Path)):
-            own, shipped = policy_folder(path) / COSTS, shipped_folder(scenario.name) / COSTS
+            own, shipped = path / COSTS, shipped_folder(scenario.name) / COSTS
             home = Path(cost_model) if cost_model is not None else own if own.is_dir() else shipped
             if home == shipped and not home.is_dir():
                 raise InputError(

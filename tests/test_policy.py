@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from agents.checkpoints import seal
 from agents.episodes import log_episodes, team_encoder
 from agents.objectives import carry, take
 from agents.policy import AllocationPolicy, load_team
@@ -133,6 +134,7 @@ def test_a_run_is_loaded_by_its_newest_checkpoint(
     """What `marca train --out run` leaves; iterations are compared as numbers."""
     for name, scale in (("checkpoint_999999", 1.0), ("checkpoint_1000000", 2.0)):
         make_policy(tiny_scenario, cost_model, "VDN", SMALL, scale).save(tmp_path / name / "policy")
+        seal(tmp_path / name)
     (tmp_path / "checkpoint_backup").mkdir()
     assert AllocationPolicy.load(tmp_path).reward_scale == 2.0
     assert AllocationPolicy.load(tmp_path / "checkpoint_999999").reward_scale == 1.0
