@@ -46,7 +46,7 @@ def kill_one(folder: Path, moment: random.Random, *, writing: bool) -> tuple[int
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
     folder, moment, done, halves = tmp_path / "run", random.Random(1), 0, 0
-    for writing in (False, True, False):
+    for writing in (False, True):
         first, last = kill_one(folder, moment, writing=writing)
         assert first == done + 1
         found, torn = newest_whole(folder)

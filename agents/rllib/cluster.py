@@ -23,12 +23,13 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     """
     import ray
 
+    if address is not None:
+        _knock(address)
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or ray warns about GPUs that nobody asked for
     quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     if address is not None:
-        _knock(address)
         try:
             ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
