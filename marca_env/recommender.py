@@ -51,6 +51,11 @@ class _OneRequest:
         """Discrete; always the same object."""
         return self.action_spaces[agent]
 
+    @property
+    def max_steps(self) -> int:
+        """Decisions of the longest episode."""
+        return self._core.max_steps
+
     def state(self) -> np.ndarray:
         """The state for centralised training, (state_size,) float32."""
         return self._latest.state[0]

@@ -80,7 +80,7 @@ def test_food_that_is_gone_ends_the_episode_and_the_clock_only_cuts_it():
 def test_batched_view(name):
     env = batched(name)
     length = {"simple_spread": 25, "foraging": 50}[name]
-    sizes = {"simple_spread": (18, 5, 54), "foraging": (12, 6, 24)}[name]
+    sizes = {"simple_spread": (18, 5, 54), "foraging": (9, 6, 18)}[name]
     assert env.max_steps == length
     assert (env.observation_sizes["agent_0"], env.action_sizes["agent_0"], env.state_size) == sizes
     step = env.reset(seed=3)
