@@ -50,19 +50,24 @@ class TeamSpec:
         return cls(**plain)
 
 
+def column(kind: str, agent: str) -> str:
+    """Name of a column of an agent; without slashes, at which RLlib splits names of a batch."""
+    return f"{kind}:{agent.replace('%', '%25').replace('/', '%2F')}"
+
+
 def obs_key(agent: str) -> str:
     """Column of an agent's observations, (B, T + 1, O) float32."""
-    return f"obs:{agent}"
+    return column("obs", agent)
 
 
 def mask_key(agent: str) -> str:
     """Column of an agent's legal actions, (B, T + 1, A) bool."""
-    return f"mask:{agent}"
+    return column("mask", agent)
 
 
 def action_key(agent: str) -> str:
     """Column of an agent's actions, (B, T) int64."""
-    return f"action:{agent}"
+    return column("action", agent)
 
 
 class Team(nn.Module):

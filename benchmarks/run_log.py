@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from marca_env.errors import InputError
 
 LINES, TABLE = "progress.jsonl", "progress.csv"
 STEP = "training_iteration"
@@ -26,6 +29,7 @@ class RunLog:
 
     Raises:
         ImportError: ``wandb`` is asked for and not installed.
+        InputError: when entered, nothing can be written in ``folder``.
     """
 
     def __init__(self, folder: Path, *, wandb: str | None = None, described: Mapping[str, Any] | None = None) -> None:
@@ -36,6 +40,7 @@ class RunLog:
         self._begun = False
 
     def __enter__(self) -> Self:
+        check_writable(self.folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -80,6 +85,25 @@ class RunLog:
             table = csv.DictWriter(file, names)
             table.writeheader()
             table.writerows(rows)
+
+
+def check_writable(folder: Path) -> None:
+    """Try the folder before an hour is spent on what could not be kept in it; one that is made for it is removed.
+
+    Raises:
+        InputError: nothing can be written there, with the system's reason.
+    """
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: nothing can be written there ({error.strerror}); give another folder") from error
+    finally:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def read_lines(folder: str | Path) -> list[dict[str, float]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import small_team
 import torch
+from pettingzoo import ParallelEnv
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dqn.default_dqn_rl_module import QF_NEXT_PREDS, QF_PREDS, QF_TARGET_NEXT_PREDS
@@ -286,3 +287,54 @@ def test_ppo_learns(share: bool, ray: None) -> None:
         algorithm, numbers = train(config, stop={"training_iteration": 12})
         algorithm.stop()
         assert numbers["episode_return_mean"] > 1.25 * start, (seed, start, numbers)
+
+
+class Crowd(ParallelEnv):
+    """Many agents; one name has a slash, at which RLlib splits the names of a batch."""
+
+    metadata: ClassVar = {"name": "crowd"}
+    max_episode_steps = 3
+
+    def __init__(self) -> None:
+        self.possible_agents = ["b/2", *(f"agent.{k}" for k in range(11, 0, -1))]
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Box(0, 1, (1,), np.float32)
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(2 + len(agent) % 2)
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
+        self.agents, self.t = list(self.possible_agents), 0
+        return {a: np.zeros(1, np.float32) for a in self.agents}, {a: {} for a in self.agents}
+
+    def step(self, actions: dict[str, int]) -> Any:
+        self.t += 1
+        alive, over = self.agents, self.t == 3
+        self.agents = [] if over else alive
+        seen = {a: np.full(1, self.t / 3, np.float32) for a in alive}
+        return (
+            seen,
+            dict.fromkeys(alive, float(sum(actions.values()))),
+            dict.fromkeys(alive, over),
+            dict.fromkeys(alive, False),
+            {a: {} for a in alive},
+        )
+
+
+def test_agents_keep_the_order_that_the_environment_gives_them() -> None:
+    """RLlib's wrapper takes them from a set, by whose order a shared network would know them in this process alone."""
+    env = TeamEnv({"env": Crowd, "shared": True})
+    assert env.possible_agents == Crowd().possible_agents
+    seen, _ = env.reset(seed=0)
+    for k, agent in enumerate(Crowd().possible_agents):
+        assert seen[agent]["observation"][-12:].argmax() == k
+
+
+def test_a_preset_learns_whatever_its_agents_are_called() -> None:
+    config = VDNConfig().environment(Crowd).env_runners(num_envs_per_env_runner=2).debugging(seed=0)
+    config.training(hidden=[4], gru=None, learning_starts=2, train_batch_size_per_learner=2, updates_per_iteration=1)
+    config.max_episode_steps = 3
+    algorithm, numbers = train(config, stop={"training_iteration": 1})
+    algorithm.stop()
+    assert numbers["gradient_steps"] == 1

@@ -113,13 +113,14 @@ BAD = [
     (["--offline", __file__, "--env", GAME], "exclude each other"),
     (["--offline", __file__, "--algo", "PPO"], "PPO does not learn from request logs"),
     ([*VDN, "--config", "head=2"], "did you mean 'heads'"),
+    ([*VDN, "--config", "optimiser=sgd"], "did you mean 'optimizer'? (also near: "),
     ([*VDN, "--config", "epsilon=much"], "epsilon is 'much'"),
     ([*VDN, "--config", "epsilon=[[9,0.5],[3,0]]"], "with rising steps"),
     ([*VDN, "--config", "reward_scale=-1"], "reward_scale is -1"),
     ([*VDN, "--config", "grad_clip=-1"], "grad_clip is -1"),
     ([*VDN, "--config", "num_env_runners=x"], "num_env_runners is 'x'"),
     ([*VDN, "--config", "env_config=3"], "env_config is 3"),
-    ([*VDN, "--config", "lr=fast"], "Invalid `lr` (fast)"),
+    ([*VDN, "--config", "lr=fast"], "lr is 'fast'"),
     ([*VDN, "--config", "mixer=nowhere.Mixer"], "No module named 'nowhere'"),
     ([*VDN, "--config", "mixer=json.JSONDecoder"], "not a torch.nn.Module"),
     ([*VDN, "--config", "share_parameters=true"], "a preset's agents have a network each"),
@@ -129,6 +130,9 @@ BAD = [
     (["--algo", "SAC", "--env", GAME], "SAC respects no action masks"),
     (["--algo", "VDN", "--env", "marca_env/paralel-v0"], "did you mean 'marca_env/parallel-v0'"),
     (["--algo", "PPO", "--env", "nowhere.Env"], "No module named 'nowhere'"),
+    ([*VDN, "--config", "lr=NaN"], "lr is nan; give a finite number"),
+    ([*VDN, "--config", "lr=[[0,1],[9,Infinity]]"], "give a finite number"),
+    ([*VDN, "--stop", "training_iteration=-3"], "no negative limit"),
     ([*VDN, "--stop", "steps=2"], "unknown stopping criterion"),
     ([*VDN, "--stop", "training_iteration=soon"], "is 'soon'; give a number"),
     ([*VDN, "--stop", "evaluation/env_runners/episode_return_mean=1"], "nothing is evaluated"),
@@ -163,6 +167,14 @@ def test_bad_input_is_one_line_and_status_2(
 def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert "a file; give a folder" in error_of(["train", *VDN, "--out", str(tmp_path / "file")], capsys)
+
+
+def test_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before the first iteration; what was made to find it is removed."""
+    (tmp_path / "file").write_text("")
+    assert "nothing can be written there" in error_of(["train", *VDN, "--out", str(tmp_path / "file" / "in")], capsys)
+    with RunLog(tmp_path / "new" / "run"):
+        assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_with_checkpoints_is_not_written_to_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

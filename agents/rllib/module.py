@@ -12,12 +12,12 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from agents.learning import team_losses
 from agents.objectives import greedy
 from agents.presets import Preset
-from agents.team import Team, TeamSpec, action_key, mask_key, obs_key
+from agents.team import Team, TeamSpec, action_key, column, mask_key, obs_key
 
 
 def hidden_key(agent: str) -> str:
     """Column of an agent's recurrent state, (B, H)."""
-    return f"hidden:{agent}"
+    return column("hidden", agent)
 
 
 class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):

@@ -11,6 +11,7 @@ from marca_env.errors import InputError, unknown_option
 
 STOPS = ("training_iteration", "env_steps", "gradient_steps", "episode_return_mean", "time_total_s")
 """The common limits; any other number that the run reports is one, too."""
+COUNTED = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
 SAMPLED = ("env_steps", "episode_return_mean")
 """Limits on what only a run in an environment reports."""
 LEARNT = (
@@ -109,6 +110,8 @@ def check_stop(stop: Mapping[str, Any], config: Any, *, evaluates: bool = False)
             raise InputError(f"{hint}; or a path in the results, such as env_runners/episode_return_mean")
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit != limit:
             raise InputError(f"stopping criterion {name} is {limit!r}; give a number")
+        if name in COUNTED and limit < 0:
+            raise InputError(f"stopping criterion {name} is {limit!r}; what is counted up from 0 has no negative limit")
         if name.startswith("evaluation/") and config is not None and not config.evaluation_interval:
             raise InputError(f"stopping criterion {name}: nothing is evaluated; set evaluation_interval in the config")
     if not stop:

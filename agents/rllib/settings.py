@@ -22,6 +22,7 @@ def check_settings(config: Any) -> None:
         _whole(config, name, 0)
     _whole(config, "num_envs_per_env_runner", 1)
     _check_epsilon(config.epsilon)
+    _check_lr(config.lr)
     for name in ("reward_scale", "grad_clip"):
         value = getattr(config, name)
         if value is not None and not (_is_number(value) and 0 < value < float("inf")):
@@ -53,6 +54,15 @@ def _whole(config: Any, name: str, least: int) -> None:
     value = getattr(config, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _check_lr(lr: Any) -> None:
+    """RLlib checks the form of a schedule, but takes NaN, which turns every weight into NaN."""
+    rates = [point[-1] for point in lr] if isinstance(lr, (list, tuple)) else [lr]
+    if not all(_is_number(rate) and 0 <= rate < float("inf") for rate in rates):
+        raise InputError(
+            f"lr is {lr!r}; give a finite number that is not negative, or [[step, rate], …] with rising steps from 0"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -51,7 +51,10 @@ def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
         raise InputError(f"environment {env!r}: agents act in turns; wrap it in pettingzoo.utils.aec_to_parallel")
     if not getattr(made, "possible_agents", None):
         raise InputError(f"environment {env!r}: a {type(made).__name__}; give a PettingZoo ParallelEnv, an RLlib one")
-    return ParallelPettingZooEnv(made)
+    wrapped = ParallelPettingZooEnv(made)
+    # RLlib takes them from a set: the order, by which a shared network tells them apart, would differ between processes
+    wrapped.possible_agents = list(made.possible_agents)
+    return wrapped
 
 
 def gym_id(name: str) -> str | None:

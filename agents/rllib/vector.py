@@ -73,7 +73,8 @@ def find_maker(env: Any) -> Callable[..., Any]:
     except (ImportError, AttributeError, ValueError) as error:
         hint = unknown_option("environment", env, ENVS)
         raise InputError(
-            f"{hint}; or a name registered with RLlib, or the path of a class or function: {error}"
+            f"{hint}; or a name registered with RLlib, or the dotted path of a class or function"
+            + (f": {error}" if module else "")
         ) from None
 
 

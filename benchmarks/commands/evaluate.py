@@ -128,3 +128,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"{args.checkpoint}: a file; give the folder of a run, a checkpoint or a policy")
     if args.out is not None and args.out.exists():
         raise InputError(f"--out {args.out}: exists already; give another name (or remove it)")
+    if args.out is not None:
+        from benchmarks.run_log import check_writable
+
+        check_writable(args.out.parent)
