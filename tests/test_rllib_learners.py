@@ -32,6 +32,8 @@ def test_one_runner_and_one_learner_are_none() -> None:
     assert same(weights, weights_there)
     for key in ("num_env_steps_sampled_lifetime", "episode_return_mean"):
         assert numbers["env_runners"][key] == numbers_there["env_runners"][key]
+    steps, steps_there = (n["learners"]["default_policy"]["gradient_steps"] for n in (numbers, numbers_there))
+    assert steps == steps_there == 4 * SMALL["updates_per_iteration"]
 
 
 def test_learning_from_a_log_with_several_learners(

@@ -86,7 +86,8 @@ class TeamLearner(TorchLearner):
         with torch_randomness(self.config.seed or 0, self._learner_index, self.gradient_steps, device=self._device):
             result = super()._update(batch)
         self.gradient_steps += 1
-        self.metrics.log_value((DEFAULT_MODULE_ID, "gradient_steps"), self.gradient_steps, window=1)
+        # of the updates of an iteration, and of learners, RLlib would report the mean
+        self.metrics.log_value((DEFAULT_MODULE_ID, "gradient_steps"), self.gradient_steps, reduce="max", window=1)
         self._share_statistics()
         objective = self._team.online.preset.objective
         if objective.tau is not None:
