@@ -48,18 +48,21 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
+STAGES = range(2, 11)
+
 ENVIRONMENTS = {
     "marca_env/Balancing-v0": "marca_env.balancing:BalancingEnv",
     "marca_env/Recommender-v0": "marca_env.single:RecommenderEnv",
     "marca_env/Bursty-v0": "marca_env.zoo:BurstyEnv",
     "marca_env/RankingModel-v0": "marca_env.zoo:RankingModelEnv",
-    **{f"marca_env/Stages{n}-v0": f"marca_env.zoo:Stages{n}Env" for n in range(2, 11)},
+    **{f"marca_env/Stages{n}-v0": "marca_env.zoo:StagesEnv" for n in STAGES},
 }
 """Gymnasium id → entry point."""
 
+_ARGUMENTS = {f"marca_env/Stages{n}-v0": {"stages": n} for n in STAGES}
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in registry:
-        register(id=_id, entry_point=_entry_point)
+        register(id=_id, entry_point=_entry_point, kwargs=_ARGUMENTS.get(_id, {}))
 
 
 def __getattr__(name: str) -> Any:

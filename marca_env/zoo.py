@@ -119,43 +119,5 @@ class StagesEnv(RecommenderEnv):
     - v0: initial release
     """
 
-    stages = 2
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(f"stages-{self.stages}-v0", **options)
-
-
-class Stages2Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 2
-
-
-class Stages3Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 3
-
-
-class Stages4Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 4
-
-
-class Stages5Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 5
-
-
-class Stages6Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 6
-
-
-class Stages7Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 7
-
-
-class Stages8Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 8
-
-
-class Stages9Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 9
-
-
-class Stages10Env(StagesEnv):
-    __doc__, stages = StagesEnv.__doc__, 10
+    def __init__(self, stages: int = 2, **options: Any) -> None:
+        super().__init__(f"stages-{stages}-v0", **options)
