@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor
-
 import numpy as np
 import pandas as pd
 
 from marca_env.cascade import LiveCascade
 from marca_env.logs import OUTCOMES
 from marca_env.outcomes import Progress
+from marca_env.processes import on_cascade
 from marca_env.scenario import Scenario
 
 EXPLORATION = 0.5
@@ -46,35 +44,22 @@ def behaviour_log(
     scenario = Scenario.load(scenario)
     jobs = [(min(_CHUNK, n - start), [seed, start]) for start in range(0, n, _CHUNK)]
     parts: list[np.ndarray] = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_start_worker, initargs=(scenario,)) as pool:
-        for part in pool.map(_serve_chunk, *zip(*jobs, strict=True)):
-            parts.append(part)
-            if progress:
-                progress(sum(map(len, parts)), n)
+    for part in on_cascade(_serve_chunk, scenario, jobs, workers):
+        parts.append(part)
+        if progress:
+            progress(sum(map(len, parts)), n)
     results = [f"result_{stage}" for stage in scenario.stage_names]
     whole = [*scenario.feature_names, *scenario.decision_names, *results, "impressions", "clicks"]
     frame = pd.DataFrame(np.concatenate(parts), columns=[*whole, *OUTCOMES[2:]])
     return frame.astype(dict.fromkeys(whole, np.int16) | dict.fromkeys(OUTCOMES[2:], np.float32))
 
 
-_worker: LiveCascade | None = None
-
-
-def _start_worker(scenario: Scenario) -> None:
-    global _worker
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    _worker = LiveCascade(scenario)
-
-
-def _serve_chunk(n: int, seed: list[int]) -> np.ndarray:
-    assert _worker is not None
+def _serve_chunk(cascade: LiveCascade, n: int, seed: list[int]) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    requests = _worker.sample_requests(rng, n)
-    actions = behaviour_actions(_worker.scenario, requests.states, rng)
+    requests = cascade.sample_requests(rng, n)
+    actions = behaviour_actions(cascade.scenario, requests.states, rng)
     rows = []
     for k in range(n):
-        served = _worker.serve(requests.take([k]), actions[k], rng)
+        served = cascade.serve(requests.take([k]), actions[k], rng)
         rows.append(np.concatenate([requests.states[k], actions[k], served.results, served.sampled]))  # type: ignore[list-item]
     return np.stack(rows)

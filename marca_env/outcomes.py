@@ -11,7 +11,6 @@ import json
 import os
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -21,6 +20,7 @@ import numpy as np
 from marca_env.cascade import LiveCascade, Plan
 from marca_env.errors import InputError, one_line
 from marca_env.logs import OUTCOMES
+from marca_env.processes import on_cascade
 from marca_env.saving import atomic_path
 from marca_env.scenario import CHANNELS, Scenario
 from marca_env.world import RequestBatch
@@ -123,21 +123,9 @@ def _retrieval(
 
 
 # -- pools ------------------------------------------------------------------------------------------------
-_worker: tuple[LiveCascade, ActionTree] | None = None
-
-
-def _start_worker(scenario: Scenario) -> None:
-    global _worker
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    cascade = LiveCascade(scenario)
-    _worker = (cascade, ActionTree(cascade))
-
-
-def _evaluate_chunk(requests: RequestBatch) -> tuple[np.ndarray, np.ndarray]:
-    assert _worker is not None
-    pairs = [evaluate(*_worker, requests.take([k])) for k in range(len(requests))]
+def _evaluate_chunk(cascade: LiveCascade, requests: RequestBatch) -> tuple[np.ndarray, np.ndarray]:
+    tree = ActionTree(cascade)
+    pairs = [evaluate(cascade, tree, requests.take([k])) for k in range(len(requests))]
     return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
 
 
@@ -160,14 +148,13 @@ def outcome_table(
     if path.is_file():
         return _read(scenario, path)
     requests = LiveCascade(scenario).sample_requests(np.random.default_rng([seed, 2]), n)
-    chunks = [requests.take(slice(k, k + _CHUNK)) for k in range(0, n, _CHUNK)]
+    chunks = [(requests.take(slice(k, k + _CHUNK)),) for k in range(0, n, _CHUNK)]
     results, outcomes = [], []
-    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=_start_worker, initargs=(scenario,)) as pool:
-        for part in pool.map(_evaluate_chunk, chunks):
-            results.append(part[0])
-            outcomes.append(part[1])
-            if progress:
-                progress(sum(map(len, results)), n)
+    for part in on_cascade(_evaluate_chunk, scenario, chunks, workers):
+        results.append(part[0])
+        outcomes.append(part[1])
+        if progress:
+            progress(sum(map(len, results)), n)
     outcome = np.concatenate(outcomes)
     columns = {name: np.ascontiguousarray(outcome[:, :, k]) for k, name in enumerate(OUTCOMES)}
     table = OutcomeTable(scenario, requests.states, np.concatenate(results), columns)
