@@ -55,7 +55,8 @@ class Evaluator:
     def _costs(self, conditions: Conditions, fading: np.ndarray | float) -> HorizonCosts:
         context = self._context(conditions)  # (N,F)
         when, shift = context[:, : -self.n_clusters], context[:, -self.n_clusters :]
-        return HorizonCosts(self, when @ self._by_time + self._bias, self._level[:, None] + shift + fading)
+        offset = self._level[:, None] + shift + fading
+        return HorizonCosts(self, when @ self._by_time + self._bias, offset, conditions)
 
     def hidden_layers(self, log_prices: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both layers (K·G,M,H) at log prices (M,G) over a first layer's offset (K·G,M,H)."""
@@ -71,10 +72,15 @@ class Evaluator:
         """∂ log c_g/∂u_h, [m, g, h], mean of the members: (M,G,G)."""
         back = ((1.0 - two * two) * self._third) @ self._second  # (K·G,M,H)
         by_price = ((1.0 - one * one) * back) @ self._by_price.swapaxes(1, 2)  # (K·G,M,G)
-        mean = by_price.reshape(self.members, self.n_clusters, *by_price.shape[1:]).mean(0).swapaxes(0, 1)
+        mean = _mean(by_price.reshape(self.members, self.n_clusters, *by_price.shape[1:])).swapaxes(0, 1)
         own = np.arange(self.n_clusters)
         mean[:, own, own] -= self._slope.mean(0)
         return mean
+
+
+def _mean(members: np.ndarray) -> np.ndarray:
+    """Of the first axis; a single model costs nothing."""
+    return members[0] if len(members) == 1 else members.mean(0)
 
 
 class HorizonCosts:
@@ -84,10 +90,11 @@ class HorizonCosts:
         evaluator: the networks.
         base: (K·G,N,H) first layer, prices apart.
         offset: (K,N,G) log cost, network and prices apart.
+        conditions: (N,) what the minutes are like.
     """
 
-    def __init__(self, evaluator: Evaluator, base: np.ndarray, offset: np.ndarray) -> None:
-        self.evaluator, self._base, self._offset = evaluator, base, offset
+    def __init__(self, evaluator: Evaluator, base: np.ndarray, offset: np.ndarray, conditions: Conditions) -> None:
+        self.evaluator, self._base, self._offset, self.conditions = evaluator, base, offset, conditions
 
     def members(self, log_prices: np.ndarray) -> np.ndarray:
         """Log prices (…,N,G) → log cost per request of each member, (K,…,N,G)."""
@@ -99,7 +106,7 @@ class HorizonCosts:
 
     def __call__(self, log_prices: np.ndarray) -> np.ndarray:
         """Log prices (…,N,G) → log cost per request (…,N,G), mean of the members."""
-        return self.members(log_prices).mean(0)
+        return _mean(self.members(log_prices))
 
     def tensor(self, log_prices: Tensor) -> Tensor:
         """:meth:`__call__` of a tensor (N,G), through automatic differentiation."""
@@ -114,4 +121,4 @@ class HorizonCosts:
     def with_slopes(self, log_prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """At log prices (N,G): log cost (N,G) and ∂ log c_g/∂u_h (N,G,G)."""
         one, two = self.evaluator.hidden_layers(log_prices, self._base)
-        return self.evaluator.logs(two, log_prices, self._offset).mean(0), self.evaluator.slopes(one, two)
+        return _mean(self.evaluator.logs(two, log_prices, self._offset)), self.evaluator.slopes(one, two)

@@ -128,9 +128,11 @@ class Objective:
     ) -> np.ndarray:
         """J (…) where the damping term applies as ``damped`` (…,N,G) says; convex in the loads."""
         aim = 1 - self.settings.margin if target is None else target
-        steps = loads - self._before(loads, last)
-        tracking = self.weights[:, None] * (loads - aim) ** 2
-        return (tracking + self.damping_weights(damped, emphasis) * steps**2).sum((-2, -1))
+        terms = self.weights[:, None] * (loads - aim) ** 2
+        if damped.any():
+            steps = loads - self._before(loads, last)
+            terms = terms + self.damping_weights(damped, emphasis) * steps**2
+        return terms.sum((-2, -1))
 
     def gradient(
         self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None, emphasis: Any = 1.0

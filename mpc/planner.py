@@ -38,6 +38,9 @@ class PlannerSettings(ObjectiveSettings):
     """Largest change of a log price from one minute to the next; ``None``: free."""
     solver: str = "CLARABEL"
     """"CLARABEL" or "OSQP"."""
+    direct: bool = True
+    """Solve a convex program by linear systems where its active set is soon found, which is several times quicker, and
+    ask the solver for the others only; see :mod:`mpc.closed_form`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +113,9 @@ class Planner:
 
     def __init__(self, n_clusters: int, settings: PlannerSettings, top: np.ndarray) -> None:
         self.settings, self.top = settings, top
-        self.problem = LoadProblem(n_clusters, settings, rate_limit=settings.rate_limit, solver=settings.solver)
+        self.problem = LoadProblem(
+            n_clusters, settings, rate_limit=settings.rate_limit, solver=settings.solver, direct=settings.direct
+        )
         self.objective = self.problem.objective
         self._undamped = Objective(dataclasses.replace(settings, damping="none"))
 
@@ -185,9 +190,8 @@ class Planner:
                 search.reason = "deadline"
                 break
             step = log_prices - point.log_prices
-            trial, share = self._merit(point, step, value, predicted, objective, now)
-            gain = value - self._value(objective, trial, now)
-            point, value = trial, value - gain
+            point, reached, share = self._merit(point, step, value, predicted, objective, now)
+            gain, value = value - reached, reached
             enough = max(s.tolerance, _WORTHWHILE * value)
             if promised < enough or share == 0.0 or (gain < s.tolerance and iteration > 0):
                 search.converged, search.reason = True, "tolerance"
@@ -206,13 +210,14 @@ class Planner:
         predicted: PredictedLoads,
         objective: Objective,
         now: Now,
-    ) -> tuple[Point, float]:
-        """The point that the largest share of ``step`` reaches with a lower true objective, and the share; or 0."""
+    ) -> tuple[Point, float, float]:
+        """The point that the largest share of ``step`` lowers the true objective with, that, and the share or 0."""
         for share in SHARES:
             trial = predicted.linearised(point.log_prices + share * step)
-            if self._value(objective, trial, now) < value:
-                return trial, share
-        return point, 0.0
+            reached = self._value(objective, trial, now)
+            if reached < value:
+                return trial, reached, share
+        return point, value, 0.0
 
     def _solve(self, point: Point, radius: float, objective: Objective, search: _Search) -> tuple[np.ndarray, float]:
         """Log prices (N,G) that minimise the convex model around ``point``, and the fall of J that it promises."""

@@ -47,8 +47,8 @@ class PredictedLoads:
         tilt: np.ndarray | None = None,
         pivot: np.ndarray | None = None,
     ) -> None:
-        self.costs, self.bias = costs, bias
-        self._traffic = np.asarray(qps, dtype=np.float64)[:, None] / np.asarray(budget, dtype=np.float64)  # (N,G)
+        self.costs, self.bias, self.budget = costs, bias, np.asarray(budget, dtype=np.float64)
+        self._traffic = np.asarray(qps, dtype=np.float64)[:, None] / self.budget  # (N,G)
         self._tilt = None if tilt is None or pivot is None or not np.any(tilt) else (tilt, pivot)
         self._own = np.arange(self._traffic.shape[1])
 

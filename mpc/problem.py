@@ -24,6 +24,7 @@ except ImportError as error:
     raise ImportError("the model-predictive balancer needs cvxpy: pip install 'marca-env[mpc]'") from error
 
 from mpc import program
+from mpc.closed_form import closed_form
 from mpc.objective import Objective, ObjectiveSettings
 
 __all__ = ["InfeasibleError", "LoadProblem", "Objective", "ObjectiveSettings", "Plan", "SolverError"]
@@ -63,8 +64,11 @@ class LoadProblem:
         settings: the objective.
         rate_limit: largest change of a log price from one minute to the next; ``None``: free.
         solver: "CLARABEL" (interior point) or "OSQP" (first order, warm started).
+        direct: solve by :func:`mpc.closed_form.closed_form`, and ask the solver where that declines: under a rate
+            limit, and where the program is large or its active set does not settle. The minimum is the same.
 
     Attributes:
+        closed_form: that function; ``None``: every program goes to the solver.
         problem: the compiled cvxpy problem; it is never rebuilt.
         program: its compiled form, which solves are sent to; ``None`` where this cvxpy compiles to another form, and
             ``problem.solve`` does the work, correctly but several times slower.
@@ -77,6 +81,7 @@ class LoadProblem:
         *,
         rate_limit: float | None = None,
         solver: str = "CLARABEL",
+        direct: bool = True,
     ) -> None:
         if solver not in SOLVERS:
             raise InputError(unknown_option("solver", solver, SOLVERS))
@@ -84,6 +89,7 @@ class LoadProblem:
             raise InputError(f"rate_limit is {rate_limit}; it must be positive, or None for none")
         self.objective = Objective(settings)
         self.settings, self.solver, self.rate_limit = self.objective.settings, solver, rate_limit
+        self.closed_form = closed_form if direct and rate_limit is None else None
         n, size = self.settings.horizon, n_clusters
         self.shape = (n, size)
         self._u, self._y = cp.Variable((n, size), name="log_prices"), cp.Variable((n, size), name="loads")
@@ -158,15 +164,32 @@ class LoadProblem:
             SolverFailedError: the solver stopped without a solution, or raised.
             TimeLimitError: it ran out of time.
         """
-        root = np.sqrt(self.objective.damping_weights(np.asarray(damped, dtype=float), emphasis))
-        aim = 1 - self.settings.margin if target is None else target
+        damping = self.objective.damping_weights(np.asarray(damped, dtype=float), emphasis)
+        aim = np.broadcast_to(1 - self.settings.margin if target is None else target, self.shape).astype(float)
+        if self.closed_form is not None:
+            log_prices = self.closed_form(
+                loads,
+                slopes,
+                nominal,
+                last,
+                low=low,
+                high=high,
+                target=aim,
+                weights=self.objective.weights,
+                damping=damping,
+                proximity=self.settings.proximity,
+            )
+            if log_prices is not None:
+                moved = np.einsum("igh,ih->ig", slopes, log_prices - nominal)
+                return Plan(np.clip(log_prices, low, high), loads + moved)
+        root = np.sqrt(damping)
         values = {
             self._offset: loads - np.einsum("igh,ih->ig", slopes, nominal),
             **{parameter: slopes[:, :, h] for h, parameter in enumerate(self._slopes)},
             self._nominal: nominal,
             self._low: low,
             self._high: high,
-            self._target: np.broadcast_to(aim, self.shape).astype(float),
+            self._target: aim,
             self._damping: root,
             self._damping_last: root[0] * last,
         }

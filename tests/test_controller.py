@@ -159,7 +159,7 @@ def test_unknown_prices_in_force_are_remembered(plant):
 
 def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
     pool, model = plant
-    balancer = MPCBalancer(model)
+    balancer = MPCBalancer(model, direct=False)
 
     def broken(*_, **__):
         raise ArithmeticError("the factorisation broke down")

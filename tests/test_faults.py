@@ -172,7 +172,7 @@ def test_an_unusable_forecast_is_an_event_and_ends(plant, answer):
 )
 def test_the_last_good_plan_and_then_feedback(plant, monkeypatch, status, kind):
     pool, model = plant
-    balancer, prices = running(model, pool)
+    balancer, prices = running(model, pool, direct=False)
     monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: (status, [np.zeros((10, 2))] * 2))
     for k in range(5):
         prices = balancer.update(observe(pool, minute=603 + k, prices=prices))
@@ -185,7 +185,7 @@ def test_the_last_good_plan_and_then_feedback(plant, monkeypatch, status, kind):
 
 def test_a_load_that_left_the_plan_is_fed_back_at_once(plant, monkeypatch):
     pool, model = plant
-    balancer, prices = running(model, pool)
+    balancer, prices = running(model, pool, direct=False)
     monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
     overload = observe(pool, minute=603, prices=prices, load=1.5 * pool.scenario.budgets)
     expected_prices = FeedbackBalancer(FeedbackSettings(scale=tuple(model.prices.scale))).update(overload)
@@ -195,7 +195,7 @@ def test_a_load_that_left_the_plan_is_fed_back_at_once(plant, monkeypatch):
 
 def test_feedback_never_sees_a_price_that_is_not_known(plant, monkeypatch):
     pool, model = plant
-    balancer, prices = running(model, pool, hold_minutes=0)
+    balancer, prices = running(model, pool, hold_minutes=0, direct=False)
     monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
     told = balancer.update(observe(pool, minute=603, prices=(np.nan, np.nan)))
     assert np.all(told > 0.5 * prices)  # not as if computation had been free

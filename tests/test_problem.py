@@ -6,6 +6,7 @@ import pytest
 from scipy.optimize import minimize
 
 from marca_env.errors import InputError
+from mpc.closed_form import box_minimum
 from mpc.objective import Objective, ObjectiveSettings
 from mpc.problem import InfeasibleError, LoadProblem, SolverFailedError, TimeLimitError
 
@@ -28,9 +29,12 @@ def one_step(**changes) -> ObjectiveSettings:
     return ObjectiveSettings(**{"horizon": 1, "beta": 8.0, "proximity": 0.0, **changes})
 
 
-@pytest.mark.parametrize("solver", ["CLARABEL", "OSQP"])
-def test_one_step_by_hand(solver):
-    problem = LoadProblem(1, one_step(), solver=solver)
+WAYS = [{"solver": "CLARABEL", "direct": False}, {"solver": "OSQP", "direct": False}, {"direct": True}]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_step_by_hand(way):
+    problem = LoadProblem(1, one_step(), **way)
     # y = 1.2 − 0.5 (u − 1) meets the budget at u = 1.4
     plan = solve(problem, [1.2], [-0.5], [1.0], 1.2)
     assert plan.log_prices.item() == pytest.approx(1.4, abs=1e-4)
@@ -72,13 +76,13 @@ def test_objective_takes_batches():
     assert values[2, 1] == pytest.approx(float(objective(loads[2, 1], last)))
 
 
-@pytest.mark.parametrize("solver", ["CLARABEL", "OSQP"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rate_limit", [None, 0.3])
 @pytest.mark.parametrize("seed", range(3))
-def test_matches_a_general_solver(seed, rate_limit, solver):
+def test_matches_a_general_solver(seed, rate_limit, way):
     rng = np.random.default_rng(seed)
     settings = ObjectiveSettings(horizon=4, alpha=0.6, beta=3.0, margin=0.02, proximity=1e-3)
-    problem = LoadProblem(2, settings, rate_limit=rate_limit, solver=solver)
+    problem = LoadProblem(2, settings, rate_limit=rate_limit, **way)
     shape = problem.shape
     loads, nominal = rng.uniform(0.7, 1.5, shape), rng.uniform(0.5, 2.0, shape)
     slopes = -rng.uniform(0.1, 0.6, (*shape, 2)) * (np.eye(2) + 0.2)
@@ -123,7 +127,9 @@ def test_is_dpp_and_compiled_once(monkeypatch):
 @pytest.mark.parametrize("rate_limit", [None, 0.4])
 def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
     rng = np.random.default_rng(4)
-    ours, theirs = (LoadProblem(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver) for _ in "ab")
+    ours, theirs = (
+        LoadProblem(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver, direct=False) for _ in "ab"
+    )
     theirs.program = None  # as where cvxpy compiles to a form that is not known
     for _ in range(5):
         arguments = rng.uniform(0.7, 1.5, (6, 2)), -rng.uniform(0.1, 0.6, (6, 2, 2)), rng.uniform(0.5, 1.0, (6, 2))
@@ -132,12 +138,53 @@ def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
         assert plans[0].log_prices == pytest.approx(plans[1].log_prices, abs=1e-5 if solver == "CLARABEL" else 2e-3)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("damped", ["nowhere", "somewhere", "everywhere"])
+def test_the_closed_form_is_the_minimum_that_the_solver_finds(size, damped, monkeypatch):
+    rng = np.random.default_rng([size, len(damped)])
+    settings = ObjectiveSettings(horizon=7, alpha=0.8, proximity=1e-3)
+    direct, program = (LoadProblem(size, settings, direct=d) for d in (True, False))
+    monkeypatch.setattr(direct.program, "solve", lambda *_: pytest.fail("the closed form declined"))
+    bound = 0
+    for _ in range(20):
+        shape, coupling = direct.shape, np.eye(size) + 0.3 * rng.random((size, size))
+        loads, slopes = rng.uniform(0.4, 1.6, shape), -rng.uniform(0.1, 0.8, (7, 1, 1)) * coupling
+        nominal, width = rng.uniform(0.1, 2.0, shape), rng.uniform(0.1, 1.5)
+        low, high = np.maximum(nominal - width, 0.0), nominal + width
+        where = {"nowhere": False, "somewhere": rng.random(shape) < 0.4, "everywhere": True}[damped]
+        options = {
+            "low": low,
+            "high": high,
+            "damped": np.broadcast_to(where, shape),
+            "target": rng.uniform(0.9, 1.0, size),
+        }
+        ours, theirs = (p.solve(loads, slopes, nominal, rng.uniform(1, 1, size), **options) for p in (direct, program))
+        assert ours.log_prices == pytest.approx(theirs.log_prices, abs=2e-4)
+        assert ours.loads == pytest.approx(theirs.loads, abs=1e-4)
+        bound += int(((ours.log_prices == low) | (ours.log_prices == high)).sum())
+    assert bound > 20  # bounds took part
+
+
+def test_the_solver_is_asked_where_the_closed_form_declines(monkeypatch):
+    asked = []
+    for n, options in ((1, {"rate_limit": 0.5}), (10, {})):
+        problem = LoadProblem(n, ObjectiveSettings(horizon=30), **options)
+        solver = problem.program.solve
+        monkeypatch.setattr(problem.program, "solve", lambda *a, solver=solver, **k: asked.append(1) or solver(*a, **k))
+        shape = problem.shape
+        slopes = -0.5 * np.broadcast_to(np.eye(n), (*shape, n))
+        solve(problem, np.full(shape, 1.2), slopes, np.ones(shape), np.ones(n), damped=True, previous=np.ones(n))
+    assert len(asked) == 2
+    assert box_minimum(np.zeros((1, 2, 2)), np.ones((1, 2)), np.zeros((1, 2)), np.ones((1, 2))) is None
+
+
 def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
     monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: ({}, None, None))
     problem = LoadProblem(1, one_step())
     assert problem.program is None
     assert "more slowly" in caplog.text
     monkeypatch.undo()
+    problem.closed_form = None
     assert solve(problem, [1.2], [-0.5], [1.0], 1.2).log_prices.item() == pytest.approx(1.4, abs=1e-4)
 
 

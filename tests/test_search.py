@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from plant import fitted, observe, simulate, sine_days
 
-from benchmarks.experiments.balancing_solvers import collect, compare
+from benchmarks.experiments.balancing_solvers import compare
+from benchmarks.published_shooting import PublishedShooting, WideNetwork
+from benchmarks.solver_states import collect
 from marca_env.errors import InputError
 from mpc import MPCBalancer
 from mpc.conditions import Conditions
@@ -234,13 +236,30 @@ def test_the_plan_that_was_found_is_reported(plant):
     assert balancer.result is None
 
 
-def test_the_solver_experiment_collects_and_compares(plant):
-    pool, model = plant
-    settings = PlannerSettings(horizon=4)
-    met = collect(pool, model, 5, 0, settings)
+MET = PlannerSettings(horizon=4)
+
+
+@pytest.fixture(scope="module")
+def met(plant):
+    return collect(*plant, 5, 0, MET)
+
+
+def test_the_solver_experiment_collects_and_compares(plant, met):
+    _, model = plant
     top = model.prices.to_log(4 * model.price_limit)
-    methods = {name: planning_method(name, 2, settings, top) for name in ("scp", "lbfgsb")}
+    methods = {name: planning_method(name, 2, MET, top) for name in ("scp", "lbfgsb")}
     found = compare(met, methods)
     assert len(met) == 5
     assert found["scp"]["as_good"] == 1.0
     assert found["scp"]["cpu_ms"][0] > 0
+
+
+def test_published_shooting_rolls_its_own_network_out_and_is_judged_by_the_model(met):
+    _, log, model = fitted()
+    network, top = WideNetwork(log, model, seed=0), model.prices.to_log(4 * model.price_limit)
+    assert np.all(network.error < 0.5 * np.log(log[["load_retrieval", "load_ranking"]]).std())
+    predicted, now, nominal = met[0]
+    method = PublishedShooting(network, 2, MET, top, samples=20)
+    result = method.plan(predicted, now, nominal)
+    assert result.objective == pytest.approx(float(method.objective(result.point.loads, now.load, now.target)))
+    assert result.objective >= made("scp", MET).plan(predicted, now, nominal).objective - 1e-6
