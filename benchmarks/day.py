@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import metrics
-from benchmarks.artefacts import load_cost_map, outcomes_with_progress
+from benchmarks.artefacts import true_pool
 from benchmarks.policies import POLICIES, Commissioning, build_policy, need, values_of
 from benchmarks.progress import progress
 from benchmarks.simulation import Policy, clairvoyant_bound, draw_arrivals, replay
@@ -73,7 +72,7 @@ class Day:
         several, one = need(policies)
         marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations)) if several else None
         single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations)) if one else None
-        pool = true_pool(scenario, requests)
+        pool = true_pool(scenario, requests, POOL_SEED)
         with progress("Commissioning the policies", len(policies)) as advance:
             built = []
             for name in policies:
@@ -109,14 +108,6 @@ def embedded_trace() -> Path:
     return shipped_folder("traces") / "day.csv"
 
 
-def true_pool(scenario: Scenario, requests: int) -> RequestPool:
-    """Requests with the live cascade's true outcomes and the measured cost of what they really processed."""
-    table = outcomes_with_progress(scenario, requests, POOL_SEED)
-    cost_map = load_cost_map(scenario)
-    costs = cost_map.cost(scenario.joint_actions, table.results).astype(np.float32)
-    return RequestPool(scenario, table.states, table.outcomes, costs)
-
-
 # -- summing up -------------------------------------------------------------------------------------------
 def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
     """Sums, rates, uplift with a paired block-bootstrap interval, μ and ν of every policy over all seeds."""
@@ -126,15 +117,15 @@ def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
     bound = sum(day.bounds.values())
     summary = {}
     for name, rows in minutes.groupby("policy", sort=False):
-        totals = {k: float(rows[k].sum()) for k in OUTCOMES}
+        totals = {k: float(rows[k].sum()) for k in OUTCOMES if k in rows}  # a law states the revenue alone
         load = rows[[f"load_{c}" for c in scenario.cluster_names]].to_numpy()
         seeds = rows["seed"].unique()
         whole = bool(day.bounds) and all(s in day.bounds for s in seeds)
         summary[str(name)] = {
-            **{k: totals[k] / len(seeds) for k in ("revenue", "gmv", "impressions", "clicks")},
+            **{k: totals[k] / len(seeds) if k in totals else None for k in ("revenue", "gmv", "impressions", "clicks")},
             **_uplift(revenue, str(name)),
-            "ctr": totals["clicks"] / totals["impressions"],
-            "roi": totals["gmv"] / totals["revenue"],
+            "ctr": totals["clicks"] / totals["impressions"] if "clicks" in totals else None,
+            "roi": totals["gmv"] / totals["revenue"] if "gmv" in totals else None,
             "utilisation": dict(zip(scenario.cluster_names, metrics.utilisation(load, scenario.budgets), strict=True)),
             "overutilisation": dict(
                 zip(scenario.cluster_names, metrics.overutilisation(load, scenario.budgets), strict=True)
@@ -199,9 +190,8 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
     for name, row in summary["policies"].items():
         share = "–" if row["bound_share"] is None else f"{row['bound_share']:.1%}"
         counts = [_short(row[k]) for k in ("gmv", "impressions", "clicks")]
-        money.add_row(
-            name, _short(row["revenue"]), _uplift_text(row), share, *counts, f"{row['ctr']:.2%}", f"{row['roi']:.2f}"
-        )
+        ratios = ["–" if row[k] is None else form.format(row[k]) for k, form in (("ctr", "{:.2%}"), ("roi", "{:.2f}"))]
+        money.add_row(name, _short(row["revenue"]), _uplift_text(row), share, *counts, *ratios)
         pairs = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
         load.add_row(name, *pairs)
     return money, load
@@ -210,7 +200,9 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
 LEGEND = "μ: mean of min(load, budget)/budget · ν: mean of max(load − budget, 0)/budget"
 
 
-def _short(value: float) -> str:
+def _short(value: float | None) -> str:
+    if value is None:
+        return "–"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"

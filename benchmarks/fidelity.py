@@ -76,7 +76,8 @@ def cost_errors(model: CostModel, log: pd.DataFrame) -> dict[str, float]:
     """Of each cluster: Σ|cost of the predicted results − cost of the true results| / Σ cost."""
     scenario = model.scenario
     states, actions = _columns(scenario, log)
-    true = model.cost_map.cost(actions, log[[f"result_{name}" for name in scenario.stage_names]].to_numpy(float))
+    results = log[[f"result_{name}" for name in scenario.stage_names]].to_numpy(float)
+    true = model.cost_map.cost(actions, results, scenario.site_of(states))
     miss = np.abs(model.predict(states, actions) - true).sum(axis=0) / true.sum(axis=0)
     return {name: float(miss[k]) for k, name in enumerate(scenario.cluster_names)}
 

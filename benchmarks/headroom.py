@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from marca_env.errors import InputError
-from marca_env.outcomes import OutcomeTable
 from marca_env.scenario import Scenario
-from marca_env.serving import allocate, dual_bound
+from marca_env.serving import RequestPool, allocate, dual_bound
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,34 @@ class Headroom:
     """Dual bound when it adapts to the request itself."""
 
 
-def headroom(table: OutcomeTable, costs: np.ndarray, shares: list[float]) -> list[Headroom]:
-    """Headroom at each budget of ``shares``; ``costs`` (M, J, G) core-seconds.
+def headroom(pool: RequestPool, shares: list[float]) -> list[Headroom]:
+    """Headroom at each budget of ``shares``, with the pool's outcomes and costs as the truth.
 
-    Values over observable states are means over the requests of a state (data centre and time window left out, since
-    they only shift the mood), so the joint bound needs many requests per state.
+    Values over observable states are means over the requests of a state (time window, and data centres that share their
+    clusters, left out, since they only shift the mood), so the joint bound needs many requests per state.
 
     Raises:
         InputError: a budget below the cheapest action.
     """
-    revenue = table.outcomes["revenue"].astype(np.float64)
-    groups, weights = _observable(table)
-    values, state_costs = _means(revenue, groups), _means(costs, groups)
-    mean, mean_cost = revenue.mean(axis=0), costs.mean(axis=0)
-    return [
-        _at(table.scenario, share, revenue, costs, values, state_costs, weights, mean, mean_cost) for share in shares
-    ]
+    counts = np.ones(len(pool.states)) if pool.weights is None else np.asarray(pool.weights, dtype=np.float64)
+    counts = counts / counts.sum()
+    revenue, costs = pool.outcomes["revenue"].astype(np.float64), pool.costs.astype(np.float64)
+    groups = _observable(pool)
+    weights = np.bincount(groups, weights=counts)
+    values, state_costs = _means(revenue, groups, counts), _means(costs, groups, counts)
+    mean, mean_cost = counts @ revenue, np.tensordot(counts, costs, 1)
+    known = revenue, costs, counts, values, state_costs, weights, mean, mean_cost
+    return [_at(pool.scenario, share, *known) for share in shares]
+
+
+def least_share(pool: RequestPool) -> float:
+    """The smallest budget, as a share of the dearest action's cost, that some one action fits on every cluster."""
+    weights = np.ones(len(pool.states)) if pool.weights is None else pool.weights
+    return _least(np.average(pool.costs, axis=0, weights=weights))
+
+
+def _least(mean_cost: np.ndarray) -> float:
+    return float((mean_cost / mean_cost.max(axis=0)).max(axis=1).min())
 
 
 def _at(
@@ -53,6 +64,7 @@ def _at(
     share: float,
     revenue: np.ndarray,
     costs: np.ndarray,
+    counts: np.ndarray,
     values: np.ndarray,
     state_costs: np.ndarray,
     weights: np.ndarray,
@@ -62,7 +74,7 @@ def _at(
     budget = share * mean_cost.max(axis=0)
     fits = (mean_cost <= budget).all(axis=1)
     if not fits.any():
-        cheapest = (mean_cost / mean_cost.max(axis=0)).max(axis=1).min()
+        cheapest = _least(mean_cost)
         raise InputError(f"a budget of {share:.1%} is below the cheapest action ({cheapest:.1%}); raise it")
     best = int(np.where(fits, mean, -np.inf).argmax())
     actions = scenario.joint_actions
@@ -71,24 +83,24 @@ def _at(
         dual_bound(values[:, same], state_costs[:, same], weights, budget)[0],
         _independent(scenario, values, state_costs, weights, budget),
         dual_bound(values, state_costs, weights, budget)[0],
-        dual_bound(revenue, costs, np.full(len(revenue), 1 / len(revenue)), budget)[0],
+        dual_bound(revenue, costs, counts, budget)[0],
     ]
     return Headroom(share, float(mean[best]), *[float(b / mean[best] - 1) for b in bounds])
 
 
-def _observable(table: OutcomeTable) -> tuple[np.ndarray, np.ndarray]:
-    """Group of each request (M,) and the share of each group."""
-    names = [f for f in table.scenario.feature_names if f not in ("w", "i")]
-    columns = table.states[:, [table.scenario.feature_names.index(n) for n in names]]
-    _, groups, counts = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
-    return groups.ravel(), counts / counts.sum()
+def _observable(pool: RequestPool) -> np.ndarray:
+    """Group of each request (M,)."""
+    scenario = pool.scenario
+    kept = [k for k, name in enumerate(scenario.feature_names) if name == scenario.site or name not in ("w", "i")]
+    return np.unique(pool.states[:, kept], axis=0, return_inverse=True)[1].ravel()
 
 
-def _means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of each group, ``counts`` (M,) saying how much each request weighs."""
     order = np.argsort(groups, kind="stable")
     starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
-    sizes = np.diff(np.append(starts, len(groups))).reshape(-1, *[1] * (values.ndim - 1))
-    return np.add.reduceat(values[order].astype(np.float64), starts, axis=0) / sizes
+    weight = counts[order].reshape(-1, *[1] * (values.ndim - 1))
+    return np.add.reduceat(weight * values[order], starts, axis=0) / np.add.reduceat(weight, starts, axis=0)
 
 
 def _independent(

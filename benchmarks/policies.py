@@ -68,7 +68,7 @@ class Commissioning:
     @cached_property
     def static_action(self) -> int:
         """The joint action that earns most on the average, by the log, of those that fit the budget at the peak."""
-        used = self.costs.mean(axis=0) * self.scenario.peak_qps  # (J, G)
+        used = self._mean_costs() * self.scenario.peak_qps  # (J, G)
         fits = (used <= self.scenario.budgets).all(axis=1)
         if not fits.any():
             short = (used / self.scenario.budgets).max(axis=1).min()
@@ -77,6 +77,14 @@ class Commissioning:
                 f"joint action needs {short:.2f} times the budget; raise the budgets or lower peak_qps"
             )
         return int(np.where(fits, self.revenue.mean(axis=0), -np.inf).argmax())
+
+    def _mean_costs(self) -> np.ndarray:
+        """Mean cost (J, G) of the requests; where sites share them out differently through the day, that of the time
+        window that costs each cluster most."""
+        windows, n_windows = self.windows()
+        if self.scenario.site is None or windows is None:
+            return self.costs.mean(axis=0)
+        return np.max([self.costs[windows == w].mean(axis=0) for w in range(n_windows) if (windows == w).any()], axis=0)
 
     @cached_property
     def truncation_actions(self) -> np.ndarray:

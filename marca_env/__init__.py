@@ -54,6 +54,7 @@ ENVIRONMENTS = {
     "marca_env/Balancing-v0": "marca_env.balancing:BalancingEnv",
     "marca_env/Recommender-v0": "marca_env.single:RecommenderEnv",
     "marca_env/Bursty-v0": "marca_env.zoo:BurstyEnv",
+    "marca_env/DataCentres-v0": "marca_env.zoo:DataCentresEnv",
     "marca_env/RankingModel-v0": "marca_env.zoo:RankingModelEnv",
     **{f"marca_env/Stages{n}-v0": "marca_env.zoo:StagesEnv" for n in STAGES},
 }

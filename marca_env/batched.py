@@ -122,7 +122,8 @@ class BatchedRecommender:
         self.prices = _checked_prices(self.scenario, prices)  # (G,)
         self.clusters: WindowClusters | None = None
         if self.window is not None:
-            self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices)
+            shares = self.engine.population.shares(self.scenario)
+            self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices, shares)
             self.prices = self.clusters.prices  # (B,G)
         self._reward = REWARDS[reward] if isinstance(reward, str) else reward
         self.agents = self.encoder.agents
@@ -196,7 +197,9 @@ class BatchedRecommender:
 
     def _finish(self) -> BatchedStep:
         assert self._random is not None
-        self.served = self.actions if self.clusters is None else self.clusters.degraded(self.actions)
+        self.served = self.actions
+        if self.clusters is not None:
+            self.served = self.clusters.degraded(self.actions, self.scenario.site_of(self.states))
         outcome = self.engine.outcome(self.states, self.served, self._random[1])
         felt: dict[str, np.ndarray] = {}
         if self.clusters is not None:
@@ -227,7 +230,8 @@ class BatchedRecommender:
         """The outcome net of what the clusters dropped, and what they say."""
         chosen = self.engine.evaluate(self.states, self.actions)[1]
         in_force = clusters.state.degradation
-        part = clusters.serve(outcome.cost.astype(np.float64), chosen.astype(np.float64))
+        site = self.scenario.site_of(self.states)
+        part = clusters.serve(outcome.cost.astype(np.float64), chosen.astype(np.float64), site)
         kept = part.kept.astype(np.float32)
         net = replace(outcome, revenue=outcome.revenue * kept, expected_revenue=outcome.expected_revenue * kept)
         return net, {

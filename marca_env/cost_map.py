@@ -108,12 +108,27 @@ class CostMap:
                     raise InputError(f"cost log: no rows for component {component!r} of stage {stage.name!r}; {REMEDY}")
 
     # -- use -----------------------------------------------------------------------------------------------
-    def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray:
-        """Core-seconds per request of each cluster: ``actions`` (…, D), ``results`` (…, S) → (…, G)."""
+    def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+        """Core-seconds per request of each cluster: ``actions`` (…, D), ``results`` (…, S) → (…, G).
+
+        Args:
+            site: int (…), where each request is served (:meth:`Scenario.site_of`); zero cost on the other sites'
+                clusters. Not needed in a scenario with one site.
+
+        Raises:
+            InputError: the scenario has several sites, and none is given.
+        """
         actions, results = np.asarray(actions), np.asarray(results)
+        if site is None and self.scenario.n_sites > 1:
+            raise InputError(
+                f"scenario {self.scenario.name!r} has {self.scenario.n_sites} sites, by feature "
+                f"{self.scenario.site!r}; pass the site of each request, scenario.site_of(states)"
+            )
         total = np.zeros((*results.shape[:-1], len(self.scenario.clusters)))
         for k in range(len(self.scenario.stages)):
-            total[..., self.scenario.stage_cluster[k]] += self.stage_cost(k, actions, results[..., k])
+            cost = self.stage_cost(k, actions, results[..., k])
+            for place, clusters in enumerate(self.scenario.stage_clusters):
+                total[..., clusters[k]] += cost if site is None else cost * (site == place)
         return total
 
     def stage_cost(self, stage_index: int, actions: np.ndarray, processed: np.ndarray) -> np.ndarray:

@@ -126,15 +126,15 @@ class CostModel:
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Core-seconds per request of each cluster: ``states`` (B, F), ``actions`` (B, D) → (B, G)."""
-        return self.cost_map.cost(actions, self.results(states, actions))
+        return self.cost_map.cost(actions, self.results(states, actions), self.scenario.site_of(states))
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every joint action: ``states`` (B, F) → results float32 (B, J, S) and cost (B, J, G)."""
         first = np.unique(self._encoder.distinct_of, return_index=True)[1]
         distinct = self.scenario.joint_actions[first]  # J' D
-        pairs = np.tile(distinct, (len(states), 1))
-        results = self.results(np.repeat(states, len(distinct), axis=0), pairs)
-        cost = self.cost_map.cost(pairs, results)
+        repeated, pairs = np.repeat(states, len(distinct), axis=0), np.tile(distinct, (len(states), 1))
+        results = self.results(repeated, pairs)
+        cost = self.cost_map.cost(pairs, results, self.scenario.site_of(repeated))
         shape = (len(states), len(distinct))
         results, cost = (x.reshape(*shape, x.shape[-1])[:, self._encoder.distinct_of] for x in (results, cost))
         return results, cost

@@ -51,7 +51,7 @@ def fit_cost_map(scenario: Scenario, actions: np.ndarray, results: np.ndarray, c
             raise InputError(f"{name} of requests must be finite and not negative, and there must be some")
     curves: dict[tuple[str, str], Curve] = {}
     for g in range(len(scenario.clusters)):
-        stages = [k for k in range(len(scenario.stages)) if scenario.stage_cluster[k] == g]
+        stages = [k for k in range(len(scenario.stages)) if scenario.stage_clusters[0, k] == g]
         parts = [part for n, k in enumerate(stages) for part in _parts(scenario, k, actions, results, first=n == 0)]
         design = np.hstack([part.design for part in parts])
         whole = np.array([part.component == "base" for part in parts for _ in range(part.design.shape[1])])

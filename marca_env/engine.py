@@ -41,9 +41,9 @@ class CostPredictor(Protocol):
 
 
 class CostFunction(Protocol):
-    """Candidates to computation: (B,D), (B,S) → (B,G) core-seconds."""
+    """Candidates to computation at each request's site: (B,D), (B,S), (B,) or None → (B,G) core-seconds."""
 
-    def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray: ...
+    def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class RevenuePredictor(Protocol):
@@ -231,7 +231,7 @@ class Engine:
     def _ask(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Results, cost and expected revenue side by side, float32 (B, S+G+1), straight from the models."""
         results = self.cost_model.results(states, actions)
-        cost = self.cost_model.cost_map.cost(actions, results)
+        cost = self.cost_model.cost_map.cost(actions, results, self.scenario.site_of(states))
         revenue = np.maximum(self.revenue_model.predict(states, actions), 0.0)
         return np.concatenate([results, cost, revenue[:, None]], axis=1).astype(np.float32)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from marca_env.laws import Law, LawCost, LawRevenue, StageLaw
 from marca_env.population import Population
 from marca_env.scenario import Cluster, Decision, Feature, Scenario, Stage
+from marca_env.serving import MINUTES_PER_DAY
+from marca_env.workload import bump
 
 FEATURES = (Feature("uv", 6), Feature("w", 6), Feature("supply", 4), Feature("taste", 3))
 """User-value bucket, time window, candidates that there are, and how choosy the user is."""
@@ -25,6 +27,8 @@ MODELS = {"small": 0.4, "medium": 1.0, "large": 3.0}
 PEAK_QPS = 1000.0
 _REQUESTS = 20_000
 _BURST_MINUTES = 240
+SITES = {"asia": (0.45, 8), "europe": (0.35, 1), "america": (0.2, -6)}
+"""Data centre → share of a day's requests, and hours that its clock is ahead of the scenario's."""
 STAGES = tuple(range(2, 11))
 
 
@@ -78,6 +82,37 @@ def bursty() -> Generated:
     return Generated(made.scenario.replace(name="bursty-v0", traffic=traffic), made.law, made.population)
 
 
+def data_centres() -> Generated:
+    """The decisions of ``ranking-model-v0`` at three sites of two clusters each, whose days peak at different hours."""
+    made, names = ranking_model(), [f"{role}_{site}" for role in ("retrieval", "ranking") for site in SITES]
+    retrieval, ranking = tuple(names[: len(SITES)]), tuple(names[len(SITES) :])
+    rates = _site_rates()  # (minutes, sites)
+    total = rates.sum(axis=1)
+    scenario = Scenario(
+        name="data-centres-v0",
+        stages=tuple(replace(s, cluster=retrieval if s.name == "retrieval" else ranking) for s in made.scenario.stages),
+        clusters=tuple(Cluster(name, cores=1.0, budget=1.0) for name in names),
+        features=(Feature("uv", 6), Feature("w", 8), Feature("g", 4), Feature("i", len(SITES))),
+        peak_qps=PEAK_QPS,
+        traffic=tuple(float(f"{x:.3f}") for x in total / total.max()),
+        site="i",
+    )
+    lighter = tuple(replace(stage, base=stage.base / 4) for stage in made.law.stages)  # a night fits a small budget
+    law = replace(made.law, stages=lighter, value={"uv": 2.4, "i": 0.8}, supply={"g": 1.6}, need={"g": 0.8})
+    windows = rates.reshape(8, -1, len(SITES)).sum(axis=1)
+    population = _population(scenario, windows / windows.sum())
+    peaks = PEAK_QPS * rates.max(axis=0) / total.max()  # (sites,) requests per second
+    peaks = peaks / population.shares(scenario)  # for costs that are means over the requests of all sites
+    return _budgeted(scenario, law, population, share=0.25, qps=peaks @ scenario.site_clusters)
+
+
+def _site_rates() -> np.ndarray:
+    """Requests of each minute at each site, (1440, sites), in shares of a day: two peaks by the site's own clock."""
+    hour = np.arange(MINUTES_PER_DAY)[:, None] / 60.0 + np.array([ahead for _, ahead in SITES.values()])
+    day = 0.12 + bump(hour, 20.0, 3.0) + 0.65 * bump(hour, 10.5, 3.0)
+    return day / day.sum(axis=0) * np.array([share for share, _ in SITES.values()])
+
+
 def with_stages(n: int) -> Generated:
     """A chain of ``n`` stages that decide: n − 1 queues and, in the last, the model; 3ⁿ joint actions, two clusters."""
     longest = [round(float(x)) for x in np.geomspace(2000.0, 100.0, n - 1)] if n > 2 else [1000]
@@ -97,30 +132,42 @@ def with_stages(n: int) -> Generated:
 
 
 def _generated(name: str, stages: tuple[Stage, ...], law: Law, *, share: float) -> Generated:
-    """Budgets are ``share`` of what the dearest action would need at the peak."""
-    names = tuple(dict.fromkeys(s.cluster for s in stages))
+    names = tuple(dict.fromkeys(c for s in stages for c in s.clusters))
     free = tuple(Cluster(c, cores=1.0, budget=1.0) for c in names)
     scenario = Scenario(name=name, stages=stages, clusters=free, features=FEATURES, peak_qps=PEAK_QPS)
-    population = _population(scenario)
+    return _budgeted(scenario, law, _population(scenario), share=share, qps=np.full(len(names), PEAK_QPS))
+
+
+def _budgeted(scenario: Scenario, law: Law, population: Population, *, share: float, qps: np.ndarray) -> Generated:
+    """Budgets are ``share`` of what the dearest action would need at the peak of each cluster, ``qps`` (G,)."""
     dearest = np.tile(np.array(scenario.action_shape) - 1, (len(population.states), 1))
     cost = np.average(LawCost(scenario, law).predict(population.states, dearest), axis=0, weights=population.counts)
-    budgets = [float(f"{share * PEAK_QPS * c:.3g}") for c in cost]
-    clusters = tuple(Cluster(c, cores=round(1.4 * b, 6), budget=b) for c, b in zip(names, budgets, strict=True))
+    budgets = [float(f"{share * q * c:.3g}") for q, c in zip(qps, cost, strict=True)]
+    clusters = tuple(
+        Cluster(c.name, cores=round(1.4 * b, 6), budget=b) for c, b in zip(scenario.clusters, budgets, strict=True)
+    )
     return Generated(scenario.replace(clusters=clusters), law, population)
 
 
-def _population(scenario: Scenario) -> Population:
-    """Every state, the features independent of each other, drawn with a fixed seed."""
+def _population(scenario: Scenario, site_traffic: np.ndarray | None = None) -> Population:
+    """Every state, the features independent of each other, drawn with a fixed seed; but time window and site, if
+    ``site_traffic`` (windows, sites) says how requests share out over both."""
     rng = np.random.default_rng(2024)
     shares = [rng.dirichlet(np.full(f.size, 5.0)) for f in scenario.features]
     states = np.indices([f.size for f in scenario.features]).reshape(len(shares), -1).T
-    chance = np.prod([share[states[:, k]] for k, share in enumerate(shares)], axis=0)
+    tied = () if site_traffic is None else ("w", scenario.site)
+    free = [k for k, name in enumerate(scenario.feature_names) if name not in tied]
+    chance = np.prod([shares[k][states[:, k]] for k in free], axis=0)
+    if site_traffic is not None:
+        window, site = states[:, scenario.feature_names.index("w")], scenario.site_of(states)
+        chance = chance * site_traffic[window, site]
     counts = rng.multinomial(_REQUESTS, chance)
     return Population(states[counts > 0], counts[counts > 0].astype(np.float64))
 
 
 GENERATED: dict[str, Callable[[], Generated]] = {
     "bursty-v0": bursty,
+    "data-centres-v0": data_centres,
     "ranking-model-v0": ranking_model,
     **{f"stages-{n}-v0": (lambda n=n: with_stages(n)) for n in STAGES},  # type: ignore[misc]
 }

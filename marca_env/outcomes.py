@@ -171,7 +171,17 @@ def cache_folder() -> Path:
 def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
     """Of all that outcomes depend on: budgets and traffic are left out."""
     data = scenario.to_dict()
-    for key in ("clusters", "peak_qps", "protection", "control_period", "name", "version", "channels", "traffic"):
+    for key in (
+        "clusters",
+        "peak_qps",
+        "protection",
+        "control_period",
+        "name",
+        "version",
+        "channels",
+        "traffic",
+        "site",
+    ):
         del data[key]
     text = json.dumps([_VERSION, data, n, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -74,7 +74,7 @@ class OwnSystem:
         assert self.system is not None
         costs = np.empty((len(results), len(self.scenario.clusters)))
         for g, mean in enumerate(self.system.cost):
-            processed = results[:, self.scenario.stage_cluster == g].sum(axis=1)
+            processed = results[:, self.scenario.stage_clusters[0] == g].sum(axis=1)
             relative = processed / processed.mean() if processed.any() else np.ones(len(results))
             costs[:, g] = mean * (self.fixed_share + (1.0 - self.fixed_share) * relative)
         return costs

@@ -87,7 +87,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: expected a list, got {value!r}")
         return tuple(_convert(args[0], v, f"{where}[{k}]") for k, v in enumerate(value))
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(next(a for a in args if a is not type(None)), value, where)
+        return None if value is None else _convert(_alternative(args, value), value, where)
     if hint is float:
         return _number(value, where)
     if hint is int and (isinstance(value, bool) or not isinstance(value, int)):
@@ -99,6 +99,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, list):
         return tuple(value)
     return value
+
+
+def _alternative(hints: tuple[Any, ...], value: Any) -> Any:
+    """The one for lists where the value is one, else the first."""
+    given = [h for h in hints if h is not type(None)]
+    lists = [h for h in given if typing.get_origin(h) is tuple]
+    return lists[0] if lists and isinstance(value, (list, tuple)) else given[0]
 
 
 def _number(value: Any, where: str) -> float:

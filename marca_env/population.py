@@ -49,6 +49,13 @@ class Population:
         states = frame[list(scenario.feature_names)].to_numpy(dtype=np.int64)
         return cls(states, frame["count"].to_numpy(dtype=np.float64))
 
+    def shares(self, scenario: Scenario) -> np.ndarray:
+        """Share of the requests that each site serves; (sites,), 1 where there is one."""
+        site = scenario.site_of(self.states)
+        if site is None:
+            return np.ones(1)
+        return np.bincount(site, weights=self.counts, minlength=scenario.n_sites) / self.counts.sum()
+
     def save(self, path: str | Path, scenario: Scenario) -> None:
         """Write as a table (CSV or Parquet by suffix): one column per feature, and ``count``."""
         import pandas as pd

@@ -39,6 +39,8 @@ class CascadeService:
     - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
       for joint actions spread evenly;
     - ``request``: the same undegraded stages as they are: no part of the cost map, but what its sums must come to.
+
+    Sites run the same stages on the same machines: what a stage costs is measured once, for the first of its clusters.
     """
 
     def __init__(self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3) -> None:
@@ -85,21 +87,23 @@ class CascadeService:
             return "retrieve", group, (("popularity", None), *channels), rescoring
 
         for group in range(self.value_buckets):
-            yield Bucket(stage.name, stage.cluster, "base", group, 0, retrieve(group=group))
+            yield Bucket(stage.name, stage.clusters[0], "base", group, 0, retrieve(group=group))
         for channel in used:
             decision = self._decision("queue", channel)
             for length in (None,) if decision is None else decision.options:
                 alone = ("channel", channel), ("nothing",)
                 added = retrieve((channel, length)), retrieve()
                 workload, against = alone if channel == "popularity" else added
-                yield Bucket(stage.name, stage.cluster, f"channel:{channel}", 0, length or 0, workload, against)
+                yield Bucket(stage.name, stage.clusters[0], f"channel:{channel}", 0, length or 0, workload, against)
         if model is not None:
             option = next(o for o in model.options if o != "off")
             longest = self._decision("queue", "two_tower")
             for length in (50, 200, 800) if longest is None else longest.options:
                 without, full = (retrieve(("two_tower", length), rescoring=on) for on in (False, True))
                 merged = np.mean([self._retrieve(row, without)[1] for row in self._all[:20]])
-                yield Bucket(stage.name, stage.cluster, model_component(model, option), 0, float(merged), full, without)
+                yield Bucket(
+                    stage.name, stage.clusters[0], model_component(model, option), 0, float(merged), full, without
+                )
 
     def _queue(self, index: int) -> Iterator[Bucket]:
         stage = self.scenario.stages[index]
@@ -110,13 +114,13 @@ class CascadeService:
             lengths = [min(n, longest) for n in decision.options]
         for group in range(self.value_buckets):
             base = ("queue", index, group, 1)
-            yield Bucket(stage.name, stage.cluster, "base", group, 0, base)
+            yield Bucket(stage.name, stage.clusters[0], "base", group, 0, base)
             for n in sorted(set(lengths)):
-                yield Bucket(stage.name, stage.cluster, "queue", group, n, ("queue", index, group, n), base)
+                yield Bucket(stage.name, stage.clusters[0], "queue", group, n, ("queue", index, group, n), base)
 
     def _degradation(self) -> Iterator[Bucket]:
         for g, name in enumerate(self.scenario.cluster_names):
-            stage = next(s.name for s in self.scenario.stages if s.cluster == name)
+            stage = next(s.name for s in self.scenario.stages if name in s.clusters)
             yield Bucket(stage, name, "request", 0, 0, ("request", g, 0))
             for level in range(1, len(self.scenario.protection.levels) + 1):
                 yield Bucket(stage, name, "degradation", 0, level, ("request", g, level), ("request", g, 0))
@@ -161,10 +165,11 @@ class CascadeService:
 
     def _whole(self, cluster: int, level: int) -> Callable[[int], object]:
         """The stages of one cluster, for joint actions as the degraded cluster would run them."""
-        indices = self.scenario.degraded(cluster, level)[self._actions]
+        site = int(self.scenario.site_clusters[:, cluster].argmax())  # any of its sites: they run the same stages
+        indices = self.scenario.degraded(cluster, level, site)[self._actions]
         plans = [self.cascade.plan(self.scenario.joint_actions[j]) for j in indices]
         queues = [self.cascade.retrieve(row, plan)[0] for row, plan in zip(self._all, plans, strict=True)]
-        retrieval, pre_ranking, ranking = (int(c) == cluster for c in self.scenario.stage_cluster)
+        retrieval, pre_ranking, ranking = (int(c) == cluster for c in self.scenario.stage_clusters[site])
 
         def serve(k: int) -> None:
             row, plan, queue = self._all[k % POOL], plans[k % POOL], queues[k % POOL]

@@ -107,8 +107,8 @@ class Stage:
     """One stage of the cascade. A stage with decisions is an agent."""
 
     name: str
-    cluster: str
-    """Name of the cluster whose cores it uses."""
+    cluster: str | tuple[str, ...]
+    """Name of the cluster whose cores it uses; in a scenario with sites perhaps one for each, by the site's code."""
     decisions: tuple[Decision, ...] = ()
     queue_limit: int | None = None
     """Most candidates that it hands on; ``None``: as many as it has."""
@@ -118,6 +118,11 @@ class Stage:
             self.queue_limit is None or self.queue_limit > 0,
             f"stage {self.name!r}: queue_limit is {self.queue_limit}; it must be positive (or left out)",
         )
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Every cluster that it may use."""
+        return (self.cluster,) if isinstance(self.cluster, str) else self.cluster
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,10 @@ class Scenario:
     """Retrieval channels that decisions may name: those of the live cascade, or of a system of your own."""
     traffic: tuple[float, ...] = ()
     """Rate of each minute, relative to ``peak_qps``, over and over, where traffic is drawn; none: a smooth day, and
-    windows at the peak."""
+    windows at the peak. A multiple of 1,440 minutes begins at midnight."""
+    site: str | None = None
+    """Feature that says which data centre serves a request. Stages may have a cluster in each: a request then uses,
+    loads and is priced by those of its own site alone. ``None``: there is one site."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=HIDDEN)
     """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
 
@@ -262,13 +270,15 @@ class Scenario:
             for name in decision.channels:
                 if name not in self.channels:
                     raise ScenarioError(f"decision {decision.name!r}: {unknown_option('channel', name, self.channels)}")
+        self._check_sites()
         for stage in self.stages:
-            if stage.cluster not in self.cluster_names:
-                raise ScenarioError(
-                    f"stage {stage.name!r}: {unknown_option('cluster', stage.cluster, self.cluster_names)}"
-                )
+            for cluster in stage.clusters:
+                if cluster not in self.cluster_names:
+                    raise ScenarioError(
+                        f"stage {stage.name!r}: {unknown_option('cluster', cluster, self.cluster_names)}"
+                    )
         for cluster in self.cluster_names:
-            used = any(stage.cluster == cluster for stage in self.stages)
+            used = any(cluster in stage.clusters for stage in self.stages)
             _require(used, f"cluster {cluster!r} runs no stage; remove it or give it one")
         for feature in self.features:
             for name in feature.seen_by:
@@ -280,6 +290,27 @@ class Scenario:
         )
         _require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         _require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
+
+    def _check_sites(self) -> None:
+        """Lists of clusters have one for each code of the feature that tells the sites apart."""
+        lists = [stage for stage in self.stages if not isinstance(stage.cluster, str)]
+        if self.site is None:
+            for stage in lists:
+                raise ScenarioError(
+                    f"stage {stage.name!r}: clusters {list(stage.cluster)}, one per data centre; name the feature that "
+                    "tells those apart in 'site', or give one cluster"
+                )
+            return
+        if self.site not in self.feature_names:
+            raise ScenarioError(f"site: {unknown_option('feature', self.site, self.feature_names)}")
+        _require(len(lists) > 0, f"site is {self.site!r}, but no stage has a list of clusters; give one, or drop site")
+        size = self.features[self.feature_names.index(self.site)].size
+        for stage in lists:
+            _require(
+                len(stage.cluster) == size,
+                f"stage {stage.name!r}: {len(stage.cluster)} clusters for the {size} codes of site feature "
+                f"{self.site!r}; name one for each code",
+            )
 
     # -- shape ---------------------------------------------------------------------------------------------
     @cached_property
@@ -318,9 +349,24 @@ class Scenario:
         return int(np.prod(self.action_shape))
 
     @cached_property
-    def stage_cluster(self) -> np.ndarray:
-        """Index of the cluster of each stage; shape (stages,)."""
-        return np.array([self.cluster_names.index(s.cluster) for s in self.stages])
+    def n_sites(self) -> int:
+        """Data centres; 1 in a scenario that does not tell them apart."""
+        return 1 if self.site is None else self.features[self.feature_names.index(self.site)].size
+
+    def site_of(self, states: np.ndarray) -> np.ndarray | None:
+        """Site of each request: ``states`` (…, features) → int (…); ``None`` in a scenario with one site."""
+        return None if self.site is None else np.asarray(states)[..., self.feature_names.index(self.site)]
+
+    @cached_property
+    def stage_clusters(self) -> np.ndarray:
+        """Index of the cluster of each stage at each site; shape (sites, stages)."""
+        names = [[s.cluster] * self.n_sites if isinstance(s.cluster, str) else s.cluster for s in self.stages]
+        return np.array([[self.cluster_names.index(name) for name in row] for row in names]).T
+
+    @cached_property
+    def site_clusters(self) -> np.ndarray:
+        """Whether a request of a site uses a cluster; bool, shape (sites, clusters)."""
+        return (self.stage_clusters[:, :, None] == np.arange(len(self.clusters))).any(axis=1)
 
     @cached_property
     def decision_stage(self) -> np.ndarray:
@@ -351,13 +397,13 @@ class Scenario:
         actions = check_codes("action", actions, self.decision_names, self.action_shape)
         return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
 
-    def degraded(self, cluster: int, level: int) -> np.ndarray:
-        """Joint action that really runs for each joint action when ``cluster`` is degraded to ``level``; (J,)."""
+    def degraded(self, cluster: int, level: int, site: int = 0) -> np.ndarray:
+        """Joint action that runs at ``site`` for each joint action when ``cluster`` is degraded to ``level``; (J,)."""
         capped = self.joint_actions.copy()
         if level > 0:
             share = self.protection.levels[level - 1]
             for k, size in enumerate(self.action_shape):
-                if self.stage_cluster[self.decision_stage[k]] == cluster:
+                if self.stage_clusters[site, self.decision_stage[k]] == cluster:
                     capped[:, k] = np.minimum(capped[:, k], int(share * (size - 1)))
         return self.joint_index(capped)
 
@@ -370,7 +416,7 @@ class Scenario:
 
         Names, budgets, traffic and protection may differ.
         """
-        names = ("stages", "features", "cluster_names", "catalogue", "audience", "display")
+        names = ("stages", "features", "cluster_names", "site", "catalogue", "audience", "display")
         return tuple(name for name in names if getattr(self, name) != getattr(other, name))
 
     # -- in and out ----------------------------------------------------------------------------------------
@@ -435,7 +481,8 @@ class Scenario:
         from marca_env.saving import atomic_path
 
         with atomic_path(path) as temporary:
-            temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+            text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _presets_folder() -> Any:

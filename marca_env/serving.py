@@ -154,9 +154,9 @@ def serve_minute(
         seconds: length of the period.
 
     Returns:
-        The outcome of the period and the state it leaves. A request is lost when any cluster drops it.
+        The outcome of the period and the state it leaves. A request is lost when any cluster that it uses drops it.
     """
-    ran = degrade(pool.scenario, chosen, state.degradation)
+    ran = degrade(pool.scenario, chosen, state.degradation, pool.scenario.site_of(pool.states))
     rows, total = np.arange(len(ran)), int(counts.sum())
     qps = total / seconds
     demand = counts @ pool.costs[rows, ran].astype(np.float64) / seconds  # (G,)
@@ -166,16 +166,34 @@ def serve_minute(
     if np.any(state.degradation > 0):
         equivalent = counts @ pool.costs[rows, chosen].astype(np.float64) / seconds
     after, reading = cluster_model.step(state, demand, equivalent, seconds)
-    kept = float(np.prod(1.0 - reading.dropped))
-    sums = {name: kept * float(counts @ table[rows, ran].astype(np.float64)) for name, table in pool.outcomes.items()}
+    sums, kept = dict.fromkeys(pool.outcomes, 0.0), 0.0
+    for here, share in zip(_by_site(pool, counts), served_share(pool.scenario, reading.dropped), strict=True):
+        kept += float(share) * (here.sum() / total if total else 1.0 / pool.scenario.n_sites)
+        for name, table in pool.outcomes.items():
+            sums[name] += float(share) * float(here @ table[rows, ran].astype(np.float64))
     outcome = MinuteOutcome(total, qps, sums, demand, equivalent, state.degradation, reading, kept)
     return outcome, after
 
 
-def degrade(scenario: Scenario, chosen: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Joint action (M,) that really runs for each chosen one (M,) when cluster g is at level ``levels[g]``."""
-    ran = np.asarray(chosen)
-    for cluster, level in enumerate(levels):
-        if level > 0:
-            ran = scenario.degraded(cluster, int(level))[ran]
+def _by_site(pool: RequestPool, counts: np.ndarray) -> list[np.ndarray]:
+    """The counts (M,) of each site's requests, zero for the others."""
+    site = pool.scenario.site_of(pool.states)
+    return [counts] if site is None else [counts * (site == k) for k in range(pool.scenario.n_sites)]
+
+
+def served_share(scenario: Scenario, dropped: np.ndarray) -> np.ndarray:
+    """Share of each site's requests that none of its clusters drops: ``dropped`` (…, G) → (…, sites)."""
+    return np.where(scenario.site_clusters, 1.0 - dropped[..., None, :], 1.0).prod(axis=-1)
+
+
+def degrade(scenario: Scenario, chosen: np.ndarray, levels: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+    """Joint action (M,) that really runs for each chosen one (M,) when cluster g is at level ``levels[g]``.
+
+    ``site`` (M,) int is where each request is served; ``None`` where there is one site.
+    """
+    ran = np.array(chosen)
+    for place, uses in enumerate(scenario.site_clusters):
+        here = slice(None) if site is None else site == place
+        for cluster in np.flatnonzero(uses & (np.asarray(levels) > 0)):
+            ran[here] = scenario.degraded(int(cluster), int(levels[cluster]), place)[ran[here]]
     return ran

@@ -3,6 +3,8 @@
 Each request stands for a slice of traffic that is like it. Its computation loads the clusters
 (:mod:`marca_env.cluster`): too much raises the degradation level, which cuts the options of the next requests, and
 leaves backlog, beyond which requests are dropped with their revenue. The prices λ may follow the load (primal–dual).
+In a scenario with several sites a request stands for a slice of its own site's traffic, and time passes there alone:
+the clusters of the other sites are as they were when their next request comes.
 """
 
 from __future__ import annotations
@@ -62,15 +64,28 @@ class WindowClusters:
         prices: (B,G) λ in force.
         state: degradation levels (B,G) in force and backlog (B,G), core-seconds.
         done: requests of the episode that are served.
+
+    Args:
+        prices: (G,) the first.
+        shares: (sites,) of the traffic; ``None``: all alike.
     """
 
-    def __init__(self, scenario: Scenario, window: Window, num_envs: int, prices: np.ndarray) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        window: Window,
+        num_envs: int,
+        prices: np.ndarray,
+        shares: np.ndarray | None = None,
+    ) -> None:
         self.scenario, self.window = scenario, window
+        shares = np.full(scenario.n_sites, 1.0 / scenario.n_sites) if shares is None else shares
+        self._peak = scenario.peak_qps * (shares @ scenario.site_clusters)  # (G,) of the requests that each serves
         self._model = ClusterModel(scenario)
         self._first_prices = np.tile(prices, (num_envs, 1))
         self._levels = np.array([1.0, *scenario.protection.levels])
         self._options = np.array(scenario.action_shape)
-        self._cluster_of = scenario.stage_cluster[scenario.decision_stage]  # (D,)
+        self._cluster_of = scenario.stage_clusters[:, scenario.decision_stage]  # (sites,D)
         self.reset()
 
     def reset(self) -> None:
@@ -84,28 +99,36 @@ class WindowClusters:
         """Whether the episode's last request is served."""
         return self.done >= self.window.requests
 
-    def degraded(self, actions: np.ndarray) -> np.ndarray:
-        """(B,D) the options that really run, for those that were chosen (B,D), as ``Scenario.degraded`` has it."""
-        level = self.state.degradation[:, self._cluster_of]  # (B,D)
+    def degraded(self, actions: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+        """(B,D) the options that really run, for those that were chosen (B,D), as ``Scenario.degraded`` has it, at the
+        sites (B,) of the requests."""
+        cluster = self._cluster_of[np.zeros(len(actions), dtype=np.int64) if site is None else site]  # (B,D)
+        level = np.take_along_axis(self.state.degradation, cluster, axis=1)
         highest = (self._levels[level] * (self._options - 1)).astype(np.int64)
         return np.where(level > 0, np.minimum(actions, highest), actions)
 
-    def serve(self, cost: np.ndarray, undegraded: np.ndarray) -> Slice:
+    def serve(self, cost: np.ndarray, undegraded: np.ndarray, site: np.ndarray | None = None) -> Slice:
         """Load the clusters with a slice of requests.
 
         Args:
             cost: (B,G) core-seconds of the request as it ran.
             undegraded: (B,G) the same as it was chosen, which decides when degradation ends (Eq. 1).
+            site: (B,) int, where the requests are served; ``None`` where there is one site.
         """
         rates = (self.scenario.traffic or (1.0,)) if self.window.traffic is None else self.window.traffic
-        qps = rates[self.done % len(rates)] * self.scenario.peak_qps
-        self.state, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
-        self.load = reading.load
+        qps = rates[self.done % len(rates)] * self._peak
+        used = self.scenario.site_clusters[np.zeros(len(cost), dtype=np.int64) if site is None else site]  # (B,G)
+        after, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
+        self.state = ClusterState(
+            degradation=np.where(used, after.degradation, self.state.degradation),
+            backlog=np.where(used, after.backlog, self.state.backlog),
+        )
+        self.load = np.where(used, reading.load, self.load)
         if self.window.price_rate > 0:
             overload = undegraded * qps / self.scenario.budgets - 1.0
-            self.prices = np.maximum(0.0, self.prices + self.window.price_rate * overload)
+            self.prices = np.where(used, np.maximum(0.0, self.prices + self.window.price_rate * overload), self.prices)
         self.done += 1
-        return Slice(reading.load, np.prod(1.0 - reading.dropped, axis=1))
+        return Slice(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1))
 
     def shown(self) -> np.ndarray:
         """(B, 3G+1) what agents see: load over budget, degradation over the deepest level, backlog over the time-out,

@@ -147,7 +147,7 @@ def daily_traffic(
     """A day with a morning and an evening peak and slow autoregressive wander of relative size ``roughness``.
 
     The largest minute has ``scenario.peak_qps`` requests per second. A scenario with traffic of its own has that
-    instead, from a minute that is drawn.
+    instead, from a minute that is drawn (of the day, where its traffic is whole days).
     """
     scenario = Scenario.load(scenario)
     if minutes < 1:
@@ -155,10 +155,11 @@ def daily_traffic(
     if scenario.traffic:
         start = int(rng.integers(len(scenario.traffic)))
         own = np.take(scenario.traffic, np.arange(start, start + minutes), mode="wrap")
-        return Traffic("generated", own * scenario.peak_qps)
+        whole_days = len(scenario.traffic) % MINUTES_PER_DAY == 0
+        return Traffic("generated", own * scenario.peak_qps, start % MINUTES_PER_DAY if whole_days else 0)
     hour = np.arange(minutes) / 60.0
     evening, morning = rng.uniform(19, 21), rng.uniform(9, 12)
-    shape = 0.12 + _bump(hour, evening, rng.uniform(2.5, 4)) + rng.uniform(0.5, 0.8) * _bump(hour, morning, 3.0)
+    shape = 0.12 + bump(hour, evening, rng.uniform(2.5, 4)) + rng.uniform(0.5, 0.8) * bump(hour, morning, 3.0)
     wander = np.empty(minutes)
     level, keep = 0.0, 0.97
     shocks = rng.standard_normal(minutes) * roughness * np.sqrt(1 - keep**2)
@@ -169,6 +170,7 @@ def daily_traffic(
     return Traffic("generated", qps * scenario.peak_qps / qps.max())
 
 
-def _bump(hour: np.ndarray, centre: float, width: float) -> np.ndarray:
+def bump(hour: np.ndarray, centre: float, width: float) -> np.ndarray:
+    """A bell of height 1 around the hour ``centre`` of the day, of standard deviation ``width`` hours."""
     distance = (hour - centre + 12) % 24 - 12
     return np.exp(-0.5 * (distance / width) ** 2)

@@ -87,6 +87,47 @@ class BurstyEnv(RecommenderEnv):
         super().__init__("bursty-v0", window=window, **options)
 
 
+class DataCentresEnv(RecommenderEnv):
+    """
+    ## Description
+    `marca_env/DataCentres-v0`, preset `data-centres-v0`: the decisions of `marca_env/RankingModel-v0` at three data
+    centres, in Asia, Europe and America, with a cluster for retrieval and one for pre-ranking and ranking in each. A
+    request is served where its feature `i` says: it loads the two clusters there and pays their prices alone. Each
+    site has budgets of its own and a day of its own, with peaks in its morning and evening: hours apart on the
+    scenario's clock. Generated; nothing about it was measured.
+
+    By the law, a price for each site earns 9.6 % more over a day within the same budgets than one for all (the best of
+    2,440 pairs of prices, for retrieval and for ranking, that fits in each time window at its mean rate).
+
+    ## Action Space
+    As `marca_env/RankingModel-v0`: 48 joint actions.
+
+    ## Observation Space
+    As `marca_env/Recommender-v0`, of the features `uv` (6 buckets of user value), `w` (8 time windows of three hours),
+    `g` (4 placement groups, which differ in how many candidates there are and how many it takes to please) and `i` (3
+    data centres, whose requests are worth more the higher the code); prices of all six clusters.
+
+    ## Rewards
+    As `marca_env/RankingModel-v0`.
+
+    ## Starting State
+    A request drawn from a fixed population, in which the share of each site changes with the time window.
+
+    ## Episode End
+    Terminates after three decisions. Never truncates. With `window`, a request stands for a slice of its own site's
+    traffic, and time passes there alone.
+
+    ## Arguments
+    As `marca_env/Recommender-v0`, but for `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("data-centres-v0", **options)
+
+
 class StagesEnv(RecommenderEnv):
     """
     ## Description

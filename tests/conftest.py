@@ -68,7 +68,7 @@ class ExactLaw:
         ranked = np.minimum(merged, np.array([5, 10, 20])[truncation])
         return np.stack([merged, merged, ranked], axis=1).astype(np.float32)
 
-    def cost(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray:
+    def cost(self, actions: np.ndarray, results: np.ndarray, site: None = None) -> np.ndarray:
         on, length, rescoring, _truncation = np.moveaxis(np.asarray(actions), -1, 0)
         retrieval = 3e-3 + on * 5e-5 * np.array([10, 20, 40])[length] + rescoring * 1e-4 * results[..., 0]
         ranking = 2e-3 + 5e-5 * results[..., 1] + 6e-4 * results[..., 2]

@@ -107,7 +107,7 @@ def test_the_shipped_files_are_what_is_generated(name: str, tmp_path: Path) -> N
 def test_every_generated_scenario_is_a_preset_with_an_id() -> None:
     assert set(generated.GENERATED) | {"default"} <= set(presets())
     ids = {name.partition("/")[2] for name in marca_env.ENVIRONMENTS}
-    assert {"Bursty-v0", "RankingModel-v0", *(f"Stages{n}-v0" for n in range(2, 11))} <= ids
+    assert {"Bursty-v0", "DataCentres-v0", "RankingModel-v0", *(f"Stages{n}-v0" for n in range(2, 11))} <= ids
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -141,10 +141,10 @@ def test_revenue_and_cost_rise_with_every_option(name: str) -> None:
 def test_the_generated_environments_conform(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in ("ranking-model-v0", "stages-4-v0"):
+        for name in ("ranking-model-v0", "data-centres-v0", "stages-4-v0"):
             api_test(marca_env.env(name), num_cycles=20)
             parallel_api_test(marca_env.parallel_env(name), num_cycles=20)
-        for name in ("marca_env/RankingModel-v0", "marca_env/Stages2-v0"):
+        for name in ("marca_env/RankingModel-v0", "marca_env/DataCentres-v0", "marca_env/Stages2-v0"):
             check_env(gymnasium.make(name).unwrapped)
 
 

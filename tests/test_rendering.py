@@ -52,7 +52,7 @@ def test_costs_of_stages_add_up_to_those_of_clusters(tiny_engine: Engine) -> Non
     stages = tiny_engine.stage_costs(actions, results)
     assert stages is not None
     for g in range(2):
-        np.testing.assert_allclose(stages[:, scenario.stage_cluster == g].sum(axis=1), cost[:, g], rtol=1e-5)
+        np.testing.assert_allclose(stages[:, scenario.stage_clusters[0] == g].sum(axis=1), cost[:, g], rtol=1e-5)
 
 
 def test_a_model_that_knows_no_stages_shows_its_clusters(exact_engine: Engine) -> None:

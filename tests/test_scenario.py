@@ -14,7 +14,7 @@ def test_default_preset_has_the_published_shape():
     assert scenario.n_joint_actions == 1000
     assert [s.name for s in scenario.agents] == ["retrieval", "pre_ranking"]
     assert scenario.cluster_names == ("retrieval", "ranking")
-    assert scenario.stage_cluster.tolist() == [0, 1, 1]
+    assert scenario.stage_clusters.tolist() == [[0, 1, 1]]
 
 
 def test_yaml_round_trip(tmp_path, tiny_scenario):

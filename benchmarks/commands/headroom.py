@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "how much better than the best fixed action one could do in a scenario"
+BUDGETS = (0.125, 0.2, 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         type=float,
         nargs="+",
-        default=[0.125, 0.2, 0.5],
-        help="budgets, as shares of the cost of the dearest action in every cluster",
+        help="budgets, as shares of the cost of the dearest action in every cluster (default: those of "
+        f"{', '.join(map(str, BUDGETS))} that the cheapest action fits)",
     )
     parser.add_argument("--costs", help="cost log (default: the one shipped for the scenario)")
 
@@ -25,14 +26,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.artefacts import load_cost_map, outcomes_with_progress
-    from benchmarks.headroom import headroom
+    from benchmarks.artefacts import true_pool
+    from benchmarks.headroom import headroom, least_share
     from marca_env.scenario import Scenario
 
     scenario = Scenario.load(args.scenario)
-    cost_map = load_cost_map(scenario, args.costs)
-    table = outcomes_with_progress(scenario, args.requests, args.seed)
-    rows = headroom(table, cost_map.cost(scenario.joint_actions, table.results), args.budgets)
+    pool = true_pool(scenario, args.requests, args.seed, args.costs)
+    rows = headroom(pool, args.budgets or [b for b in BUDGETS if b >= least_share(pool)])
     view = Table(title=f"Headroom of scenario {scenario.name!r}: gain over the best static action that fits")
     names = ["budget", "static", "truncation only", "independent stages", "joint (bound)", "per request (bound)"]
     for name in names:
