@@ -54,3 +54,13 @@ def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: d
     assert said["20"]["loss"] != said["19"]["loss"]
     if case != "log":
         assert said["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
+
+
+def test_a_run_broken_off_before_its_first_update(tmp_path: Path) -> None:
+    unbroken = run(make_config("dropout"), 4, out=tmp_path / "run", checkpoint_freq=1, keep=9)
+    for later in (2, 3, 4):
+        shutil.rmtree(tmp_path / "run" / f"checkpoint_{later:06d}")
+    state, said = run(None, 4, resume=tmp_path / "run", out=tmp_path / "run")
+    assert "loss" not in unbroken[1]["1"]
+    assert state == unbroken[0]
+    assert said == {k: unbroken[1][k] for k in ("2", "3", "4")}

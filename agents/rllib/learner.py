@@ -55,6 +55,11 @@ class TeamLearner(TorchLearner):
         optimizer = OPTIMIZERS[chosen.optimizer](params, weight_decay=chosen.weight_decay, **options)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 
+    @staticmethod
+    def _set_optimizer_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:
+        # A number, as checkpoints hold it: a schedule's first rate is a tensor, with which Adam rounds otherwise.
+        TorchLearner._set_optimizer_lr(optimizer, float(lr))
+
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
         found = {name: fwd_out[name] for name in METRICS if name in fwd_out}
         self.metrics.log_dict(found, key=module_id, window=1)
