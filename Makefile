@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/marca simulate --seeds 0 --requests 1500 --iterations 45 --out $(DEMO)
 
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
