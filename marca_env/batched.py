@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from marca_env.chance import Chance
 from marca_env.checks import known_options
 from marca_env.engine import Engine, Outcome, resolve
 from marca_env.errors import InputError, unknown_option
@@ -39,7 +40,7 @@ def _lagrangian(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
 
 def _computation(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
     """λ·C, (B,) currency."""
-    return outcome.cost @ prices if prices.ndim == 1 else (outcome.cost * prices).sum(axis=1)
+    return (outcome.cost * prices).sum(axis=1)
 
 
 ON_ILLEGAL = ("error", "nearest")
@@ -136,7 +137,7 @@ class BatchedRecommender:
         self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
         self.served = self.actions
         """(B,D) the options that ran for the last request that ended."""
-        self._random: tuple[np.random.Generator, np.random.Generator] | None = None
+        self._chance: Chance | None = None
 
     @property
     def agent_on_turn(self) -> str | None:
@@ -144,10 +145,11 @@ class BatchedRecommender:
         return self.encoder.turn_agent[self.turn] if self.turn < self.encoder.n_turns else None
 
     def reset(self, seed: int | None = None) -> BatchedStep:
-        """Draw new requests. Without a seed the stream goes on; request k of B is the k-th of a single environment."""
-        if seed is not None or self._random is None:
-            states, noise = np.random.default_rng(seed).spawn(2)
-            self._random = states, noise
+        """Draw new requests. Without a seed the stream goes on; request (or window) k of B is the k-th of a single
+        environment."""
+        if seed is not None or self._chance is None:
+            self._chance = Chance(seed, 1 if self.window is None else self.window.requests)
+        self._chance.begin()
         if self.clusters is not None:
             self.clusters.reset()
             self.prices = self.clusters.prices
@@ -156,9 +158,9 @@ class BatchedRecommender:
 
     def _begin(self) -> None:
         """The next request of every sub-environment."""
-        assert self._random is not None
+        assert self._chance is not None
         self.turn = 0
-        self.states = self.engine.sample_states(self._random[0], self.num_envs)
+        self.states = self.engine.sample_states(self._chance.states, self.num_envs)
         self.actions = np.zeros_like(self.actions)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
@@ -171,7 +173,7 @@ class BatchedRecommender:
             IllegalActionError: a masked action.
             InputError: the episode is over, or an agent's actions are missing.
         """
-        if self._random is None or self.turn >= self.encoder.n_turns:
+        if self._chance is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
         taken = {agent: self._checked(agent, actions) for agent in self.agents}
         self.actions[:, self.turn] = taken[self.encoder.turn_agent[self.turn]]
@@ -196,11 +198,11 @@ class BatchedRecommender:
         return self._packed(results, np.zeros(self.num_envs, dtype=np.float32), running, {})
 
     def _finish(self) -> BatchedStep:
-        assert self._random is not None
+        assert self._chance is not None
         self.served = self.actions
         if self.clusters is not None:
             self.served = self.clusters.degraded(self.actions, self.scenario.site_of(self.states))
-        outcome = self.engine.outcome(self.states, self.served, self._random[1])
+        outcome = self.engine.outcome(self.states, self.served, self._chance.noise)
         felt: dict[str, np.ndarray] = {}
         if self.clusters is not None:
             outcome, felt = self._felt(outcome, self.clusters)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from marca_env.cost_map import CostMap
 from marca_env.encoding import InputEncoder
+from marca_env.exact import ExactLinear
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import check_table, decision_columns, feature_columns, result_columns
 from marca_env.saving import is_law, load_model, rebuilding, save_model, usable_device
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CROSS_LAYERS, DEEP, WIDE, EXPERTS, EXPERT_WIDTH = 3, (64, 32), 16, 4, 32
-_CHUNK = 32_768
+_CHUNK = 1024
 _BATCH = 1024
 _RATE = 3e-3
 _EPOCHS, _LEAST_STEPS = 12, 500
@@ -39,14 +40,14 @@ class MMoEDCN(nn.Module):
     def __init__(self, inputs: int, gate_inputs: list[list[int]]) -> None:
         super().__init__()
         self.gate_inputs = gate_inputs
-        self.cross = nn.ModuleList(nn.Linear(inputs, 1) for _ in range(CROSS_LAYERS))
+        self.cross = nn.ModuleList(ExactLinear(inputs, 1) for _ in range(CROSS_LAYERS))
         self.cross_bias = nn.Parameter(torch.zeros(CROSS_LAYERS, inputs))
-        self.deep = nn.Sequential(nn.Linear(inputs, DEEP[0]), nn.ReLU(), nn.Linear(DEEP[0], DEEP[1]), nn.ReLU())
-        self.wide = nn.Linear(inputs, WIDE)
+        self.deep = nn.Sequential(ExactLinear(inputs, DEEP[0]), nn.ReLU(), ExactLinear(DEEP[0], DEEP[1]), nn.ReLU())
+        self.wide = ExactLinear(inputs, WIDE)
         joined = inputs + DEEP[1] + WIDE
-        self.experts = nn.Linear(joined, EXPERTS * EXPERT_WIDTH)
-        self.gates = nn.ModuleList(nn.Linear(len(columns), EXPERTS) for columns in gate_inputs)
-        self.towers = nn.ModuleList(nn.Linear(EXPERT_WIDTH, 1) for _ in gate_inputs)
+        self.experts = ExactLinear(joined, EXPERTS * EXPERT_WIDTH)
+        self.gates = nn.ModuleList(ExactLinear(len(columns), EXPERTS) for columns in gate_inputs)
+        self.towers = nn.ModuleList(ExactLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) → (B, S), results as a share of their scale."""
@@ -58,7 +59,8 @@ class MMoEDCN(nn.Module):
         tasks = []
         for gate, tower, columns in zip(self.gates, self.towers, self.gate_inputs, strict=True):
             weights = torch.softmax(gate(x[:, columns]), dim=1)  # B E
-            tasks.append(tower(torch.einsum("be,bew->bw", weights, experts)))
+            mixed = sum(weights[:, e, None] * experts[:, e] for e in range(EXPERTS))  # in one order, whatever B is
+            tasks.append(tower(mixed))
         return torch.cat(tasks, dim=1)
 
 

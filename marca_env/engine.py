@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from marca_env.chance import Uniform
 from marca_env.checks import check_codes
 from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError, unknown_option
@@ -67,7 +68,7 @@ class Outcome:
 
 
 class Engine:
-    """Batched transition of a whole request.
+    """Batched transition of a whole request. What it says of a request does not depend on those beside it.
 
     Args:
         scenario: the recommender.
@@ -169,12 +170,12 @@ class Engine:
         )
 
     # -- transition ----------------------------------------------------------------------------------------
-    def sample_states(self, rng: np.random.Generator, n: int) -> np.ndarray:
+    def sample_states(self, rng: Uniform, n: int) -> np.ndarray:
         """``n`` requests from the population; (n,F) int64. Draw k of n is the k-th of single draws."""
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
 
-    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: np.random.Generator) -> Outcome:
+    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: Uniform) -> Outcome:
         """Serve a batch of requests.
 
         Args:

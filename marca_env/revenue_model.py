@@ -8,6 +8,8 @@ bootstrap weights; all members are one batched tensor program.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from marca_env.checks import check_codes
 from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError
+from marca_env.exact import Factor
 from marca_env.fitting import Progress, minimise
 from marca_env.logs import Column, check_table, decision_columns, feature_columns
 from marca_env.saving import is_law, load_model, rebuilding, save_model, usable_device
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
 
 HIDDEN = (48, 32)
 _CHUNK = 8_192
+_ROWS = 1024
 _BATCH = 2048
 _RATE = 2e-3
 _DECAY = 1e-1
+Times = Callable[[Tensor], Tensor]
+"""x → x @ weights."""
 
 
 class TwoPartEnsemble(nn.Module):
@@ -42,6 +48,7 @@ class TwoPartEnsemble(nn.Module):
     computes each half once.
     """
 
+    _exact: list[Times] | None = None
     mean: Tensor
     """Mean revenue of the log, currency per request: both outputs are relative to it."""
 
@@ -56,22 +63,37 @@ class TwoPartEnsemble(nn.Module):
         with torch.no_grad():
             self.weights[-1] *= 0.1
 
-    def first(self, x: Tensor, inputs: slice = slice(None)) -> Tensor:
-        """Linear part and first layer together, without biases: (B, inputs) → (K, B, 2 + hidden)."""
-        joined = torch.cat([self.linear[:, inputs], self.weights[0][:, inputs]], dim=2)  # K I 2+H
-        members, n, width = joined.shape
-        return (x @ joined.transpose(0, 1).reshape(n, members * width)).view(len(x), members, width).transpose(0, 1)
+    def train(self, mode: bool = True) -> TwoPartEnsemble:
+        """Learn or predict; weights must not change while it predicts."""
+        self._exact = None
+        return super().train(mode)
 
-    def rest(self, first: Tensor) -> Tensor:
+    def factors(self) -> list[Tensor]:
+        """Right-hand side of each layer's product; the first is linear part and first layer of all members together."""
+        joined = torch.cat([self.linear, self.weights[0]], dim=2)  # K I 2+H
+        return [joined.transpose(0, 1).flatten(1), *self.weights[1:]]
+
+    def first(self, x: Tensor, times: Times) -> Tensor:
+        """Linear part and first layer together, without biases: (B, inputs) → (K, B, 2 + hidden)."""
+        return times(x).view(len(x), len(self.linear), -1).transpose(0, 1)
+
+    def rest(self, first: Tensor, times: Sequence[Times]) -> Tensor:
         """From :meth:`first` on: (K, B, 2 + hidden) → log clicks and log spend per click, (K, B, 2)."""
         linear, x = first[..., :2], first[..., 2:] + self.biases[0]
-        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
-            x = torch.baddbmm(bias, torch.relu(x), weight)
+        for layer, bias in zip(times, self.biases[1:], strict=True):
+            x = layer(torch.relu(x)) + bias
         return linear + x
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → (K, B, 2)."""
-        return self.rest(self.first(x))
+        """(B, inputs) → (K, B, 2); when predicting, with exact products."""
+        if not self.training and self._exact is None:
+            self._exact = [Factor(f) for f in self.factors()]
+        times = self.products() if self._exact is None else self._exact
+        return self.rest(self.first(x, times[0]), times[1:])
+
+    def products(self) -> list[Times]:
+        """Each layer's product as the library has it."""
+        return [partial(torch.matmul, other=f) for f in self.factors()]
 
     def revenue(self, parts: Tensor) -> Tensor:
         """Expected revenue in currency from the two outputs: (K, B, 2) → (K, B)."""
@@ -142,15 +164,16 @@ class RevenueModel:
         """Each member's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (K, B)."""
         codes = self._encoder.codes(states, actions)
         out = np.empty((self.members, len(codes)), dtype=np.float32)
-        for k in range(0, len(codes), _CHUNK):
-            x = torch.from_numpy(self._encoder.encode(codes[k : k + _CHUNK])).to(self.device)
+        for k in range(0, len(codes), _ROWS):
+            x = torch.from_numpy(self._encoder.encode(codes[k : k + _ROWS])).to(self.device)
             with torch.inference_mode():
-                out[:, k : k + _CHUNK] = self._net.revenue(self._net(x)).cpu().numpy()
+                out[:, k : k + _ROWS] = self._net.revenue(self._net(x)).cpu().numpy()
         return out
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Expected revenue, currency per request: ``states`` (B, F), ``actions`` (B, D) → float32 (B,)."""
-        return self.predict_members(states, actions).mean(axis=0)
+        members = self.predict_members(states, actions)
+        return sum(members[1:], members[0]) / np.float32(self.members)  # in one order, whatever B is
 
     def table(self, states: np.ndarray) -> np.ndarray:
         """Expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
@@ -158,24 +181,24 @@ class RevenueModel:
         features, distinct = self._encoder.n_features, self._encoder.distinct
         table = np.empty((len(states), len(distinct)), dtype=np.float32)
         with torch.inference_mode():
-            of_actions = self._half(
-                np.concatenate([np.zeros((len(distinct), features), np.int64), distinct], axis=1), True
-            )
+            first, *times = self._net.products()
+            without_states = np.concatenate([np.zeros((len(distinct), features), np.int64), distinct], axis=1)
+            of_actions = self._half(without_states, True, first)
             step = max(1, _CHUNK // len(distinct))
             for k in range(0, len(states), step):
                 part = states[k : k + step]
                 filler = np.zeros((len(part), distinct.shape[1]), np.int64)
-                of_states = self._half(np.concatenate([part, filler], axis=1), False)
+                of_states = self._half(np.concatenate([part, filler], axis=1), False, first)
                 both = of_states[:, :, None] + of_actions[:, None]  # K B J' 2+H
-                out = self._net.revenue(self._net.rest(both.flatten(1, 2))).mean(dim=0)
+                out = self._net.revenue(self._net.rest(both.flatten(1, 2), times)).mean(dim=0)
                 table[k : k + step] = out.view(len(part), -1).cpu().numpy()
         return table[:, self._encoder.distinct_of]
 
-    def _half(self, codes: np.ndarray, of_actions: bool) -> Tensor:
+    def _half(self, codes: np.ndarray, of_actions: bool, times: Times) -> Tensor:
         """What the decisions, or the features, add to the first layer."""
         x = self._encoder.encode(codes)
         keep = self._encoder.of_actions if of_actions else ~self._encoder.of_actions
-        return self._net.first(torch.from_numpy(x * keep).to(self.device))
+        return self._net.first(torch.from_numpy(x * keep).to(self.device), times)
 
     # -- in and out ----------------------------------------------------------------------------------------
     def save(self, folder: str | Path) -> None:

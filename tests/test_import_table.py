@@ -13,8 +13,8 @@ MAY_IMPORT = {
     "mpc": {"mpc", "marca_env"},
     "benchmarks": set(PACKAGES),
 }
-TORCH_AT_THE_TOP = {"cost_model", "revenue_model", "fitting"}
-"""Modules of marca_env that fit or load models."""
+TORCH_AT_THE_TOP = {"cost_model", "revenue_model", "exact", "fitting"}
+"""Modules of marca_env that fit, load or run models."""
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
