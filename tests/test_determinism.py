@@ -150,6 +150,17 @@ def test_the_first_of_a_batch_do_not_see_how_many_there_are(fresh, window: Windo
         same({name: values[:size] for name, values in a.items()}, b)
 
 
+@pytest.mark.parametrize("window", WINDOWS)
+def test_nor_do_those_of_several_sites(window: Window | None) -> None:
+    choices = np.random.default_rng(0).integers(0, 60, (300, 12))
+    prices = np.arange(1.0, 1.0 + len(Scenario.load("data-centres-v0").clusters))
+    large, small = (
+        play(Engine.load("data-centres-v0"), choices[:n], seed=5, window=window, prices=prices) for n in (300, 3)
+    )
+    for a, b in zip(large, small, strict=True):
+        same({name: values[:3] for name, values in a.items()}, b)
+
+
 def test_noise_comes_from_a_stream_of_its_own(tiny_scenario: Scenario, exact_law: Any, exact_engine: Engine) -> None:
     """The same requests with and without it; in windows of two, the second request has new noise."""
     noisy = Engine(
