@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mpc.adaptive import AdaptationSettings, AdaptiveBalancer
     from mpc.balancers import (
         Balancer,
         DitheredBalancer,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mpc.system_model import SystemModel
 
 _HOMES = {
+    "AdaptationSettings": "adaptive",
+    "AdaptiveBalancer": "adaptive",
     "Balancer": "balancers",
     "BisectionBalancer": "bisection",
     "DitheredBalancer": "balancers",
@@ -36,6 +39,8 @@ _HOMES = {
     "TrafficForecaster": "forecast",
 }
 __all__ = [
+    "AdaptationSettings",
+    "AdaptiveBalancer",
     "Balancer",
     "BisectionBalancer",
     "DitheredBalancer",

@@ -72,7 +72,7 @@ def fit_system_model(
     training, validation, held_out = np.split(table.starts, [first, second])
     options = {"windows": windows, "hidden": hidden, "members": members, "seed": seed, "device": device}
     model = _initial(table, training, clusters, **options)
-    trainer = _Trainer(model, table, learning_rate)
+    trainer = Trainer(model, table, learning_rate)
     best = trainer.run(
         table.mostly_calm(training),
         table.mostly_calm(validation),
@@ -148,7 +148,7 @@ def _price_scale(prices: np.ndarray) -> float:
     return float(np.quantile(positive, 0.1)) if len(positive) else 1.0
 
 
-class _Trainer:
+class Trainer:
     """Adam on all members at once: their losses are summed, so no member's gradient reaches another's weights."""
 
     def __init__(self, model: SystemModel, table: Transitions, learning_rate: float) -> None:
@@ -175,6 +175,14 @@ class _Trainer:
         squared = (step / self.size) ** 2 + _RESPONSE_WEIGHT * (after / self.size) ** 2
         return squared.mean((1, 2))
 
+    def step(self, rows: np.ndarray) -> float:
+        """One update on ``rows``, as in :meth:`losses`; the sum of the losses before it."""
+        self.optimiser.zero_grad()
+        loss = self.losses(rows).sum()
+        loss.backward()
+        self.optimiser.step()
+        return float(loss.detach())
+
     def run(
         self,
         training: np.ndarray,
@@ -191,9 +199,7 @@ class _Trainer:
         for epoch in range(1, epochs + 1):
             order = np.stack([rng.permutation(training) for _ in range(members)])
             for start in range(0, order.shape[1], batch):
-                self.optimiser.zero_grad()
-                self.losses(order[:, start : start + batch]).sum().backward()
-                self.optimiser.step()
+                self.step(order[:, start : start + batch])
             with torch.no_grad():
                 values = self.losses(validation[None]).cpu().numpy()
             self.schedule.step(float(values.mean()))
