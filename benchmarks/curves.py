@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
-COLOURS = {"QMIX": "#c2333b", "VDN": "#2f7fb8", "IQL": "#c98a1b", "random": "#6b6b6b"}
+COLOURS = {
+    "QMIX": "#c2333b",
+    "VDN": "#2f7fb8",
+    "IQL": "#c98a1b",
+    "random": "#6b6b6b",
+    "PPO": "#6f4fa0",
+    "SAC": "#3c8d5a",
+}
 
 
 def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -40,7 +47,8 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
     """Mean return with its 95 % bootstrap band over seeds against environment steps, a panel per task; PNG.
 
     Args:
-        curves: task → algorithm → what :func:`curve` returns; ``random`` is drawn as a line across.
+        curves: task → algorithm → what :func:`curve` returns; ``random``, and what is ``constant``, is
+            drawn as a line across.
         titles: of the tasks.
         path: of the figure.
 
@@ -56,7 +64,7 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
         for algorithm, line in found.items():
             returns = np.asarray(line["returns"])
             colour, label = COLOURS.get(algorithm), LABELS.get(algorithm, algorithm)
-            if algorithm == "random":
+            if algorithm == "random" or line.get("constant"):
                 axis.axhline(returns.mean(), color=colour, linestyle="--", linewidth=1.4, label=label)
                 continue
             steps = np.asarray(line["env_steps"]) / 1000
