@@ -44,8 +44,9 @@ class AdaptationSettings:
     """Gradient steps of a refit, each on all of its minutes."""
     steps: int = 10
     """Gradient steps a minute: a refit is spread over the minutes so that no price is late."""
-    seconds: float = 0.5
-    """Time after which the steps of a minute end whatever is left of them."""
+    seconds: float = 2.0
+    """Time after which the steps of a minute end whatever is left of them. Runs repeat exactly where it is not reached;
+    infinite: never."""
     learning_rate: float = 0.003
     held_out: float = 0.25
     """Share of the newest minutes that only judge a refit."""
@@ -85,7 +86,7 @@ class AdaptiveBalancer:
     Budgets need no refit: every observation carries them, so that lost machines are known the minute they are reported.
     The controller's own correction follows a change of level within minutes; a refit brings that level into the model,
     with the slopes and the range of costs that it may be trusted in. The price is set first and depends on a refit only
-    from the minute after its adoption; a refit takes a bounded number of steps a minute, so runs repeat exactly.
+    from the minute after its adoption; a refit takes a bounded number of steps a minute.
 
     Args:
         balancer: the controller; its model must come from :meth:`mpc.SystemModel.fit`, whose report says how large its

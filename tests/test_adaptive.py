@@ -16,6 +16,9 @@ from mpc.refit import Refit, one_step_errors
 from mpc.transitions import Transitions
 
 
+UNHURRIED = AdaptationSettings(seconds=np.inf)
+
+
 @pytest.fixture(scope="module")
 def plant():
     return fitted()
@@ -85,7 +88,7 @@ def kinds(balancer):
 @pytest.fixture(scope="module")
 def doubled(plant):
     """A balancer that lived through a doubling of the cost of ranking, and its loads."""
-    balancer = AdaptiveBalancer(MPCBalancer(plant[2]), seed=3)
+    balancer = AdaptiveBalancer(MPCBalancer(plant[2]), UNHURRIED, seed=3)
     return balancer, changed_run(plant, with_costs(plant[0], "ranking", 2.0), balancer)
 
 
@@ -99,7 +102,7 @@ def test_a_model_swap_is_noticed_and_a_refit_adopted(plant, doubled):
 
 
 def test_the_same_seed_adapts_alike(plant, doubled):
-    again = AdaptiveBalancer(MPCBalancer(plant[2]), seed=3)
+    again = AdaptiveBalancer(MPCBalancer(plant[2]), UNHURRIED, seed=3)
     loads = changed_run(plant, with_costs(plant[0], "ranking", 2.0), again)
     assert loads == pytest.approx(doubled[1])
     assert list(again.adaptations) == list(doubled[0].adaptations)

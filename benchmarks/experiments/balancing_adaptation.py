@@ -116,12 +116,13 @@ def changed(
 
 def _balancer(method: str, model: SystemModel, pool: RequestPool, traffic: Any, seed: int) -> Any:
     from benchmarks.closed_loop import usual_prices
-    from mpc import AdaptiveBalancer, FeedbackBalancer, FeedbackSettings, MPCBalancer
+    from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackBalancer, FeedbackSettings, MPCBalancer
 
     if method == FEEDBACK:
         return FeedbackBalancer(FeedbackSettings(scale=tuple(usual_prices(pool, float(traffic.qps.mean())).tolist())))
     balancer = MPCBalancer(model)
-    return AdaptiveBalancer(balancer, seed=seed) if method == ADAPTIVE else balancer
+    unhurried = AdaptationSettings(seconds=np.inf)  # the result must not depend on how busy the machine is
+    return AdaptiveBalancer(balancer, unhurried, seed=seed) if method == ADAPTIVE else balancer
 
 
 def figures(load: np.ndarray, change: int) -> dict[str, Any]:

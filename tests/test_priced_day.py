@@ -1,0 +1,79 @@
+"""Balancing-v0 as policy-gradient methods like it, days judged alike for all, and a run of PPO from end to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from plant import make_pool
+
+from benchmarks import model_free
+from benchmarks.experiments import balancing_rl
+from benchmarks.model_free import judged_day, trained
+from benchmarks.priced_day import REACH, PricedDay
+from marca_env.errors import InputError
+from mpc import StaticBalancer
+
+
+@pytest.fixture(scope="module")
+def day():
+    return PricedDay({"pool": make_pool(per_window=10), "minutes": 30})
+
+
+def test_it_is_an_environment(day):
+    check_env(day, skip_render_check=True)
+
+
+def test_actions_move_log_prices_and_zero_keeps_them(day):
+    day.reset(seed=1)
+    paid = [day.step(move)[4]["prices"] for move in ([1.0, 0.0], [0.5, 0.0], [0.0, 0.0], [-9.0, 1.0])]
+    logs = np.log1p(np.array(paid) / (1e-3 * day.base.price_max))
+    steps = np.diff(np.vstack([np.zeros(2), logs]), axis=0)
+    assert steps == pytest.approx(REACH * np.array([[1.0, 0.0], [0.5, 0.0], [0.0, 0.0], [-1.0, 1.0]]), abs=1e-5)
+    assert day.step([-1.0, -1.0])[4]["prices"] == pytest.approx(0.0, abs=1e-9)  # 0.5 up, 0.5 down; never negative
+
+
+def test_observations_are_of_size_one_and_say_what_they_should(day):
+    observation, _ = day.reset(seed=1)
+    assert observation[:2] == pytest.approx(0.0)  # a system on its budget
+    assert observation[6:8] == pytest.approx(-1.0)  # free computation
+    for _ in range(20):
+        observation, *_, info = day.step(day.action_space.sample())
+        assert day.observation_space.contains(observation)
+        off = np.clip((info["load"] / day.base.scenario.budgets - 1) / 0.2, -5, 5)
+        assert observation[:2] == pytest.approx(off, abs=1e-5)
+
+
+def test_a_balancer_and_a_policy_are_judged_on_the_same_day(day):
+    free = judged_day(day, 7, StaticBalancer([0.0, 0.0]))
+    idle = judged_day(day, 7, lambda observation: np.zeros(2))
+    assert free == idle
+    assert judged_day(day, 8, StaticBalancer([0.0, 0.0]))["return"] != free["return"]
+    dear = judged_day(day, 7, StaticBalancer(day.base.price_max))
+    assert np.all(np.array(dear["utilisation"]) < free["utilisation"])
+    assert dear["revenue"] < free["revenue"]
+
+
+def test_days_that_are_judged_are_not_trained_on(tmp_path):
+    with pytest.raises(InputError, match="judged"):
+        balancing_rl.run(tmp_path, seeds=(balancing_rl.DAYS[0],))
+
+
+def test_ppo_trains_and_is_judged(day, monkeypatch):
+    small = {**model_free.SETTINGS["PPO"], "train_batch_size_per_learner": 60, "minibatch_size": 30, "num_epochs": 1}
+    monkeypatch.setitem(model_free.SETTINGS, "PPO", small)
+    told = []
+    found = trained(
+        "PPO",
+        0,
+        60,
+        judge=lambda act: judged_day(day, 7, act)["return"],
+        report=told.append,
+        pool=make_pool(per_window=10),
+        minutes=30,
+    )
+    assert told == [60]
+    assert found["curve"][-1]["env_steps"] == 60
+    assert np.isfinite(found["curve"][-1]["return"])
+    assert np.isfinite(found["judged"])
+    assert found["cpu_seconds"] > 0
