@@ -15,7 +15,6 @@ from mpc import AdaptationSettings, AdaptiveBalancer, MPCBalancer
 from mpc.refit import Refit, one_step_errors
 from mpc.transitions import Transitions
 
-
 UNHURRIED = AdaptationSettings(seconds=np.inf)
 
 
