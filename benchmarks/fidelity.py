@@ -29,29 +29,43 @@ def cost_map_errors(scenario: Scenario, cost_log: pd.DataFrame) -> dict[str, flo
         ``error`` and ``spread`` (test–retest), both Σ|prediction − cost| / Σ cost, and their ``ratio``;
         nan where there is a single repeat.
     """
+    return _repeat_errors(_held_repeats(scenario, cost_log))
+
+
+def cluster_map_errors(scenario: Scenario, cost_log: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """:func:`cost_map_errors` of the measurements on each cluster."""
+    held = _held_repeats(scenario, cost_log)
+    return {name: _repeat_errors(held[held["cluster"] == name]) for name in scenario.cluster_names}
+
+
+def _held_repeats(scenario: Scenario, cost_log: pd.DataFrame) -> pd.DataFrame:
+    """The log's components with what the other repeats say of each row: ``by_map``, and ``again``, the same bucket's
+    mean there (nan where there is none)."""
+    import pandas as pd
+
     log = cost_log[~cost_log["component"].isin(["degradation", "request"])]
-    misses = np.zeros(2)
+    parts = []
     for repeat in sorted(cost_log["repeat"].unique()):
         held = log[log["repeat"] == repeat]
         rest = cost_log[cost_log["repeat"] != repeat]
         if len(rest) == 0:
-            return dict.fromkeys(("error", "spread", "ratio"), float("nan"))
+            return held.assign(by_map=np.nan, again=np.nan)
         fitted = CostMap.from_log(scenario, rest)
         by_map = [
-            fitted.curves[stage, component](np.asarray(0.0 if component == "base" else length))
+            float(fitted.curves[stage, component](np.asarray(0.0 if component == "base" else length)))
             for stage, component, _, length in held[_BUCKET].to_numpy()
         ]
         means = rest.groupby(_BUCKET)["cost"].mean().rename("again")
-        again = held.join(means, on=_BUCKET)["again"].to_numpy()
-        known = ~np.isnan(again)
-        for k, prediction in enumerate((by_map, again)):
-            misses[k] += np.abs(prediction - held["cost"].to_numpy())[known].sum()
-    error, spread = misses / log["cost"].sum()
-    return {
-        "error": float(error),
-        "spread": float(spread),
-        "ratio": float(error / spread) if spread > 0 else float("nan"),
-    }
+        parts.append(held.assign(by_map=by_map).join(means, on=_BUCKET))
+    return pd.concat(parts)
+
+
+def _repeat_errors(held: pd.DataFrame) -> dict[str, float]:
+    known = held[held["again"].notna()]
+    if len(known) == 0:
+        return dict.fromkeys(("error", "spread", "ratio"), float("nan"))
+    error, spread = (float((known[k] - known["cost"]).abs().sum() / held["cost"].sum()) for k in ("by_map", "again"))
+    return {"error": error, "spread": spread, "ratio": error / spread if spread > 0 else float("nan")}
 
 
 def result_errors(model: CostModel, log: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -106,7 +106,15 @@ def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.nda
 def _independent(
     scenario: Scenario, values: np.ndarray, costs: np.ndarray, weights: np.ndarray, budget: np.ndarray
 ) -> float:
-    """True revenue of the best prices for values that are a sum of each stage's own mean effect."""
+    """True revenue of the best prices for :func:`independent_values`."""
+    believed = independent_values(scenario, values)
+    prices = dual_bound(believed, costs, weights, budget)[1]
+    chosen = allocate(believed, costs, prices)
+    return float(weights @ values[np.arange(len(values)), chosen])
+
+
+def independent_values(scenario: Scenario, values: np.ndarray) -> np.ndarray:
+    """(M, J) the sum of each stage's own mean effect on the values (M, J): what stages believe that know no other."""
     grid = values.reshape(len(values), *scenario.action_shape)
     centre = values.mean(axis=1, keepdims=True)
     believed = np.repeat(centre, values.shape[1], axis=1)
@@ -114,6 +122,4 @@ def _independent(
         others = tuple(1 + k for k, s in enumerate(scenario.decision_stage) if s != stage)
         effect = grid.mean(axis=others, keepdims=True)
         believed += np.broadcast_to(effect, grid.shape).reshape(values.shape) - centre
-    prices = dual_bound(believed, costs, weights, budget)[1]
-    chosen = allocate(believed, costs, prices)
-    return float(weights @ values[np.arange(len(values)), chosen])
+    return believed

@@ -1,0 +1,211 @@
+"""How true the fitted environment is to the live cascade: costs, revenue per slice, and how policies rank.
+
+Everything is judged on requests that no log holds and no model has seen, with the exact outcomes of every joint action.
+The shipped models stand for the fitted environment. Whether they earn their place is shown by rivals fitted to the same
+four fifths of the request log with each seed: gradient-boosted trees and plain networks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.fidelity_tables import tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from marca_env.cost_map import CostMap
+    from marca_env.engine import Engine
+    from marca_env.outcomes import OutcomeTable
+
+__all__ = ["judged", "run", "tables"]
+
+SEEDS = (0, 1, 2)
+REQUESTS, QUICK_REQUESTS = 1000, 24
+UNSEEN_SEED = 83
+"""Of the requests that judge; no log, pool or other judge is drawn with it."""
+HELD_OUT, PAIRS = 0.2, 60_000
+"""Share of the log that rivals do not see; (request, action) pairs of the unseen requests that judge their results."""
+QUICK_ROWS = 3000
+
+
+def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+    """Judge the shipped models, then fit and judge the rivals; ``calibration.png`` goes to ``out``.
+
+    Returns:
+        ``requests``; ``costs``, ``slices``, ``groups``, ``policies``, ``ranking``, ``results`` and ``revenue``: rows.
+    """
+    import torch
+
+    from benchmarks.artefacts import outcomes_with_progress
+    from marca_env.engine import Engine, shipped_folder
+    from marca_env.logs import read_cost_log, read_request_log
+
+    engine, home = Engine.load("default"), shipped_folder("default")
+    table = outcomes_with_progress(engine.scenario, QUICK_REQUESTS if quick else REQUESTS, UNSEEN_SEED)
+    log = read_request_log(home / "requests.parquet", engine.scenario)[: QUICK_ROWS if quick else None]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return judged(engine, table, log, read_cost_log(home / "cost_log.csv"), out, seeds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def judged(
+    engine: Engine, table: OutcomeTable, log: pd.DataFrame, cost_log: pd.DataFrame, out: Path, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """What :func:`run` returns, of any scenario.
+
+    Args:
+        engine: the fitted environment.
+        table: the live cascade's outcomes of requests that are not in the logs.
+        log: requests that the rivals are fitted to.
+        cost_log: measured costs, repeats and whole requests included.
+        out: folder of the figure.
+        seeds: of the rivals.
+    """
+    from benchmarks import calibration
+    from marca_env.cost_map import CostMap
+
+    scenario, cost_map = engine.scenario, CostMap.from_log(engine.scenario, cost_log)
+    predicted, true = engine.table(table.states)[0], table.outcomes["revenue"]
+    groups = calibration.slice_rows(scenario, table.states, predicted, true)
+    calibration.calibration_figure(groups, out / "calibration.png")
+    return {
+        "requests": len(table),
+        "costs": cost_rows(engine, table, cost_log),
+        "slices": calibration.slice_summary(scenario, table.states, predicted, true),
+        "groups": groups,
+        **ranking_rows(engine, table, cost_map),
+        **rival_rows(log, table, cost_map, seeds),
+    }
+
+
+# -- parts ---------------------------------------------------------------------------------------------------------
+def cost_rows(engine: Engine, table: OutcomeTable, cost_log: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of each cluster, relative errors: ``spread`` of a measurement against the mean of its repeats; ``map``, of the
+    cost map against a repeat that it has not seen; ``results``, of the cost of predicted instead of true candidates on
+    the unseen requests; ``ratio``, (map + results) / spread; ``whole``, predicted over measured whole requests − 1."""
+    from benchmarks.fidelity import cluster_map_errors
+
+    scenario, maps = engine.scenario, cluster_map_errors(engine.scenario, cost_log)
+    believed = engine.table(table.states)[1].astype(float)  # M J G
+    true = engine.cost_model.cost_map.cost(scenario.joint_actions, table.results)
+    off, mean = np.abs(believed - true).sum(axis=(0, 1)) / true.sum(axis=(0, 1)), believed.mean(axis=(0, 1))
+    whole = cost_log[cost_log["component"] == "request"].groupby("cluster")["cost"].mean()
+    return [
+        {
+            "cluster": name,
+            "spread": maps[name]["spread"],
+            "map": maps[name]["error"],
+            "results": float(off[g]),
+            "ratio": float((maps[name]["error"] + off[g]) / maps[name]["spread"]),
+            "whole": float(mean[g] / whole[name] - 1.0),
+        }
+        for g, name in enumerate(scenario.cluster_names)
+    ]
+
+
+def ranking_rows(engine: Engine, table: OutcomeTable, cost_map: CostMap, seed: int = 0) -> dict[str, list[dict]]:
+    """What each policy is worth in the fitted environment and in the live cascade, and how far both rank them alike."""
+    from benchmarks.policy_ranking import agreement, policies, worth
+    from marca_env.serving import RequestPool
+
+    scenario, states = engine.scenario, table.states
+    chosen, prices = policies(engine, states, seed)
+    values, costs = engine.table(states)
+    true_costs = cost_map.cost(scenario.joint_actions, table.results).astype(np.float32)
+    fitted = worth(chosen, RequestPool(scenario, states, {"revenue": values}, costs), prices)
+    live = worth(chosen, RequestPool(scenario, states, {"revenue": table.outcomes["revenue"]}, true_costs), prices)
+    rows = [
+        {
+            "policy": name,
+            **{f"fitted_{k}": float(fitted[n][p].mean()) for n, k in enumerate(("revenue", "net"))},
+            **{f"live_{k}": float(live[n][p].mean()) for n, k in enumerate(("revenue", "net"))},
+        }
+        for p, name in enumerate(chosen)
+    ]
+    of = {"revenue": (fitted[0], live[0]), "revenue − Σ λ C": (fitted[1], live[1])}
+    return {"policies": rows, "ranking": [{"of": name, **agreement(*pair, seed=seed)} for name, pair in of.items()]}
+
+
+def rival_rows(
+    log: pd.DataFrame, table: OutcomeTable, cost_map: CostMap, seeds: Sequence[int]
+) -> dict[str, list[dict[str, Any]]]:
+    """Every model of the action results and of the revenue, fitted with every seed to the same rows."""
+    from benchmarks import fidelity, rivals
+    from benchmarks.progress import progress
+    from marca_env.cost_model import CostModel
+    from marca_env.revenue_model import RevenueModel
+
+    scenario = table.scenario
+    held = np.random.default_rng(0).random(len(log)) < HELD_OUT
+    train, test, unseen = log[~held], log[held], unseen_pairs(table)
+    of_results = {
+        "MMoE-DCN": lambda seed: CostModel.fit(scenario, train, cost_map, seed=seed),
+        "boosted trees": lambda seed: rivals.tree_results(scenario, train, seed),
+        "plain network": lambda seed: rivals.net_results(scenario, train, seed),
+    }
+    of_revenue = {
+        "two-part ensemble": lambda seed: RevenueModel.fit(scenario, train, seed=seed),
+        "boosted trees": lambda seed: rivals.tree_revenue(scenario, train, seed),
+        "plain network": lambda seed: rivals.net_revenue(scenario, train, seed),
+    }
+    results, revenue = [], []
+    with progress("Fitting the rivals", len(seeds) * (len(of_results) + len(of_revenue))) as advance:
+        for seed in seeds:
+            for name, fit in of_results.items():
+                model, seconds = _timed(fit, seed)
+                errors = {
+                    "held out": fidelity.result_errors(model, test),
+                    "unseen": fidelity.result_errors(model, unseen),
+                }
+                common = {"model": name, "seed": seed, "size": _size(model), "fit_cpu_s": seconds}
+                results += [
+                    {**common, "rows": rows, "stage": stage, **found}
+                    for rows, by_stage in errors.items()
+                    for stage, found in by_stage.items()
+                ]
+                advance()
+            for name, fit in of_revenue.items():
+                model, seconds = _timed(fit, seed)
+                row = {"model": name, "seed": seed, "size": _size(model), "fit_cpu_s": seconds}
+                revenue.append(
+                    row | fidelity.truth_errors(model, table) | _on_log(fidelity.revenue_errors(model, test))
+                )
+                advance()
+    return {"results": results, "revenue": revenue}
+
+
+def unseen_pairs(table: OutcomeTable, pairs: int = PAIRS) -> pd.DataFrame:
+    """Random (request, joint action) pairs of a table as a log of features, decisions and true candidates."""
+    import pandas as pd
+
+    scenario, rng = table.scenario, np.random.default_rng(0)
+    request = rng.integers(len(table), size=pairs)
+    action = rng.integers(scenario.n_joint_actions, size=pairs)
+    codes = np.hstack([table.states[request], scenario.joint_actions[action]])
+    frame = pd.DataFrame(codes, columns=[*scenario.feature_names, *scenario.decision_names])
+    frame[[f"result_{s}" for s in scenario.stage_names]] = table.results[request, action]
+    return frame
+
+
+def _timed(fit: Any, seed: int) -> tuple[Any, float]:
+    began = time.process_time()
+    model = fit(seed)
+    return model, time.process_time() - began
+
+
+def _size(model: Any) -> int:
+    """Weights of a network, nodes of trees."""
+    return model.size if hasattr(model, "size") else sum(p.numel() for p in model._net.parameters())
+
+
+def _on_log(errors: dict[str, float]) -> dict[str, float]:
+    return {f"log_{name}": error for name, error in errors.items()}
