@@ -143,7 +143,7 @@ def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:
         raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
     names = list(dict.fromkeys(row["slice"] for row in rows))
     figure = Figure(figsize=(11, 2.3 * ((len(names) + 1) // 2)), layout="constrained")
-    axes = figure.subplots((len(names) + 1) // 2, 2, sharey=True).ravel()
+    axes = figure.subplots((len(names) + 1) // 2, 2).ravel()
     for axis, name in zip(axes, names, strict=False):
         shown = [row for row in rows if row["slice"] == name]
         middle = np.array([100 * row["pe"] for row in shown])

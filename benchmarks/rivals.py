@@ -81,9 +81,11 @@ def tree_results(scenario: Scenario, log: pd.DataFrame, seed: int) -> RivalResul
     return RivalResults(scenario, encoder, lambda x: _stacked(models, x), _nodes(models), places=True)
 
 
-def net_results(scenario: Scenario, log: pd.DataFrame, seed: int, *, epochs: int = 12) -> RivalResults:
+def net_results(scenario: Scenario, log: pd.DataFrame, seed: int) -> RivalResults:
     """One multi-layer perceptron for all stages, trained as the MMoE-DCN is."""
     from torch import nn
+
+    from marca_env.cost_model import TRAINING
 
     encoder, x = _encoded(scenario, log, places=False)
     results = log[[f"result_{s}" for s in scenario.stage_names]].to_numpy(np.float32)
@@ -92,8 +94,7 @@ def net_results(scenario: Scenario, log: pd.DataFrame, seed: int, *, epochs: int
     def loss(predicted: Tensor, target: Tensor) -> Tensor:
         return nn.functional.mse_loss(predicted, target)
 
-    training = {"epochs": epochs, "batch": 1024, "rate": 3e-3, "least": 500}
-    net = _trained(x, results / scale, loss, seed, training)
+    net = _trained(x, results / scale, loss, seed, TRAINING)
     return RivalResults(scenario, encoder, lambda x: _answers(net, x) * scale, _weights(net), places=False)
 
 

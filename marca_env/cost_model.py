@@ -7,7 +7,7 @@ how many candidates each stage will process; the monotone cost map turns that in
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 CROSS_LAYERS, DEEP, WIDE, EXPERTS, EXPERT_WIDTH = 3, (64, 32), 16, 4, 32
 _CHUNK = 1024
-_BATCH = 1024
-_RATE = 3e-3
-_EPOCHS, _LEAST_STEPS = 12, 500
+TRAINING: dict[str, Any] = {"epochs": 6, "batch": 256, "rate": 1e-2, "least": 500}
+"""Small batches at a high rate: in the same time, about half the error of twice as many epochs of 1,024 at 3e-3."""
 
 
 class MMoEDCN(nn.Module):
@@ -92,7 +91,7 @@ class CostModel:
     ) -> CostModel:
         """Fit the results to a request log and the cost map to a cost log (or take the map that is given).
 
-        ``epochs`` (default: 12, and more on a small log) is the number of passes over the requests.
+        ``epochs`` (default: 6, and more on a small log) is the number of passes over the requests.
 
         Raises:
             InputError: a log lacks a column, a row is wrong, or a bucket was not measured.
@@ -112,8 +111,8 @@ class CostModel:
         def loss(rows: Tensor) -> Tensor:
             return nn.functional.mse_loss(net(x[rows]), y[rows])
 
-        passes, least = (_EPOCHS, _LEAST_STEPS) if epochs is None else (epochs, 1)
-        minimise(net, loss, len(x), epochs=passes, batch=_BATCH, rate=_RATE, seed=seed, least=least, progress=progress)
+        training = TRAINING if epochs is None else {**TRAINING, "epochs": epochs, "least": 1}
+        minimise(net, loss, len(x), **training, seed=seed, progress=progress)
         return cls(scenario, net, scale, cost_map, device)
 
     def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ four fifths of the request log with each seed: gradient-boosted trees and plain 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ UNSEEN_SEED = 83
 HELD_OUT, PAIRS = 0.2, 60_000
 """Share of the log that rivals do not see; (request, action) pairs of the unseen requests that judge their results."""
 QUICK_ROWS = 3000
+
+Fit = Callable[[int], Any]
+"""Seed → fitted model."""
 
 
 def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
@@ -83,7 +86,8 @@ def judged(
         "slices": calibration.slice_summary(scenario, table.states, predicted, true),
         "groups": groups,
         **ranking_rows(engine, table, cost_map),
-        **rival_rows(log, table, cost_map, seeds),
+        "results": result_rows(log, table, cost_map, seeds),
+        "revenue": revenue_rows(log, table, seeds),
     }
 
 
@@ -135,52 +139,67 @@ def ranking_rows(engine: Engine, table: OutcomeTable, cost_map: CostMap, seed: i
     return {"policies": rows, "ranking": [{"of": name, **agreement(*pair, seed=seed)} for name, pair in of.items()]}
 
 
-def rival_rows(
+def result_rows(
     log: pd.DataFrame, table: OutcomeTable, cost_map: CostMap, seeds: Sequence[int]
-) -> dict[str, list[dict[str, Any]]]:
-    """Every model of the action results and of the revenue, fitted with every seed to the same rows."""
+) -> list[dict[str, Any]]:
+    """Errors of every model of the action results, fitted with every seed to the same rows: a row per stage, on the
+    rows ``held out`` of the log and on ``unseen`` requests."""
     from benchmarks import fidelity, rivals
-    from benchmarks.progress import progress
     from marca_env.cost_model import CostModel
+
+    train, test = split(log)
+    judges = {"held out": test, "unseen": unseen_pairs(table)}
+    fits: dict[str, Fit] = {
+        "MMoE-DCN": lambda seed: CostModel.fit(table.scenario, train, cost_map, seed=seed),
+        "boosted trees": lambda seed: rivals.tree_results(table.scenario, train, seed),
+        "plain network": lambda seed: rivals.net_results(table.scenario, train, seed),
+    }
+    rows = []
+    for common, model in _fitted("action results", fits, seeds):
+        for name, judge in judges.items():
+            errors = fidelity.result_errors(model, judge)
+            rows += [{**common, "rows": name, "stage": stage, **found} for stage, found in errors.items()]
+    return rows
+
+
+def revenue_rows(log: pd.DataFrame, table: OutcomeTable, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Errors of every model of the revenue, fitted with every seed to the same rows: against the truth about the unseen
+    requests, and, named ``log_…``, against the sampled revenue of the rows held out."""
+    from benchmarks import fidelity, rivals
     from marca_env.revenue_model import RevenueModel
 
-    scenario = table.scenario
+    train, test = split(log)
+    fits: dict[str, Fit] = {
+        "two-part ensemble": lambda seed: RevenueModel.fit(table.scenario, train, seed=seed),
+        "boosted trees": lambda seed: rivals.tree_revenue(table.scenario, train, seed),
+        "plain network": lambda seed: rivals.net_revenue(table.scenario, train, seed),
+    }
+    return [
+        common
+        | fidelity.truth_errors(model, table)
+        | {f"log_{name}": error for name, error in fidelity.revenue_errors(model, test).items()}
+        for common, model in _fitted("revenue", fits, seeds)
+    ]
+
+
+def split(log: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that rivals are fitted to, and rows held out."""
     held = np.random.default_rng(0).random(len(log)) < HELD_OUT
-    train, test, unseen = log[~held], log[held], unseen_pairs(table)
-    of_results = {
-        "MMoE-DCN": lambda seed: CostModel.fit(scenario, train, cost_map, seed=seed),
-        "boosted trees": lambda seed: rivals.tree_results(scenario, train, seed),
-        "plain network": lambda seed: rivals.net_results(scenario, train, seed),
-    }
-    of_revenue = {
-        "two-part ensemble": lambda seed: RevenueModel.fit(scenario, train, seed=seed),
-        "boosted trees": lambda seed: rivals.tree_revenue(scenario, train, seed),
-        "plain network": lambda seed: rivals.net_revenue(scenario, train, seed),
-    }
-    results, revenue = [], []
-    with progress("Fitting the rivals", len(seeds) * (len(of_results) + len(of_revenue))) as advance:
+    return log[~held], log[held]
+
+
+def _fitted(what: str, fits: dict[str, Fit], seeds: Sequence[int]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Every model with every seed, and what its rows have in common: its size and the CPU seconds of its fit."""
+    from benchmarks.progress import progress
+
+    with progress(f"Fitting models of the {what}", len(seeds) * len(fits)) as advance:
         for seed in seeds:
-            for name, fit in of_results.items():
-                model, seconds = _timed(fit, seed)
-                errors = {
-                    "held out": fidelity.result_errors(model, test),
-                    "unseen": fidelity.result_errors(model, unseen),
-                }
-                common = {"model": name, "seed": seed, "size": _size(model), "fit_cpu_s": seconds}
-                results += [
-                    {**common, "rows": rows, "stage": stage, **found}
-                    for rows, by_stage in errors.items()
-                    for stage, found in by_stage.items()
-                ]
+            for name, fit in fits.items():
+                began = time.process_time()
+                model = fit(seed)
+                seconds = time.process_time() - began
+                yield {"model": name, "seed": seed, "size": _size(model), "fit_cpu_s": seconds}, model
                 advance()
-            for name, fit in of_revenue.items():
-                model, seconds = _timed(fit, seed)
-                row = {"model": name, "seed": seed, "size": _size(model), "fit_cpu_s": seconds}
-                revenue.append(
-                    row | fidelity.truth_errors(model, table) | _on_log(fidelity.revenue_errors(model, test))
-                )
-                advance()
-    return {"results": results, "revenue": revenue}
 
 
 def unseen_pairs(table: OutcomeTable, pairs: int = PAIRS) -> pd.DataFrame:
@@ -196,16 +215,6 @@ def unseen_pairs(table: OutcomeTable, pairs: int = PAIRS) -> pd.DataFrame:
     return frame
 
 
-def _timed(fit: Any, seed: int) -> tuple[Any, float]:
-    began = time.process_time()
-    model = fit(seed)
-    return model, time.process_time() - began
-
-
 def _size(model: Any) -> int:
     """Weights of a network, nodes of trees."""
     return model.size if hasattr(model, "size") else sum(p.numel() for p in model._net.parameters())
-
-
-def _on_log(errors: dict[str, float]) -> dict[str, float]:
-    return {f"log_{name}": error for name, error in errors.items()}
