@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.artefacts import true_pool
@@ -14,9 +16,11 @@ from benchmarks.cli import main
 from marca_env.balancing import BalancingEnv
 from marca_env.batched import BatchedRecommender
 from marca_env.cluster import ClusterModel, ClusterState
+from marca_env.cost_map import CostMap
 from marca_env.engine import Engine
 from marca_env.errors import InputError
 from marca_env.generated import _site_rates
+from marca_env.probes import CascadeService
 from marca_env.scenario import Cluster, Scenario, ScenarioError
 from marca_env.serving import RequestPool, allocate, arrivals, degrade, serve_minute
 from marca_env.window import Window, WindowClusters
@@ -270,3 +274,34 @@ def test_a_day_is_simulated_at_every_site(tmp_path: Path) -> None:
     assert set(summary["policies"]["dcaf"]["utilisation"]) == set(Scenario.load(NAME).cluster_names)
     assert summary["policies"]["dcaf"]["gmv"] is None
     assert summary["policies"]["dcaf"]["revenue"] > 0
+
+
+def test_the_testbench_measures_a_stage_once_and_degradation_at_every_site(tiny_scenario: Scenario) -> None:
+    retrieval, pre_ranking, ranking = tiny_scenario.stages
+    ours = tuple(Cluster(f"{c.name}_{site}", c.cores, c.budget) for site in "ab" for c in tiny_scenario.clusters)
+    both = ("ranking_a", "ranking_b")
+    scenario = tiny_scenario.replace(
+        site="g",
+        clusters=ours,
+        stages=(
+            dataclasses.replace(retrieval, cluster=("retrieval_a", "retrieval_b")),
+            dataclasses.replace(pre_ranking, cluster=both),
+            dataclasses.replace(ranking, cluster=both),
+        ),
+    )
+    service = CascadeService(scenario)
+    buckets = service.buckets()
+    whole = ("degradation", "request")
+    assert {b.cluster for b in buckets if b.component in whole} == set(scenario.cluster_names)
+    assert {b.cluster for b in buckets if b.component not in whole} == {"retrieval_a", "ranking_a"}
+    for bucket in buckets:
+        if bucket.component == "degradation":
+            service.handler(bucket.workload)(0)
+    rows = [
+        (b.stage, b.cluster, b.component, b.value_bucket, b.queue_length, 1e-3 + 1e-5 * b.queue_length) for b in buckets
+    ]
+    log = pd.DataFrame(rows, columns=["stage", "cluster", "component", "value_bucket", "queue_length", "cost"])
+    log = log.assign(qps=10.0, machines=1, cores=1, repeat=0, utilisation=0.1)
+    cost = CostMap.from_log(scenario, log).cost(np.zeros((2, 4), int), np.full((2, 3), 10.0), np.array([0, 1]))
+    assert (cost > 0).tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert cost[0, :2].tolist() == cost[1, 2:].tolist()
