@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from marca_env.revenue_model import RevenueModel as RevenueModel
     from marca_env.scenario import Scenario as Scenario
     from marca_env.testbench import TestBench as TestBench
+    from marca_env.uniform import UniformAgents as UniformAgents
     from marca_env.workload import read_trace as read_trace
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "RevenueModel": "revenue_model",
     "Scenario": "scenario",
     "TestBench": "testbench",
+    "UniformAgents": "uniform",
     "batched_env": "recommender",
     "env": "recommender",
     "parallel_env": "recommender",

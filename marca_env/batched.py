@@ -138,6 +138,7 @@ class BatchedRecommender:
         self.served = self.actions
         """(B,D) the options that ran for the last request that ended."""
         self._chance: Chance | None = None
+        self._priced: tuple[np.ndarray | None, np.ndarray | None] = None, None
 
     @property
     def agent_on_turn(self) -> str | None:
@@ -189,8 +190,8 @@ class BatchedRecommender:
 
     # -- parts ---------------------------------------------------------------------------------------------
     def _results_so_far(self) -> np.ndarray:
-        if self.encoder.settled(self.turn).any():
-            return self.engine.results(self.states, self.actions, self.turn)
+        if self.encoder.shows_results(self.turn):
+            return self.engine.evaluate(self.states, self.actions)[0]  # decisions to come are option 0
         return np.zeros((self.num_envs, len(self.scenario.stages)), dtype=np.float32)
 
     def _observe(self, results: np.ndarray) -> BatchedStep:
@@ -248,29 +249,28 @@ class BatchedRecommender:
         self, results: np.ndarray, reward: np.ndarray, terminated: np.ndarray, infos: dict[str, np.ndarray]
     ) -> BatchedStep:
         shown = None if self.clusters is None else self.clusters.shown()
-        observations, masks, state = self.encoder.encode(
-            self.states, self.actions, results, self.turn, self.prices, shown
-        )
-        return BatchedStep(observations, masks, state, reward, terminated, np.zeros_like(terminated), infos)
+        if self.prices is not self._priced[0]:
+            self._priced = self.prices, self.encoder.shown_prices(self.prices)
+        seen = self.encoder.encode_known(self.states, self.actions, results, self.turn, self._priced[1], shown)
+        return BatchedStep(*seen, reward, terminated, np.zeros_like(terminated), infos)
 
     def _checked(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """The agent's actions (B,), legal."""
         if agent not in actions:
             raise InputError(f"no action of agent {agent!r}; give one of every agent: {', '.join(self.agents)}")
         taken = np.asarray(actions[agent])
-        if taken.shape != (self.num_envs,) or not np.issubdtype(taken.dtype, np.integer):
+        if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
             raise InputError(
                 f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; "
                 f"expected whole numbers of shape {(self.num_envs,)}"
             )
         legal = self.encoder.legal(agent, self.turn)  # contiguous: 0 … n − 1, or wait alone
-        if self.on_illegal == "nearest":
-            outside = (taken < 0) | (taken >= self.action_sizes[agent])
-        else:
-            outside = (taken < legal[0]) | (taken > legal[-1])
-        if outside.any():
-            self._refuse(agent, int(taken[np.argmax(outside)]), legal, int(np.argmax(outside)))
-        return np.clip(taken, legal[0], legal[-1])
+        nearest = self.on_illegal == "nearest"
+        low, high = (0, self.action_sizes[agent] - 1) if nearest else (legal[0], legal[-1])
+        if taken.min() < low or taken.max() > high:
+            first = int(np.argmax((taken < low) | (taken > high)))
+            self._refuse(agent, int(taken[first]), legal, first)
+        return taken.clip(legal[0], legal[-1]) if nearest else taken
 
     def _refuse(self, agent: str, action: int, legal: np.ndarray, request: int) -> None:
         wait = self.action_sizes[agent] - 1

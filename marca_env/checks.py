@@ -48,7 +48,7 @@ def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Seque
         InputError: another shape, numbers that are not whole, or a code out of range, naming its row and column.
     """
     codes, sizes = np.asarray(codes), np.asarray(sizes)
-    if codes.ndim == 0 or codes.shape[-1] != len(names) or not np.issubdtype(codes.dtype, np.integer):
+    if codes.ndim == 0 or codes.shape[-1] != len(names) or codes.dtype.kind not in "iu":
         raise InputError(
             f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
             f"one column per name: {', '.join(names)}"

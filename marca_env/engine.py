@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,16 +18,14 @@ import numpy as np
 
 from marca_env.chance import Uniform
 from marca_env.checks import check_codes
-from marca_env.encoding import InputEncoder
 from marca_env.errors import InputError, unknown_option
+from marca_env.memory import Memory
 from marca_env.population import Population, Sparsity
 from marca_env.scenario import Scenario
 from marca_env.serving import RequestPool
 
 Noise = Literal["none", "gamma"]
 NOISES = ("none", "gamma")
-_LARGEST_TABLE = 2**24
-"""Pairs of state and action that are remembered; a larger scenario asks the models every time."""
 
 
 class CostPredictor(Protocol):
@@ -109,7 +105,7 @@ class Engine:
         self.noise = noise
         self.sparsity = sparsity
         self._cumulative = np.cumsum(population.counts / population.counts.sum())
-        self._memory = _Memory(scenario, self._ask)
+        self._memory = Memory(scenario, self._ask)
 
     @classmethod
     def load(
@@ -235,41 +231,6 @@ class Engine:
         cost = self.cost_model.cost_map.cost(actions, results, self.scenario.site_of(states))
         revenue = np.maximum(self.revenue_model.predict(states, actions), 0.0)
         return np.concatenate([results, cost, revenue[:, None]], axis=1).astype(np.float32)
-
-
-class _Memory:
-    """Remembers what the models say of each (state, joint action). Actions that do the same share an entry: the
-    recall length of a channel that is off does nothing. J' distinct actions."""
-
-    def __init__(self, scenario: Scenario, ask: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
-        self.scenario = scenario
-        self.ask = ask
-        encoder = InputEncoder(scenario)
-        self.distinct_of: np.ndarray = encoder.distinct_of  # (J,) in 0 … J' − 1
-        self.distinct = np.unique(encoder.distinct_of, return_index=True)[1]  # (J',) a joint action of each
-        self.shape = (*scenario.feature_sizes.tolist(), len(self.distinct))
-        n_pairs = math.prod(self.shape)
-        width = len(scenario.stages) + len(scenario.clusters) + 1
-        kept = n_pairs if n_pairs <= _LARGEST_TABLE else 0
-        self.table = np.zeros((kept, width), dtype=np.float32)  # pages are only taken up when written
-        self.known = np.zeros(kept, dtype=bool)
-
-    def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
-        if len(self.known) == 0:  # too many even to number them in 64 bits, perhaps
-            pairs = np.column_stack([states, self.distinct_of[joint]])
-            new, inverse = np.unique(pairs, axis=0, return_inverse=True)
-            return self.ask(new[:, :-1], self.scenario.joint_actions[self.distinct[new[:, -1]]])[inverse.reshape(-1)]
-        code = np.ravel_multi_index((*states.T, self.distinct_of[joint]), self.shape)
-        missing = code[~self.known[code]]
-        if len(missing):
-            new = np.unique(missing)
-            self.table[new] = self._evaluate(new)
-            self.known[new] = True
-        return self.table[code]
-
-    def _evaluate(self, code: np.ndarray) -> np.ndarray:
-        *columns, action = np.unravel_index(code, self.shape)
-        return self.ask(np.stack(columns, axis=1), self.scenario.joint_actions[self.distinct[action]])
 
 
 def shipped_folder(name: str) -> Path:

@@ -9,7 +9,6 @@ F features, O observation, A actions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from gymnasium import spaces
 
 from marca_env.checks import check_codes
 from marca_env.errors import InputError, unknown_option
+from marca_env.layout import Layout, columns, side_by_side
 from marca_env.scenario import Scenario, Stage
 from marca_env.window import LOAD_LIMIT
 
@@ -24,19 +24,6 @@ RESULT_LIMIT = 4.0
 """Results are shown relative to the stage's queue and cut off here."""
 PRICE_LIMIT = 8.0
 """Prices are shown as log(1 + λ·budget/peak_qps) and cut off here."""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the parts of a vector start: pairs (index of the feature, decision or stage, first column)."""
-
-    features: tuple[tuple[int, int], ...]
-    turn: int
-    decisions: tuple[tuple[int, int], ...]
-    results: tuple[tuple[int, int], ...]
-    clusters: int
-    prices: int
-    size: int
 
 
 class ObservationEncoder:
@@ -62,6 +49,7 @@ class ObservationEncoder:
         self.n_actions = {stage.name: 1 + max(len(d.options) for d in stage.decisions) for stage in scenario.agents}
         # results of stage s are settled at this turn
         self._settled = (scenario.decision_stage[:, None] <= np.arange(len(scenario.stages))).sum(axis=0)
+        self._first_settled = int(self._settled.min())
         self._result_scale = _result_scale(scenario).astype(np.float32)
         self._price_scale = scenario.budgets / scenario.peak_qps
         self._layouts = {stage.name: self._agent_layout(stage) for stage in scenario.agents}
@@ -69,7 +57,9 @@ class ObservationEncoder:
         self._state_layout = self._layout(range(len(scenario.features)), range(self.n_turns), everything)
         self.sizes = {agent: layout.size for agent, layout in self._layouts.items()}
         self.state_size = self._state_layout.size
+        self._total, self._hot = side_by_side([*self._layouts.values(), self._state_layout])
         self._masks = {agent: self._mask_table(agent) for agent in self.agents}  # agent → (D+1,A)
+        self._legal = {agent: [np.flatnonzero(row) for row in table] for agent, table in self._masks.items()}
 
     # -- spaces --------------------------------------------------------------------------------------------
     def observation_space(self, agent: str) -> spaces.Dict:
@@ -94,9 +84,13 @@ class ObservationEncoder:
         """(S,) bool: stages whose result is known at ``turn``."""
         return turn >= self._settled
 
+    def shows_results(self, turn: int) -> bool:
+        """Whether any stage is settled at ``turn``."""
+        return turn >= self._first_settled
+
     def legal(self, agent: str, turn: int) -> np.ndarray:
         """Legal actions of the agent at ``turn``; int64."""
-        return np.flatnonzero(self._masks[self._known(agent)][turn])
+        return self._legal[self._known(agent)][turn]
 
     # -- encoding ------------------------------------------------------------------------------------------
     def encode(
@@ -129,18 +123,42 @@ class ObservationEncoder:
         scenario, actions = self.scenario, np.asarray(actions)
         states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
         check_codes("action", actions[:, :turn], scenario.decision_names[:turn], scenario.action_shape[:turn])
-        shown = np.clip(np.asarray(results, dtype=np.float32) / self._result_scale, 0.0, RESULT_LIMIT)  # (B,S)
-        priced = self._shown_prices(prices)
-        observations = {
-            agent: self._vector(layout, states, actions, shown, turn, priced, clusters)
-            for agent, layout in self._layouts.items()
-        }
-        state = self._vector(self._state_layout, states, actions, shown, turn, priced, clusters)
-        return observations, self.masks(turn, len(states)), state
+        return self.encode_known(states, actions, results, turn, self.shown_prices(prices), clusters)
+
+    def encode_known(
+        self,
+        states: np.ndarray,
+        actions: np.ndarray,
+        results: np.ndarray,
+        turn: int,
+        prices: np.ndarray | None,
+        clusters: np.ndarray | None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+        """:meth:`encode` of what need not be checked again; prices are those of :meth:`shown_prices`."""
+        n = len(states)
+        flat = np.zeros(n * self._total, dtype=np.float32)  # one layout after the other
+        codes = np.concatenate([states, actions, np.zeros((n, 1), dtype=np.int64)], axis=1)  # (B, F+D+1)
+        of, start, size, before = self._hot[turn]
+        flat[codes[:, of] + (start + n * before) + np.arange(n)[:, None] * size] = 1.0
+        shown = (np.asarray(results, dtype=np.float32) / self._result_scale).clip(0.0, RESULT_LIMIT)  # (B,S)
+        parts, end = [], 0
+        for layout in (*self._layouts.values(), self._state_layout):
+            begin, end = end, end + n * layout.size
+            out = flat[begin:end].reshape(n, layout.size)
+            parts.append(out)
+            stages, columns = layout.settled[turn]
+            if len(stages):
+                out[:, columns] = shown[:, stages]
+            if clusters is not None:
+                out[:, layout.clusters : layout.prices] = clusters
+            if prices is not None:
+                out[:, layout.prices :] = prices
+        *seen, state = parts
+        return dict(zip(self.agents, seen, strict=True)), self.masks(turn, n), state
 
     def masks(self, turn: int, batch: int) -> dict[str, np.ndarray]:
         """Legal actions of every agent at ``turn``: ``{agent: (B,A) bool}``."""
-        return {agent: np.tile(table[turn], (batch, 1)) for agent, table in self._masks.items()}
+        return {agent: table[turn : turn + 1].repeat(batch, axis=0) for agent, table in self._masks.items()}
 
     def episodes(
         self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, prices: np.ndarray | None = None
@@ -171,34 +189,12 @@ class ObservationEncoder:
         return {agent: np.where(turn == agent, actions, n - 1).astype(np.int64) for agent, n in self.n_actions.items()}
 
     # -- parts ---------------------------------------------------------------------------------------------
-    def _vector(
-        self,
-        layout: _Layout,
-        states: np.ndarray,
-        actions: np.ndarray,
-        shown: np.ndarray,
-        turn: int,
-        prices: np.ndarray | None,
-        clusters: np.ndarray | None,
-    ) -> np.ndarray:
-        out = np.zeros((len(states), layout.size), dtype=np.float32)
-        flat, row = out.reshape(-1), np.arange(len(states)) * layout.size
-        for k, start in layout.features:
-            flat[row + (start + states[:, k])] = 1.0
-        out[:, layout.turn + turn] = 1.0
-        for d, start in layout.decisions:
-            if d < turn:
-                flat[row + (start + actions[:, d])] = 1.0
-        for s, column in layout.results:
-            if turn >= self._settled[s]:
-                out[:, column] = shown[:, s]
-        if clusters is not None:
-            out[:, layout.clusters : layout.prices] = clusters
-        if prices is not None:
-            out[:, layout.prices :] = prices
-        return out
+    def shown_prices(self, prices: np.ndarray | None) -> np.ndarray | None:
+        """How prices (G,) or (B,G) are shown, float32; ``None`` where all are zero.
 
-    def _shown_prices(self, prices: np.ndarray | None) -> np.ndarray | None:
+        Raises:
+            InputError: another shape, or negative prices.
+        """
         if prices is None:
             return None
         prices = np.asarray(prices, dtype=np.float64)
@@ -206,15 +202,17 @@ class ObservationEncoder:
             raise InputError(f"prices have shape {prices.shape}; expected one per cluster, {self._price_scale.shape}")
         if not np.all(prices >= 0):  # nan included
             raise InputError(f"prices go down to {prices.min()}; they must not be negative")
+        if not prices.any():
+            return None
         return np.minimum(np.log1p(prices * self._price_scale), PRICE_LIMIT).astype(np.float32)
 
-    def _agent_layout(self, stage: Stage) -> _Layout:
+    def _agent_layout(self, stage: Stage) -> Layout:
         index = self.scenario.stage_names.index(stage.name)
         features = [k for k, f in enumerate(self.scenario.features) if not f.seen_by or stage.name in f.seen_by]
         own = [d for d in range(self.n_turns) if self.scenario.decision_stage[d] == index]
         return self._layout(features, own, range(index))
 
-    def _layout(self, features: Sequence[int], decisions: Sequence[int], stages: Sequence[int]) -> _Layout:
+    def _layout(self, features: Sequence[int], decisions: Sequence[int], stages: Sequence[int]) -> Layout:
         at = 0
 
         def place(indices: Sequence[int], widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -225,11 +223,17 @@ class ObservationEncoder:
                 at += int(width)
             return tuple(starts)
 
-        return _Layout(
-            features=place(features, [self.scenario.features[k].size for k in features]),
-            turn=place([0], [self.n_turns + 1])[0][1],
-            decisions=place(decisions, [self.scenario.action_shape[d] for d in decisions]),
-            results=place(stages, [1] * len(stages)),
+        n_features, turns = len(self.scenario.features), range(self.n_turns + 1)
+        places = place(features, [self.scenario.features[k].size for k in features])
+        turn_start = place([0], [self.n_turns + 1])[0][1]
+        own = place(decisions, [self.scenario.action_shape[d] for d in decisions])
+        results = place(stages, [1] * len(stages))
+        # which codes of [states, actions, 0] light up at each turn, and from which column on
+        hot = [[*places, (-1, turn_start + t), *((n_features + d, start) for d, start in own if d < t)] for t in turns]
+        return Layout(
+            hot=tuple(tuple(pairs) for pairs in hot),
+            settled=tuple(columns([(s, c) for s, c in results if t >= self._settled[s]]) for t in turns),
+            results=tuple(column for _, column in results),
             clusters=place([0], [self._cluster_width])[0][1],
             prices=place([0], [len(self.scenario.clusters)])[0][1],
             size=at,
@@ -244,9 +248,9 @@ class ObservationEncoder:
                 table[d, : self.scenario.action_shape[d]] = True
         return table
 
-    def _box(self, layout: _Layout) -> spaces.Box:
+    def _box(self, layout: Layout) -> spaces.Box:
         high = np.ones(layout.size, dtype=np.float32)
-        high[[column for _, column in layout.results]] = RESULT_LIMIT
+        high[list(layout.results)] = RESULT_LIMIT
         if self._cluster_width:
             high[layout.clusters : layout.clusters + len(self.scenario.clusters)] = LOAD_LIMIT
         high[layout.prices :] = PRICE_LIMIT

@@ -41,6 +41,7 @@ class _OneRequest:
         self.observation_spaces = {agent: core.encoder.observation_space(agent) for agent in core.agents}
         self.action_spaces = {agent: core.encoder.action_space(agent) for agent in core.agents}
         self.state_space = core.encoder.state_space()
+        self._waits = {agent: np.array([n - 1]) for agent, n in core.action_sizes.items()}
         self._step: BatchedStep | None = None
 
     def observation_space(self, agent: str) -> spaces.Space:
@@ -72,9 +73,8 @@ class _OneRequest:
 
     def _advance(self, action: int) -> None:
         """The agent on turn takes ``action``, the others wait."""
-        waits = {agent: np.array([n - 1]) for agent, n in self._core.action_sizes.items()}
         assert self._core.agent_on_turn is not None
-        self._step = self._core.step({**waits, self._core.agent_on_turn: np.array([action])})
+        self._step = self._core.step({**self._waits, self._core.agent_on_turn: np.array([action])})
 
     def _info(self) -> dict[str, Any]:
         return request_info(self._core, self._latest)
@@ -308,6 +308,8 @@ def batched_env(
 
 def whole(agent: str, action: Any) -> int:
     """A single action as an int."""
+    if type(action) is int:
+        return action
     whole = isinstance(action, (int, float, np.number, np.ndarray)) and not isinstance(action, bool)
     if not whole or np.ndim(action) != 0 or action % 1 != 0:  # nan and inf included
         raise InputError(f"agent {agent!r}: action {action!r} is not a whole number; give one index of its options")

@@ -118,8 +118,12 @@ class RecommenderEnv(gymnasium.Env):
         if self.render_mode == "human":
             self.render()
 
-    def _info(self, step: BatchedStep) -> dict[str, Any]:
-        mask = np.zeros(max(self._options), dtype=np.int8)
+    def action_masks(self) -> np.ndarray:
+        """(n,) bool: the options that exist now, as MaskablePPO of sb3-contrib asks for them."""
+        mask = np.zeros(max(self._options), dtype=bool)
         if self._core.agent_on_turn is not None:
-            mask[: self._options[self._core.turn]] = 1
-        return {**request_info(self._core, step), "action_mask": mask}
+            mask[: self._options[self._core.turn]] = True
+        return mask
+
+    def _info(self, step: BatchedStep) -> dict[str, Any]:
+        return {**request_info(self._core, step), "action_mask": self.action_masks().astype(np.int8)}

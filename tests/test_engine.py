@@ -60,11 +60,23 @@ def test_results_at_a_turn_do_not_know_later_decisions(tiny_engine):
     np.testing.assert_array_equal(tiny_engine.results(states, actions, 4), tiny_engine.evaluate(states, actions)[0])
 
 
-def test_a_scenario_too_large_to_remember_gives_the_same(exact_engine, exact_law, tiny_scenario, monkeypatch):
-    monkeypatch.setattr("marca_env.engine._LARGEST_TABLE", 10)
+@pytest.mark.parametrize("limits", [{"_LARGEST_TABLE": 10}, {"_LARGEST_TABLE": 10, "_SLOTS": 4}])
+def test_pairs_that_share_places_do_not_mix(exact_engine, exact_law, tiny_scenario, monkeypatch, limits):
+    for name, value in limits.items():
+        monkeypatch.setattr(f"marca_env.memory.{name}", value)
     forgetful = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
+    assert len(forgetful._memory.table) == limits.get("_SLOTS", 2**20)
+    for seed in (0, 0, 1):
+        states, actions = draw(exact_engine, 300, seed)
+        for a, b in zip(exact_engine.evaluate(states, actions), forgetful.evaluate(states, actions), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, exact_law, exact_engine):
+    engine = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
+    engine._memory._numbered = False
     states, actions = draw(exact_engine, 300)
-    for a, b in zip(exact_engine.evaluate(states, actions), forgetful.evaluate(states, actions), strict=True):
+    for a, b in zip(exact_engine.evaluate(states, actions), engine.evaluate(states, actions), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
