@@ -16,6 +16,7 @@ COMMANDS = {
     "fit": "fit the cost and revenue models of a scenario from logs",
     "train": "train an algorithm, offline from a request log or online in the environment",
     "evaluate": "play greedy episodes with a trained policy",
+    "balance": "fit the system model and compare balancers of the price of computation on a day of traffic",
     "simulate": "replay a day of traffic under several allocation policies",
     "headroom": "how much better than the best fixed action one could do in a scenario",
     "bench": "run experiments of the benchmark suite",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.simulation import SECONDS, PricedPolicy, draw_arrivals, replay
+from benchmarks.simulation import SECONDS, PricedPolicy, distinct_actions, draw_arrivals, replay
 from marca_env.cluster import ClusterModel, ClusterState, ControlObservation
+from marca_env.scenario import Scenario
 from marca_env.serving import MINUTES_PER_DAY, MinuteOutcome, RequestPool, allocate, dual_bound, serve_minute
 from marca_env.workload import Traffic, daily_traffic
 
@@ -85,6 +86,7 @@ def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float
     from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
 
     rng, values, logs = np.random.default_rng([seed, 6]), pool.outcomes["revenue"], []
+    actions = distinct_actions(pool)
     for day in range(days):
         traffic = daily_traffic(pool.scenario, rng)
         scale = tuple(usual_prices(pool, float(traffic.qps.mean())).tolist())
@@ -92,7 +94,7 @@ def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float
             FeedbackBalancer(FeedbackSettings(scale=scale)), seed=1000 * seed + day, spread=spread
         )
         counts = draw_arrivals(pool, traffic, 1000 * seed + day)
-        rows = replay(PricedPolicy("explore", values, pool.costs, explore), pool, traffic, counts)
+        rows = replay(PricedPolicy("explore", values, pool.costs, explore, actions), pool, traffic, counts)
         logs.append(rows.assign(day=day, minute=np.arange(len(traffic)) % MINUTES_PER_DAY))
     return pd.concat(logs, ignore_index=True)
 
@@ -109,11 +111,16 @@ def flash_sale(pool: RequestPool, seed: int, minutes: int = MINUTES_PER_DAY, fac
 
     The sale starts at noon give or take an hour and fades with a half-life of one to two hours.
     """
+    return sale_with_start(pool.scenario, seed, minutes, factor)[0]
+
+
+def sale_with_start(scenario: Scenario, seed: int, minutes: int, factor: float) -> tuple[Traffic, int]:
+    """:func:`flash_sale` and the minute that the sale starts in."""
     rng = np.random.default_rng([seed, 8])
-    day = daily_traffic(pool.scenario, rng, minutes)
-    base = day.qps / day.qps.max() * pool.scenario.peak_qps / factor
+    day = daily_traffic(scenario, rng, minutes)
+    base = day.qps / day.qps.max() * scenario.peak_qps / factor
     start, half = int(minutes * rng.uniform(0.46, 0.54)), rng.uniform(60, 120)
     since = np.arange(minutes) - start
     surge = np.where(since >= 0, (factor - 1) * 0.5 ** (np.maximum(since, 0) / half), 0.0)
     qps = base * (1 + surge * base[start] / np.maximum(base, 1e-9))
-    return Traffic("flash sale", np.minimum(qps, pool.scenario.peak_qps))
+    return Traffic("flash sale", np.minimum(qps, scenario.peak_qps)), start

@@ -18,7 +18,7 @@ from benchmarks.simulation import FixedPolicy, Policy, PricedPolicy, draw_arriva
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
 from marca_env.scenario import Scenario
-from marca_env.serving import MINUTES_PER_DAY, RequestPool, dual_bound
+from marca_env.serving import RequestPool, dual_bound
 from marca_env.workload import Traffic, daily_traffic
 
 if TYPE_CHECKING:
@@ -128,19 +128,10 @@ class Commissioning:
         """Days to commission on: the last ones before the trace, where there are such, and generated ones."""
         rng = np.random.default_rng([self.seed, 6])
         days = [daily_traffic(self.scenario, rng) for _ in range(EXPLORED_DAYS)]
-        for k, qps in enumerate(self.history_days()[-EXPLORED_DAYS // 2 :]):
+        for k, qps in enumerate(self.traffic.history_days()[-EXPLORED_DAYS // 2 :]):
             limit = 1.5 * self.scenario.peak_qps
             days[k] = Traffic("past", np.minimum(qps, limit))
         return days
-
-    def history_days(self) -> np.ndarray:
-        """Whole days before the replayed window, requests per second from midnight to midnight, (days, 1440)."""
-        past = self.traffic.history
-        whole = 0 if past is None else len(past) // MINUTES_PER_DAY
-        if past is None or whole == 0:
-            return np.empty((0, MINUTES_PER_DAY))
-        days = past[-whole * MINUTES_PER_DAY :].reshape(whole, MINUTES_PER_DAY)
-        return np.roll(days, self.traffic.first_minute, axis=1)
 
     def usual_prices(self, values: np.ndarray) -> np.ndarray:
         """Prices (G,) that fit the budgets at the mean traffic of a past day, for policies that believe ``values``."""
@@ -219,7 +210,7 @@ def _mpc(known: Commissioning, values: np.ndarray) -> MPCBalancer:
     from mpc import MPCBalancer, SystemModel, TrafficForecaster
 
     model = SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
-    days = known.history_days()
+    days = known.traffic.history_days()
     forecaster = TrafficForecaster.fit(days) if len(days) else TrafficForecaster()
     return MPCBalancer(model, forecaster=forecaster, release_margin=known.release_margin)
 

@@ -8,12 +8,14 @@ Shapes: T minutes, M kinds of request, J joint actions, G clusters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from marca_env.cluster import ClusterModel, ControlObservation
+from marca_env.cluster import ClusterModel, ClusterState, ControlObservation
+from marca_env.encoding import InputEncoder
 from marca_env.serving import MinuteOutcome, RequestPool, allocate, arrivals, dual_bound, serve_minute
 from marca_env.workload import Traffic
 
@@ -42,6 +44,20 @@ class Policy(Protocol):
     def choose(self, observation: ControlObservation, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Joint actions (len(rows),) for the kinds ``rows`` that can come this minute, and the prices (G,)."""
         ...
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What becomes of the clusters while a day goes on."""
+
+    capacity: np.ndarray
+    """(T,G) share of the cores, and of the budget, that are there."""
+    cost: np.ndarray
+    """(T,G) what a request really costs, over what it cost when everything was measured."""
+
+    @classmethod
+    def none(cls, minutes: int, n_clusters: int) -> Changes:
+        return cls(np.ones((minutes, n_clusters)), np.ones((minutes, n_clusters)))
 
 
 class FixedPolicy:
@@ -112,14 +128,16 @@ def replay(
     traffic: Traffic,
     counts: np.ndarray,
     on_minute: Callable[[], None] | None = None,
+    changes: Changes | None = None,
 ) -> pd.DataFrame:
     """Run a policy over the traffic with the arrivals ``counts`` (T, M).
 
     Returns:
         A row per minute: minute, qps, requests, the outcomes, and per cluster load (Ĉ, undegraded, core-seconds per
-        second), price, degradation, backlog (seconds), dropped (share).
+        second), budget, price, degradation, backlog (seconds), dropped (share).
     """
-    clusters = ClusterModel(pool.scenario)
+    whole = clusters = ClusterModel(pool.scenario)
+    changes = changes or Changes.none(len(traffic), len(pool.scenario.clusters))
     state = clusters.initial()
     chances = pool.chances(traffic.minute_of_day(0))
     prices = policy.begin(pool, traffic, chances)
@@ -131,8 +149,9 @@ def replay(
     for k in range(len(traffic)):
         rows = np.flatnonzero(pool.chances(traffic.minute_of_day(k)))
         chosen[rows], prices = policy.choose(observation, rows)
-        outcome, state = serve_minute(pool, chosen, counts[k], clusters, state, SECONDS)
-        rows_out.append(_row(pool, k, outcome, prices, state.backlog / clusters.cores))
+        clusters = whole.scaled(changes.capacity[k])  # the loss of a machine is seen in the minute after
+        outcome, state = serve_minute(pool, chosen, counts[k], clusters, state, SECONDS, changes.cost[k])
+        rows_out.append(_row(pool, k, outcome, prices, clusters, state))
         observation = clusters.observe(traffic.minute_of_day(k + 1), outcome.qps, outcome.equivalent, state, prices)
         if on_minute:
             on_minute()
@@ -140,26 +159,48 @@ def replay(
 
 
 def _row(
-    pool: RequestPool, minute: int, outcome: MinuteOutcome, prices: np.ndarray, backlog: np.ndarray
+    pool: RequestPool,
+    minute: int,
+    outcome: MinuteOutcome,
+    prices: np.ndarray,
+    clusters: ClusterModel,
+    state: ClusterState,
 ) -> dict[str, float]:
     row: dict[str, float] = {"minute": minute, "qps": outcome.qps, "requests": outcome.requests, **outcome.outcomes}
     for g, name in enumerate(pool.scenario.cluster_names):
         row[f"load_{name}"] = outcome.equivalent[g]
+        row[f"budget_{name}"] = clusters.budgets[g]
         row[f"price_{name}"] = prices[g]
         row[f"degradation_{name}"] = int(outcome.degradation[g])
-        row[f"backlog_{name}"] = backlog[g]
+        row[f"backlog_{name}"] = state.backlog[g] / clusters.cores[g]
         row[f"dropped_{name}"] = outcome.reading.dropped[g]
     return row
 
 
-def clairvoyant_bound(pool: RequestPool, counts: np.ndarray) -> float:
+def clairvoyant_bound(pool: RequestPool, counts: np.ndarray, changes: Changes | None = None) -> float:
     """Upper bound on the revenue of any policy over the arrivals ``counts`` (T, M), with everything known (Eq. 2–5)."""
-    revenue, total = pool.outcomes["revenue"], 0.0
+    changes = changes or Changes.none(len(counts), len(pool.scenario.clusters))
+    actions, total = distinct_actions(pool), 0.0
+    revenue, costs = pool.outcomes["revenue"][:, actions], pool.costs[:, actions]
     for start in range(0, len(counts), BOUND_MINUTES):
-        block = counts[start : start + BOUND_MINUTES]
-        asked = block.sum(axis=0)
+        part = slice(start, start + BOUND_MINUTES)
+        asked = counts[part].sum(axis=0)
         rows = np.flatnonzero(asked)
         if len(rows):
-            budget = pool.scenario.budgets * SECONDS * len(block)
-            total += dual_bound(revenue[rows], pool.costs[rows], asked[rows], budget, tolerance=1e-4)[0]
+            # the block's least cost, which only raises the bound
+            budget = (
+                pool.scenario.budgets * SECONDS * changes.capacity[part].sum(axis=0) / changes.cost[part].min(axis=0)
+            )
+            total += dual_bound(revenue[rows], costs[rows], asked[rows], budget, tolerance=1e-4)[0]
     return total
+
+
+def distinct_actions(pool: RequestPool) -> np.ndarray:
+    """A joint action of each that does something else, (J',): lengths of channels that are off do nothing."""
+    of = InputEncoder(pool.scenario).distinct_of  # (J,)
+    first = np.unique(of, return_index=True)[1]
+    revenue = pool.outcomes["revenue"]
+    alike = np.array_equal(revenue[:, first][:, of], revenue) and np.array_equal(
+        pool.costs[:, first][:, of], pool.costs
+    )
+    return first if alike else np.arange(len(of))

@@ -8,6 +8,7 @@ takes effect in the minute after the one that caused it.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,12 @@ class ClusterModel:
         self.budgets = scenario.budgets  # (G,)
         self.cores = scenario.cores  # (G,)
         self.protection = scenario.protection
+
+    def scaled(self, share: np.ndarray | float) -> ClusterModel:
+        """The same clusters with this share (G,) of their cores and budgets."""
+        other = copy(self)
+        other.budgets, other.cores = self.budgets * share, self.cores * share
+        return other
 
     def initial(self) -> ClusterState:
         """No backlog, nothing degraded."""

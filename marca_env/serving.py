@@ -142,6 +142,7 @@ def serve_minute(
     cluster_model: ClusterModel,
     state: ClusterState,
     seconds: float,
+    cost_factor: np.ndarray | float = 1.0,
 ) -> tuple[MinuteOutcome, ClusterState]:
     """Serve a period's requests with the degradation in force and let the clusters react.
 
@@ -152,6 +153,7 @@ def serve_minute(
         cluster_model: dynamics of the clusters.
         state: what the period before left.
         seconds: length of the period.
+        cost_factor: (G,) what a request really costs each cluster, over the pool's costs.
 
     Returns:
         The outcome of the period and the state it leaves. A request is lost when any cluster that it uses drops it.
@@ -159,12 +161,12 @@ def serve_minute(
     ran = degrade(pool.scenario, chosen, state.degradation, pool.scenario.site_of(pool.states))
     rows, total = np.arange(len(ran)), int(counts.sum())
     qps = total / seconds
-    demand = counts @ pool.costs[rows, ran].astype(np.float64) / seconds  # (G,)
+    demand = counts @ pool.costs[rows, ran].astype(np.float64) / seconds * cost_factor  # (G,)
     # f(D) from the actions that were chosen. The constant of an isolated load test overstates it for requests that
     # prices have already made cheap, and a degraded cluster would never be released.
     equivalent = demand
     if np.any(state.degradation > 0):
-        equivalent = counts @ pool.costs[rows, chosen].astype(np.float64) / seconds
+        equivalent = counts @ pool.costs[rows, chosen].astype(np.float64) / seconds * cost_factor
     after, reading = cluster_model.step(state, demand, equivalent, seconds)
     sums, kept = dict.fromkeys(pool.outcomes, 0.0), 0.0
     for here, share in zip(_by_site(pool, counts), served_share(pool.scenario, reading.dropped), strict=True):

@@ -35,6 +35,14 @@ class Traffic:
         """Minute of the day of minute ``k`` (negative: of the history)."""
         return (self.first_minute + k) % MINUTES_PER_DAY
 
+    def history_days(self) -> np.ndarray:
+        """Whole days before the first minute, requests per second from midnight to midnight, (days, 1440)."""
+        whole = 0 if self.history is None else len(self.history) // MINUTES_PER_DAY
+        if self.history is None or whole == 0:
+            return np.empty((0, MINUTES_PER_DAY))
+        days = self.history[-whole * MINUTES_PER_DAY :].reshape(whole, MINUTES_PER_DAY)
+        return np.roll(days, self.first_minute, axis=1)
+
     def clipped(self, minutes: int) -> Traffic:
         """The first ``minutes`` minutes."""
         return replace(self, qps=self.qps[:minutes])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial import ConvexHull, QhullError
 
 from marca_env.errors import InputError
 from marca_env.serving import MINUTES_PER_DAY, allocate
@@ -12,6 +14,8 @@ from mpc.balancers import PRICE_MAX, bounded, check_price_max, telemetry_fault
 
 if TYPE_CHECKING:
     from marca_env.cluster import ControlObservation
+
+_HULL_CLUSTERS = 3  # a hull of more dimensions takes longer than the actions that it saves
 
 
 class BisectionBalancer:
@@ -72,12 +76,25 @@ class BisectionBalancer:
         self._prices = self.solve(allowance, window=share, start=self._prices)
         return self._prices.copy()
 
-    def solve(self, allowance: np.ndarray, *, window: int = 0, start: np.ndarray | None = None) -> np.ndarray:
+    def solve(
+        self,
+        allowance: np.ndarray,
+        *,
+        window: int = 0,
+        start: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Smallest prices (G,) whose replayed mean cost is at most ``allowance`` (G,), core-seconds per request.
 
         A cluster whose cheapest actions do not fit gets ``price_max``.
+
+        Args:
+            allowance: core-seconds per request.
+            window: part of the day whose requests are replayed.
+            start: prices to start from.
+            weights: (M,) how often each request of the sample comes, instead of what was given at first.
         """
-        table = self._tables[window]
+        table = self._tables[window] if weights is None else self._tables[window].reweighted(weights)
         prices = np.zeros(len(self._scale)) if start is None else np.array(start, dtype=np.float64)
         for _ in range(self.sweeps):
             before = prices.copy()
@@ -97,7 +114,8 @@ class BisectionBalancer:
 
         if fits(0.0):
             return 0.0
-        low, high = 0.0, min(max(prices[g], float(self._scale[g])), self.price_max[g])
+        known = prices[g] > self.tolerance * self._scale[g]
+        low, high = 0.0, min(float(prices[g] if known else self._scale[g]), self.price_max[g])
         step = 1.05  # the price of the last minute is nearly right; widen fast where it is not
         while not fits(high):
             if high >= self.price_max[g]:
@@ -118,17 +136,33 @@ class BisectionBalancer:
 class RequestTable:
     """Requests of one part of the day, without the actions that no price would choose.
 
+    Args:
+        values: (M,J) currency per request.
+        costs: (M,J,G) core-seconds per request.
+        weights: (M,) how often each comes, in any unit.
+        rows: (M,) which rows of a larger sample these are; ``None``: they are the sample.
+
     Attributes:
         values: (M,J') currency per request; ``costs`` (M,J',G) core-seconds; ``weights`` (M,), which sum to one.
     """
 
-    def __init__(self, values: np.ndarray, costs: np.ndarray, weights: np.ndarray) -> None:
-        kept = [_undominated(v, c) for v, c in zip(values, costs, strict=True)]
+    def __init__(
+        self, values: np.ndarray, costs: np.ndarray, weights: np.ndarray, rows: np.ndarray | None = None
+    ) -> None:
+        kept = [_supported(v, c) for v, c in zip(values, costs, strict=True)]
         width = max(len(k) for k in kept)
         index = np.array([np.concatenate([k, np.full(width - len(k), k[0])]) for k in kept])  # repeats never matter
-        rows = np.arange(len(values))[:, None]
-        self.values, self.costs = values[rows, index], costs[rows, index]
+        each = np.arange(len(values))
+        self.values, self.costs = values[each[:, None], index], costs[each[:, None], index]
+        self.rows = each if rows is None else rows
         self.weights = weights / weights.sum()
+
+    def reweighted(self, weights: np.ndarray) -> RequestTable:
+        """The same requests that come as ``weights`` (M,) of the whole sample say."""
+        other = copy(self)
+        part = np.asarray(weights, dtype=np.float64)[self.rows]
+        other.weights = part / part.sum()
+        return other
 
     def cost(self, prices: np.ndarray) -> np.ndarray:
         """(G,) mean core-seconds per request under the prices."""
@@ -136,14 +170,28 @@ class RequestTable:
         return self.weights @ self.costs[np.arange(len(chosen)), chosen]
 
 
+def _supported(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of the actions (J,), (J,G) that may be the best under some prices: corners of the convex hull of what no
+    other action matches in value at no more cost."""
+    kept = _undominated(values, costs)
+    if costs.shape[1] > _HULL_CLUSTERS or len(kept) <= 4 * (costs.shape[1] + 2):
+        return kept
+    points = np.column_stack([values[kept], costs[kept]]).astype(np.float64)
+    try:
+        corners = ConvexHull((points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12)).vertices
+    except QhullError:  # flat: all on one line or plane
+        return kept
+    return kept[np.sort(corners)]
+
+
 def _undominated(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """Indices of the actions that no other action matches in value at no more cost on every cluster; (J,), (J,G)."""
     order = np.lexsort((costs.sum(-1), -values))  # best value first, then cheapest
-    kept: list[int] = []
-    for j in order:
-        if not kept or not np.any(np.all(costs[kept] <= costs[j], axis=1)):
-            kept.append(int(j))
-    return np.array(kept)
+    ordered = costs[order]
+    cheaper = np.ones((len(order), len(order)), dtype=bool)  # [j, k]: k costs no more than j anywhere
+    for column in ordered.T:
+        cheaper &= column[None, :] <= column[:, None]
+    return order[~np.tril(cheaper, -1).any(axis=1)]
 
 
 def split_tables(
@@ -181,8 +229,9 @@ def split_tables(
     tables: dict[int, RequestTable] = {}
     for window in range(n_windows):
         within = (windows == window) & (weights > 0)
-        rows = within if within.any() else weights > 0  # a part of the day without requests replays them all
-        tables[window] = RequestTable(values[rows], costs[rows], weights[rows])
+        # a part of the day without requests replays them all
+        rows = np.flatnonzero(within if within.any() else weights > 0)
+        tables[window] = RequestTable(values[rows], costs[rows], weights[rows], rows)
     return [tables[w] for w in range(n_windows)], n_windows
 
 
