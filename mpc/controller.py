@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "MPCBalancer", "MPCSettings"]
 log = logging.getLogger(__name__)
-_HISTORY = 10_000
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is taken through
 PULL = 1.02  # aims just past what a cluster can use, so that its price does go to zero
 _ZERO = 1e-6  # a log price below this is the solver's rounding of zero
@@ -82,7 +81,7 @@ class MPCBalancer:
         self.method, self._options = method, dict(method_options or {})
         self.forecaster = forecaster or TrafficForecaster(step=s.control_period)
         self._given_fallback = fallback
-        self.events: deque[Event] = deque(maxlen=_HISTORY)
+        self.events: deque[Event] = deque(maxlen=10_000)
         self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes, s.control_period)
         self._correction = Correction(system_model.n_clusters, s.bias_gain, s.bias_jump, s.tilt_gain)
         self._predicted: PredictedLoads | None = None  # what the minute that just ran was planned with
@@ -129,9 +128,8 @@ class MPCBalancer:
         self._correction.reset()
         n_clusters = self.model.n_clusters
         self._predicted = None
-        self._pivot = np.zeros(n_clusters)  # log prices of the minute before that one
         self._levels: np.ndarray | None = None  # degradation of the minute that just ran
-        self._prices = np.zeros(n_clusters)
+        self._prices, self._pivot = np.zeros((2, n_clusters))  # in force; log prices of the minute before that one
         self._first = True
         self._forecast_fault: str | None = None
         self.result: PlanResult | None = None
@@ -227,7 +225,8 @@ class MPCBalancer:
             log.info("minute %d: planning again after %d minutes without", reading.minute, self.kept.faults)
         self.kept.keep(KeptPlan(log_prices, loads))
         self.expected_load = loads[0] * reading.budget
-        return self.model.prices.to_price(np.where(log_prices[0] < _ZERO, 0.0, log_prices[0]))
+        log_prices = self._correction.halved(log_prices[0], in_force)
+        return self.model.prices.to_price(np.where(log_prices < _ZERO, 0.0, log_prices))
 
     def _problem_of(
         self, reading: Reading, in_force: np.ndarray, horizon: Conditions
@@ -257,6 +256,7 @@ class MPCBalancer:
     def _correct(self, reading: Reading, in_force: np.ndarray) -> None:
         """Learn from the last prediction error of the cost per request; the forecast of traffic has no part in it."""
         if self._predicted is None:
+            self._correction.unchecked()
             return
         expected = self._predicted.first_log_cost(in_force)
         cost = np.log(np.maximum(reading.load / reading.qps, 1e-12))

@@ -8,6 +8,8 @@ from mpc.predicted import TILT_REACH
 
 BIAS_CAP = 0.7  # of a prediction error that is believed at once; below 1 in case the slopes are wrong as well
 TILT_LIMIT = 6.0  # d log c / d log λ that no cluster exceeds
+OVERSHOT = 0.1  # of the log cost: a price that moved it by so much more than was predicted has gone too far ...
+BACK = 0.5  # ... and what is sought lies between it and the price before: go back by half at most
 _DRIFT = 0.015  # how far the cost per request moves in a minute of itself
 _FORGET = 0.98  # of a slope's correction that is left a minute later
 
@@ -20,6 +22,10 @@ class Correction:
     price in force and the one before brought, one secant, tells the slope: an error in the direction of the price's
     move counts for the slope as far as the move is larger than what costs do of themselves.
 
+    Moves larger than the reach of a slope can run into a limit cycle: from the flat foot of a step the smooth model
+    sends the price over the edge, and back. Where a large move did far more than predicted, the next one back is
+    therefore halved, as in a bisection.
+
     Args:
         n_clusters: G.
         bias_gain: share of an error that is taken into the bias.
@@ -30,6 +36,7 @@ class Correction:
         bias: (G,) correction of the log cost per request.
         tilt: (G,) correction of its slope in the own log price, never positive: only a slope that is too flat is
             dangerous.
+        back: (G,) largest move of the log price against the direction of the last one; infinite unless that overshot.
     """
 
     def __init__(self, n_clusters: int, bias_gain: float, bias_jump: float, tilt_gain: float) -> None:
@@ -39,7 +46,13 @@ class Correction:
     def reset(self) -> None:
         self.bias = np.zeros(self.n_clusters)
         self.tilt = np.zeros(self.n_clusters)
+        self.unchecked()
+        self._moved = np.zeros(self.n_clusters)
         self._error = np.zeros(self.n_clusters)
+
+    def unchecked(self) -> None:
+        """The last prediction cannot be compared with what came."""
+        self.back = np.full(self.n_clusters, np.inf)
 
     def update(self, log_cost: np.ndarray, expected: np.ndarray, moved: np.ndarray, requests: float) -> None:
         """Take in a minute.
@@ -51,6 +64,9 @@ class Correction:
             requests: of the minute.
         """
         error = np.clip(log_cost - expected, -1.0, 1.0)
+        overshot = (error * moved < 0) & (np.abs(error) > OVERSHOT) & (np.abs(moved) > TILT_REACH)
+        self.back = np.where(overshot & (self.tilt_gain > 0), BACK * np.abs(moved), np.inf)
+        self._moved = moved
         noise = self.bias_jump / np.sqrt(max(requests, 1.0))
         error = error - self._turned(error, moved, noise / self.bias_jump)
         # An error far beyond the sampling noise is the model's: most of it is believed at once, unless errors
@@ -60,6 +76,12 @@ class Correction:
         gain = np.maximum(self.bias_gain, BIAS_CAP * beyond * steady) if self.bias_gain > 0 else 0.0
         self._error = error
         self.bias = np.clip(self.bias + gain * error, -2.0, 2.0)
+
+    def halved(self, log_prices: np.ndarray, in_force: np.ndarray) -> np.ndarray:
+        """Log prices (G,) to set, no further back from those in force (G,) than :attr:`back` allows."""
+        step = log_prices - in_force
+        against = step * self._moved < 0
+        return in_force + np.where(against, np.clip(step, -self.back, self.back), step)
 
     def _turned(self, error: np.ndarray, moved: np.ndarray, noise: float) -> np.ndarray:
         """Move the tilt; returns the part of the error (G,) that this explains."""

@@ -98,11 +98,11 @@ def test_the_clairvoyant_is_never_over_and_fills_what_can_be_filled(judge):
 
 
 def test_the_clairvoyant_knows_of_losses_and_drift(known):
-    changes = Changes(np.full((30, 2), 0.7), np.full((30, 2), 1.2))
-    course = Course("poor", Traffic("flat", np.full(30, 80.0), first_minute=700), changes)
+    changes = Changes(np.full((30, 2), 0.8), np.full((30, 2), 1.2))
+    course = Course("poor", Traffic("flat", np.full(30, 40.0), first_minute=700), changes)
     one = Judge(known, course, known.engine.pool(60, seed=9), seed=3)
     minutes, found = one.run("clairvoyant")
-    assert np.allclose(minutes["budget_ranking"], 0.7 * known.scenario.budgets[1])
+    assert np.allclose(minutes["budget_ranking"], 0.8 * known.scenario.budgets[1])
     assert found["nu"]["all"] == pytest.approx(0.0, abs=1e-6)
     assert found["bound_share"] <= 1 + 1e-6
     rich = Judge(known, Course("rich", course.traffic, Changes.none(30, 2)), one.pool, seed=3)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SEEDS = (0, 1, 2, 3, 4)
-PARTS = ("balancing_solvers", "balancing_faults")
 TRACES = {
     "nyc_taxi": "nyc_taxi.csv",
     "twitter_amzn": "Twitter_volume_AMZN.csv",
@@ -237,17 +236,17 @@ def tables(result: Mapping[str, Any]) -> Iterable[Any]:
 def _day_table(day: str, methods: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
-    priced = methods["clairvoyant"]["priced_share"]["all"]
-    table = Table(title=f"{day}: computation has a price in {priced:.0%} of the minutes", title_justify="left")
+    shares = methods["clairvoyant"]["priced_share"]
+    clusters = [c for c in shares if c != "all"]
+    table = Table(title=f"{day}: computation has a price in {shares['all']:.0%} of the minutes", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for column in ("μ", "ν", "μ, priced", "ν, priced", "each cluster: μ / ν, priced", "of the bound", "λ travel"):
-        table.add_column(column, justify="right")
+    for column in ("μ", "ν", "μ, priced", "ν, priced", *(f"{c}, priced" for c in clusters), "of bound", "λ travel"):
+        table.add_column(column, justify="right", no_wrap=True)
     for method, row in methods.items():
-        cells = [_interval(row, name) for name in ("mu", "nu", "priced_mu", "priced_nu")]
-        each = ", ".join(
-            f"{row['priced_mu'][c]:.1%} / {row['priced_nu'][c]:.2%}" for c in row["priced_mu"] if c != "all"
-        )
-        table.add_row(method, *cells, each, f"{row['bound_share']:.2%}", f"{row['travel']:.1%}")
+        cells = [f"{row['mu']['all']:.1%}", f"{row['nu']['all']:.2%}"]
+        cells += [_interval(row, name) for name in ("priced_mu", "priced_nu")]
+        cells += [f"{100 * row['priced_mu'][c]:.1f} / {100 * row['priced_nu'][c]:.2f}" for c in clusters]
+        table.add_row(method, *cells, f"{row['bound_share']:.1%}", f"{row['travel']:.1%}")
     return table
 
 
