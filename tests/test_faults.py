@@ -354,3 +354,23 @@ def test_random_faults_never_raise_nor_leave_a_price_out_of_bounds(plant):
     assert len(found["injected"]) > 0.6 * len(TELEMETRY + FORECAST + SOLVER)
     assert {name.split("/")[0] for name in found["events"]} >= {"telemetry", "stale", "forecast", "solver", "gap"}
     assert np.all(np.array(found["utilisation"]) > 0.85)
+
+
+def test_a_move_that_overshot_is_taken_back_by_half():
+    """A load that falls in one high step between two prices: a slope alone would jump over the edge for ever."""
+    correction = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.5)
+    moved = np.array([-0.6])
+    correction.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)  # 35 % more than was predicted
+    assert correction.back == pytest.approx([0.3])
+    in_force = np.array([0.1])
+    assert correction.halved(np.array([0.9]), in_force) == pytest.approx([0.4])  # back: half of the way
+    assert correction.halved(np.array([0.25]), in_force) == pytest.approx([0.25])
+    assert correction.halved(np.array([0.0]), in_force) == pytest.approx([0.0])  # on: as planned
+    correction.update(np.array([0.02]), np.array([0.0]), np.array([0.3]), requests=20_000)
+    assert correction.halved(np.array([-0.9]), in_force) == pytest.approx([-0.9])
+    correction.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)
+    correction.unchecked()
+    assert correction.halved(np.array([0.9]), in_force) == pytest.approx([0.9])
+    kept = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
+    kept.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)
+    assert np.all(np.isinf(kept.back))
