@@ -225,7 +225,7 @@ class MPCBalancer:
             log.info("minute %d: planning again after %d minutes without", reading.minute, self.kept.faults)
         self.kept.keep(KeptPlan(log_prices, loads))
         self.expected_load = loads[0] * reading.budget
-        log_prices = self._correction.halved(log_prices[0], in_force)
+        log_prices = self._correction.bounded(log_prices[0], in_force)
         return self.model.prices.to_price(np.where(log_prices < _ZERO, 0.0, log_prices))
 
     def _problem_of(

@@ -8,8 +8,9 @@ from mpc.predicted import TILT_REACH
 
 BIAS_CAP = 0.7  # of a prediction error that is believed at once; below 1 in case the slopes are wrong as well
 TILT_LIMIT = 6.0  # d log c / d log λ that no cluster exceeds
-OVERSHOT = 0.1  # of the log cost: a price that moved it by so much more than was predicted has gone too far ...
-BACK = 0.5  # ... and what is sought lies between it and the price before: go back by half at most
+OVERSHOT = 0.1  # of the log cost: a price that moved it by so much more than was predicted has gone too far, and what
+BACK = 0.5  # is sought lies between it and the price before: the next move is half as large at most,
+_RELAX, _FREE = 1.2, 2.0  # and this much larger each minute after, until it is as large as any
 _DRIFT = 0.015  # how far the cost per request moves in a minute of itself
 _FORGET = 0.98  # of a slope's correction that is left a minute later
 
@@ -23,8 +24,8 @@ class Correction:
     move counts for the slope as far as the move is larger than what costs do of themselves.
 
     Moves larger than the reach of a slope can run into a limit cycle: from the flat foot of a step the smooth model
-    sends the price over the edge, and back. Where a large move did far more than predicted, the next one back is
-    therefore halved, as in a bisection.
+    sends the price over the edge, and back. After a large move that did far more than predicted the next ones are
+    therefore bounded by half of it, as in a bisection.
 
     Args:
         n_clusters: G.
@@ -36,7 +37,7 @@ class Correction:
         bias: (G,) correction of the log cost per request.
         tilt: (G,) correction of its slope in the own log price, never positive: only a slope that is too flat is
             dangerous.
-        back: (G,) largest move of the log price against the direction of the last one; infinite unless that overshot.
+        largest: (G,) largest next move of a log price; infinite unless one overshot lately.
     """
 
     def __init__(self, n_clusters: int, bias_gain: float, bias_jump: float, tilt_gain: float) -> None:
@@ -47,12 +48,11 @@ class Correction:
         self.bias = np.zeros(self.n_clusters)
         self.tilt = np.zeros(self.n_clusters)
         self.unchecked()
-        self._moved = np.zeros(self.n_clusters)
         self._error = np.zeros(self.n_clusters)
 
     def unchecked(self) -> None:
         """The last prediction cannot be compared with what came."""
-        self.back = np.full(self.n_clusters, np.inf)
+        self.largest = np.full(self.n_clusters, np.inf)
 
     def update(self, log_cost: np.ndarray, expected: np.ndarray, moved: np.ndarray, requests: float) -> None:
         """Take in a minute.
@@ -65,8 +65,9 @@ class Correction:
         """
         error = np.clip(log_cost - expected, -1.0, 1.0)
         overshot = (error * moved < 0) & (np.abs(error) > OVERSHOT) & (np.abs(moved) > TILT_REACH)
-        self.back = np.where(overshot & (self.tilt_gain > 0), BACK * np.abs(moved), np.inf)
-        self._moved = moved
+        relaxed = np.where(_RELAX * self.largest < _FREE, _RELAX * self.largest, np.inf)
+        halved = np.maximum(BACK * np.abs(moved), TILT_REACH)
+        self.largest = np.where(overshot & (self.tilt_gain > 0), halved, relaxed)
         noise = self.bias_jump / np.sqrt(max(requests, 1.0))
         error = error - self._turned(error, moved, noise / self.bias_jump)
         # An error far beyond the sampling noise is the model's: most of it is believed at once, unless errors
@@ -77,11 +78,9 @@ class Correction:
         self._error = error
         self.bias = np.clip(self.bias + gain * error, -2.0, 2.0)
 
-    def halved(self, log_prices: np.ndarray, in_force: np.ndarray) -> np.ndarray:
-        """Log prices (G,) to set, no further back from those in force (G,) than :attr:`back` allows."""
-        step = log_prices - in_force
-        against = step * self._moved < 0
-        return in_force + np.where(against, np.clip(step, -self.back, self.back), step)
+    def bounded(self, log_prices: np.ndarray, in_force: np.ndarray) -> np.ndarray:
+        """Log prices (G,) to set, no further from those in force (G,) than :attr:`largest` allows."""
+        return np.clip(log_prices, in_force - self.largest, in_force + self.largest)
 
     def _turned(self, error: np.ndarray, moved: np.ndarray, noise: float) -> np.ndarray:
         """Move the tilt; returns the part of the error (G,) that this explains."""

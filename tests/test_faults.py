@@ -356,21 +356,27 @@ def test_random_faults_never_raise_nor_leave_a_price_out_of_bounds(plant):
     assert np.all(np.array(found["utilisation"]) > 0.85)
 
 
-def test_a_move_that_overshot_is_taken_back_by_half():
+def test_after_a_move_that_overshot_the_next_ones_are_halved():
     """A load that falls in one high step between two prices: a slope alone would jump over the edge for ever."""
-    correction = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.5)
-    moved = np.array([-0.6])
-    correction.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)  # 35 % more than was predicted
-    assert correction.back == pytest.approx([0.3])
-    in_force = np.array([0.1])
-    assert correction.halved(np.array([0.9]), in_force) == pytest.approx([0.4])  # back: half of the way
-    assert correction.halved(np.array([0.25]), in_force) == pytest.approx([0.25])
-    assert correction.halved(np.array([0.0]), in_force) == pytest.approx([0.0])  # on: as planned
-    correction.update(np.array([0.02]), np.array([0.0]), np.array([0.3]), requests=20_000)
-    assert correction.halved(np.array([-0.9]), in_force) == pytest.approx([-0.9])
-    correction.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)
+    correction, in_force = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.5), np.array([0.9])
+
+    def told(error: float, moved: float) -> float:
+        correction.update(np.array([error]), np.zeros(1), np.array([moved]), requests=20_000)
+        return float(correction.bounded(np.array([9.0]), in_force)[0] - in_force[0])
+
+    assert told(0.02, -0.6) == pytest.approx(8.1)  # as predicted
+    assert told(0.3, -0.1) == pytest.approx(8.1)  # a small move cannot have done that
+    assert told(-0.3, -0.6) == pytest.approx(8.1)  # it did too little
+    assert told(0.3, -0.6) == pytest.approx(0.3)  # it did far too much
+    assert correction.bounded(np.array([-9.0]), in_force) == pytest.approx([0.6])
+    assert correction.bounded(np.array([0.8]), in_force) == pytest.approx([0.8])
+    assert told(0.25, 0.05) == pytest.approx(0.36)  # the bound is lifted step by step
+    assert told(-0.3, 0.36) == pytest.approx(0.18)
+    for _ in range(14):
+        free = told(0.0, 0.0)
+    assert free == pytest.approx(8.1)
+    told(0.3, -0.6)
     correction.unchecked()
-    assert correction.halved(np.array([0.9]), in_force) == pytest.approx([0.9])
-    kept = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
-    kept.update(np.array([0.3]), np.array([0.0]), moved, requests=20_000)
-    assert np.all(np.isinf(kept.back))
+    assert np.all(np.isinf(correction.largest))
+    correction = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
+    assert told(0.3, -0.6) == pytest.approx(8.1)
