@@ -76,6 +76,9 @@ class Commissioned:
     tuning: int = 720
     given: SystemModel | None = None
 
+    def __post_init__(self) -> None:
+        self._forecasters: dict[int, TrafficForecaster] = {}
+
     @property
     def scenario(self) -> Scenario:
         return self.engine.scenario
@@ -153,8 +156,7 @@ class Commissioned:
         from mpc import TrafficForecaster
 
         morning = self.past_days[0].clipped(self.tuning)
-        forecaster = TrafficForecaster.fit(np.stack([d.qps for d in self.past_days[1:3]]))
-        return self._best(MARGINS, lambda m: self._mpc(forecaster.copy(), margin=m), [morning])
+        return self._best(MARGINS, lambda m: self._mpc(TrafficForecaster(), margin=m), [morning])
 
     def _best(self, candidates: Any, build: Callable[[Any], Balancer], days: Sequence[Traffic] = ()) -> Any:
         """The candidate that earned most; by default on the morning of a past day and on a short day with a sale."""
@@ -185,11 +187,15 @@ class Commissioned:
         return {"weights": pool.weights, "windows": pool.states[:, column], "n_windows": size}
 
     def forecaster(self, course: Course, announced: bool = False) -> TrafficForecaster:
-        """Fitted on the days before the course's, or on generated ones where there are none."""
+        """Fitted on the days before the course's, or on generated ones where there are none; a fresh one each time."""
         from mpc import TrafficForecaster
 
         days = course.traffic.history_days()
-        found = TrafficForecaster.fit(days if len(days) else np.stack([d.qps for d in self.past_days]))
+        key = hash(days.tobytes())
+        if key not in self._forecasters:
+            past = days if len(days) else np.stack([d.qps for d in self.past_days])
+            self._forecasters[key] = TrafficForecaster.fit(past)
+        found = self._forecasters[key].copy()
         if announced and course.announced is not None:
             usual = np.zeros(MINUTES_PER_DAY) if found.profile is None else found.profile
             return TrafficForecaster(found.settings, profile=usual + course.announced, period=found.period)

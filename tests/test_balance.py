@@ -26,7 +26,7 @@ SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "sample_logs" / "system
 
 @pytest.fixture(scope="module")
 def known(exact_engine: Engine) -> Commissioned:
-    return Commissioned(exact_engine, requests=40, days=1, epochs=3, tuning=20)
+    return Commissioned(exact_engine, requests=40, days=1, epochs=3, tuning=5)
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +103,22 @@ def test_the_clairvoyant_knows_of_losses_and_drift(known):
     one = Judge(known, course, known.engine.pool(60, seed=9), seed=3)
     minutes, found = one.run("clairvoyant")
     assert np.allclose(minutes["budget_ranking"], 0.8 * known.scenario.budgets[1])
-    assert found["nu"]["all"] == pytest.approx(0.0, abs=1e-6)
+    assert found["nu"]["all"] == pytest.approx(0.0, abs=1e-3)
     assert found["bound_share"] <= 1 + 1e-6
     rich = Judge(known, Course("rich", course.traffic, Changes.none(30, 2)), one.pool, seed=3)
     assert rich.bound > one.bound
 
 
+@pytest.fixture(scope="module")
+def short(judge: Judge) -> Judge:
+    course = Course("short", Traffic("short", np.full(6, 80.0), first_minute=700), Changes.none(6, 2))
+    return Judge(judge.known, course, judge.pool, seed=3)
+
+
 @pytest.mark.parametrize("name", [m for m in METHODS if m != "clairvoyant"])
-def test_every_method_runs_and_repeats_itself(judge, name):
-    minutes, found = judge.run(name)
-    again, _ = judge.run(name)
+def test_every_method_runs_and_repeats_itself(short, name):
+    minutes, found = short.run(name)
+    again, _ = short.run(name)
     pd.testing.assert_frame_equal(minutes, again)
     assert np.isfinite(minutes.to_numpy()).all()
     assert 0 < found["mu"]["all"] <= 1
@@ -162,7 +168,7 @@ def home(tiny_scenario, tiny_artefacts, tmp_path_factory) -> Path:
 
 
 # -- the command ----------------------------------------------------------------------------------------------------
-TINY = ["--minutes", "25", "--requests", "40", "--days", "1", "--epochs", "2", "--tuning", "15"]
+TINY = ["--minutes", "12", "--requests", "40", "--days", "1", "--epochs", "2", "--tuning", "5"]
 
 
 def test_the_command_writes_tables_and_figures(home, tmp_path, capsys):
@@ -179,7 +185,7 @@ def test_the_command_writes_tables_and_figures(home, tmp_path, capsys):
     mine = scores[(scores["method"] == "feedback") & (scores["seed"] == 1)]
     assert mine["mu_all"].item() == pytest.approx(1.0, abs=1.0)
     assert mine["nu_all"].item() >= 0
-    assert len(pd.read_csv(out / "minutes.csv")) == 2 * 3 * 25
+    assert len(pd.read_csv(out / "minutes.csv")) == 2 * 3 * 12
     for name in ("balance.png", "feedback_mpc.png", "sweep.png"):
         assert (out / name).read_bytes()[:4] == b"\x89PNG"
     shown = capsys.readouterr().out
@@ -284,7 +290,8 @@ def test_the_experiment_goes_on_where_it_stopped(known, tmp_path, monkeypatch):
     assert len(lines) == 2 * 2 * len(GENERATED) + 1 + 2
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])  # killed while the last line was written
     monkeypatch.setattr(balancing, "DEAR", ())
-    assert balancing.run(tmp_path, quick=True, seeds=(0, 1))["days"] == result["days"]
+    again = balancing.run(tmp_path, quick=True, seeds=(0, 1))
+    assert json.dumps(again["days"]) == json.dumps(result["days"])  # with nan where no minute has a price
     assert sorted(path.read_text().splitlines()) == sorted(lines)
     other = json.loads(lines[0])
     other["made_with"]["minutes"] = 3

@@ -47,7 +47,7 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
 
     Args:
         out: folder of the runs and figures.
-        quick: three quarters of an hour of each day with little commissioning, in ``out/quick``.
+        quick: twenty minutes of each day with little commissioning, in ``out/quick``.
         seeds: of the arrivals, and of the generated days.
 
     Returns:
@@ -95,7 +95,7 @@ def _commissioned(quick: bool) -> Commissioned:
     from benchmarks.balancing import Commissioned
     from marca_env.engine import Engine
 
-    effort: dict[str, Any] = {"days": 1, "epochs": 5, "tuning": 30, "requests": 60} if quick else {}
+    effort: dict[str, Any] = {"days": 1, "epochs": 5, "tuning": 10, "requests": 60} if quick else {}
     return Commissioned(Engine.load("default"), **effort)
 
 
@@ -105,7 +105,7 @@ class _Bench:
     def __init__(self, out: Path, quick: bool) -> None:
         self.out, self.quick = out, quick
         self.known = _commissioned(quick)
-        self.minutes = 45 if quick else 1440
+        self.minutes = 20 if quick else 1440
         self.path = out / "runs.jsonl"
         self.settings = {"requests": REQUESTS, "minutes": self.minutes, "epochs": self.known.epochs}
         self.rows = self._read()
