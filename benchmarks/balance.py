@@ -15,7 +15,6 @@ import yaml
 
 from benchmarks.balancing import CLAIRVOYANT, Commissioned, check_methods
 from benchmarks.balancing_judge import JUDGE_SEED, Judge
-from benchmarks.closed_loop import system_log
 from benchmarks.courses import GENERATED, Course, from_trace, generated
 from benchmarks.progress import progress
 from marca_env.engine import Engine
@@ -181,7 +180,7 @@ def model_of(options: Options, known: Commissioned) -> SystemModel:
         same = set(clusters) == set(known.scenario.cluster_names)
         return known.fitted(log, known.scenario.cluster_names if same else clusters)
     with progress("Commissioning: telemetry and system model", 2) as advance:
-        log = system_log(known.pool, days=options.days, seed=known.seed)
+        log = known.telemetry()
         advance()
         model = known.fitted(log)
         advance()

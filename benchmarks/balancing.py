@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mpc import SystemModel, TrafficForecaster
 
 COMMISSIONING_REQUESTS = 240
+TELEMETRY_SHARE = 2.5
+"""Distinct requests of the telemetry, over those of the sample."""
 CLAIRVOYANT = "clairvoyant"
 METHODS: dict[str, dict[str, Any]] = {
     "static": {},
@@ -100,7 +102,12 @@ class Commissioned:
     def model(self) -> SystemModel:
         if self.given is not None:
             return self.given
-        return self.fitted(system_log(self.pool, days=self.days, seed=self.seed))
+        return self.fitted(self.telemetry())
+
+    def telemetry(self) -> pd.DataFrame:
+        """A system log of generated days; more requests pass through the system than are kept in the sample."""
+        pool = self.engine.pool(round(TELEMETRY_SHARE * self.requests), seed=self.seed + 1)
+        return system_log(pool, days=self.days, seed=self.seed)
 
     def fitted(self, log: pd.DataFrame, clusters: tuple[str, ...] | None = None) -> SystemModel:
         """A system model of a log, with the report of its errors on the log's end."""

@@ -57,9 +57,9 @@ def test_mpc_uses_the_budget_and_keeps_to_it(days, known):
 
 def test_what_policies_know_is_not_what_judges_them(known):
     assert len(known.states) == policies.SAMPLE
-    assert known.history_days().shape == (1, 1440)
+    assert known.traffic.history_days().shape == (1, 1440)
     # the day before starts at 17:00 of the trace's clock; midnight comes first in the table
-    assert known.history_days()[0, 1020] == pytest.approx(known.traffic.history[0])
+    assert known.traffic.history_days()[0, 1020] == pytest.approx(known.traffic.history[0])
 
 
 def test_a_budget_that_nothing_fits_is_refused(known):
