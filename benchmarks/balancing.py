@@ -235,7 +235,9 @@ class Commissioned:
         if name == "slices":
             return self._slices(course)
         announced = name == "mpc-announced"
-        chosen = {"margin": self.margin, **METHODS[name], **(settings or {})}
+        chosen = {**METHODS[name], **(settings or {})}
+        if "margin" not in chosen:  # tuning it takes a while
+            chosen["margin"] = self.margin
         return self._mpc(self.forecaster(course, announced), **chosen)
 
     def _mpc(self, forecaster: TrafficForecaster, **chosen: Any) -> Balancer:
