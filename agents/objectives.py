@@ -66,12 +66,9 @@ def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: flo
 
 def carry(values: Tensor, on_turn: Tensor) -> Tensor:
     """An agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
-    latest = torch.zeros_like(values[:, 0])
-    out = []
-    for t in range(values.shape[1]):
-        latest = torch.where(on_turn[:, t], values[:, t], latest)
-        out.append(latest)
-    return torch.stack(out, 1)
+    steps = torch.arange(1, values.shape[1] + 1, device=values.device)
+    latest = (on_turn * steps).cummax(1).values  # step of the latest turn, counted from 1
+    return torch.where(latest > 0, values.gather(1, (latest - 1).clamp(min=0)), 0.0)
 
 
 def own_turns(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,9 @@ class NetworkOptions:
     the target network and decisions use the running ones."""
     initializer: str = "glorot_uniform"
     """Of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform`` or ``orthogonal``."""
+    share_parameters: bool = False
+    """One network for all agents with equal spaces, told apart by a one-hot behind their observations
+    (:mod:`agents.sharing`)."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
         "td_alpha": (_within(options["td_alpha"], 0, 1), "in [0, 1]"),
         "huber_delta": (_within(options["huber_delta"], 0, _INFINITE) and options["huber_delta"] > 0, "positive"),
         "tau": (tau is None or (_within(tau, 0, 1) and tau > 0), "in (0, 1], or None"),
-        "double_q": (isinstance(options["double_q"], bool), "true or false"),
+        **{n: (isinstance(options[n], bool), "true or false") for n in ("double_q", "share_parameters")},
     }
     for option, (right, rule) in wanted.items():
         if not right:
@@ -181,6 +184,8 @@ def check_together(name: str, options: Mapping[str, Any], *, joint: bool) -> Non
     mixer, weighting, own = options["mixer"], options["td_weighting"], options["agent_loss"]
     if joint and mixer not in ("sum", "none"):
         raise PresetError(f"{name}: a joint controller has nothing to mix; leave mixer at 'sum'")
+    if joint and options["share_parameters"]:
+        raise PresetError(f"{name}: share_parameters is for teams; a joint controller is alone, drop it")
     if joint and weighting != "none":
         raise PresetError(f"{name}: td_weighting {weighting!r} is for teams; a joint controller needs 'none'")
     if mixer == "none" and own == 0:

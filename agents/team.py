@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.mixers import UnrestrictedMixer, make_mixer
-from agents.networks import QNetwork
 from agents.presets import Preset
+from agents.sharing import OwnNetworks, SharedNetworks
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class TeamSpec:
         return cls(
             agents, tuple(observed[a] for a in agents), tuple(acted[a] for a in agents), source.state_size, int(steps)
         )
+
+    @property
+    def spaces(self) -> list[tuple[int, int]]:
+        """Sizes of the observation and number of actions, agent by agent."""
+        return list(zip(self.observation_sizes, self.action_sizes, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,11 +155,11 @@ class CentralValue(nn.Module):
         return self.mixer(utilities.flatten(0, -2), state.flatten(0, -2)).view(utilities.shape[:-1])
 
 
-def q_networks(spec: TeamSpec, preset: Preset) -> nn.ModuleList:
-    """A Q network for each agent."""
+def q_networks(spec: TeamSpec, preset: Preset) -> OwnNetworks | SharedNetworks:
+    """The agents' Q networks; with ``share_parameters`` agents of equal spaces use one."""
     options = asdict(preset.network)
-    sizes = zip(spec.observation_sizes, spec.action_sizes, strict=True)
-    return nn.ModuleList(QNetwork(o, a, **options) for o, a in sizes)
+    kind = SharedNetworks if options.pop("share_parameters") else OwnNetworks
+    return kind(spec.spaces, **options)
 
 
 def _make_mixer(n_agents: int, size: int, preset: Preset) -> nn.Module:
@@ -175,8 +180,7 @@ def unroll_all(
     networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor], wanted: list[Tensor] | None = None
 ) -> list[Tensor]:
     """Q of every agent over whole episodes; per agent (B, T + 1, K, A), zero where it is not wanted."""
-    each = zip(spec.agents, networks, turns, wanted or turns, strict=True)
-    return [net.unroll(batch[obs_key(a)], on, at) for a, net, on, at in each]
+    return networks.unroll([batch[obs_key(a)] for a in spec.agents], turns, wanted or turns)
 
 
 def seen_steps(filled: Tensor) -> Tensor:

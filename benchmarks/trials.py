@@ -79,7 +79,7 @@ class Trial:
         if self.run in IN_PROCESS:
             config.env_runners(num_env_runners=0)
         if self.offline is not None:
-            options = self._on_log(config, options)
+            options = self._on_log(config, {**options, "share_parameters": True} if share else options)
         elif self.env is not None or config.env is None:  # a user's configuration may bring its own
             known = {"scenario": self.scenario} if self.scenario else {}
             on_environment(config, self.env or DEFAULT_ENV, {**known, **env_config}, share=share)

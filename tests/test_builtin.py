@@ -204,8 +204,7 @@ def test_algorithms_that_know_no_masks_are_refused() -> None:
     assert masked_module(SACConfig().get_default_rl_module_spec().module_class) is None
     with pytest.raises(InputError, match="has one agent"):
         shared(PPOConfig(), "CartPole-v1")
-    with pytest.raises(InputError, match="a preset's agents have a network each"):
-        shared(VDNConfig(), GAME)
+    assert shared(VDNConfig(), GAME).preset().network.share_parameters
 
 
 class Greedy(PPO):

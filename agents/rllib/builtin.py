@@ -110,7 +110,8 @@ def on_environment(
         config: changed in place.
         env: see :func:`agents.rllib.teams.make_one`.
         env_config: arguments of the environment.
-        share: one policy for all agents (RLlib's own algorithms on a team).
+        share: one policy for all agents (RLlib's own algorithms on a team), or one network for those of a preset that
+            have equal spaces.
 
     Returns:
         ``config``.
@@ -121,7 +122,7 @@ def on_environment(
     options = dict(env_config or {})
     if isinstance(config, TeamConfig):
         if share:
-            raise InputError("share_parameters is for RLlib's own algorithms; a preset's agents have a network each")
+            config.training(share_parameters=True)
         return config.environment(env, env_config=options)
     probe = make_one(env, options)
     if not isinstance(probe, MultiAgentEnv):

@@ -11,7 +11,7 @@ from ray.util.debug import log_once
 
 from agents.presets import PRESETS, SWITCHES, Preset
 from agents.rllib.randomness import fresh_seed
-from agents.rllib.settings import check_clipping, check_settings, refuse_unset
+from agents.rllib.settings import check_clipping, check_settings, check_sharing, refuse_unset
 from agents.team import TeamSpec
 from marca_env.errors import InputError, one_line, unknown_option
 
@@ -198,6 +198,7 @@ class TeamConfig(AlgorithmConfig):
             raise InputError(f"{type(self).__name__}: {one_line(error)}") from None
         if not self._is_frozen:
             self._team = self.team()
+            check_sharing(self.preset(), self._team)
             if self.seed is None:  # drawn once and kept in checkpoints: a run without a seed can be resumed exactly too
                 self.seed = fresh_seed()
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from agents.presets import Preset
+from agents.sharing import sharing_groups
+from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
 CLIPPING = ("global_norm", "norm", "value")
@@ -38,6 +42,16 @@ def check_clipping(kind: Any) -> None:
     """
     if kind not in CLIPPING:
         raise InputError(unknown_option("grad_clip_by", kind, CLIPPING))
+
+
+def check_sharing(preset: Preset, team: Mapping[str, Any]) -> None:
+    """Refuse ``share_parameters`` for a team (a TeamSpec as a dict) in which no two agents have the same spaces.
+
+    Raises:
+        InputError: with the sizes of their spaces.
+    """
+    if preset.network.share_parameters:
+        sharing_groups(TeamSpec.from_dict(team).spaces)
 
 
 def refuse_unset(name: str, value: Any) -> None:

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="options of the algorithm: key=value pairs, a .json or .yaml file, or a JSON object; env_config={...} "
-        "goes to the environment, share_parameters=true gives RLlib's algorithms one policy for all agents",
+        "goes to the environment, share_parameters=true gives agents one network (of equal spaces in a preset)",
     )
     what.add_argument("--seed", type=int, help="(default: 0)")
     run = parser.add_argument_group("how long, and what is kept")
