@@ -22,7 +22,7 @@ class OwnNetworks(nn.ModuleList):
         super().__init__(QNetwork(seen, actions, **options) for seen, actions in spaces)
 
     def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """:meth:`agents.networks.QNetwork.unroll` of every agent: per agent (B, T, O), (B, T), (B, T) → (B, T, K, A)."""
+        """:meth:`agents.networks.QNetwork.unroll` of every agent: its (B, T, O), (B, T), (B, T) → (B, T, K, A)."""
         return [net.unroll(*its) for net, *its in zip(self, observations, turns, wanted, strict=True)]
 
 

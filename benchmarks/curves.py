@@ -22,15 +22,17 @@ COLOURS = {
 def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Evaluations of several seeds at the same steps: ``env_steps`` (E,), ``returns`` (seeds, E), ``seconds`` (seeds,).
 
-    Episodes may end early, so that the seeds' step counts differ by less than an iteration: they are aligned by
-    evaluation, and the mean count is told; the last evaluations of runs with more of them are aligned to the last.
+    Where episodes may end early, runs are evaluated at different steps, and those that learn faster more often: their
+    returns are interpolated linearly at as many evenly spaced steps as the run with the fewest evaluations has. The
+    last ones stay what they are.
     """
-    least = min(len(rows) for rows in runs)
-    aligned = [[*rows[: least - 1], rows[-1]] for rows in runs]
-    steps = np.mean([[row["env_steps"] for row in rows] for rows in aligned], axis=0)
+    taken = [[row["env_steps"] for row in rows] for rows in runs]
+    least = min(map(len, taken))
+    steps = np.linspace(max(t[0] for t in taken), max(t[-1] for t in taken), least)
+    returns = [np.interp(steps, t, [row["return"] for row in rows]) for t, rows in zip(taken, runs, strict=True)]
     return {
         "env_steps": steps.tolist(),
-        "returns": [[row["return"] for row in rows] for rows in aligned],
+        "returns": [values.tolist() for values in returns],
         "seconds": [rows[-1]["seconds"] for rows in runs],
     }
 

@@ -110,10 +110,12 @@ def test_returns_are_those_of_whole_episodes():
 
 
 def test_bands_and_curves():
-    rows = [[{"env_steps": 10 * k, "return": s + k, "seconds": 1.0} for k in range(3 + s)] for s in range(2)]
+    steps = [[10, 20, 30], [8, 16, 24, 28, 32]]
+    rows = [[{"env_steps": n, "return": s + n / 4, "seconds": float(s)} for n in ns] for s, ns in enumerate(steps)]
     found = curve(rows)
-    assert found["env_steps"] == [0, 10, 25]
-    assert found["returns"] == [[0, 1, 2], [1, 2, 4]]
+    assert found["env_steps"] == [10, 21, 32]
+    assert found["returns"] == [[2.5, 5.25, 7.5], [3.5, 6.25, 9.0]]  # the last is the last, wherever it was
+    assert found["seconds"] == [0.0, 1.0]
     low, high = band(np.array([[0.0, 5.0], [1.0, 5.0]]))
     assert low.tolist() == [0, 5]
     assert high.tolist() == [1, 5]

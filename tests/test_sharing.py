@@ -111,9 +111,7 @@ def test_every_weight_takes_part(idle: tuple[str, ...]) -> None:
 
 def test_a_policy_comes_back(tmp_path: Path) -> None:
     team = make_team().float()
-    save_team(
-        tmp_path, tensors=team.state_dict(), preset=team.preset, spec=SPEC, reward_scale=2.0, scenario=None
-    )
+    save_team(tmp_path, tensors=team.state_dict(), preset=team.preset, spec=SPEC, reward_scale=2.0, scenario=None)
     again, _ = load_team(tmp_path)
     assert isinstance(again.agents, SharedNetworks)
     batch = {k: v.float() if v.is_floating_point() else v for k, v in make_batch(SPEC).items()}

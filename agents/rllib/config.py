@@ -62,6 +62,7 @@ class TeamConfig(AlgorithmConfig):
         self.num_envs_per_env_runner = 64
         self.num_env_runners = 0
         self.grad_clip = 10.0
+        self.torch_skip_nan_gradients = True  # our learner looks at all of them at once
         self.delay_between_env_runner_restarts_s = 0.0
         self._set_offline_defaults()
         self.training(**self.defaults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
 """Logged where the algorithm has them: losses in units of the reward scale, values and errors in currency."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
+    "adam": partial(torch.optim.Adam, fused=True),
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
@@ -105,8 +106,7 @@ class TeamLearner(TorchLearner):
     def _follow(self, tau: float) -> None:
         """Move the target network; running statistics of batch normalisation are copied as they are."""
         for online, target in self._team.get_target_network_pairs():
-            for new, old in zip(online.parameters(), target.parameters(), strict=True):
-                old.lerp_(new, tau)
+            torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
             for new, old in zip(online.buffers(), target.buffers(), strict=True):
                 old.copy_(new)
 

@@ -1,8 +1,7 @@
 """Public tasks that are not ours: QMIX and VDN beside independent Q-learning and a random policy, five seeds each.
 
 Every run (task, algorithm, seed) keeps its greedy evaluations as JSON lines in ``out``; one that is there already is
-read, not repeated and not overwritten, so that an interrupted experiment goes on where it stopped. Each agent has its
-own network: there is no parameter sharing.
+read, not repeated and not overwritten, so that an interrupted experiment goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -44,53 +43,57 @@ class Task:
     options: Mapping[str, Any]
     """Of ``config.training``."""
     num_envs: int = 32
-    evaluate_every: int = 10
+    evaluate_every: int = 5
     """Iterations, of ``num_envs`` episodes each, between two evaluations."""
     episodes: int = 50
     """Of an evaluation."""
 
 
 LEARNING: dict[str, Any] = {
+    "share_parameters": True,
     "gru": None,
     "hidden": (64, 64),
     "normalization": "layer",
-    "lr": 1e-3,
+    "gamma": 0.8,
     "tau": 0.02,
     "buffer_capacity": 5000,
     "learning_starts": 64,
-    "train_batch_size_per_learner": 32,
+    "train_batch_size_per_learner": 16,
 }
-"""Common to the tasks. The buffer and the batch are EPyMARL's; the networks are feed-forward, because everything is
-observed. The budget is a small part of the usual two million steps, hence the faster learning rate and targets, the
-shorter horizon and more updates per episode."""
+"""Common to the tasks. Agents share one network and the buffer holds 5,000 episodes, as in EPyMARL; the networks are
+feed-forward, because everything is observed. The budget is a fiftieth of the usual two million steps, hence the faster
+learning rates and targets, and the shorter horizon: a step that is wasted costs a fifth of the value, where with 0.99
+it would cost a hundredth, which networks tell apart only after many more updates. Both tasks are won within a few steps,
+so that the best policy is about the same. All of this was chosen with QMIX and other seeds than those reported."""
 
 TASKS: dict[str, Task] = {
     "simple_spread": Task(
         title="simple_spread_v3 (N = 3, local_ratio 0.5, 25 steps)",
         env="benchmarks.public_envs.SimpleSpread",
         env_config={"agents": 3, "local_ratio": 0.5, "max_cycles": 25},
-        env_steps=64_000,
+        env_steps=40_000,
         options={
             **LEARNING,
-            "gamma": 0.8,
+            "lr": 2e-3,
             "loss": "huber",  # an agent that has left the arena makes errors far larger than those to be learnt
             "huber_delta": 0.1,
-            "epsilon": [[0, 1.0], [30_000, 0.05]],
-            "updates_per_iteration": 48,
+            "epsilon": [[0, 1.0], [20_000, 0.05]],
+            "updates_per_iteration": 32,
         },
     ),
     "foraging": Task(
         title="level-based foraging (5x5-2p-1f-v3)",
         env="benchmarks.public_envs.Foraging",
         env_config={"task": "Foraging-5x5-2p-1f-v3"},
-        env_steps=120_000,
+        env_steps=48_000,
         options={
             **LEARNING,
-            "gamma": 0.95,
-            "epsilon": [[0, 1.0], [60_000, 0.05]],
+            "lr": 3e-3,
+            "epsilon": [[0, 1.0], [30_000, 0.05]],
             "reward_scale": 0.1,
-            "updates_per_iteration": 40,
+            "updates_per_iteration": 20,
         },
+        evaluate_every=8,
     ),
 }
 
