@@ -23,7 +23,8 @@ class OwnNetworks(nn.ModuleList):
 
     def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
         """:meth:`agents.networks.QNetwork.unroll` of every agent: its (B, T, O), (B, T), (B, T) → (B, T, K, A)."""
-        return [net.unroll(*its) for net, *its in zip(self, observations, turns, wanted, strict=True)]
+        networks: Any = self
+        return [net.unroll(*its) for net, *its in zip(networks, observations, turns, wanted, strict=True)]
 
 
 class SharedNetworks(nn.Module):
