@@ -86,15 +86,15 @@ TASKS: dict[str, Task] = {
         title="level-based foraging (5x5-2p-1f-v3)",
         env="benchmarks.public_envs.Foraging",
         env_config={"task": "Foraging-5x5-2p-1f-v3"},
-        env_steps=48_000,
+        env_steps=40_000,
         options={
             **LEARNING,
             "lr": 3e-3,
             "epsilon": [[0, 1.0], [30_000, 0.05]],
             "reward_scale": 0.1,
-            "updates_per_iteration": 20,
+            "updates_per_iteration": 40,
         },
-        evaluate_every=8,
+        evaluate_every=10,
     ),
 }
 
