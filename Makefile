@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
+CONFORMANCE := .venv-conformance
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-conformance lint clean
 
 # pip and the pins of constraints.txt: torch is pinned to one version so that no resolver picks a larger build
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -21,10 +22,20 @@ demo: $(STAMP)
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
 
+# other libraries on our environments, in a virtual environment of their own
+$(CONFORMANCE)/.installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(CONFORMANCE)/bin/python || $(PYTHON) -m venv $(CONFORMANCE)
+	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[conformance]'
+	touch $@
+
+test-conformance: $(CONFORMANCE)/.installed
+	OMP_NUM_THREADS=1 $(CONFORMANCE)/bin/python -m pytest tests/conformance
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(CONFORMANCE) build *.egg-info
