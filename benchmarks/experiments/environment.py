@@ -270,9 +270,12 @@ def by_size(cases: dict[str, Any], rounds: int, seconds: float, seed: int, batch
 
 
 def choices(engine: Any, requests: int) -> Work:
-    """a* = argmax Q − Σ λ_g C_g over every joint action, the models asked through the engine."""
+    """a* = argmax Q − Σ λ_g C_g over every joint action, the models asked through an engine of its own: in a large
+    scenario, whose pairs share places, it would push out those of the episodes."""
+    from marca_env.engine import Engine
     from marca_env.serving import allocate
 
+    engine = Engine(engine.scenario, engine.cost_model, engine.revenue_model, engine.population)
     states, prices = engine.population.states[:requests], np.ones(len(engine.scenario.clusters))
 
     def do() -> int:
