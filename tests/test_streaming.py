@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -42,6 +44,7 @@ def ray() -> Iterator[None]:
     ray.shutdown()
     start_ray(num_cpus=2)
     yield
+    gc.collect()  # streams that nobody closed
     ray.shutdown()
     torch.set_num_threads(threads)
 
@@ -139,6 +142,16 @@ def test_minibatches_are_the_plan_and_go_on_where_they_were(log: Path, tiny_scen
     assert all(np.array_equal(one[k], v) for k, v in encoder(row).items())
     stream.close()
     again.close()
+
+
+def test_a_closed_stream_leaves_no_thread_that_asks_ray(log: Path, tiny_scenario: Scenario) -> None:
+    """After ray.shutdown() such a thread would end the process."""
+    before = set(threading.enumerate())
+    stream = StreamedLog(make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario))
+    stream.sample(700)
+    assert any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
+    stream.close()
+    assert not any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
 
 
 def test_a_bad_row_is_one_error_as_often_as_one_asks(

@@ -297,7 +297,7 @@ def test_members_of_an_ensemble_train_apart_and_are_averaged():
 
 def test_a_member_does_not_depend_on_how_many_others_there_are():
     """Their losses are summed and Adam works weight by weight, so gradients do not mix."""
-    from mpc.fitting import _initial, _Trainer
+    from mpc.fitting import Trainer, _initial
     from mpc.transitions import Transitions
 
     table = Transitions(known_law_log(days=1), ("a", "b"))
@@ -307,7 +307,7 @@ def test_a_member_does_not_depend_on_how_many_others_there_are():
         ours.data = theirs.data[1:2].clone()
     rows = np.stack([np.roll(table.starts, k)[:64] for k in range(3)])
     for model, chosen in ((many, rows), (one, rows[1:2])):
-        trainer = _Trainer(model, table, 0.02)
+        trainer = Trainer(model, table, 0.02)
         for _ in range(5):
             trainer.optimiser.zero_grad()
             trainer.losses(chosen).sum().backward()

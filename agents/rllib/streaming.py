@@ -10,8 +10,9 @@ On a cluster the files must be readable on every node under the same path.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import closing
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -27,6 +28,10 @@ READERS = 2
 """Windows that are read at the same time."""
 AHEAD = 16
 """Windows that one Ray dataset covers; the next one starts where it ends, in the middle of an epoch or not."""
+
+
+_READER, _PATIENCE_S = "iter_threaded", 60.0
+"""Ray Data's name for the threads that fetch blocks, and how long one is waited for."""
 
 
 class StreamedLog:
@@ -100,11 +105,38 @@ class StreamedLog:
         while True:
             chosen = list(islice(places, AHEAD))
             dataset = _dataset(self.plan, chosen)
-            with closing(iter(dataset.iter_batches(batch_size=None, batch_format="numpy"))) as blocks:
+            with _blocks(dataset) as blocks:
                 for (_, _, skipped), block in zip(chosen, blocks, strict=True):
                     if block["problem"][0]:
                         raise InputError(str(block["problem"][0]))
                     yield np.frombuffer(block["rows"][0], row_type(self.plan.scenario))[skipped:]
+
+
+@contextmanager
+def _blocks(dataset: Any) -> Iterator[Iterator[Any]]:
+    """The blocks of a dataset; leaves none of Ray Data's threads behind.
+
+    They end some time after their iterator is closed, and one that asks for its block after ``ray.shutdown()`` takes
+    the whole process with it.
+    """
+    blocks = iter(dataset.iter_batches(batch_size=None, batch_format="numpy"))
+    others, readers = set(threading.enumerate()), set()
+    try:
+        try:
+            first = [next(blocks)]  # starts the threads
+        finally:
+            readers = {t for t in set(threading.enumerate()) - others if t.name.startswith(_READER)}
+        yield _from(first, blocks)
+    finally:
+        blocks.close()
+        for thread in readers - {threading.current_thread()}:
+            thread.join(_PATIENCE_S)
+
+
+def _from(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    """The block in ``first``, which is not kept, and the rest."""
+    yield first.pop()
+    yield from rest
 
 
 def _dataset(plan: WindowPlan, places: list[tuple[int, int, int]]) -> Any:
