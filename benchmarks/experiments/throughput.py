@@ -57,6 +57,9 @@ def tables(result: dict[str, Any]) -> Iterable[Any]:
     title = f"AWRQ-Mixer at the paper's size, fp32, {result['threads']} threads (median, lowest … highest)"
     table = Table("", "per second", "GFLOP", "GFLOP/s", "matrix products", "share", "share, CPU time", title=title)
     for row in [result["update"], *result["decide"]]:
+        if row["flops"] == 0:  # answers that are remembered
+            table.add_row(row["what"], _span(row["per_second"], "{:.3g}"), "0", *4 * ("–",))
+            continue
         rates = [_span(row[key], "{:.3g}") for key in ("per_second", "gflops", "ceiling_gflops")]
         shares = [_span(row[key], "{:.0%}") for key in ("share", "cpu_share")]
         table.add_row(row["what"], rates[0], f"{row['flops'] / 1e9:.4g}", *rates[1:], *shares)
