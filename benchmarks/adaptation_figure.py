@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.canvas import blank
+
 COLOURS = {"feedback": "#2f7fb8", "MPC": "#c2333b", "MPC, adaptive": "#3c8d5a", "MPC, told": "#c98a1b"}
 
 
@@ -24,12 +26,8 @@ def adaptation_figure(
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
     rows = len(clusters) + 1
-    figure = Figure(figsize=(6.2 * len(shown), 2.2 * rows + 0.8), layout="constrained")
+    figure = blank(figsize=(6.2 * len(shown), 2.2 * rows + 0.8))
     grid = figure.subplots(rows, len(shown), sharex=True, squeeze=False)
     for column, (title, methods) in zip(grid.T, shown.items(), strict=True):
         column[0].set_title(title, loc="left", fontsize=11)

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.canvas import blank
+
 USED, OVER, LINE, PRICE = "#9dc3dd", "#c2333b", "#1f5f8b", "#6f4fa0"
-
-
-def _figure(**options: Any) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
-    return Figure(layout="constrained", **options)
 
 
 def side_by_side(
@@ -40,7 +34,7 @@ def side_by_side(
         ImportError: matplotlib is missing; the message says how to install it.
     """
     n, rows = len(runs), 1 + 2 * len(clusters)
-    drawing = _figure(figsize=(1.2 + 4.4 * n, 1.6 + 2.6 * len(clusters)))
+    drawing = blank(figsize=(1.2 + 4.4 * n, 1.6 + 2.6 * len(clusters)))
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12)
     heights = [0.6, *[1.6, 0.8] * len(clusters)]
     axes = drawing.subplots(rows, n, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
@@ -100,7 +94,7 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> N
     names = [n for n in rows[0]["settings"] if len({str(r["settings"][n]) for r in rows}) > 1] or list(
         rows[0]["settings"]
     )
-    drawing = _figure(figsize=(4.6 * len(names), 4.0))
+    drawing = blank(figsize=(4.6 * len(names), 4.0))
     axes = drawing.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     colours = ("#2f7fb8", "#c98a1b", "#c2333b", "#6f4fa0", "#3d8b4f", "#8a8a8a")
     for axis, name in zip(axes, names, strict=True):

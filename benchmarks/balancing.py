@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.closed_loop import sale_with_start, system_log, usual_prices
 from benchmarks.courses import SALE_FACTOR, Course
-from benchmarks.policies import GAINS
+from benchmarks.policies import GAINS, release_margin
 from benchmarks.simulation import Balancer, PricedPolicy, distinct_actions, draw_arrivals, replay
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
@@ -129,8 +129,8 @@ class Commissioned:
 
     @property
     def release_margin(self) -> float:
-        """What balancers leave free while a cluster is degraded: a little more than protection asks for."""
-        return 1.02 - self.scenario.protection.release
+        """See :func:`benchmarks.policies.release_margin`."""
+        return release_margin(self.scenario)
 
     @cached_property
     def feedback(self) -> Any:

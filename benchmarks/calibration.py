@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.canvas import blank
 from benchmarks.metrics import absolute_percentage_error, percentage_error, spearman
 from marca_env.errors import InputError
 from marca_env.scenario import Scenario
@@ -137,12 +138,8 @@ def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
     names = list(dict.fromkeys(row["slice"] for row in rows))
-    figure = Figure(figsize=(11, 2.3 * ((len(names) + 1) // 2)), layout="constrained")
+    figure = blank(figsize=(11, 2.3 * ((len(names) + 1) // 2)))
     axes = figure.subplots((len(names) + 1) // 2, 2).ravel()
     for axis, name in zip(axes, names, strict=False):
         shown = [row for row in rows if row["slice"] == name]

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.canvas import blank
+
 LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
 COLOURS = {
     "QMIX": "#c2333b",
@@ -57,11 +59,7 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
-    drawing = Figure(figsize=(5.2 * len(curves), 4.0), layout="constrained")
+    drawing = blank(figsize=(5.2 * len(curves), 4.0))
     for axis, (name, found) in zip(np.ravel(drawing.subplots(1, len(curves))), curves.items(), strict=True):
         for algorithm, line in found.items():
             returns = np.asarray(line["returns"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.canvas import blank
 from marca_env.scenario import Scenario
 
 COLOURS = {
@@ -24,14 +25,10 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
     shown = minutes[minutes["seed"] == minutes["seed"].iloc[0]]
     groups = list(shown.groupby("policy", sort=False))
     clusters = scenario.clusters
-    figure = Figure(figsize=(11, 3.0 + 2.1 * (len(clusters) + 2)), layout="constrained")
+    figure = blank(figsize=(11, 3.0 + 2.1 * (len(clusters) + 2)))
     axes = figure.subplots(len(clusters) + 3, 1, sharex=True, height_ratios=[1.2, *[2.0] * len(clusters), 1.6, 2.0])
     traffic, loads, price, revenue = axes[0], axes[1:-2], axes[-2], axes[-1]
     first = groups[0][1]

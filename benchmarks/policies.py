@@ -94,8 +94,8 @@ class Commissioning:
 
     @property
     def release_margin(self) -> float:
-        """What every balancer leaves free while a cluster is degraded: a little more than protection asks for."""
-        return 1.02 - self.scenario.protection.release
+        """See :func:`release_margin`."""
+        return release_margin(self.scenario)
 
     def windows(self) -> tuple[np.ndarray | None, int]:
         """Time window of each of :attr:`states` and the number of windows."""
@@ -139,6 +139,11 @@ class Commissioning:
         weights = np.full(len(values), 1.0 / len(values))
         prices = dual_bound(values, self.costs, weights, budget, tolerance=1e-3)[1]
         return np.maximum(prices, 1e-3 * prices.max() + 1e-9)
+
+
+def release_margin(scenario: Scenario) -> float:
+    """Share of the budget that balancers leave free while a cluster is degraded: a little more than protection asks."""
+    return 1.02 - scenario.protection.release
 
 
 def build_policy(
