@@ -124,7 +124,8 @@ def _event_writer(folder: Path, first: int) -> Any:
     except ImportError:
         print("no TensorBoard events: pip install tensorboardX", file=sys.stderr)
         return None
-    return SummaryWriter(str(folder), purge_step=first if first > 1 else None)
+    # the writer's own file names tell only the second: a resumed run must not overwrite what it goes on from
+    return SummaryWriter(str(folder), purge_step=first if first > 1 else None, filename_suffix=f".{first}")
 
 
 def _wandb_run(project: str, folder: Path, described: dict[str, Any]) -> Any:

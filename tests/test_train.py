@@ -376,3 +376,11 @@ def test_wandb_is_asked_for_and_not_there(
     assert "pip install wandb" in error_of_last_line(
         ["train", *VDN, "--out", str(tmp_path / "run"), "--wandb", "x"], capsys
     )
+
+
+def test_a_run_resumed_within_the_second_keeps_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1.7e9)
+    for iteration in (1, 2):
+        with RunLog(tmp_path) as log:
+            log.write({"training_iteration": iteration, "loss": float(iteration)})
+    assert scalars(tmp_path)["loss"] == {1: 1.0, 2: 2.0}
