@@ -86,10 +86,9 @@ class MonotoneMixer(nn.Module):
         self.b1 = nn.Linear(condition_size, width)
         self.w2 = _hypernet(condition_size, hypernet, width)
         self.b2 = _hypernet(condition_size, width, 1)
-        # The absolute ones keep torch's initialisation, as in QMIX's published code: with Glorot's, Q_tot starts at
-        # tens of times the agents' values where the state has many or large entries, and bootstrapping diverges.
+        # Torch's initialisation, as in QMIX's published code. With Glorot's, Q_tot starts at tens of times the agents'
+        # values where the state has many or large entries: absolute ones diverge, softplus ones learn far slower.
         if constraint == "softplus":
-            _glorot(self)
             # softplus(0) = 0.69 in every weight would multiply the agents' values by about width / 2 at the start,
             # and the first steps would drive the ReLU into its dead zone: start with a gain of one instead.
             start = math.log(math.expm1(width**-0.5))
