@@ -99,6 +99,7 @@ class OfflineEvaluation:
         truths: Sequence[str] = TRUTHS,
         requests: int = REQUESTS,
         seed: int = 0,
+        cascade_seed: int = CASCADE_SEED,
         progress: Callable[[int, int], None] | None = None,
     ) -> OfflineEvaluation:
         """An evaluation on the held-out rows of a log.
@@ -113,7 +114,8 @@ class OfflineEvaluation:
                 of a request what no log shows, so that no model reaches 100 % there; it is the truth of the preset
                 ``default`` only, whose log it wrote.
             requests: M of each truth.
-            seed: of the requests that are taken.
+            seed: of the requests that are taken from the part.
+            cascade_seed: of the new requests; whoever has chosen anything by one takes another for the last judgement.
 
         Raises:
             InputError: an unknown truth, a part without rows, or no truth at hand.
@@ -137,7 +139,7 @@ class OfflineEvaluation:
                 skipped["model"] = f"model: scenario {scenario.name!r} has no revenue model in {folder}; run marca fit"
         if "cascade" in truths:
             if scenario.name == "default" and not scenario.differs_from(Scenario.load("default")):
-                table = outcome_table(scenario, requests, CASCADE_SEED, progress=progress)
+                table = outcome_table(scenario, requests, cascade_seed, progress=progress)
                 values = table.outcomes["revenue"]
                 quotas = action_quotas(joint, values.shape[1], len(table))
                 found.append(GroundTruth("cascade", table.states, values, quotas))

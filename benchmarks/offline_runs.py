@@ -1,0 +1,177 @@
+"""Trainings from the shipped request log that are judged offline: what ranking, ablation, sensitivity and tuning run.
+
+The log is divided by a hash of the row number: settings are chosen on the validation rows, by the ensemble; the test
+rows, and the cascade's requests, judge finished runs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from agents.splits import Split
+    from benchmarks.offline_evaluation import OfflineEvaluation
+
+METHODS = (
+    "JointDQN",
+    "JointDDQN",
+    "JointDRQN",
+    "AveragedDQN",
+    "REM",
+    "VDN",
+    "WeightedQMIX",
+    "QMIX",
+    "AWRQMixer",
+)
+"""The paper's Table, in its order."""
+PER_ITERATION = 10
+"""Gradient steps between reports."""
+FINAL_RATE = 0.01
+"""The learning rate falls linearly to this share of its start: labels are mostly noise, which the last steps show."""
+TUNED = Path(__file__).parent / "tuned.yaml"
+REQUESTS, VALIDATION_REQUESTS = 500, 300
+TEST_SEED, TEST_CASCADE_SEED = 1, 72
+"""Of the requests that judge; neither is used in validation."""
+
+
+def log_path() -> Path:
+    """The request log that comes with the default scenario."""
+    from marca_env.engine import shipped_folder
+
+    return shipped_folder("default") / "requests.parquet"
+
+
+def settings_of(method: str) -> dict[str, Any]:
+    """The options that tuning found for a method; for one that was not tuned, those that all have in common."""
+    from benchmarks.yaml_files import read_mapping
+
+    tuned = read_mapping(TUNED)
+    return {**tuned["common"], **tuned["methods"].get(method, {})}
+
+
+def split() -> Split:
+    """Training, validation and test rows."""
+    from agents.splits import Split
+
+    return Split("hash", validation=0.1, test=0.1, seed=0)
+
+
+@cache
+def validation(requests: int = VALIDATION_REQUESTS) -> OfflineEvaluation:
+    """By the ensemble, on validation rows."""
+    from benchmarks.offline_evaluation import OfflineEvaluation
+
+    return OfflineEvaluation.from_log(
+        str(log_path()), split=split(), part="validation", truths=("model",), requests=requests
+    )
+
+
+@cache
+def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
+    """By the ensemble, on test rows, and by the cascade."""
+    from benchmarks.offline_evaluation import OfflineEvaluation
+
+    return OfflineEvaluation.from_log(
+        str(log_path()), split=split(), requests=requests, seed=TEST_SEED, cascade_seed=TEST_CASCADE_SEED
+    )
+
+
+def run_offline(
+    method: str,
+    seed: int,
+    updates: int,
+    settings: Mapping[str, Any],
+    *,
+    batch: int,
+    requests: int = REQUESTS,
+    validate_every: int = 0,
+    judge: bool = True,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Train from the log and judge the last policy.
+
+    Args:
+        method: a preset, or the dotted path of a configuration like one.
+        seed: of weights and draws.
+        updates: gradient steps.
+        settings: the method's options; ``lr`` is where the learning rate starts.
+        batch: requests of a gradient step.
+        requests: M of each judgement.
+        validate_every: updates between validations; 0: after the last only.
+        judge: score the last policy on the test rows and by the cascade.
+        report: called with the numbers of every validation.
+
+    Returns:
+        ``validation`` (the last numbers) and, with ``judge``, ``test``: r_s and Return% by truth; ``curve``: updates,
+        r_s and Return% of every validation; ``grad_norm``: of every tenth update; ``cpu_seconds`` of the training.
+    """
+    import time
+
+    from agents.rllib import train
+
+    whole, began, away, curve, norms = validation(), time.process_time(), 0.0, [], []
+
+    def validate(algorithm: Any) -> dict[str, float]:
+        nonlocal away
+        start = time.process_time()
+        found = whole(algorithm)
+        away += time.process_time() - start
+        return found
+
+    def record(numbers: dict[str, Any]) -> None:
+        norms.append(float(numbers["grad_norm"]))
+        if "spearman_model" in numbers:
+            names = ("spearman_model", "return_model")
+            curve.append({"updates": int(numbers["gradient_steps"]), **{n: numbers[n] for n in names}})
+            if report is not None:
+                report(curve[-1])
+
+    algorithm, _ = train(
+        _config(method, seed, updates, settings, batch),
+        stop={"gradient_steps": updates},
+        record=record,
+        evaluate=validate,
+        evaluate_freq=max(1, (validate_every or updates) // PER_ITERATION),
+    )
+    try:
+        found = {"validation": curve[-1], "curve": curve, "grad_norm": norms}
+        found["cpu_seconds"] = time.process_time() - began - away
+        return {**found, "test": judgement(requests)(algorithm)} if judge else found
+    finally:
+        algorithm.stop()
+
+
+def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
+    from benchmarks.trials import Trial
+
+    options = dict(settings)
+    rate = options.pop("lr")
+    options |= {
+        "lr": [[0, rate], [updates * batch, FINAL_RATE * rate]],
+        "train_batch_size_per_learner": batch,
+        "updates_per_iteration": PER_ITERATION,
+        "split": "hash",
+    }
+    return Trial(run=method, offline=str(log_path()), seed=seed, config=options).build()
+
+
+def convergence(curve: Sequence[Mapping[str, float]], share: float = 0.95) -> int:
+    """Updates until the validation's Return% first reaches ``share`` of its last value, as the paper counts them."""
+    goal = share * curve[-1]["return_model"]
+    return int(next(row["updates"] for row in curve if row["return_model"] >= goal))
+
+
+def gradient_variance(norms: Sequence[float], window: int) -> float:
+    """Variance of the gradient's norm within windows of ``window`` reports, the mean over whole windows.
+
+    The paper's windows are 1,000 updates long; a last one that is not full is left out, unless it is the only one.
+    """
+    values = np.asarray(norms, float)
+    window = min(window, len(values))
+    whole = values[: len(values) // window * window].reshape(-1, window)
+    return float(whole.var(axis=1).mean())
