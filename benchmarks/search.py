@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,7 @@ def search(
     from agents.rllib.cluster import start_ray
 
     start_ray()
-    drawn = {option: getattr(tune, kind)(*([values] if kind == "choice" else values))
-             for option, draw in space.items() for kind, values in draw.items()}  # fmt: skip
+    drawn = {option: _draw(tune, draw) for option, draw in space.items()}
     fixed = {option: value for option, value in start.items() if option not in drawn}
     trainable = tune.with_resources(
         tune.with_parameters(_trial, method=method, fixed=fixed, seed=seed, updates=updates, batch=batch), {"cpu": 1}
@@ -77,7 +77,7 @@ def search(
         tuner = tune.Tuner.restore(str(home), trainable, resume_unfinished=True, restart_errored=True)
     else:
         usual = PRESETS[method].options
-        first = {option: start.get(option, _plain(usual.get(option))) for option in drawn}
+        first = {option: _coded(start.get(option, usual.get(option))) for option in drawn}
         tuner = tune.Tuner(
             trainable,
             param_space=drawn,
@@ -93,15 +93,26 @@ def search(
     if results.num_errors:
         raise InputError(f"{home}: {results.num_errors} of {trials} trials failed; the first: {results.errors[0]}")
     rows = [
-        {"settings": {**fixed, **r.config}, **{n: r.metrics[n] for n in (SCORE, "return_model", "cpu_seconds")}}
+        {"settings": _settings(fixed, r.config), **{n: r.metrics[n] for n in (SCORE, "return_model", "cpu_seconds")}}
         for r in results
     ]
     best = results.get_best_result(scope="last")
-    return {"trials": rows, "best": {**fixed, **best.config}}
+    return {"trials": rows, "best": _settings(fixed, best.config)}
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _draw(tune: Any, draw: Mapping[str, Any]) -> Any:
+    kind, values = next(iter(draw.items()))
+    return tune.choice([_coded(value) for value in values]) if kind == "choice" else getattr(tune, kind)(*values)
+
+
+def _coded(value: Any) -> Any:
+    """Lists as text: Tune takes them for a tree of parameters."""
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def _settings(fixed: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    drawn = {k: json.loads(v) if isinstance(v, str) and v.startswith("[") else v for k, v in config.items()}
+    return {**fixed, **drawn}
 
 
 def _trial(
@@ -110,5 +121,5 @@ def _trial(
     """One trial, in a process of Ray's."""
     from benchmarks.offline_runs import run_offline
 
-    found = run_offline(method, seed, updates, {**fixed, **config}, batch=batch, judge=False)
+    found = run_offline(method, seed, updates, _settings(fixed, config), batch=batch, judge=False)
     return {**found["validation"], "cpu_seconds": found["cpu_seconds"]}
