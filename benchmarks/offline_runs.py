@@ -139,8 +139,8 @@ def run_offline(
         evaluate_freq=max(1, (validate_every or updates) // PER_ITERATION),
     )
     try:
-        found = {"validation": curve[-1], "curve": curve, "grad_norm": norms}
-        found["cpu_seconds"] = time.process_time() - began - away
+        cpu = time.process_time() - began - away
+        found = {"validation": curve[-1], "curve": curve, "grad_norm": norms, "cpu_seconds": cpu}
         return {**found, "test": judgement(requests)(algorithm)} if judge else found
     finally:
         algorithm.stop()
@@ -160,10 +160,10 @@ def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], b
     return Trial(run=method, offline=str(log_path()), seed=seed, config=options).build()
 
 
-def convergence(curve: Sequence[Mapping[str, float]], share: float = 0.95) -> int:
-    """Updates until the validation's Return% first reaches ``share`` of its last value, as the paper counts them."""
-    goal = share * curve[-1]["return_model"]
-    return int(next(row["updates"] for row in curve if row["return_model"] >= goal))
+def convergence(curve: Sequence[Mapping[str, float]], share: float = 0.95, of: str = "return_model") -> int:
+    """Updates until a score of the validation first reaches ``share`` of its last value; the paper takes Return%."""
+    goal = share * curve[-1][of]
+    return int(next(row["updates"] for row in curve if row[of] >= goal))
 
 
 def gradient_variance(norms: Sequence[float], window: int) -> float:

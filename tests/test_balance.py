@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,6 @@ from benchmarks.cli import main
 from benchmarks.courses import GENERATED, SALE_FACTOR, Course, generated
 from benchmarks.simulation import Changes
 from marca_env.engine import Engine
-from marca_env.errors import InputError
 from marca_env.workload import Traffic
 from mpc import FeedbackBalancer, SystemModel
 
@@ -271,30 +271,34 @@ def test_sweeps_are_read():
 
 
 # -- the experiment -------------------------------------------------------------------------------------------------
-def test_the_experiment_goes_on_where_it_stopped(known, tmp_path, monkeypatch):
+def test_the_experiment_from_case_to_figure(known, tmp_path, monkeypatch):
+    from benchmarks.experiments import balancing
+    from benchmarks.suite import Row
+
+    for cached in (balancing._pool, balancing._judge):
+        monkeypatch.setattr(balancing, cached.__name__, functools.cache(cached.__wrapped__))  # of this test alone
+    monkeypatch.setattr(balancing, "_commissioned", lambda effort: known)
+    monkeypatch.setenv("MARCA_TRACES", str(tmp_path / "none"))
+    cases = balancing.cases(quick=True, seeds=(0, 1))
+    assert {case.method for case in cases} == {"clairvoyant", "mpc", "feedback"}
+    rows = [Row(case, balancing.measure(case, tmp_path), 1.0) for case in cases]
+    again = balancing.measure(cases[1], tmp_path)
+    assert json.dumps(again) == json.dumps(rows[1].numbers)  # whatever ran before; nan where no minute has a price
+    (table,) = balancing.tables(rows)
+    assert table.row_count == 3
+    (figure,) = balancing.figures(rows, tmp_path).values()
+    assert figure.stat().st_size > 10_000
+    assert balancing.figures(rows[:2], tmp_path) == {}  # without one of the three
+
+
+def test_the_full_experiment_has_every_day(tmp_path, monkeypatch):
     from benchmarks.experiments import balancing
 
-    monkeypatch.setattr(balancing, "METHODS", ("clairvoyant", "feedback"))
-    monkeypatch.setattr(balancing, "DEAR", ("mpc-lbfgsb",))
-    monkeypatch.setattr(balancing, "SWEEP", {"alpha": (0.2,)})
-    monkeypatch.setattr(balancing, "_commissioned", lambda quick: known)
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path / "none"))
-    result = balancing.run(tmp_path, quick=True, seeds=(0, 1))
-    assert list(result["days"]) == list(GENERATED)
-    assert result["missing"] == list(balancing.TRACES)
-    low, high = result["days"]["smooth"]["feedback"]["mu_interval"]["all"]
-    assert low <= result["days"]["smooth"]["feedback"]["mu"]["all"] <= high
-    assert len(list(balancing.tables(result))) == len(GENERATED) + 2
-    path = tmp_path / "quick" / "runs.jsonl"
-    lines = path.read_text().splitlines()
-    assert len(lines) == 2 * 2 * len(GENERATED) + 1 + 2
-    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])  # killed while the last line was written
-    monkeypatch.setattr(balancing, "DEAR", ())
-    again = balancing.run(tmp_path, quick=True, seeds=(0, 1))
-    assert json.dumps(again["days"]) == json.dumps(result["days"])  # with nan where no minute has a price
-    assert sorted(path.read_text().splitlines()) == sorted(lines)
-    other = json.loads(lines[0])
-    other["made_with"]["minutes"] = 3
-    path.write_text(json.dumps(other) + "\n")
-    with pytest.raises(InputError, match="other settings"):
-        balancing.run(tmp_path, quick=True, seeds=(0,))
+    cases = balancing.cases(quick=False)
+    assert {case.task for case in cases} == set(GENERATED)  # the traces are not there
+    assert len({case.key for case in cases}) == len(cases)
+    for name in balancing.TRACES.values():
+        (tmp_path / name).touch()
+    monkeypatch.setenv("MARCA_TRACES", str(tmp_path))
+    assert {case.task for case in balancing.cases(quick=False)} == {*GENERATED, *balancing.TRACES}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from readme import TEN_LINES
 
 from benchmarks.cli import main
 from benchmarks.commands.train import parse_pairs
@@ -28,12 +28,6 @@ PPO += ["num_epochs=1", 'model_config={"fcnet_hiddens": [8]}']
 DQN = ["--algo", "DQN", "--env", GAME, "--config", "min_sample_timesteps_per_iteration=40", "share_parameters=true"]
 DQN += ["num_steps_sampled_before_learning_starts=20", 'model_config={"fcnet_hiddens": [8]}']
 
-README = Path(__file__).parents[1] / "README.md"
-TEN_LINES = next(
-    block
-    for block in re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    if "class MyQMIX" in block
-)
 OWN_LOSS = """
 from agents.rllib import QMIXConfig
 from agents.rllib.learner import TeamLearner

@@ -1,0 +1,119 @@
+"""Experiments that train from the log: settings, runs, their tables; real trainings, as small as they can be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from readme import TEN_LINES
+
+from benchmarks.experiments import ablation, ranking, sensitivity
+from benchmarks.offline_runs import METHODS, convergence, gradient_variance, run_offline, settings_of
+from benchmarks.offline_tables import grouped
+from benchmarks.search import read_spaces
+from benchmarks.suite import Case, Row
+from benchmarks.trials import Trial
+from marca_env.errors import InputError
+
+pytest.importorskip("ray")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_settings_in_the_repository_are_valid(method: str) -> None:
+    settings = settings_of(method)
+    assert 0 < settings["lr"] < 1
+    config = Trial(run=method, config=settings).build()
+    for name, value in settings.items():
+        if name != "lr":
+            found = getattr(config, name, config.preset().options.get(name))
+            assert (list(found) if isinstance(found, tuple) else found) == value
+
+
+def test_a_method_that_was_not_tuned_has_the_common_settings() -> None:
+    assert set(settings_of("my_module.MyQMIX")) == {"lr"}
+
+
+def test_every_method_has_the_same_search() -> None:
+    spaces = read_spaces()
+    assert set(spaces["methods"]) == set(METHODS)
+    shared = {"lr", "gamma", "hidden", "dropout", "target_update"}
+    assert all(shared <= set(space) for space in spaces["methods"].values())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{lr: 3}", "option lr: 3; give one draw"),
+        ("{lr: {loguniform: [1]}}", "two bounds"),
+        ("{lr: {chioce: [1]}}", "choice"),
+    ],
+)
+def test_faults_of_a_search_space_are_named(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "spaces.yaml"
+    path.write_text(f"methods: {{QMIX: {text}}}\n")
+    with pytest.raises(InputError, match=told) as caught:
+        read_spaces(path)
+    assert "method QMIX" in str(caught.value)
+
+
+def test_convergence_is_the_first_validation_near_the_last() -> None:
+    curve = [{"updates": u, "return_model": r} for u, r in [(10, 80.0), (20, 94.0), (30, 92.0), (40, 98.0)]]
+    assert convergence(curve) == 20  # 0.95 × 98 = 93.1
+    assert convergence(curve, share=0.99) == 40
+
+
+def test_variance_of_the_gradient_is_that_within_windows() -> None:
+    norms = [1.0, 3.0, 11.0, 13.0, 500.0]
+    assert gradient_variance(norms, window=2) == pytest.approx(1.0)  # the last window is not full
+    assert gradient_variance([1.0, 3.0], window=100) == pytest.approx(1.0)
+
+
+def test_a_run_repeats_and_its_seed_matters() -> None:
+    runs = [run_offline("VDN", seed, 20, {"lr": 0.01, "gru": None}, batch=64, judge=False) for seed in (0, 0, 1)]
+    first, again, other = [(run["validation"], run["grad_norm"]) for run in runs]
+    assert first == again
+    assert first[0]["spearman_model"] != other[0]["spearman_model"]
+
+
+def test_ranking_from_case_to_table(tmp_path: Path) -> None:
+    rows = [_row(ranking, case, tmp_path) for case in ranking.cases(quick=True, seeds=(0, 1))]
+    assert {row.case.method for row in rows} == {"QMIX", "AWRQMixer"}
+    for row in rows:
+        assert set(row.numbers["test"]) == {f"{s}_{t}" for s in ("spearman", "return") for t in ("model", "cascade")}
+        assert [point["updates"] for point in row.numbers["curve"]][-1] == row.case.budget["updates"]
+    first, second = ranking.tables(rows)
+    assert first.row_count == 2
+    assert second.row_count == 1  # against the one other method
+    assert all(path.stat().st_size > 10_000 for path in ranking.figures(rows, tmp_path).values())
+
+
+def test_somebody_elses_method_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_module.py").write_text(TEN_LINES)
+    monkeypatch.syspath_prepend(tmp_path)
+    (case,) = ranking.cases(quick=True, seeds=(0,), methods=["their_module.MyQMIX"])
+    row = _row(ranking, case, tmp_path)
+    assert -1 <= row.numbers["test"]["spearman_cascade"] <= 1
+    assert list(grouped([row])) == ["their_module.MyQMIX"]
+
+
+def test_every_ablation_is_a_valid_algorithm() -> None:
+    cases = ablation.cases(quick=False, seeds=(0,))
+    assert [case.task for case in cases] == list(ablation.PARTS)
+    full = Trial(run="AWRQMixer", config=cases[0].config["settings"]).build().preset()
+    for case in cases[1:]:
+        preset = Trial(run=case.method, config=case.config["settings"]).build().preset()
+        assert preset != full
+    assert len({case.key for case in cases}) == len(cases)
+
+
+def test_sensitivity_from_case_to_table(tmp_path: Path) -> None:
+    cases = sensitivity.cases(quick=True, seeds=(0,))
+    assert {case.method for case in cases} == {"AWRQMixer", "mpc"}
+    rows = [_row(sensitivity, case, tmp_path) for case in cases if "heads" not in case.task]
+    assert [table.row_count for table in sensitivity.tables(rows)] == [1, 1]
+
+
+def _row(experiment: object, case: Case, folder: Path) -> Row:
+    numbers = experiment.measure(case, folder)  # type: ignore[attr-defined]
+    return Row(Case(**json.loads(json.dumps(case.to_dict()))), json.loads(json.dumps(numbers)), 1.0)
