@@ -125,8 +125,16 @@ def _worth(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("method", no_wrap=True)
     for name in ("revenue", "of the dual bound", "λ moves a minute", "degraded minutes", "requests lost", "events"):
         table.add_column(name, justify="right")
+    plans = any("plans" in row for row in rows.values())
+    if plans:
+        table.add_column("plans converged", justify="right")
+        table.add_column("programs a plan", justify="right")
     for label, row in rows.items():
         events = ", ".join(f"{kind} {count}" for kind, count in row["events"].items()) or "–"
         cells = [f"{row['travel']:.1%}", f"{row['degraded']:.1%}", f"{row['lost']:.2%}"]
-        table.add_row(label, f"{row['revenue']:,.0f}", f"{row['bound_share']:.2%}", *cells, events)
+        found = row.get("plans")
+        told = [f"{found['converged']:.1%}", f"{found['programs']:.1f}"] if found else ["–", "–"]
+        table.add_row(
+            label, f"{row['revenue']:,.0f}", f"{row['bound_share']:.2%}", *cells, events, *(told if plans else [])
+        )
     return table

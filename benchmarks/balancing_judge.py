@@ -32,6 +32,7 @@ from marca_env.serving import MINUTES_PER_DAY, RequestPool
 if TYPE_CHECKING:
     from marca_env.cluster import ControlObservation
     from mpc import BisectionBalancer
+    from mpc.planner import PlanResult
 
 JUDGE_SEED = 20_001
 """Seed of the requests that judge."""
@@ -106,12 +107,27 @@ class Judge:
     def run(
         self, name: str, settings: Mapping[str, Any] | None = None, on_minute: Callable[[], None] | None = None
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The minutes of a method, and its score (:func:`score`)."""
+        """The minutes of a method, and its score (:func:`score`), with ``plans`` of those that plan: the share of
+        minutes whose plan had converged, and the mean number of convex programs or rounds."""
         if name == CLAIRVOYANT:
             return self.best, self._scored(self.best, {})
         balancer = self.known.balancer(name, self.course, settings)
-        minutes = self._replayed(name, balancer, on_minute)
-        return minutes, self._scored(minutes, dict(Counter(e.kind for e in getattr(balancer, "events", ()))))
+        plans: list[PlanResult] = []
+
+        def after() -> None:
+            if (result := getattr(balancer, "result", None)) is not None:
+                plans.append(result)
+            if on_minute is not None:
+                on_minute()
+
+        minutes = self._replayed(name, balancer, after)
+        found = self._scored(minutes, dict(Counter(e.kind for e in getattr(balancer, "events", ()))))
+        if plans:
+            found["plans"] = {
+                "converged": sum(plan.converged for plan in plans) / len(minutes),
+                "programs": float(np.mean([plan.iterations for plan in plans])),
+            }
+        return minutes, found
 
     def _scored(self, minutes: pd.DataFrame, events: dict[str, int]) -> dict[str, Any]:
         found = score(minutes, self.pool.scenario.cluster_names, self.priced)
