@@ -116,6 +116,7 @@ def clocks_figure(
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("greedy return (mean and 95 % interval over seeds)")
     axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter("{x:g}")
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

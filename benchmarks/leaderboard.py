@@ -23,7 +23,7 @@ class Board:
     Args:
         rows: whose numbers hold a ``curve`` of ``env_steps``, ``return`` and ``seconds``.
         references: methods that do not learn; the score of a return is its place between ``random`` (0) and
-            ``optimum`` (1) of the same seed.
+            ``optimum`` (1).
     """
 
     def __init__(self, rows: Sequence[Row], references: Sequence[str]) -> None:
@@ -33,22 +33,18 @@ class Board:
         self.references = [name for name in references if name in self.curves]
         self.learners = [name for name in self.curves if name not in references]
 
-    def finals(self, method: str) -> dict[int, float]:
-        """seed → last return."""
-        return {seed: curve[-1]["return"] for seed, curve in self.curves.get(method, {}).items()}
+    def finals(self, method: str) -> np.ndarray:
+        """Last returns (seeds,)."""
+        return np.array([curve[-1]["return"] for curve in self.curves.get(method, {}).values()])
 
-    def score(self, seed: int, returns: np.ndarray | float) -> np.ndarray:
-        """Of returns; nan where the seed's references are missing."""
-        low, high = (self.finals(name).get(seed, np.nan) for name in ("random", "optimum"))
+    def score(self, returns: np.ndarray) -> np.ndarray:
+        """Of returns; nan where a reference is missing."""
+        low, high = (self.finals(name).mean() if name in self.curves else np.nan for name in ("random", "optimum"))
         return (np.asarray(returns) - low) / (high - low)
 
-    def scores(self, method: str) -> np.ndarray:
-        """Final ones (seeds,)."""
-        return np.array([self.score(seed, last) for seed, last in self.finals(method).items()])
-
     def improvement(self, method: str, base: str = BASE) -> float:
-        """Chance that a run of ``method`` scores above a run of ``base``, ties half; over all pairs of runs."""
-        mine, others = self.scores(method), self.scores(base)
+        """Chance that a run of ``method`` ends above a run of ``base``, ties half; over all pairs of runs."""
+        mine, others = self.finals(method), self.finals(base)
         if not len(others):
             return float("nan")
         return float((np.sign(mine[:, None] - others) + 1).mean() / 2)
@@ -56,9 +52,9 @@ class Board:
     def area(self, method: str) -> float:
         """Mean score over the steps of training, over all seeds; a run begins with its first evaluation."""
         areas = []
-        for seed, curve in self.curves[method].items():
+        for curve in self.curves[method].values():
             steps = np.array([row["env_steps"] for row in curve], float)
-            scores = self.score(seed, np.array([row["return"] for row in curve]))
+            scores = self.score(np.array([row["return"] for row in curve]))
             whole = np.ptp(steps)
             areas.append(trapezoid(scores, steps) / whole if whole else scores[-1])
         return float(np.mean(areas))
@@ -66,8 +62,8 @@ class Board:
     def arrival(self, method: str) -> tuple[float, float]:
         """Median environment steps and seconds after which a run has :data:`NEAR` of its own final score."""
         found = []
-        for seed, curve in self.curves[method].items():
-            scores = self.score(seed, np.array([row["return"] for row in curve]))
+        for curve in self.curves[method].values():
+            scores = self.score(np.array([row["return"] for row in curve]))
             at = curve[int(np.argmax(scores >= min(NEAR * scores[-1], scores[-1])))]
             found.append((at["env_steps"], at["seconds"]))
         steps, seconds = np.median(np.array(found, float), axis=0)
@@ -84,7 +80,7 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
     if not board.curves:
         return
     table = Table(
-        title="greedy return, thousandths of a currency unit per request; IQM over seeds", title_justify="left"
+        title="greedy return in thousandths, IQM over seeds; its score between random and optimum", title_justify="left"
     )
     table.add_column("method", no_wrap=True)
     for column in (
@@ -99,9 +95,9 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
         "s a run",
     ):
         table.add_column(column, justify="right", no_wrap=True)
-    ranked = sorted(board.learners, key=lambda name: -iqm(np.array(list(board.finals(name).values()))))
+    ranked = sorted(board.learners, key=lambda name: -iqm(board.finals(name)))
     for name in ranked:
-        returns, scores = 1000 * np.array(list(board.finals(name).values())), board.scores(name)
+        returns, scores = 1000 * board.finals(name), board.score(board.finals(name))
         steps, seconds = board.arrival(name)
         run = np.mean([curve[-1]["seconds"] for curve in board.curves[name].values()])
         cells = [f"{iqm(returns):.2f}", _interval(iqm_interval(returns), 2), f"{iqm(scores):.3f}"]
@@ -109,7 +105,7 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
         table.add_row(name, *cells, f"{steps:,.0f}", f"{seconds:.1f}", f"{run:.1f}")
     table.add_section()
     for name in board.references:
-        table.add_row(f"({name})", f"{1000 * iqm(np.array(list(board.finals(name).values()))):.2f}", *[""] * 8)
+        table.add_row(f"({name})", f"{1000 * board.finals(name).mean():.2f}", *[""] * 8)
     yield table
 
 
@@ -128,7 +124,7 @@ def figures(rows: Sequence[Row], references: Sequence[str], folder: Path) -> dic
     board = Board(rows, references)
     if not board.learners:
         return {}
-    levels = {name: float(np.mean(list(board.finals(name).values()))) for name in board.references}
+    levels = {name: float(board.finals(name).mean()) for name in board.references}
     runs = {name: list(board.curves[name].values()) for name in board.learners}
     clocks_figure(runs, levels, folder / "curves.png")
     return {"Greedy return against environment steps and against seconds of training": folder / "curves.png"}

@@ -9,7 +9,6 @@ a random policy, the best single joint action, and the exact optimum of every re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,14 @@ PRICES = (9.07, 2.03)
 """λ of the two clusters, currency per core-second: what fits the budgets at the mean traffic of a generated day, by
 :meth:`benchmarks.policies.Commissioning.usual_prices` with seed 0."""
 EVALUATION_SEED = 2_000_000
-"""Of the requests that judge seed 0: for each seed of training its own, the same for all methods."""
+"""Of the requests that judge, the same for all methods and seeds: intervals over seeds are those of training."""
 
 BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "evaluations": 10, "requests": 1_000}
 QUICK: dict[str, Any] = {"env_steps": 200, "updates": 20, "evaluations": 2, "requests": 50}
 ITERATIONS = 40
 """Of a full run: ``env_steps / ITERATIONS`` steps and ``updates / ITERATIONS`` gradient steps each."""
+DECISIONS = 5
+"""Environment steps of an episode."""
 REWARD_SCALE = 0.05
 """What rewards are divided by in training, for all alike: about what a good action earns."""
 EXPLORED = 0.5
@@ -67,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "train_batch_size_per_learner": 128,  # steps: its buffer takes time for every one of them
         "tau": 0.02,
         "target_network_update_freq": 1,
-        "num_steps_sampled_before_learning_starts": 500,
+        "num_steps_sampled_before_learning_starts": 100,
         "num_envs_per_env_runner": 20,
         "rollout_fragment_length": 5,
         "replay_buffer_config": {"type": "MultiAgentEpisodeReplayBuffer", "capacity": 20_000},
@@ -80,14 +81,14 @@ PPO's and DQN's are as near to them as RLlib allows, and were looked at on a see
 
 
 def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
-    """Every method, seed by seed, then the references; ``methods``: names of :data:`METHODS` or dotted paths."""
+    """The references, then every method, seed by seed; ``methods``: names of :data:`METHODS` or dotted paths."""
     chosen = tuple(methods) if methods is not None else ("VDN", "PPO shared") if quick else METHODS
     budget = QUICK if quick else BUDGET
     config = {"prices": list(PRICES), "iterations": 2 if quick else ITERATIONS, "reward_scale": REWARD_SCALE}
+    known = [(method, 0) for method in REFERENCES] + [(method, seed) for seed in seeds for method in chosen]
     return [
         Case(method, seed, task="lagrangian", budget=budget, config=config | {"settings": _settings(method)})
-        for seed in seeds
-        for method in (*REFERENCES, *chosen)
+        for method, seed in known
     ]
 
 
@@ -111,18 +112,17 @@ def _environment(case: Case) -> dict[str, Any]:
     return {"scenario": case.scenario, "reward": "lagrangian", "prices": case.config["prices"]}
 
 
-def _judge(case: Case, joint: bool = False) -> tuple[Any, int]:
-    """The requests that judge, side by side, and their seed; ``joint``: as one controller sees them."""
+def _judge(case: Case, joint: bool = False) -> Any:
+    """Where the requests that judge come side by side; ``joint``: as one controller sees them."""
     from agents.rllib.vector import make_batched
     from benchmarks.trials import DEFAULT_ENV
 
-    env = make_batched(DEFAULT_ENV, int(case.budget["requests"]), _environment(case), joint=joint)
-    return env, EVALUATION_SEED + case.seed
+    return make_batched(DEFAULT_ENV, int(case.budget["requests"]), _environment(case), joint=joint)
 
 
 def _reference(case: Case) -> float:
-    env, seed = _judge(case)
-    env.reset(seed=seed)
+    env = _judge(case)
+    env.reset(seed=EVALUATION_SEED)
     revenue, costs = env.engine.table(env.states)
     worth = revenue - costs @ np.asarray(case.config["prices"], np.float32)  # (M, J)
     found = {
@@ -139,22 +139,18 @@ def _trained(case: Case) -> dict[str, Any]:
     from benchmarks.greedy_play import greedy_of
 
     config = configuration(case)
-    env, seed = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
+    env = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
     sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
     curve: list[dict[str, Any]] = []
-    start, away = time.perf_counter(), 0.0
 
     def evaluate(algorithm: Any) -> dict[str, float]:
-        nonlocal away
-        began = time.perf_counter()
-        returns = play(env, greedy_of(algorithm, sizes), env.num_envs, seed)
-        away += time.perf_counter() - began
+        returns = play(env, greedy_of(algorithm, sizes), env.num_envs, EVALUATION_SEED)
         return {"return": float(returns.mean())}
 
     def report(numbers: Mapping[str, Any]) -> None:
-        if "return" in numbers:
+        if "return" in numbers:  # the time is that of the iterations: neither evaluations nor what comes before them
             told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
-            curve.append(told | {"seconds": time.perf_counter() - start - away})
+            curve.append(told | {"seconds": float(numbers["time_total_s"])})
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
     every = max(1, int(case.config["iterations"]) // evaluations)
@@ -190,6 +186,8 @@ def configuration(case: Case) -> Any:
 
     run, shared = RLLIB.get(case.method, (case.method, False))
     chosen = options(run, case)
+    if shared and "minibatch_size" in chosen:  # its one network sees the steps of both agents
+        chosen["minibatch_size"] = min(2 * chosen["minibatch_size"], chosen["train_batch_size_per_learner"])
     chosen |= {"share_parameters": True} if shared else {}
     environment = _environment(case)
     if "reward_scale" not in chosen:  # RLlib's have no such option
@@ -218,17 +216,20 @@ def options(run: str, case: Case) -> dict[str, Any]:
     found = dict(case.config["settings"][kind])
     if kind == "team":
         found |= {"reward_scale": REWARD_SCALE}
-        found |= {"num_envs_per_env_runner": steps // 5, "updates_per_iteration": updates, "epsilon": _epsilon(case)}
+        found |= {
+            "num_envs_per_env_runner": steps // DECISIONS,
+            "updates_per_iteration": updates,
+            "epsilon": _epsilon(case),
+        }
         if run in KNOWN:
             found |= _sizes(run, case.config["settings"].get("sizes", SETTINGS["sizes"]))
         else:
             own = algorithm_config(run).defaults
             found = {name: value for name, value in found.items() if name not in own}
     elif kind == "PPO":
-        found |= {
-            "train_batch_size_per_learner": steps,
-            "minibatch_size": max(1, steps * found["num_epochs"] // updates),
-        }
+        rows = steps * (DECISIONS + 1) // DECISIONS  # RLlib adds one to each episode, for the value at its end
+        minibatch = max(1, rows * found["num_epochs"] // updates)
+        found |= {"train_batch_size_per_learner": steps, "minibatch_size": min(minibatch, steps)}
     elif kind == "DQN":
         intensity = found["train_batch_size_per_learner"] * updates / steps  # steps replayed for each one taken
         found |= {"training_intensity": intensity, "min_sample_timesteps_per_iteration": steps}
