@@ -114,11 +114,11 @@ def _uplift_table(found: Found, policies: Sequence[str]) -> Any:
     return table
 
 
-def _percent(values: np.ndarray) -> str:
+def _percent(values: np.ndarray, digits: int = 1) -> str:
     mean, low, high = interval(100 * values)
     if not np.isfinite(mean):
         return "–"
-    return f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.{digits}f}" + ("" if np.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]")
 
 
 def _significance(found: Found, policies: Sequence[str]) -> Any:
@@ -128,19 +128,17 @@ def _significance(found: Found, policies: Sequence[str]) -> Any:
     table = _table(
         "revenue, each policy over the one above it, percent; paired by day and seed",
         "pair",
-        ("mean", "95 % over seeds", "p (paired t over seeds)", "days and seeds won"),
+        ("mean [95 % over seeds]", "p (paired t over seeds)", "days and seeds won"),
     )
     for below, policy in pairwise(policies):
         gains = uplifts(found, policy, "revenue", below)
         seeds = _by_seed(gains)
-        mean, low, high = interval(100 * seeds)
-        p = stats.ttest_1samp(seeds, 0.0).pvalue if len(seeds) > 1 else np.nan
+        p = f"{stats.ttest_1samp(seeds, 0.0).pvalue:.2g}" if len(seeds) > 1 else "–"
         known = gains[np.isfinite(gains)]
         table.add_row(
             f"{policy} over {below}",
-            f"{mean:+.2f}",
-            f"[{low:+.2f}, {high:+.2f}]",
-            f"{p:.2g}",
+            _percent(seeds, digits=2),
+            p,
             f"{(known > 0).sum()} of {len(known)}",
         )
     return table
@@ -182,7 +180,7 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     if not others or ("static" not in _policies(found, bound)):
         return {}
     days = _days(found)
-    drawing = blank(figsize=(2.5 + 1.3 * len(days), 4.2))
+    drawing = blank(figsize=(max(6.5, 2.5 + 1.3 * len(days)), 4.2))
     axis = drawing.subplots()
     for k, policy in enumerate(others):
         values = uplifts(found, policy, "revenue")
@@ -195,6 +193,7 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
             axis.axhline(PUBLISHED[policy][0], color=colour, linewidth=0.8, linestyle=":")
     axis.axhline(0.0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(days)), [d.replace(" ", "\n", 1) for d in days], fontsize=8)
+    axis.set_xlim(-0.5, len(days) - 0.5)
     axis.set_ylabel("revenue over static, %")
     axis.set_title(
         f"mean and 95 % interval of {len(_seeds(found))} seeds; dotted: published, other data", loc="left", fontsize=9

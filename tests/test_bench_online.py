@@ -51,7 +51,7 @@ def test_uplifts_are_paired_by_day_and_seed() -> None:
     assert found == pytest.approx(np.array([[0.1, 0.1], [0.101, np.nan]]), nan_ok=True)
     tables = list(online_tables.tables(rows, online.BOUND))
     assert next(iter(tables[0].columns[1].cells)) == "+10.1 [+9.4, +10.7]"
-    assert list(tables[1].columns[4].cells) == ["3 of 3"]
+    assert list(tables[1].columns[3].cells) == ["3 of 3"]
 
 
 def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
