@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.metrics import rising_order
 from marca_env.errors import InputError
 
-BLOCK = 1 << 17
-"""Pairs that are settled together."""
+BLOCK = 1 << 13
+"""Pairs that are sifted at once: most of them are of requests that are served or of actions that are used up."""
 LARGEST_ASSIGNMENT = 4_000
 """Requests up to which the optimum is found as an assignment; above, as a linear program."""
 
@@ -43,8 +43,8 @@ def action_quotas(actions: np.ndarray, n_actions: int, requests: int) -> np.ndar
 def quota_allocation(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     """Greedy: all pairs from the most valuable down, each kept if its request is still free and its action not used up.
 
-    Ties go to the lower request, then to the lower action. The result is that of the plain loop over pairs; a pair is
-    settled out of turn only where the pairs before it cannot matter, and many such are settled at once.
+    Ties go to the lower request, then to the lower action. The result is that of the plain loop over all pairs; pairs
+    that can no longer matter are sifted out many at once before the loop.
 
     Args:
         values: (M, J); −inf for actions that a request may not get.
@@ -69,28 +69,15 @@ def quota_allocation(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
 
 
 def _settle(requests: np.ndarray, actions: np.ndarray, chosen: np.ndarray, left: np.ndarray) -> None:
-    """Settle pairs, given in their order; changes ``chosen`` and ``left``.
-
-    A pair is safe if it is the first of its request and if its action lasts even if all pairs before it get it too. The
-    first pair of all is always safe, so that every round settles some.
-    """
-    short = np.uint16 if len(left) <= 1 << 16 else np.int64  # short numbers are sorted by their digits
-    while True:
-        open_ = (chosen[requests] < 0) & (left[actions] > 0)
-        requests, actions = requests[open_], actions[open_]
-        n = len(requests)
-        if n == 0:
-            return
-        place = np.arange(n)
-        first = np.empty(len(chosen), dtype=np.int64)
-        first[requests[::-1]] = place[::-1]  # the last to write is the first pair
-        by_action = np.argsort(actions.astype(short), kind="stable")
-        starts = np.searchsorted(actions[by_action], np.arange(len(left)))
-        before = np.empty(n, dtype=np.int64)  # pairs of the same action that come earlier
-        before[by_action] = place - starts[actions[by_action]]
-        safe = (first[requests] == place) & (before < left[actions])
-        chosen[requests[safe]] = actions[safe]
-        left -= np.bincount(actions[safe], minlength=len(left))
+    """Settle pairs, given in their order; changes ``chosen`` and ``left``."""
+    open_ = (chosen[requests] < 0) & (left[actions] > 0)
+    remaining, served = left.tolist(), {}
+    for request, action in zip(requests[open_].tolist(), actions[open_].tolist(), strict=True):
+        if request not in served and remaining[action]:
+            served[request] = action
+            remaining[action] -= 1
+    left[:] = remaining
+    chosen[list(served)] = list(served.values())
 
 
 def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | None = None) -> np.ndarray:
@@ -138,6 +125,31 @@ def _program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     if not solved.success:
         raise RuntimeError(f"best allocation: {solved.message}")
     return solved.x.reshape(values.shape).argmax(axis=1)
+
+
+def quota_bound(values: np.ndarray, quotas: np.ndarray, chosen: np.ndarray) -> float:
+    """An upper bound on every allocation, by prices π ≥ 0 of the actions: Σ_i max_a(Q − π_a) + Σ_a π_a·quota_a.
+
+    The prices are the least at which each request likes best what ``chosen`` gives it, longest paths between actions
+    (Bellman–Ford). They exist if ``chosen`` is optimal, and the bound is then its value: a proof of it that knows
+    nothing of how it was found. If it is not, the bound is loose, but still a bound.
+
+    Args:
+        values: (M, J), finite.
+        quotas: (J,) whole numbers.
+        chosen: (M,) an action of each request, no −1.
+    """
+    values, quotas = _checked(values, quotas)
+    mine = values[np.arange(len(values)), chosen]
+    gain = np.full((len(quotas), len(quotas)), -np.inf)  # the most that a request of one action would gain by another
+    np.maximum.at(gain, chosen, values - mine[:, None])
+    prices, rounding = np.zeros(len(quotas)), 1e-13 * float(np.abs(values).max())
+    for _ in range(len(quotas)):
+        dearer = np.maximum(prices, (gain + prices[:, None]).max(axis=0))
+        if (dearer - prices).max() <= rounding:
+            break
+        prices = dearer
+    return float((values - prices).max(axis=1).sum() + prices @ quotas)
 
 
 def _checked(values: np.ndarray, quotas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

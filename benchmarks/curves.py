@@ -26,16 +26,20 @@ def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
     Where episodes may end early, runs are evaluated at different steps, and those that learn faster more often: their
     returns are interpolated linearly at as many evenly spaced steps as the run with the fewest evaluations has. The
-    last ones stay what they are.
+    last ones stay what they are. ``clock`` (E,) are the seconds at which the runs were there, in the mean.
     """
     taken = [[row["env_steps"] for row in rows] for rows in runs]
     least = min(map(len, taken))
     steps = np.linspace(max(t[0] for t in taken), max(t[-1] for t in taken), least)
-    returns = [np.interp(steps, t, [row["return"] for row in rows]) for t, rows in zip(taken, runs, strict=True)]
+    returns, clocks = (
+        [np.interp(steps, t, [row[name] for row in rows]) for t, rows in zip(taken, runs, strict=True)]
+        for name in ("return", "seconds")
+    )
     return {
         "env_steps": steps.tolist(),
         "returns": [values.tolist() for values in returns],
         "seconds": [rows[-1]["seconds"] for rows in runs],
+        "clock": np.mean(clocks, axis=0).tolist(),
     }
 
 
@@ -78,5 +82,42 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
         axis.set_xlim(left=0)
     handles, labels = axis.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=110)
+
+
+def clocks_figure(
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], levels: Mapping[str, float], path: Path
+) -> None:
+    """Mean return over seeds, with its 95 % bootstrap band, against environment steps and against seconds; PNG.
+
+    Args:
+        runs: algorithm → runs, as for :func:`curve`.
+        levels: what stands beside them and does not learn → its return, a line across.
+        path: of the figure.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says how to install it.
+    """
+    drawing = blank(figsize=(11, 5.2))
+    axes = drawing.subplots(1, 2, sharey=True)
+    clocks = {"env_steps": "environment steps (thousands)", "clock": "seconds of training (mean of the runs)"}
+    for axis, (clock, label) in zip(axes, clocks.items(), strict=True):
+        for k, (name, of_seeds) in enumerate(runs.items()):
+            line = curve(of_seeds)
+            at = np.asarray(line[clock]) / (1000 if clock == "env_steps" else 1)
+            returns, colour = np.asarray(line["returns"]), f"C{k % 10}"
+            axis.plot(at, returns.mean(0), color=colour, linestyle=("-", "--")[k // 10 % 2], linewidth=1.6, label=name)
+            axis.fill_between(at, *band(returns), color=colour, alpha=0.12, linewidth=0)
+        for name, level in levels.items():
+            axis.axhline(level, color="black", linestyle=":", linewidth=1.0)
+            axis.annotate(name, (1.0, level), xycoords=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
+        axis.set_xlabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("greedy return (mean and 95 % interval over seeds)")
+    axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter("{x:g}")
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=110)

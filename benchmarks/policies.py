@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,11 @@ from benchmarks.simulation import FixedPolicy, Policy, PricedPolicy, draw_arriva
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
 from marca_env.scenario import Scenario
-from marca_env.serving import RequestPool, dual_bound
+from marca_env.serving import MINUTES_PER_DAY, RequestPool, dual_bound
 from marca_env.workload import Traffic, daily_traffic
 
 if TYPE_CHECKING:
-    from mpc import FeedbackBalancer, MPCBalancer
+    from mpc import FeedbackSettings, MPCBalancer, SystemModel
 
 POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
 SAMPLE = 900
@@ -32,6 +32,8 @@ EXPLORED_DAYS = 4
 
 GAINS = [(p, i, m) for p in (0.2, 0.4, 0.8) for i in (0.0, 0.02) for m in (0.0, 0.015, 0.03)]
 """Proportional gain, integral gain and margin below the budget that feedback is tuned over."""
+MARGINS = (0.0, 0.005, 0.015, 0.03)
+"""Margins below the budget that MPC is tuned over."""
 
 ValueFunction = Callable[[np.ndarray], np.ndarray]
 """States (M, F) → believed revenue of every joint action (M, J), currency."""
@@ -45,11 +47,17 @@ class Commissioning:
     engine: Engine
     traffic: Traffic
     seed: int = 0
+    sample: int = SAMPLE
+    """Requests of the log that are looked at."""
+    days: int = EXPLORED_DAYS
+    """Days of the system log."""
+    tuning: int = MINUTES_PER_DAY
+    """Minutes of the past day that gains and margins are tuned on."""
 
     @cached_property
     def states(self) -> np.ndarray:
-        """Logged states, (SAMPLE, F)."""
-        return self.engine.sample_states(np.random.default_rng([self.seed, 5]), SAMPLE)
+        """Logged states, (sample, F)."""
+        return self.engine.sample_states(np.random.default_rng([self.seed, 5]), self.sample)
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +65,12 @@ class Commissioning:
 
     @property
     def revenue(self) -> np.ndarray:
-        """Revenue that the ensemble of the request log predicts in :attr:`states`, (SAMPLE, J) currency."""
+        """Revenue that the ensemble of the request log predicts in :attr:`states`, (sample, J) currency."""
         return self._tables[0]
 
     @property
     def costs(self) -> np.ndarray:
-        """Predicted cost of every joint action in :attr:`states`, (SAMPLE, J, G) core-seconds."""
+        """Predicted cost of every joint action in :attr:`states`, (sample, J, G) core-seconds."""
         return self._tables[1]
 
     @cached_property
@@ -127,8 +135,8 @@ class Commissioning:
     def past_days(self) -> list[Traffic]:
         """Days to commission on: the last ones before the trace, where there are such, and generated ones."""
         rng = np.random.default_rng([self.seed, 6])
-        days = [daily_traffic(self.scenario, rng) for _ in range(EXPLORED_DAYS)]
-        for k, qps in enumerate(self.traffic.history_days()[-EXPLORED_DAYS // 2 :]):
+        days = [daily_traffic(self.scenario, rng) for _ in range(self.days)]
+        for k, qps in enumerate(self.traffic.history_days()[-self.days // 2 :]):
             limit = 1.5 * self.scenario.peak_qps
             days[k] = Traffic("past", np.minimum(qps, limit))
         return days
@@ -161,7 +169,7 @@ def build_policy(
     Raises:
         InputError: an unknown name, or a budget that no action fits.
     """
-    from mpc import BisectionBalancer
+    from mpc import BisectionBalancer, FeedbackBalancer
 
     if name not in POLICIES:
         raise InputError(unknown_option("policy", name, POLICIES))
@@ -182,16 +190,22 @@ def build_policy(
     function = single if name == "rl-mpca" else marca
     assert function is not None, f"{name} needs a value function"
     if name == "marca-mpc":
-        return PricedPolicy(name, function(states), costs, _mpc(known, function(known.states)))
-    return PricedPolicy(name, function(states), costs, _feedback(known, function(known.states)))
+        model = system_model(known, function(known.states))
+        return PricedPolicy(name, function(states), costs, mpc_balancer(known, model, known.traffic.history_days()))
+    feedback = FeedbackBalancer(feedback_settings(known, function(known.states)))
+    return PricedPolicy(name, function(states), costs, feedback)
 
 
-def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
-    """PID with the gains of :data:`GAINS` that earned most on a past day, by the policy's own beliefs."""
+def feedback_settings(known: Commissioning, values: np.ndarray) -> FeedbackSettings:
+    """PID with the gains of :data:`GAINS` that earned most on a past day, by the policy's own beliefs.
+
+    Args:
+        known: what the policy is commissioned on.
+        values: (sample, J) what it believes of ``known.states``.
+    """
     from mpc import FeedbackBalancer, FeedbackSettings
 
-    day = known.past_days[0]
-    pool = known.pool(values)
+    day, pool = known.past_days[0].clipped(known.tuning), known.pool(values)
     scale = tuple(known.usual_prices(values).tolist())
     tried = []
     counts = draw_arrivals(pool, day, 1000 * known.seed)
@@ -204,20 +218,41 @@ def _feedback(known: Commissioning, values: np.ndarray) -> FeedbackBalancer:
             release_margin=known.release_margin,
             scale=scale,
         )
-        balancer = FeedbackBalancer(settings)
-        log = replay(PricedPolicy("trial", values, known.costs, balancer), pool, day, counts)
-        tried.append((float(log["revenue"].sum()), balancer))
+        log = replay(PricedPolicy("trial", values, known.costs, FeedbackBalancer(settings)), pool, day, counts)
+        tried.append((float(log["revenue"].sum()), settings))
     return max(tried, key=lambda pair: pair[0])[1]
 
 
-def _mpc(known: Commissioning, values: np.ndarray) -> MPCBalancer:
-    """MPC around a model of the policy's own system log, with a forecaster fitted on the days before."""
-    from mpc import MPCBalancer, SystemModel, TrafficForecaster
+def system_model(known: Commissioning, values: np.ndarray) -> SystemModel:
+    """Fitted on the policy's own system log; ``values`` as for :func:`feedback_settings`."""
+    from mpc import SystemModel
 
-    model = SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
-    days = known.traffic.history_days()
+    return SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
+
+
+def mpc_balancer(known: Commissioning, model: SystemModel, days: np.ndarray, **settings: Any) -> MPCBalancer:
+    """MPC around a model, with a forecaster fitted on the traffic of past ``days`` (N, 1440), if there are any.
+
+    ``settings``: fields of :class:`mpc.MPCSettings`.
+    """
+    from mpc import MPCBalancer, TrafficForecaster
+
     forecaster = TrafficForecaster.fit(days) if len(days) else TrafficForecaster()
-    return MPCBalancer(model, forecaster=forecaster, release_margin=known.release_margin)
+    return MPCBalancer(model, forecaster=forecaster, release_margin=known.release_margin, **settings)
+
+
+def mpc_margin(known: Commissioning, values: np.ndarray, model: SystemModel) -> float:
+    """The margin of :data:`MARGINS` with which MPC earned most on the past day that :func:`feedback_settings` tunes on;
+    ``values`` as there."""
+    day, pool = known.past_days[0].clipped(known.tuning), known.pool(values)
+    counts = draw_arrivals(pool, day, 1000 * known.seed)
+    others = np.array([past.qps for past in known.past_days[1:]])
+
+    def earned(margin: float) -> float:
+        policy = PricedPolicy("trial", values, known.costs, mpc_balancer(known, model, others, margin=margin))
+        return float(replay(policy, pool, day, counts)["revenue"].sum())
+
+    return max(MARGINS, key=earned)
 
 
 def values_of(checkpoint: str) -> ValueFunction:

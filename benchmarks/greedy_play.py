@@ -1,0 +1,54 @@
+"""Greedy episodes of an algorithm in training, played side by side in a batched environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.experiments.public import Act, greedy
+
+
+def greedy_of(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable[[int], Act]:
+    """The greedy policy of a preset, or of one of RLlib's algorithms with categorical or valued actions on a team.
+
+    Args:
+        algorithm: as it trains.
+        sizes: agent → widths of its observation and of its mask.
+    """
+    from agents.rllib.config import TeamConfig
+
+    if isinstance(algorithm.config, TeamConfig):
+        return greedy(algorithm.env_runner.module)
+    return lambda batch: _rllib(algorithm.env_runner.module, sizes)
+
+
+def _rllib(modules: Any, sizes: dict[str, tuple[int, int]]) -> Act:
+    """RLlib's modules, one for each agent or a shared one, see what :class:`agents.rllib.teams.TeamEnv` shows."""
+    import torch
+
+    from agents.rllib.builtin import SHARED, policy_name
+
+    agents, shared = list(sizes), SHARED in modules
+    width, most = (max(size[k] for size in sizes.values()) for k in (0, 1))
+
+    def seen(agent: str, observed: np.ndarray, legal: np.ndarray) -> dict[str, Any]:
+        observed, legal = observed.astype(np.float32), legal.astype(np.int8)
+        if shared:
+            who = np.tile(np.array([a == agent for a in agents], np.float32), (len(observed), 1))
+            observed = np.concatenate([np.pad(observed, ((0, 0), (0, width - observed.shape[1]))), who], axis=1)
+            legal = np.pad(legal, ((0, 0), (0, most - legal.shape[1])))
+        return {"observation": torch.from_numpy(observed), "action_mask": torch.from_numpy(legal)}
+
+    def act(step: Any) -> dict[str, np.ndarray]:
+        chosen = {}
+        for agent in agents:
+            module = modules[SHARED if shared else policy_name(agent)]
+            with torch.no_grad():
+                out = module.forward_inference({"obs": seen(agent, step.observations[agent], step.masks[agent])})
+            best = out["actions"] if "actions" in out else out["action_dist_inputs"].argmax(-1)
+            chosen[agent] = best.numpy().astype(np.int64)
+        return chosen
+
+    return act
