@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,3 +105,40 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
         cells = [interval(s, 0) for s in steps] + [interval(variance, 4), interval(mean, 3)]
         table.add_row(name, *cells, f"{np.median([n['cpu_seconds'] for n in found]):.0f}")
     return table
+
+
+def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
+    """A method against each of the others: mean difference with its paired t interval over common seeds, and the
+    probability that a run of it scores higher (Agarwal et al., 2021); nothing where there is no pair."""
+    from rich.table import Table
+
+    groups = grouped(rows)
+    if first not in groups or len(groups) < 2:
+        return
+    table = Table(title=f"{first} minus the other, by the ensemble [95 % paired t]; P: chance that it scores higher")
+    table.add_column("method")
+    for written, _ in SCORES.values():
+        table.add_column(written, justify="right")
+        table.add_column(f"P, {written}", justify="right")
+    for name, group in groups.items():
+        if name != first:
+            cells = [_difference(groups[first], group, f"{s}_model", digits) for s, (_, digits) in SCORES.items()]
+            table.add_row(name, *(cell for pair in cells for cell in pair))
+    yield table
+
+
+def _difference(mine: Sequence[Row], theirs: Sequence[Row], name: str, digits: int) -> tuple[str, str]:
+    from scipy import stats
+
+    a, b = scores(mine, name), scores(theirs, name)
+    higher = stats.mannwhitneyu(a, b).statistic / (len(a) * len(b))
+    by_seed = [{r.case.seed: r.numbers["test"][name] for r in rows} for rows in (mine, theirs)]
+    common = sorted(set(by_seed[0]) & set(by_seed[1]))
+    left, right = (np.array([found[seed] for seed in common]) for found in by_seed)
+    if not common:
+        return "–", f"{higher:.2f}"
+    told = f"{(left - right).mean():+.{digits}f}"
+    if len(common) > 1:
+        low, high = stats.ttest_rel(left, right).confidence_interval()
+        told += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return told, f"{higher:.2f}"
