@@ -21,7 +21,12 @@ COMMANDS = {
     "headroom": "how much better than the best fixed action one could do in a scenario",
     "bench": "run experiments of the benchmark suite",
 }
-BELOW = {("train", "file"): "train_file"}
+BELOW = {
+    ("train", "file"): "train_file",
+    ("bench", "list"): "bench",
+    ("bench", "run"): "bench_run",
+    ("bench", "report"): "bench_report",
+}
 """Commands of two words → their modules."""
 INTERRUPTED = 130
 
@@ -45,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns its exit status (0 done, 2 bad input, 130 interrupted)."""
+    """Run a command; returns its exit status (0 done, 1 done in part, 2 bad input, 130 interrupted)."""
     arguments = sys.argv[1:] if argv is None else argv
     parser = Parser(prog="marca", description="Allocate computation in a cascade recommender.")
     parser.add_argument("--version", action="version", version=f"marca-env {metadata.version('marca-env')}")

@@ -1,4 +1,4 @@
-"""What ``marca bench fidelity`` prints."""
+"""What ``marca bench run fidelity`` prints."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Experiments as data: a case says everything that defines one row; a row is a case, what came out, and where.
 
-A module ``benchmarks/experiments/<id>.py`` is an experiment if it has::
+A module ``benchmarks/experiments/<id>.py``, or any other by its dotted path, is an experiment if it has::
 
     SEEDS: tuple[int, ...]                                          # of a full run
     def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]   # plain data; nothing is measured yet
+                                                                    # optional: methods: Sequence[str] | None = None
     def measure(case: Case, folder: Path) -> dict[str, Any]         # JSON numbers of one case
     def tables(rows: Sequence[Row]) -> Iterable[rich.table.Table]   # of whatever rows there are
     def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]   # optional: caption → PNG in folder
@@ -11,8 +12,13 @@ A module ``benchmarks/experiments/<id>.py`` is an experiment if it has::
 - The first line of its docstring is the summary that ``marca bench list`` shows.
 - ``measure`` depends on its case alone, not on other cases or the order in which they run; ``folder`` is the
   experiment's own, for caches and files beside the numbers, and may be missing or empty. It may run in a Ray worker.
+- ``methods``, where ``cases`` takes it, are those to compare instead of all; users name their own by dotted paths.
+- ``PARTS`` are ids of further experiments that the same command runs after it if they are there.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after the other, on this machine.
 - Anything heavy (ray, torch) is imported inside the functions, so that the list is quick to show.
+
+The older form, ``run(out, *, quick, seeds) -> result`` and optionally ``tables(result)``, is one whole case, always
+measured here: see :mod:`benchmarks.whole`.
 """
 
 from __future__ import annotations
@@ -62,4 +68,6 @@ class Row:
     seconds: float
     """Wall-clock time that it took."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """When, on which machine and with which versions."""
+    """``when``, on which ``machine``, with which ``versions``, and whether in a ``quick`` run."""
+    cpu_seconds: float | None = None
+    """CPU time of the process that measured it, and of its children that had ended."""

@@ -1,34 +1,36 @@
-"""The registry of experiments and the command that runs them."""
+"""The registry of experiments, and ``marca bench run``: resumed, failing, on ray, with wrong input."""
 
 from __future__ import annotations
 
-import json
+import os
+import signal
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from agents.episodes import log_episodes, team_encoder
-from agents.learning import team_losses
-from agents.presets import preset
-from agents.team import Team, TeamSpec
-from benchmarks import experiments
+from benchmarks import experiments, records
 from benchmarks.cli import main
-from benchmarks.commands import bench
-from benchmarks.experiments import throughput
+from benchmarks.commands.bench_run import with_parts
+from benchmarks.whole import Whole
 from marca_env.errors import InputError
-from marca_env.scenario import Scenario
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
 
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Two experiments of the test's own in place of the suite; what they were called with."""
+    """Two experiments of the older form in place of the suite; what they were called with."""
     calls: dict[str, Any] = {}
     monkeypatch.setattr(experiments, "names", lambda: ("first", "second"))
 
@@ -50,85 +52,166 @@ def own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return calls
 
 
+def command(*arguments: Any) -> int:
+    return main(["bench", "run", *map(str, arguments)])
+
+
+# -- the registry ----------------------------------------------------------------------------------------------
 def test_every_experiment_keeps_the_convention() -> None:
     assert "throughput" in experiments.names()
     for name in experiments.names():
-        assert callable(experiments.experiment(name).run)
+        found = experiments.load(name)
+        if isinstance(found, Whole):
+            assert callable(found.module.run)
+        else:
+            cases = found.cases(quick=True, seeds=found.SEEDS[:1])
+            assert len({case.key for case in cases}) == len(cases) > 0
         assert experiments.summary(name).endswith((".", "?"))
 
 
-def test_results_are_kept_with_what_is_needed_to_judge_them(own: dict[str, Any], tmp_path: Path) -> None:
-    assert main(["bench", "first", "second", "--out", str(tmp_path)]) == 0
-    assert own == {"first": (tmp_path / "first", False, (3, 4)), "second": (tmp_path / "second", False, (0,))}
-    kept = json.loads((tmp_path / "first.json").read_text())
-    assert kept["result"] == {"rate": 2.5}
-    assert kept["seeds"] == [3, 4]
-    assert kept["quick"] is False
-    assert kept["machine"]["cores"] >= 1
-    assert "torch" in kept["versions"]
-
-
-def test_seeds_and_quick_are_passed_on(own: dict[str, Any], tmp_path: Path) -> None:
-    assert main(["bench", "second", "--quick", "--seeds", "7", "8", "--out", str(tmp_path)]) == 0
-    assert own == {"second": (tmp_path / "second", True, (7, 8))}
-    assert json.loads((tmp_path / "second.json").read_text())["quick"] is True
-
-
 def test_the_list(own: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
-    assert main(["bench", "--list"]) == 0
-    assert "Measures second." in capsys.readouterr().out
+    for arguments in (["bench"], ["bench", "list"]):
+        assert main(arguments) == 0
+        assert "Measures second." in capsys.readouterr().out
     assert own == {}
 
 
-def test_unknown_experiments_and_seeds(capsys: pytest.CaptureFixture) -> None:
-    assert main(["bench", "troughput"]) == 2
-    assert "unknown experiment 'troughput'; did you mean 'throughput'" in capsys.readouterr().err
-    assert main(["bench", "throughput", "--seeds", "-1"]) == 2
-    assert "-1 is negative" in capsys.readouterr().err
+def test_a_name_alone_is_answered_with_the_command(capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "games", "--quick"]) == 2
+    assert "marca bench run games --quick" in capsys.readouterr().err
+
+
+# -- the older form --------------------------------------------------------------------------------------------
+def test_an_experiment_of_the_older_form_is_one_case(own: dict[str, Any], tmp_path: Path) -> None:
+    assert command("first", "second", "--out", tmp_path) == 0
+    assert own == {"first": (tmp_path / "first", False, (3, 4)), "second": (tmp_path / "second", False, (0,))}
+    (row,) = records.read(tmp_path / "first")
+    assert row.numbers == {"rate": 2.5}
+    assert row.case.config == {"quick": False, "seeds": [3, 4]}
+    own.clear()
+    assert command("second", "--seeds", 0, "--out", tmp_path) == 0
+    assert own == {}
+    assert command("second", "--quick", "--seeds", 7, 8, "--out", tmp_path) == 0
+    assert own == {"second": (tmp_path / "second", True, (7, 8))}
+
+
+def test_quick_runs_have_a_folder_of_their_own(
+    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("all", "--quick") == 0
+    assert {name: call[0] for name, call in own.items()} == {
+        name: Path("results/bench-quick") / name for name in ("first", "second")
+    }
+    assert not Path("results/bench").exists()
+
+
+# -- cases -----------------------------------------------------------------------------------------------------
+def test_a_case_is_measured_once_unless_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert command("tests.roots", "--seeds", 2, "--out", tmp_path) == 0
+    assert command("tests.roots", "--out", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "2 cases to measure, 2 recorded" in shown
+    assert "square <roots>" in shown
+    found = records.read(tmp_path / "tests.roots")
+    assert [(r.case.method, r.case.seed) for r in found] == [(m, s) for s in (2, 3) for m in ("newton", "bisection")]
+    assert found[0].numbers["error"] < 1e-6 < found[1].numbers["error"]
+    assert command("tests.roots", "--again", "--seeds", 2, "--out", tmp_path) == 0
+    again = records.read(tmp_path / "tests.roots")
+    assert again[:4] == found
+    assert [r.case.key for r in again[4:]] == [r.case.key for r in found[:2]]
+
+
+def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--methods", "broken", "newton", "roots.guess", "--seeds", 2, "--out", tmp_path)
+    assert command("tests.roots", *options) == 1
+    error = capsys.readouterr().err
+    assert "tests.roots: broken, root, default, seed 2: ZeroDivisionError: no root at all" in error
+    assert "1 failed; the other cases are recorded" in error
+    found = records.read(tmp_path / "tests.roots")
+    assert {r.case.method for r in found} == {"newton", "roots.guess"}
+    assert found[1].numbers["error"] == pytest.approx(2**0.5 - 1)
+    assert command("tests.roots", *options) == 1  # tried again, alone
+    assert len(records.read(tmp_path / "tests.roots")) == 2
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
+    options = ["roots", "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cli", "bench", "run", *options], stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "roots"
+    while not (folder / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(end)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == (130 if end is signal.SIGINT else -9)
+    assert ("what was finished is kept" in error) == (end is signal.SIGINT)
+    (first,) = records.read(folder)
+    with (folder / records.FILE).open("ab") as file:
+        file.write(b'{"key": "to')  # as if the kill had come while a line was written
+    (folder / "go").touch()
+    assert command(*options) == 0
+    found = records.read(folder)
+    assert found[0] == first
+    assert [r.case.method for r in found] == ["newton", "slow", "bisection"]
+
+
+def test_cases_run_as_tasks_of_ray(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--methods", "newton", "broken", "bisection", "--out", tmp_path, "--address", "local")
+    assert command("roots", *options) == 1
+    error = capsys.readouterr().err
+    assert "roots: broken, root, default, seed 3: ZeroDivisionError" in error
+    found = records.read(tmp_path / "roots")
+    assert {(r.case.method, r.case.seed) for r in found} == {(m, s) for m in ("newton", "bisection") for s in (2, 3)}
+    assert all(r.about["machine"]["cores"] >= 1 for r in found)
+
+
+def test_experiments_that_measure_speed_stay_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    monkeypatch.setattr(roots, "ALONE", True, raising=False)
+    monkeypatch.setattr("benchmarks.runner.run_on_ray", lambda plan: pytest.fail("on ray"))
+    assert command("roots", "--out", tmp_path, "--address", "local") == 0
+    assert "one case after another, not on the cluster" in capsys.readouterr().out
+
+
+# -- wrong input -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["troughput"], "unknown experiment 'troughput'; did you mean 'throughput'"),
+        (["no_such.module"], "experiment no_such.module: No module named 'no_such'"),
+        (["tests.conftest"], "has no function cases"),
+        (["throughput", "--seeds", "-1"], "-1 is negative"),
+        (["throughput", "--methods", "QMIX"], "--methods: experiment throughput does not let one choose"),
+        (["roots", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
+        ([], "the following arguments are required: ID"),
+        (["roots", "--quik"], "did you mean --quick"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_measured(
+    tmp_path: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert command(*arguments, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
-        bench.with_parts(["nothing"])
-
-
-# -- throughput --------------------------------------------------------------------------------------------
-def test_operations_of_an_update_by_hand_and_as_counted() -> None:
-    """Nothing is unrolled that no TD error uses, and what is counted is what the networks need."""
-    scenario, episodes = Scenario.load("default"), 40
-    encoder = team_encoder(scenario)
-    chosen = preset("VDN", heads=3, gru=32, hidden=(16, 8), double_q=False)
-    spec = TeamSpec.of(encoder)
-    rng = np.random.default_rng(0)
-    codes = [rng.integers(0, sizes, (episodes, 5)) for sizes in (scenario.feature_sizes, scenario.action_shape)]
-    log = pd.DataFrame(np.hstack(codes), columns=[*scenario.feature_names, *scenario.decision_names])
-    for stage in scenario.stage_names:
-        log[f"result_{stage}"] = rng.uniform(10, 300, episodes)
-    batch = {k: torch.as_tensor(v) for k, v in log_episodes(log.assign(revenue=1.0), scenario).items()}
-    online, target = Team(spec, chosen), Team(spec, chosen).requires_grad_(False).eval()
-    with FlopCounterMode(display=False) as counter:
-        team_losses(online, target, batch)["loss"].backward()
-    config = types.SimpleNamespace(team=spec.to_dict, preset=lambda: chosen)
-    by_hand = throughput.network_flops(config, episodes)
-    shared_rows = 2 * (2 * 3 * 32 * 32) * 3  # the product of the one zero state: online twice, target once, two agents
-    assert counter.get_total_flops() == by_hand + shared_rows
-
-
-def test_shares_are_rates_over_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "CEILING", 64)
-    a, b = torch.ones(8, 16), torch.ones(16, 4)
-    row = throughput.share_of_ceiling("products", lambda: a @ b, 10, repeats=3)
-    assert row["flops"] == 2 * 8 * 16 * 4
-    for name in ("per_second", "gflops", "ceiling_gflops", "share", "cpu_share"):
-        median, low, high = row[name]
-        assert 0 < low <= median <= high
-    assert row["gflops"][0] == pytest.approx(row["per_second"][0] / 10 * row["flops"] / 1e9)
-    tables = list(throughput.tables({"threads": 1, "update": row, "decide": [row], "single": []}))
-    assert tables[0].row_count == 2
-
-
-def test_decisions_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
-    monkeypatch.setattr("agents.presets.preset", lambda name: small)
-    monkeypatch.setattr(throughput, "CEILING", 64)
-    rows, single = throughput._decisions(6, repeats=1, seed=0, singles=2)
-    assert rows[0]["flops"] >= rows[1]["flops"] > 0
-    assert rows[2]["flops"] == 0  # nothing is computed twice
-    assert [0 < s["p50_ms"] <= s["p99_ms"] for s in single] == [True, True]
+        with_parts(["nothing"])
+    (tmp_path / "roots").mkdir()
+    (tmp_path / "roots" / records.FILE).write_text("what\n")
+    assert command("tests.roots", "roots", "--out", tmp_path) == 2
+    assert "records.jsonl, line 1: not a record" in capsys.readouterr().err
+    assert not (tmp_path / "tests.roots").exists()
+    (tmp_path / "file").write_text("")
+    assert command("tests.roots", "--out", tmp_path / "file") == 2
+    assert "nothing can be written there" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`marca bench fidelity`: slices and agreement by hand, rivals on a known law, the whole on a small scenario."""
+"""`marca bench run fidelity`: slices and agreement by hand, rivals on a known law, the whole on a small scenario."""
 
 from __future__ import annotations
 

@@ -1,16 +1,14 @@
-"""The benchmark suite: one module per experiment, found by its name; ``marca bench NAME`` runs it.
+"""The benchmark suite: one module per experiment, found by its name; ``marca bench run NAME`` runs it.
 
-A module ``benchmarks/experiments/<name>.py`` is an experiment if it has::
+What an experiment is, is said in :mod:`benchmarks.suite`. Modules here may also have the older form::
 
     def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = (0,)) -> dict[str, Any]: ...
 
-- The first line of its docstring is the summary that ``marca bench --list`` shows.
 - ``out`` is a folder of this experiment's own for anything beside the result (figures, CSV); it need not exist yet.
 - ``quick`` is a small run that shows that everything works; its numbers are not for reporting.
-- The returned mapping is plain data for JSON. The command adds machine, versions, seeds and the settings, and writes
-  ``<out>/<name>.json``; the module writes no such file itself.
+- The returned mapping is plain data for JSON, the numbers of one row.
 - Optional: ``SEEDS``, the seeds of a full run (default ``(0,)``); ``tables(result) -> Iterable[rich.table.Table]``,
-  what is printed; ``PARTS``, names of further experiments that the same command runs after it if they are there.
+  what is printed, of the result as JSON gives it back; ``PARTS`` as in the other form.
 
 Anything heavy (ray, torch) is imported inside the functions, so that the list is quick to show.
 """
@@ -18,28 +16,60 @@ Anything heavy (ray, torch) is imported inside the functions, so that the list i
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
+from typing import Any
 
-from marca_env.errors import InputError, unknown_option
+from marca_env.errors import InputError, one_line, unknown_option
 
-__all__ = ["experiment", "names", "summary"]
+__all__ = ["experiment", "load", "names", "summary"]
+CONTRACT = ("cases", "measure", "tables")
 
 
 def names() -> tuple[str, ...]:
-    """Every experiment there is, by name."""
+    """Every experiment of the suite, by name."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment.
+    """The module of an experiment: of the suite by its name, any other by its import path.
 
     Raises:
         InputError: there is none of that name; the message names the nearest one.
     """
-    if name not in names():
-        raise InputError(unknown_option("experiment", name, names()))
-    return importlib.import_module(f"{__name__}.{name}")
+    if name in names():
+        return importlib.import_module(f"{__name__}.{name}")
+    if "." not in name and importlib.util.find_spec(name) is None:
+        raise InputError(f"{unknown_option('experiment', name, names())}; or the import path of a module of your own")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise  # found, and it needs something that is not there
+        reason = one_line(error)
+    except (ValueError, TypeError) as error:  # such as "..name" or "a..b"
+        reason = one_line(error)
+    raise InputError(
+        f"experiment {name}: {reason}; modules are looked for in the current directory and in the environment"
+    )
+
+
+def load(name: str) -> Any:
+    """An experiment as :mod:`benchmarks.suite` describes it; the older form is wrapped.
+
+    Raises:
+        InputError: there is none of that name, or it lacks functions.
+    """
+    from benchmarks.whole import Whole
+
+    module = experiment(name)
+    missing = [f for f in CONTRACT if not callable(getattr(module, f, None))]
+    if missing and callable(getattr(module, "run", None)):
+        return Whole(name, module)
+    if missing:
+        raise InputError(f"experiment {name}: {module.__name__} has no function {missing[0]}; see benchmarks/suite.py")
+    return module
 
 
 def summary(name: str) -> str:

@@ -1,0 +1,133 @@
+"""``marca bench run``: measure what is not recorded yet, record every case as it ends, print the tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.runner import Failure, Plan
+
+DESCRIPTION = """\
+Run experiments of the benchmark suite. Every case is a line of <out>/<experiment>/records.jsonl as soon as it is
+measured; one that is there already is not measured again, so that the same command goes on where it was interrupted."""
+OUT, OUT_QUICK = Path("results/bench"), Path("results/bench-quick")
+ALL = "all"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.description = DESCRIPTION
+    parser.add_argument(
+        "names", nargs="+", metavar="ID", help="experiments (marca bench list), all, or a module's dotted path"
+    )
+    parser.add_argument("--quick", action="store_true", help="small runs that only show that everything works")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds (default: the experiment's own)")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="what to compare, your own by dotted path such as my_module.MyQMIX"
+    )
+    parser.add_argument("--again", action="store_true", help="measure also what is recorded; older rows stay")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder of the records (default: {OUT}; of quick runs: {OUT_QUICK})"
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="cases as tasks of one CPU each on this Ray cluster; local: on all cores of this machine",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything, then measure; status 1 if a case failed."""
+    from benchmarks.commands.train import import_from_here
+    from benchmarks.run_log import check_writable
+    from benchmarks.runner import plan
+    from marca_env.errors import InputError
+
+    import_from_here()
+    if any(seed < 0 for seed in args.seeds or ()):
+        raise InputError(f"--seeds: {min(args.seeds)} is negative; give whole numbers from 0")
+    out = args.out or (OUT_QUICK if args.quick else OUT)
+    plans = [
+        plan(name, out, quick=args.quick, seeds=args.seeds, methods=args.methods, again=args.again)
+        for name in with_parts(args.names)
+    ]
+    for chosen in plans:
+        check_writable(chosen.folder)
+    remote = any(chosen.todo and not chosen.alone for chosen in plans)
+    with _ray(args.address if remote else None):
+        failures = [failure for chosen in plans for failure in _measure(chosen, args.address)]
+    return _report(failures)
+
+
+def with_parts(names: Sequence[str]) -> list[str]:
+    """The experiments named and, after each, the parts of it that there are; each once.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    from benchmarks import experiments
+
+    there, chosen = experiments.names(), []
+    for name in (n for given in names for n in (there if given == ALL else (given,))):
+        chosen += [name, *(p for p in getattr(experiments.load(name), "PARTS", ()) if p in there)]
+    return list(dict.fromkeys(chosen))
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Ray for the cases, if asked for; what was started for them ends with them."""
+    if address is None:
+        yield
+        return
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("--address needs ray: pip install 'marca-env[rllib]'") from None
+    from agents.rllib.cluster import start_ray
+
+    ours = not ray.is_initialized()
+    start_ray(address=None if address == "local" else address)
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _measure(chosen: Plan, address: str | None) -> list[Failure]:
+    """Measure an experiment's cases and print its tables."""
+    from benchmarks.commands.bench import console
+    from benchmarks.runner import failure, run_here, run_on_ray
+    from benchmarks.showing import tables
+
+    there = len(chosen.cases) - len(chosen.todo)
+    print(f"{chosen.name}: {len(chosen.todo)} cases to measure, {there} recorded; in {chosen.folder}", flush=True)
+    if address and chosen.alone and chosen.todo:
+        print(f"{chosen.name}: measured here, one case after another, not on the cluster", flush=True)
+    failures = (run_here if chosen.alone or not address else run_on_ray)(chosen) if chosen.todo else []
+    try:
+        for table in tables(chosen.name, chosen.folder, quick=chosen.quick):
+            console().print(table)
+    except Exception as error:  # of some rows only, perhaps; what comes after is measured all the same
+        failures.append(failure(chosen.name, None, error))
+    return failures
+
+
+def _report(failures: Sequence[Failure]) -> int:
+    """Say which cases failed; the exit status."""
+    for failure in failures:
+        case = failure.case
+        what = (case.method, case.task, case.scenario, f"seed {case.seed}") if case else ("its tables",)
+        print(failure.trace, end="", file=sys.stderr)
+        print(f"marca: {failure.name}: {', '.join(x for x in what if x)}: {failure.error}", file=sys.stderr)
+    if failures:
+        print(
+            f"marca: {len(failures)} failed; the other cases are recorded, and the same command tries these again",
+            file=sys.stderr,
+        )
+    return 1 if failures else 0

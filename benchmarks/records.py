@@ -1,0 +1,140 @@
+"""Rows of an experiment on disk: ``<out>/<id>/records.jsonl``, a JSON line each, appended and never overwritten.
+
+A line holds the case and its key, its numbers, seconds of wall-clock and CPU time, and when, where and with which
+versions it was measured. A process that is killed while it writes leaves a last line without its end: that one does not
+count, and the next append takes it away. A case measured again is another line; :func:`newest` has the last of each.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import functools
+import json
+import os
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suite import Case, Row
+from marca_env.errors import InputError, one_line
+
+FILE = "records.jsonl"
+PACKAGES = ("marca-env", "torch", "ray", "numpy", "scipy", "pandas", "gymnasium", "pettingzoo", "cvxpy")
+"""Whose versions are kept."""
+_NO_ROW = (ValueError, TypeError, KeyError)
+_MEASURED = ("numbers", "seconds", "cpu_seconds", "about")
+
+
+def append(folder: Path, row: Row) -> None:
+    """Add a row, whole or not at all, and see it on the disk.
+
+    Args:
+        folder: the experiment's own; made if there is none.
+        row: its numbers must be what JSON holds; NumPy's scalars and arrays become numbers and lists.
+    """
+    line = to_line(row).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FILE).open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another run may write the same file
+        file.seek(0)
+        whole, end, rest = file.read().rpartition(b"\n")
+        if rest and _is_row(rest):  # an editor took the line's end
+            line = b"\n" + line
+        elif rest:
+            file.truncate(len(whole) + len(end))
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def to_line(row: Row) -> str:
+    """The row as a line of JSON, its end included."""
+    told = {"key": row.case.key, "case": row.case.to_dict(), **{name: getattr(row, name) for name in _MEASURED}}
+    return json.dumps(told, default=_plain) + "\n"
+
+
+def from_line(line: str | bytes) -> Row:
+    """The row of a line.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    told = json.loads(line)
+    if not isinstance(told["numbers"], dict):
+        raise TypeError("its numbers are no mapping")
+    return Row(Case(**told["case"]), **{name: told[name] for name in _MEASURED})
+
+
+def _plain(value: Any) -> Any:
+    """What NumPy's values are in JSON."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
+
+
+def read(folder: Path) -> list[Row]:
+    """All rows of an experiment, oldest first; none if nothing was recorded.
+
+    Raises:
+        InputError: a line that is no row, the torn end apart; the message names file and line.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate([*lines, rest] if rest and _is_row(rest) else lines, 1):
+        try:
+            rows.append(from_line(line))
+        except _NO_ROW as error:
+            raise InputError(
+                f"{path}, line {number}: not a record ({type(error).__name__}: {one_line(error)[:100]}); "
+                "remove the line, or move the file away to measure anew"
+            ) from None
+    return rows
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        from_line(line)
+    except _NO_ROW:
+        return False
+    return True
+
+
+def newest(rows: Iterable[Row]) -> list[Row]:
+    """The last row of each case, in the order in which the cases first came."""
+    return list({row.case.key: row for row in rows}.values())
+
+
+def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, quick: bool) -> Row:
+    """A row of what has just been measured here, as :func:`read` will return it."""
+    about = {
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "machine": this_machine(),
+        "versions": versions(),
+    }
+    return from_line(to_line(Row(case, numbers, round(seconds, 3), about, round(cpu_seconds, 3))))
+
+
+@functools.cache
+def this_machine() -> dict[str, Any]:
+    """Processor, cores, memory and system."""
+    from marca_env.testbench import machine
+
+    return {name: value for name, value in machine().items() if name not in ("date", "numpy")}
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of those :data:`PACKAGES` that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,75 @@
+"""Which of an experiment's records its tables and figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import records
+from benchmarks.experiments import load
+from benchmarks.runner import takes_methods
+from benchmarks.suite import Case, Row
+from benchmarks.whole import Whole
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The newest row of each case, as far as they belong together."""
+
+    rows: list[Row]
+    quick: bool
+    """Whether they are of quick runs."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why rows are left out → how many."""
+
+
+def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
+    """What there is to show of an experiment.
+
+    Rows of quick runs and of full ones are never shown together. Rows that were measured with another budget or
+    other settings than the experiment now has for the same method, seed, scenario and task are left out.
+
+    Args:
+        name: of the experiment.
+        folder: its records'.
+        quick: show rows of quick runs, or of full ones; ``None``: full ones, if there are any.
+
+    Raises:
+        InputError: damaged records.
+    """
+    every = records.read(folder)
+    rows = records.newest(every)
+    left_out = {"measured again since": len(every) - len(rows)}
+    if quick is None:
+        quick = bool(rows) and all(row.about.get("quick") for row in rows)
+    kind = [row for row in rows if bool(row.about.get("quick")) == quick]
+    left_out["of full runs" if quick else "of quick runs"] = len(rows) - len(kind)
+    current = _current(load(name), kind, quick)
+    left_out["of other settings than the experiment has now"] = len(kind) - len(current)
+    return Shown(current, quick, {why: n for why, n in left_out.items() if n})
+
+
+def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
+    """Rows that the experiment does not define differently now."""
+    if isinstance(experiment, Whole):
+        return list(rows)
+    seeds = tuple(sorted({row.case.seed for row in rows}))
+    cases: list[Case] = experiment.cases(quick=quick, seeds=seeds)
+    if takes_methods(experiment):
+        others = {row.case.method for row in rows} - {case.method for case in cases}
+        if others:
+            cases += experiment.cases(quick=quick, seeds=seeds, methods=tuple(sorted(others)))
+    keys, places = {case.key for case in cases}, {_place(case) for case in cases}
+    return [row for row in rows if row.case.key in keys or _place(row.case) not in places]
+
+
+def _place(case: Case) -> tuple[str, int, str, str]:
+    return case.method, case.seed, case.scenario, case.task
+
+
+def tables(name: str, folder: Path, *, quick: bool | None = None) -> list[Any]:
+    """The experiment's tables of what is recorded; none if nothing is."""
+    found = shown(name, folder, quick=quick).rows
+    return list(load(name).tables(found)) if found else []
