@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
+from benchmarks.statistics import iqm as iqm  # their older place
+from benchmarks.statistics import iqm_interval as iqm_interval
 from marca_env.errors import InputError
 
 
@@ -152,28 +154,3 @@ def slice_errors(
 def _weighted(errors: np.ndarray, weights: np.ndarray) -> float:
     known = np.isfinite(errors)
     return float(np.average(errors[known], weights=weights[known])) if weights[known].sum() > 0 else float("nan")
-
-
-# -- runs -----------------------------------------------------------------------------------------------------------
-def iqm(scores: np.ndarray) -> float:
-    """Interquartile mean: of the middle half of all ``scores`` (runs, tasks) or (runs,), as rliable has it."""
-    return float(stats.trim_mean(np.asarray(scores, float), 0.25, axis=None))
-
-
-def iqm_interval(
-    scores: np.ndarray, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of :func:`iqm`, runs drawn anew within each task (stratified).
-
-    Args:
-        scores: (runs, tasks) or (runs,). With fewer than two runs the interval is (nan, nan).
-    """
-    scores = np.asarray(scores, float)
-    scores = scores[:, None] if scores.ndim == 1 else scores
-    runs, tasks = scores.shape
-    if runs < 2:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(0, runs, (resamples, runs, tasks))
-    means = stats.trim_mean(scores[drawn, np.arange(tasks)].reshape(resamples, -1), 0.25, axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
