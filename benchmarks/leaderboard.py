@@ -44,10 +44,10 @@ class Board:
 
     def improvement(self, method: str, base: str = BASE) -> float:
         """Chance that a run of ``method`` ends above a run of ``base``, ties half; over all pairs of runs."""
-        mine, others = self.finals(method), self.finals(base)
-        if not len(others):
-            return float("nan")
-        return float((np.sign(mine[:, None] - others) + 1).mean() / 2)
+        from benchmarks.statistics import probability_of_improvement
+
+        others = self.finals(base)
+        return probability_of_improvement(self.finals(method), others)[0] if len(others) else float("nan")
 
     def area(self, method: str) -> float:
         """Mean score over the steps of training, over all seeds; a run begins with its first evaluation."""
@@ -74,7 +74,7 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
     """The board, best first; returns in thousandths."""
     from rich.table import Table
 
-    from benchmarks.metrics import iqm, iqm_interval
+    from benchmarks.statistics import iqm, iqm_interval
 
     board = Board(rows, references)
     if not board.curves:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.canvas import blank
-from benchmarks.metrics import iqm, iqm_interval
+from benchmarks.statistics import iqm, iqm_interval, paired_difference, probability_of_improvement
 from benchmarks.suite import Row
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
 
 
 def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
-    """A method against each of the others: mean difference with its paired t interval over common seeds, and the
-    probability that a run of it scores higher (Agarwal et al., 2021); nothing where there is no pair."""
+    """A method against each of the others: mean difference over common seeds with its bootstrap interval, and the
+    probability of improvement; nothing where there is no other."""
     from rich.table import Table
 
     groups = grouped(rows)
     if first not in groups or len(groups) < 2:
         return
-    table = Table(title=f"{first} minus the other, by the ensemble [95 % paired t]; P: chance that it scores higher")
+    table = Table(title=f"{first} minus the other, by the ensemble [95 %]; P: chance that it scores higher")
     table.add_column("method")
     for written, _ in SCORES.values():
         table.add_column(written, justify="right")
@@ -128,17 +128,12 @@ def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
 
 
 def _difference(mine: Sequence[Row], theirs: Sequence[Row], name: str, digits: int) -> tuple[str, str]:
-    from scipy import stats
-
-    a, b = scores(mine, name), scores(theirs, name)
-    higher = stats.mannwhitneyu(a, b).statistic / (len(a) * len(b))
+    higher, *_ = probability_of_improvement(scores(mine, name), scores(theirs, name))
     by_seed = [{r.case.seed: r.numbers["test"][name] for r in rows} for rows in (mine, theirs)]
     common = sorted(set(by_seed[0]) & set(by_seed[1]))
-    left, right = (np.array([found[seed] for seed in common]) for found in by_seed)
     if not common:
         return "–", f"{higher:.2f}"
-    told = f"{(left - right).mean():+.{digits}f}"
-    if len(common) > 1:
-        low, high = stats.ttest_rel(left, right).confidence_interval()
-        told += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return told, f"{higher:.2f}"
+    left, right = (np.array([found[seed] for seed in common]) for found in by_seed)
+    found = paired_difference(left, right)
+    told = f"{found.mean:+.{digits}f}"
+    return f"{told} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if len(common) > 1 else told, f"{higher:.2f}"
