@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := results/demo
 CONFORMANCE := .venv-conformance
 
-.PHONY: demo test test-conformance lint clean
+.PHONY: demo test bench-quick test-conformance lint clean
 
 # pip and the pins of constraints.txt: torch is pinned to one version so that no resolver picks a larger build
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -21,6 +21,13 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
+
+# small runs of the whole suite and their report, from nothing: they show that every experiment works
+BENCH_QUICK := results/bench-quick
+bench-quick: $(STAMP)
+	rm -rf $(BENCH_QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/marca bench run all --quick --seeds 0 1 --out $(BENCH_QUICK)
+	$(BIN)/marca bench report --out $(BENCH_QUICK) --to $(BENCH_QUICK)/report
 
 # other libraries on our environments, in a virtual environment of their own
 $(CONFORMANCE)/.installed: setup.cfg pyproject.toml constraints.txt

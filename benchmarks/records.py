@@ -12,6 +12,7 @@ import fcntl
 import functools
 import json
 import os
+import platform
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -114,6 +115,7 @@ def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, qu
     about = {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,
+        "scenario_version": scenario_version(case.scenario),
         "machine": this_machine(),
         "versions": versions(),
     }
@@ -121,17 +123,28 @@ def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, qu
 
 
 @functools.cache
+def scenario_version(name: str) -> int | None:
+    """Of a scenario as it is now; ``None`` where a case's name is of something else."""
+    from marca_env.scenario import Scenario
+
+    try:
+        return Scenario.load(name).version
+    except InputError:
+        return None
+
+
+@functools.cache
 def this_machine() -> dict[str, Any]:
     """Processor, cores, memory and system."""
     from marca_env.testbench import machine
 
-    return {name: value for name, value in machine().items() if name not in ("date", "numpy")}
+    return {name: value for name, value in machine().items() if name not in ("date", "numpy", "python")}
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of those :data:`PACKAGES` that are installed."""
-    found = {}
+    """Of Python and of those :data:`PACKAGES` that are installed."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

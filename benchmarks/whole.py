@@ -37,3 +37,8 @@ class Whole:
     def tables(self, rows: Sequence[Row]) -> Iterable[Any]:
         """Of the last row: results of other seeds are others' tables."""
         yield from getattr(self.module, "tables", lambda result: ())(rows[-1].numbers) if rows else ()
+
+    def figures(self, rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+        """The pictures that the last of the runs left in its folder."""
+        home = folder / "quick" if rows and rows[-1].case.config["quick"] and (folder / "quick").is_dir() else folder
+        return {path.stem: path for path in sorted(home.glob("*.png"))}
