@@ -19,7 +19,7 @@ from benchmarks import records
 from benchmarks.experiments import load, names
 from benchmarks.flat_tables import FlatTable, escaped
 from benchmarks.published_tables import LABEL, PUBLISHED
-from benchmarks.runner import takes_methods
+from benchmarks.runner import takes_methods, usual_seeds
 from benchmarks.showing import Shown, shown
 from benchmarks.suite import Row
 from benchmarks.whole import Whole
@@ -198,7 +198,7 @@ def _warnings(found: Shown) -> list[str]:
 def _commands(name: str, experiment: Any, found: Shown, out: Path) -> list[str]:
     """What measures the rows again; methods of users are a command of their own."""
     seeds, chosen = _seeds(found.rows), ""
-    if seeds != sorted(getattr(experiment, "SEEDS", (0,))):
+    if seeds != sorted(usual_seeds(experiment, found.quick)):
         chosen += f" --seeds {' '.join(map(str, seeds))}"
     chosen += " --quick" if found.quick else ""
     if out.name != ("bench-quick" if found.quick else "bench"):

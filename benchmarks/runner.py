@@ -18,6 +18,8 @@ from benchmarks.progress import progress
 from benchmarks.suite import Case, Row
 from marca_env.errors import InputError, one_line
 
+QUICK_SEEDS = 2
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -71,14 +73,19 @@ def plan(
         if not takes_methods(found):
             raise InputError(f"--methods: experiment {name} does not let one choose; leave --methods out")
         options["methods"] = tuple(dict.fromkeys(methods))
-    own: Sequence[int] = getattr(found, "SEEDS", (0,))
-    chosen = tuple(dict.fromkeys(seeds or own))
+    chosen = tuple(dict.fromkeys(seeds or usual_seeds(found, quick)))
     cases = tuple({case.key: case for case in found.cases(quick=quick, seeds=chosen, **options)}.values())
     if not cases:
         raise InputError(f"experiment {name} has no cases for these options")
     there = set() if again else {row.case.key for row in records.read(out / name)}
     todo = tuple(case for case in cases if case.key not in there)
     return Plan(name, cases, todo, out / name, quick, bool(getattr(found, "ALONE", False)))
+
+
+def usual_seeds(experiment: Any, quick: bool) -> tuple[int, ...]:
+    """Seeds of an experiment where none are given; of a quick run, no more than two."""
+    seeds = tuple(getattr(experiment, "SEEDS", (0,)))
+    return seeds[:QUICK_SEEDS] if quick else seeds
 
 
 def takes_methods(experiment: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,6 +179,20 @@ def test_experiments_that_measure_speed_stay_here(
     monkeypatch.setattr("benchmarks.runner.run_on_ray", lambda plan: pytest.fail("on ray"))
     assert command("roots", "--out", tmp_path, "--address", "local") == 0
     assert "one case after another, not on the cluster" in capsys.readouterr().out
+
+
+def test_the_experiment_in_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    (block,) = (b for b in blocks if "def cases" in b)
+    (tmp_path / "my_experiment.py").write_text(block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert command("my_experiment", "--quick", "--seeds", 0) == 0
+    least, most = records.read(tmp_path / "results" / "bench-quick" / "my_experiment")
+    assert least.numbers["cost"] < most.numbers["cost"]
+    assert "core-seconds" in capsys.readouterr().out
 
 
 # -- wrong input -----------------------------------------------------------------------------------------------

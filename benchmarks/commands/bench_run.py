@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names", nargs="+", metavar="ID", help="experiments (marca bench list), all, or a module's dotted path"
     )
     parser.add_argument("--quick", action="store_true", help="small runs that only show that everything works")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="seeds (default: the experiment's own)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="seeds (default: its own; quick: two of them)"
+    )
     parser.add_argument(
         "--methods", nargs="+", metavar="NAME", help="what to compare, your own by dotted path such as my_module.MyQMIX"
     )
