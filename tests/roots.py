@@ -1,11 +1,13 @@
 """An experiment of the tests' own: square roots by several methods.
 
-``slow`` waits for a file ``go`` in the folder and tells by ``begun`` that it waits; ``broken`` raises.
+``slow`` waits for a file ``go`` in the folder and tells by ``begun`` that it waits; ``broken`` raises, and
+``deadly`` ends its process.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,6 +29,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     """The error after the budget's steps."""
     if case.method == "broken":
         raise ZeroDivisionError("no root\nat all")
+    if case.method == "deadly":
+        os._exit(3)
     if case.method == "slow":
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "begun").touch()

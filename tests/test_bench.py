@@ -161,10 +161,12 @@ def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: sig
 
 
 def test_cases_run_as_tasks_of_ray(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    options = ("--methods", "newton", "broken", "bisection", "--out", tmp_path, "--address", "local")
+    options = ("--methods", "newton", "broken", "deadly", "bisection", "--out", tmp_path, "--address", "local")
     assert command("roots", *options) == 1
     error = capsys.readouterr().err
     assert "roots: broken, root, default, seed 3: ZeroDivisionError" in error
+    assert "roots: deadly, root, default, seed 3: WorkerCrashedError" in error
+    assert "4 failed" in error
     found = records.read(tmp_path / "roots")
     assert {(r.case.method, r.case.seed) for r in found} == {(m, s) for m in ("newton", "bisection") for s in (2, 3)}
     assert all(r.about["machine"]["cores"] >= 1 for r in found)
