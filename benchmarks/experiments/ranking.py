@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 SEEDS = (0, 1, 2, 3, 4)
 BUDGET = {"updates": 1000, "batch": 512}
-QUICK_BUDGET = {"updates": 60, "batch": 256}
+QUICK_BUDGET = {"updates": 40, "batch": 256}
 REQUESTS, QUICK_REQUESTS = 500, 60
-POINTS = 10
-"""Validations of a training."""
+VALIDATE_EVERY = 100
+"""Updates between validations."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
@@ -43,7 +43,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         case.seed,
         settings=case.config["settings"],
         requests=case.config["requests"],
-        validate_every=case.budget["updates"] // POINTS,
+        validate_every=VALIDATE_EVERY,
         **case.budget,
     )
 

@@ -38,10 +38,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     from benchmarks.search import search
 
     config, budget = case.config, case.budget
-    home = folder / f"{case.key}"
-    found = search(
-        case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget
-    )  # fmt: skip
+    home = folder / case.key
+    found = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
     write_winner(folder / "winners.yaml", case.method, found["best"])
     return found
 
