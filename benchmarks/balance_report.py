@@ -103,6 +103,7 @@ def score_tables(summary: Mapping[str, Any], clusters: Sequence[str]) -> Iterato
         yield _use(f"{where}: all minutes", summary["methods"], clusters, "")
         yield _use(f"{where}: priced minutes", summary["methods"], clusters, "priced_")
         yield _worth(where, summary["methods"])
+        yield from _plans(where, summary["methods"])
     if summary["sweep"]:
         labels = {", ".join(f"{k}={v}" for k, v in row["settings"].items()): row for row in summary["sweep"]}
         yield _use(f"{where}: settings of the MPC", labels, clusters, "")
@@ -125,16 +126,22 @@ def _worth(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("method", no_wrap=True)
     for name in ("revenue", "of the dual bound", "λ moves a minute", "degraded minutes", "requests lost", "events"):
         table.add_column(name, justify="right")
-    plans = any("plans" in row for row in rows.values())
-    if plans:
-        table.add_column("plans converged", justify="right")
-        table.add_column("programs a plan", justify="right")
     for label, row in rows.items():
         events = ", ".join(f"{kind} {count}" for kind, count in row["events"].items()) or "–"
         cells = [f"{row['travel']:.1%}", f"{row['degraded']:.1%}", f"{row['lost']:.2%}"]
-        found = row.get("plans")
-        told = [f"{found['converged']:.1%}", f"{found['programs']:.1f}"] if found else ["–", "–"]
-        table.add_row(
-            label, f"{row['revenue']:,.0f}", f"{row['bound_share']:.2%}", *cells, events, *(told if plans else [])
-        )
+        table.add_row(label, f"{row['revenue']:,.0f}", f"{row['bound_share']:.2%}", *cells, events)
     return table
+
+
+def _plans(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """How plans were found, if any method plans."""
+    found = {label: row["plans"] for label, row in rows.items() if "plans" in row}
+    if not found:
+        return
+    table = Table(title=f"{where}: plans", title_justify="left")
+    table.add_column("method", no_wrap=True)
+    table.add_column("minutes whose plan converged", justify="right")
+    table.add_column("convex programs or rounds a plan", justify="right")
+    for label, plans in found.items():
+        table.add_row(label, f"{plans['converged']:.1%}", f"{plans['programs']:.1f}")
+    yield table

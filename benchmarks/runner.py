@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -139,12 +140,18 @@ def _cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
+def _attempt_there(paths: Sequence[str], *args: Any) -> Row | Failure:
+    """:func:`attempt` in a process of Ray's, which finds the modules that this one finds, whenever Ray was started."""
+    sys.path.extend(path for path in paths if path not in sys.path)
+    return attempt(*args)
+
+
 def _ray_results(plan: Plan) -> Iterator[Row | Failure]:
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=0)(attempt)
-    folder = plan.folder.resolve()
-    waiting = {task.remote(plan.name, case, folder, plan.quick): case for case in plan.todo}
+    task = ray.remote(num_cpus=1, max_retries=0)(_attempt_there)
+    folder, paths = plan.folder.resolve(), [str(Path(path).resolve()) for path in sys.path]
+    waiting = {task.remote(paths, plan.name, case, folder, plan.quick): case for case in plan.todo}
     try:
         while waiting:
             (done, *_), _ = ray.wait(list(waiting))

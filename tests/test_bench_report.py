@@ -15,6 +15,7 @@ from rich.text import Text
 
 from benchmarks import records
 from benchmarks.cli import main
+from benchmarks.experiments import ranking
 from benchmarks.flat_tables import FlatTable
 from benchmarks.published_tables import LABEL, PUBLISHED
 from benchmarks.suite import Case, Row
@@ -141,13 +142,15 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
 
 def test_published_tables_stand_beside_ours(tmp_path: Path) -> None:
     out = tmp_path / "records"
-    result = {"days": {}, "searches": [], "sweep": []}
-    row = records.measured(Case("balancing", 0, config={"quick": False, "seeds": [0]}), result, 1.0, 1.0, quick=False)
-    records.append(out / "balancing", row)
-    (out / "balancing" / "smooth.png").write_bytes(b"\x89PNG...")
+    case = ranking.cases(quick=False, seeds=(0,))[0]
+    curve = [{"updates": u, "spearman_model": 0.9, "return_model": 95.0} for u in (100, 200)]
+    scores = {f"{score}_{truth}": 0.9 for score in ("spearman", "return") for truth in ("model", "cascade")}
+    row = records.measured(case, {"test": scores, "curve": curve}, 1.0, 1.0, quick=False)
+    records.append(out / "ranking", row)
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
-    assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
+    assert found.tables[-1][1] == ["DQN", "0.859", "82.59"]
+    assert found.tables[-1][-1] == ["AWRQ-Mixer", "0.911 ± 0.009", "97.26 ± 1.01"]
     assert f"({LABEL})" in found.words
     assert f"({LABEL})" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert any(r.startswith("data:image/png") for r in found.references)
