@@ -139,12 +139,14 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     assert all(row[1] != "77" for row in found.tables[0])
 
 
-def test_published_tables_stand_beside_ours(tmp_path: Path) -> None:
+def test_published_tables_and_pictures_left_behind_stand_beside_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PUBLISHED, "games", PUBLISHED["balancing"])
     out = tmp_path / "records"
-    result = {"days": {}, "searches": [], "sweep": []}
-    row = records.measured(Case("balancing", 0, config={"quick": False, "seeds": [0]}), result, 1.0, 1.0, quick=False)
-    records.append(out / "balancing", row)
-    (out / "balancing" / "smooth.png").write_bytes(b"\x89PNG...")
+    case = Case("games", 0, config={"quick": False, "seeds": [0]})
+    records.append(out / "games", records.measured(case, {"rows": []}, 1.0, 1.0, quick=False))
+    (out / "games" / "smooth.png").write_bytes(b"\x89PNG...")
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
     assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
