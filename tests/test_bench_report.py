@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,27 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     assert all(row[1] != "77" for row in found.tables[0])
 
 
+def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of a case that has its own, whatever is given, or of days that are numbered from 1,000."""
+    import roots
+
+    def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
+        shifted = [Case("bisection", 1000 + seed, budget={"steps": 2}) for seed in seeds]
+        return [
+            Case("newton", 7, budget={"steps": 2}),
+            *shifted,
+            *(Case("newton", s, "d", "t", {"steps": 2}) for s in seeds),
+        ]
+
+    monkeypatch.setattr(roots, "cases", cases)
+    out = tmp_path / "records"
+    assert run("run", "roots", "--seeds", 4, 5, "--out", out) == 0
+    assert run("report", "--out", out, "--to", tmp_path / "report") == 0
+    words = page(tmp_path / "report").words
+    assert f"marca bench run roots --seeds 4 5 --out {out}" in words
+    assert "5 (5 of the 5 cases that these seeds have)" in words
+
+
 def test_published_tables_and_pictures_left_behind_stand_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +182,7 @@ def test_published_tables_and_pictures_left_behind_stand_beside_ours(
 def test_one_that_cannot_be_shown_does_not_lose_the_others(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    records.append(recorded / "roots", Row(Case("odd", 0), {"unknown": 1}, 1.0))
+    records.append(recorded / "roots", Row(Case("newton", 9), {"unknown": 1}, 1.0))
     records.append(recorded / "gone_module", Row(Case("m", 0), {"x": 1}, 1.0))
     records.append(recorded / "games", Row(Case("games", 0, config={"quick": False, "seeds": [0]}), {"rows": []}, 1.0))
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1
