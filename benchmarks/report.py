@@ -186,7 +186,7 @@ def _warnings(found: Shown) -> list[str]:
     machines = _machines(found.rows)
     if len(machines) > 1:
         told.append(f"Rows of several machines: {'; '.join(machines)}.")
-    return told + [f"Left out: {n} rows {why}." for why, n in found.left_out.items()]
+    return told + [f"Left out: {n} {'row' if n == 1 else 'rows'} {why}." for why, n in found.left_out.items()]
 
 
 def _commands(name: str, experiment: Any, found: Shown, out: Path) -> list[str]:
@@ -226,7 +226,8 @@ def _version(row: Row) -> str:
 
 
 def _listed(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))
+    each = list(dict.fromkeys(words))
+    return ("; " if any("," in word for word in each) else ", ").join(each)
 
 
 def _cpu(rows: Sequence[Row]) -> str:

@@ -134,9 +134,9 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     found = page(tmp_path / "report")
     assert f"Rows of several versions: numpy 0.9, {first.about['versions']['numpy']}" in found.words
     assert "Rows of several machines: Abacus" in found.words
-    assert "Left out: 1 rows measured again since." in found.words
-    assert "Left out: 1 rows of quick runs." in found.words
-    assert "Left out: 1 rows of other settings than the experiment has now." in found.words
+    assert "Left out: 1 row measured again since." in found.words
+    assert "Left out: 1 row of quick runs." in found.words
+    assert "Left out: 1 row of other settings than the experiment has now." in found.words
     assert all(row[1] != "77" for row in found.tables[0])
 
 

@@ -93,8 +93,7 @@ def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     from benchmarks.runner import failure, run_here, run_on_ray
     from benchmarks.showing import tables
 
-    there = len(chosen.cases) - len(chosen.todo)
-    print(f"{chosen.name}: {len(chosen.todo)} cases to measure, {there} recorded; in {chosen.folder}", flush=True)
+    print(f"{chosen.name}: {len(chosen.todo)} of {len(chosen.cases)} cases to measure; in {chosen.folder}", flush=True)
     if address and chosen.alone and chosen.todo:
         print(f"{chosen.name}: measured here, one case after another, not on the cluster", flush=True)
     failures = (run_here if chosen.alone or not address else run_on_ray)(chosen) if chosen.todo else []
