@@ -156,21 +156,15 @@ def _facts(experiment: Any, found: Shown) -> dict[str, str]:
     rows = found.rows
     told = {"rows": str(len(rows))}
     if not isinstance(experiment, Whole):
-        seeds = tuple(sorted({row.case.seed for row in rows}))
         keys = {row.case.key for row in rows}
-        cases = {case.key for case in experiment.cases(quick=found.quick, seeds=seeds)}
+        cases = {case.key for case in experiment.cases(quick=found.quick, seeds=found.seeds)}
         told["rows"] += f" ({len(cases & keys)} of the {len(cases)} cases that these seeds have)"
     told["measured"] = _duration(sum(row.seconds for row in rows)) + _cpu(rows) + _when(rows)
     told["compared"] = _listed(row.case.method for row in rows)
     told["tasks"] = _listed(row.case.task for row in rows if row.case.task)
     told["scenarios"] = _listed(row.case.scenario + _version(row) for row in rows)
-    told["seeds"] = _listed(str(seed) for seed in _seeds(rows))
+    told["seeds"] = _listed(map(str, found.seeds))
     return {label: words for label, words in told.items() if words}
-
-
-def _seeds(rows: Iterable[Row]) -> list[int]:
-    """All seeds; an experiment of the older form has them in its case's configuration."""
-    return sorted({seed for row in rows for seed in row.case.config.get("seeds", [row.case.seed])})
 
 
 def _overall(rows: Sequence[Row]) -> dict[str, str]:
@@ -192,12 +186,12 @@ def _warnings(found: Shown) -> list[str]:
     machines = _machines(found.rows)
     if len(machines) > 1:
         told.append(f"Rows of several machines: {'; '.join(machines)}.")
-    return told + [f"Left out: {n} rows {why}." for why, n in found.left_out.items()]
+    return told + [f"Left out: {n} {'row' if n == 1 else 'rows'} {why}." for why, n in found.left_out.items()]
 
 
 def _commands(name: str, experiment: Any, found: Shown, out: Path) -> list[str]:
     """What measures the rows again; methods of users are a command of their own."""
-    seeds, chosen = _seeds(found.rows), ""
+    seeds, chosen = found.seeds, ""
     if seeds != sorted(usual_seeds(experiment, found.quick)):
         chosen += f" --seeds {' '.join(map(str, seeds))}"
     chosen += " --quick" if found.quick else ""
@@ -232,7 +226,8 @@ def _version(row: Row) -> str:
 
 
 def _listed(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))
+    each = list(dict.fromkeys(words))
+    return ("; " if any("," in word for word in each) else ", ").join(each)
 
 
 def _cpu(rows: Sequence[Row]) -> str:

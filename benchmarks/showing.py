@@ -12,6 +12,7 @@ from benchmarks.experiments import load
 from benchmarks.runner import takes_methods
 from benchmarks.suite import Case, Row
 from benchmarks.whole import Whole
+from marca_env.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Shown:
     rows: list[Row]
     quick: bool
     """Whether they are of quick runs."""
+    seeds: list[int]
+    """That a run must be given to measure them."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Why rows are left out → how many."""
 
@@ -28,8 +31,9 @@ class Shown:
 def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
     """What there is to show of an experiment.
 
-    Rows of quick runs and of full ones are never shown together. Rows that were measured with another budget or
-    other settings than the experiment now has for the same method, seed, scenario and task are left out.
+    Rows of quick runs and of full ones are never shown together. Rows of a method that the experiment no longer has,
+    and rows that were measured with another budget or other settings than it now has for the same method, seed,
+    scenario and task, are left out.
 
     Args:
         name: of the experiment.
@@ -46,9 +50,10 @@ def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
         quick = bool(rows) and all(row.about.get("quick") for row in rows)
     kind = [row for row in rows if bool(row.about.get("quick")) == quick]
     left_out["of full runs" if quick else "of quick runs"] = len(rows) - len(kind)
-    current = _current(load(name), kind, quick)
+    experiment = load(name)
+    current = _current(experiment, kind, quick)
     left_out["of other settings than the experiment has now"] = len(kind) - len(current)
-    return Shown(current, quick, {why: n for why, n in left_out.items() if n})
+    return Shown(current, quick, _given_seeds(experiment, current, quick), {why: n for why, n in left_out.items() if n})
 
 
 def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
@@ -56,13 +61,28 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
     if isinstance(experiment, Whole):
         return list(rows)
     seeds = tuple(sorted({row.case.seed for row in rows}))
-    cases: list[Case] = experiment.cases(quick=quick, seeds=seeds)
-    if takes_methods(experiment):
-        others = {row.case.method for row in rows} - {case.method for case in cases}
-        if others:
-            cases += experiment.cases(quick=quick, seeds=seeds, methods=tuple(sorted(others)))
-    keys, places = {case.key for case in cases}, {_place(case) for case in cases}
-    return [row for row in rows if row.case.key in keys or _place(row.case) not in places]
+    cases: list[Case] = list(experiment.cases(quick=quick, seeds=seeds))
+    others = {row.case.method for row in rows} - {case.method for case in cases}
+    for method in sorted(others) if takes_methods(experiment) else ():
+        try:
+            cases += experiment.cases(quick=quick, seeds=seeds, methods=(method,))
+        except InputError:  # the experiment no longer knows it
+            continue
+    keys, methods = {case.key for case in cases}, {case.method for case in cases}
+    places = {_place(case) for case in cases}
+    return [
+        row for row in rows if row.case.key in keys or (row.case.method in methods and _place(row.case) not in places)
+    ]
+
+
+def _given_seeds(experiment: Any, rows: Sequence[Row], quick: bool) -> list[int]:
+    """Seeds that measure the rows; cases may have others than the run was given, or the same whatever it was given."""
+    if isinstance(experiment, Whole):
+        return sorted({seed for row in rows for seed in row.case.config["seeds"]})
+    seeds, keys = sorted({row.case.seed for row in rows}), {row.case.key for row in rows}
+    of_seed = {s: {case.key for case in experiment.cases(quick=quick, seeds=(s,))} for s in seeds}
+    alike = set.intersection(*of_seed.values()) if len(seeds) > 1 else set()
+    return [s for s in seeds if (of_seed[s] - alike) & keys] or seeds
 
 
 def _place(case: Case) -> tuple[str, int, str, str]:

@@ -16,7 +16,6 @@ import pytest
 
 from benchmarks import experiments, records
 from benchmarks.cli import main
-from benchmarks.commands.bench_run import with_parts
 from benchmarks.whole import Whole
 from marca_env.errors import InputError
 
@@ -70,6 +69,14 @@ def test_every_experiment_keeps_the_convention() -> None:
         assert experiments.summary(name).endswith((".", "?"))
 
 
+def test_all_in_quick_form_are_those_that_fit(own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "NOT_QUICK", ("second",))
+    assert experiments.chosen(["all"]) == ["first", "second"]
+    monkeypatch.setattr(sys.modules["benchmarks.experiments.first"], "PARTS", ())
+    assert experiments.chosen(["all"], quick=True) == ["first"]
+    assert experiments.chosen(["second"], quick=True) == ["second"]
+
+
 def test_the_list(own: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
     for arguments in (["bench"], ["bench", "list"]):
         assert main(arguments) == 0
@@ -112,7 +119,7 @@ def test_a_case_is_measured_once_unless_asked_for_again(tmp_path: Path, capsys: 
     assert command("tests.roots", "--seeds", 2, "--out", tmp_path) == 0
     assert command("tests.roots", "--out", tmp_path) == 0
     shown = capsys.readouterr().out
-    assert "2 cases to measure, 2 recorded" in shown
+    assert "2 of 4 cases to measure" in shown
     assert "square <roots>" in shown
     found = records.read(tmp_path / "tests.roots")
     assert [(r.case.method, r.case.seed) for r in found] == [(m, s) for s in (2, 3) for m in ("newton", "bisection")]
@@ -223,7 +230,7 @@ def test_wrong_input_is_one_line_and_nothing_is_measured(
 
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
-        with_parts(["nothing"])
+        experiments.chosen(["nothing"])
     (tmp_path / "roots").mkdir()
     (tmp_path / "roots" / records.FILE).write_text("what\n")
     assert command("tests.roots", "roots", "--out", tmp_path) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from rich.text import Text
 
 from benchmarks import records
 from benchmarks.cli import main
-from benchmarks.experiments import ranking
 from benchmarks.flat_tables import FlatTable
 from benchmarks.published_tables import LABEL, PUBLISHED
 from benchmarks.suite import Case, Row
@@ -134,23 +134,44 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     found = page(tmp_path / "report")
     assert f"Rows of several versions: numpy 0.9, {first.about['versions']['numpy']}" in found.words
     assert "Rows of several machines: Abacus" in found.words
-    assert "Left out: 1 rows measured again since." in found.words
-    assert "Left out: 1 rows of quick runs." in found.words
-    assert "Left out: 1 rows of other settings than the experiment has now." in found.words
+    assert "Left out: 1 row measured again since." in found.words
+    assert "Left out: 1 row of quick runs." in found.words
+    assert "Left out: 1 row of other settings than the experiment has now." in found.words
     assert all(row[1] != "77" for row in found.tables[0])
 
 
-def test_published_tables_stand_beside_ours(tmp_path: Path) -> None:
+def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of a case that has its own, whatever is given, or of days that are numbered from 1,000."""
+    import roots
+
+    def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
+        shifted = [Case("bisection", 1000 + seed, budget={"steps": 2}) for seed in seeds]
+        return [
+            Case("newton", 7, budget={"steps": 2}),
+            *shifted,
+            *(Case("newton", s, "d", "t", {"steps": 2}) for s in seeds),
+        ]
+
+    monkeypatch.setattr(roots, "cases", cases)
     out = tmp_path / "records"
-    case = ranking.cases(quick=False, seeds=(0,))[0]
-    curve = [{"updates": u, "spearman_model": 0.9, "return_model": 95.0} for u in (100, 200)]
-    scores = {f"{score}_{truth}": 0.9 for score in ("spearman", "return") for truth in ("model", "cascade")}
-    row = records.measured(case, {"test": scores, "curve": curve}, 1.0, 1.0, quick=False)
-    records.append(out / "ranking", row)
+    assert run("run", "roots", "--seeds", 4, 5, "--out", out) == 0
+    assert run("report", "--out", out, "--to", tmp_path / "report") == 0
+    words = page(tmp_path / "report").words
+    assert f"marca bench run roots --seeds 4 5 --out {out}" in words
+    assert "5 (5 of the 5 cases that these seeds have)" in words
+
+
+def test_published_tables_and_pictures_left_behind_stand_beside_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PUBLISHED, "games", PUBLISHED["balancing"])
+    out = tmp_path / "records"
+    case = Case("games", 0, config={"quick": False, "seeds": [0]})
+    records.append(out / "games", records.measured(case, {"rows": []}, 1.0, 1.0, quick=False))
+    (out / "games" / "smooth.png").write_bytes(b"\x89PNG...")
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
-    assert found.tables[-1][1] == ["DQN", "0.859", "82.59"]
-    assert found.tables[-1][-1] == ["AWRQ-Mixer", "0.911 ± 0.009", "97.26 ± 1.01"]
+    assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
     assert f"({LABEL})" in found.words
     assert f"({LABEL})" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert any(r.startswith("data:image/png") for r in found.references)
@@ -161,7 +182,7 @@ def test_published_tables_stand_beside_ours(tmp_path: Path) -> None:
 def test_one_that_cannot_be_shown_does_not_lose_the_others(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    records.append(recorded / "roots", Row(Case("odd", 0), {"unknown": 1}, 1.0))
+    records.append(recorded / "roots", Row(Case("newton", 9), {"unknown": 1}, 1.0))
     records.append(recorded / "gone_module", Row(Case("m", 0), {"x": 1}, 1.0))
     records.append(recorded / "games", Row(Case("games", 0, config={"quick": False, "seeds": [0]}), {"rows": []}, 1.0))
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1

@@ -14,7 +14,7 @@ marca bench list               which experiments there are
 marca bench run ID [ID ...]    run them; each of the three has its own --help
 marca bench report             tables and figures of what was measured, as Markdown and HTML"""
 
-WIDTH = 120
+WIDTH = 160
 """Of tables that no terminal shows, columns."""
 
 

@@ -16,7 +16,6 @@ DESCRIPTION = """\
 Run experiments of the benchmark suite. Every case is a line of <out>/<experiment>/records.jsonl as soon as it is
 measured; one that is there already is not measured again, so that the same command goes on where it was interrupted."""
 OUT, OUT_QUICK = Path("results/bench"), Path("results/bench-quick")
-ALL = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything, then measure; status 1 if a case failed."""
     from benchmarks.commands.train import import_from_here
+    from benchmarks.experiments import chosen
     from benchmarks.run_log import check_writable
     from benchmarks.runner import plan
     from marca_env.errors import InputError
@@ -56,28 +56,14 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (OUT_QUICK if args.quick else OUT)
     plans = [
         plan(name, out, quick=args.quick, seeds=args.seeds, methods=args.methods, again=args.again)
-        for name in with_parts(args.names)
+        for name in chosen(args.names, quick=args.quick)
     ]
-    for chosen in plans:
-        check_writable(chosen.folder)
-    remote = any(chosen.todo and not chosen.alone for chosen in plans)
+    for each in plans:
+        check_writable(each.folder)
+    remote = any(each.todo and not each.alone for each in plans)
     with _ray(args.address if remote else None):
-        failures = [failure for chosen in plans for failure in _measure(chosen, args.address)]
+        failures = [failure for each in plans for failure in _measure(each, args.address)]
     return _report(failures)
-
-
-def with_parts(names: Sequence[str]) -> list[str]:
-    """The experiments named and, after each, the parts of it that there are; each once.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    from benchmarks import experiments
-
-    there, chosen = experiments.names(), []
-    for name in (n for given in names for n in (there if given == ALL else (given,))):
-        chosen += [name, *(p for p in getattr(experiments.load(name), "PARTS", ()) if p in there)]
-    return list(dict.fromkeys(chosen))
 
 
 @contextmanager
@@ -107,8 +93,7 @@ def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     from benchmarks.runner import failure, run_here, run_on_ray
     from benchmarks.showing import tables
 
-    there = len(chosen.cases) - len(chosen.todo)
-    print(f"{chosen.name}: {len(chosen.todo)} cases to measure, {there} recorded; in {chosen.folder}", flush=True)
+    print(f"{chosen.name}: {len(chosen.todo)} of {len(chosen.cases)} cases to measure; in {chosen.folder}", flush=True)
     if address and chosen.alone and chosen.todo:
         print(f"{chosen.name}: measured here, one case after another, not on the cluster", flush=True)
     failures = (run_here if chosen.alone or not address else run_on_ray)(chosen) if chosen.todo else []

@@ -18,18 +18,37 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 from marca_env.errors import InputError, one_line, unknown_option
 
-__all__ = ["experiment", "load", "names", "summary"]
+__all__ = ["chosen", "experiment", "load", "names", "summary"]
 CONTRACT = ("cases", "measure", "tables")
+ALL = "all"
+"""Stands for every experiment."""
+NOT_QUICK = ("tuning",)
+"""Left out where all are run in their quick form, which is to show in minutes that everything works: searches."""
 
 
 def names() -> tuple[str, ...]:
     """Every experiment of the suite, by name."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def chosen(given: Iterable[str], *, quick: bool = False) -> list[str]:
+    """The experiments given and, after each, the parts of it that there are; each once. ``all`` are all of the suite.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    there = names()
+    every = [name for name in there if not (quick and name in NOT_QUICK)]
+    found: list[str] = []
+    for name in (n for g in given for n in (every if g == ALL else [g])):
+        found += [name, *(part for part in getattr(load(name), "PARTS", ()) if part in there)]
+    return list(dict.fromkeys(found))
 
 
 def experiment(name: str) -> ModuleType:
