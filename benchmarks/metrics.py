@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-from benchmarks.statistics import iqm as iqm  # their older place
-from benchmarks.statistics import iqm_interval as iqm_interval
 from marca_env.errors import InputError
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.published_tables import ONLINE
 from benchmarks.suite import Row
 
 MEASURES = {
@@ -24,10 +25,8 @@ MEASURES = {
     "ctr": "CTR",
 }
 PUBLISHED = {
-    "dcaf": (3.67, 6.16, 4.92, 5.38, 2.40, 0.69),
-    "rl-mpca": (12.16, 13.78, 9.07, 15.37, 0.55, 4.85),
-    "marca-feedback": (14.93, 15.65, 11.67, 17.79, 0.64, 5.58),
-    "marca-mpc": (16.67, 18.18, 14.24, 19.51, 1.29, 5.22),
+    policy: tuple(map(float, cells[1:]))
+    for policy, cells in zip(("dcaf", "rl-mpca", "marca-feedback", "marca-mpc"), ONLINE.rows, strict=True)
 }
 """Uplifts in percent of the paper's online test, in the order of :data:`MEASURES`."""
 Found = Mapping[tuple[str, str, int], Mapping[str, Any]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import metrics
+from benchmarks import metrics, statistics
 from marca_env.errors import InputError
 
 
@@ -87,16 +87,16 @@ def test_slice_errors_weigh_groups_by_what_they_spent():
 
 def test_iqm_leaves_out_a_quarter_at_each_end():
     scores = np.array([[-100.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 1000.0]])
-    assert metrics.iqm(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
-    low, high = metrics.iqm_interval(scores)
-    assert low < metrics.iqm(scores) < high
+    assert statistics.iqm(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    low, high = statistics.iqm_interval(scores)
+    assert low < statistics.iqm(scores) < high
     many = np.random.default_rng(0).normal(1.0, 1.0, (100, 3))
-    assert np.diff(metrics.iqm_interval(many)) < np.diff(metrics.iqm_interval(many[:10]))
-    assert metrics.iqm_interval(many) == metrics.iqm_interval(many)
-    assert np.isnan(metrics.iqm_interval(np.ones((1, 3)))).all()
+    assert np.diff(statistics.iqm_interval(many)) < np.diff(statistics.iqm_interval(many[:10]))
+    assert statistics.iqm_interval(many) == statistics.iqm_interval(many)
+    assert np.isnan(statistics.iqm_interval(np.ones((1, 3)))).all()
 
 
 def test_iqm_interval_draws_runs_within_a_task():
     """Tasks of different scale do not widen it: drawn together they would."""
     scores = np.array([[0.0, 100.0, 50.0, 50.0]] * 5)
-    assert metrics.iqm_interval(scores) == (50.0, 50.0)
+    assert statistics.iqm_interval(scores) == (50.0, 50.0)

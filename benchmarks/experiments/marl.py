@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.offline_runs import METHODS as PRESETS
 from benchmarks.suite import Case, Row
 
 SEEDS = (0, 1, 2, 3, 4)
-PRESETS = ("VDN", "QMIX", "WeightedQMIX", "AWRQMixer", "JointDQN", "JointDDQN", "JointDRQN", "AveragedDQN", "REM")
 RLLIB = {"PPO independent": ("PPO", False), "PPO shared": ("PPO", True), "DQN independent": ("DQN", False)}
 """Name → algorithm, and whether the agents share one network."""
 METHODS = (*PRESETS, *RLLIB)

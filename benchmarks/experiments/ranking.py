@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.offline_runs import METHODS
+from benchmarks.offline_runs import METHODS, REQUESTS
 from benchmarks.suite import Case, Row
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2, 3, 4)
 BUDGET = {"updates": 1000, "batch": 512}
 QUICK_BUDGET = {"updates": 40, "batch": 256}
-REQUESTS, QUICK_REQUESTS = 500, 60
+QUICK_REQUESTS = 60
 VALIDATE_EVERY = 100
 """Updates between validations."""
 
