@@ -1,4 +1,7 @@
-"""AWRQ-Mixer without each of its parts, AW, SMC and VGCA: scores, convergence and variance of the gradient."""
+"""AWRQ-Mixer without each of its parts, AW, SMC and VGCA: scores, convergence and variance of the gradient.
+
+The settings are the tuned ones; then once more with the agents' own losses at the weight of the paper.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["SEEDS", "cases", "figures", "measure", "tables"]
 
 METHOD = "AWRQMixer"
+SWITCHES: dict[str, dict[str, Any]] = {
+    "AW": {"adaptive_weighting": False},
+    "SMC": {"softplus_mixer": False},
+    "VGCA": {"variance_credit": False},
+}
+OWN_LOSSES = {"agent_loss": 1.0}
+"""Their weight in the paper. Tuning nearly turns them off, and AW and VGCA act through them alone."""
 PARTS: dict[str, dict[str, Any]] = {
     "full": {},
-    "without AW": {"adaptive_weighting": False},
-    "without SMC": {"softplus_mixer": False},
-    "without VGCA": {"variance_credit": False},
-    "without all three": {"adaptive_weighting": False, "softplus_mixer": False, "variance_credit": False},
-    "without the agents' own losses": {"adaptive_weighting": False, "variance_credit": False, "agent_loss": 0.0},
+    **{f"without {part}": switch for part, switch in SWITCHES.items()},
+    "without all three": {name: off for switch in SWITCHES.values() for name, off in switch.items()},
+    "without the agents' own losses": {**SWITCHES["AW"], **SWITCHES["VGCA"], "agent_loss": 0.0},
+    "own losses at 1": OWN_LOSSES,
+    **{f"own losses at 1, without {part}": {**OWN_LOSSES, **switch} for part, switch in SWITCHES.items()},
 }
-"""Variant → switches turned off. The last goes beyond the paper's: AW and VGCA act through the agents' own losses."""
+"""Variant → what differs from the tuned settings; those beyond the first four are not the paper's."""
 MEANINGLESS = {"adaptive_weighting": "weighting_level", "variance_credit": "credit"}
 """Switch → the option that says nothing once it is off."""
 WINDOW = 25
