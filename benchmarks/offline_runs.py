@@ -109,10 +109,13 @@ def run_offline(
     Returns:
         ``validation`` (the last numbers) and, with ``judge``, ``test``: r_s and Return% by truth; ``curve``: updates,
         r_s and Return% of every validation; ``grad_norm``: of every tenth update; ``cpu_seconds`` of the training.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, at whatever moment: a run that has not ended is no result.
     """
     import time
 
-    from agents.rllib import train
+    from benchmarks.training import whole_training
 
     whole, began, away, curve, norms = validation(), time.process_time(), 0.0, [], []
 
@@ -131,7 +134,7 @@ def run_offline(
             if report is not None:
                 report(curve[-1])
 
-    algorithm, _ = train(
+    algorithm, _ = whole_training(
         _config(method, seed, updates, settings, batch),
         stop={"gradient_steps": updates},
         record=record,

@@ -76,6 +76,15 @@ def test_a_run_repeats_and_its_seed_matters() -> None:
     assert first[0]["spearman_model"] != other[0]["spearman_model"]
 
 
+def test_an_interrupted_run_is_no_result() -> None:
+    def interrupted(numbers: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"lr": 0.01, "gru": None}
+    with pytest.raises(KeyboardInterrupt):
+        run_offline("VDN", 0, 20, settings, batch=64, validate_every=10, judge=False, report=interrupted)
+
+
 def test_ranking_from_case_to_table(tmp_path: Path) -> None:
     rows = [_row(ranking, case, tmp_path) for case in ranking.cases(quick=True, seeds=(0, 1))]
     assert {row.case.method for row in rows} == {"QMIX", "AWRQMixer"}

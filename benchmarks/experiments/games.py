@@ -70,11 +70,12 @@ CASES = (
 
 def play(case: Case, seed: int, *, iterations: int | None = None) -> float:
     """Train from scratch; the return of a greedy episode."""
-    from agents.rllib import CONFIGS, train
+    from agents.rllib import CONFIGS
+    from benchmarks.training import whole_training
 
     config = CONFIGS[case.algo]().environment(f"benchmarks.games.{case.game}").debugging(seed=seed)
     config.training(**{**OPTIONS, **case.options})
-    algorithm, _ = train(config, stop={"training_iteration": iterations or case.iterations})
+    algorithm, _ = whole_training(config, stop={"training_iteration": iterations or case.iterations})
     found = float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
     algorithm.stop()
     return found

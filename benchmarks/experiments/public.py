@@ -192,7 +192,7 @@ class Run:
 
     def _train(self) -> list[dict[str, Any]]:
         from agents.rllib import CONFIGS
-        from agents.rllib.training import train
+        from benchmarks.training import whole_training
 
         task, start, env = self.task, time.perf_counter(), self._judge()
         rows: list[dict[str, Any]] = []
@@ -209,7 +209,7 @@ class Run:
                 rows.append(row | {"seconds": time.perf_counter() - start})
                 logger.info("%s, %s, seed %d: %s", self.name, self.algorithm, self.seed, rows[-1])
 
-        algorithm, numbers = train(
+        algorithm, _ = whole_training(
             config,
             stop={"env_steps": task.env_steps},
             report=report,
@@ -218,8 +218,6 @@ class Run:
         )
         algorithm.stop()
         env.close()
-        if numbers.get("interrupted"):
-            raise KeyboardInterrupt
         return rows
 
     def _judge(self) -> Any:
