@@ -120,9 +120,10 @@ def section(name: str, out: Path, to: Path) -> Section:
     try:
         experiment = load(name)
         found = shown(name, folder)
-    except (InputError, ImportError) as error:
+    except Exception as error:  # a module of one's own may have any fault by now
         rows = records.newest(records.read(folder))
-        return Section(name, "", {"rows": str(len(rows))}, [], [one_line(error)], rows, failed=True)
+        kind = "" if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: "
+        return Section(name, "", {"rows": str(len(rows))}, [], [kind + one_line(error)], rows, failed=True)
     made = Section(
         name,
         (experiment.__doc__ or "").strip().partition("\n")[0],

@@ -75,7 +75,12 @@ def plan(
             raise InputError(f"--methods: experiment {name} does not let one choose; leave --methods out")
         options["methods"] = tuple(dict.fromkeys(methods))
     chosen = tuple(dict.fromkeys(seeds or usual_seeds(found, quick)))
-    cases = tuple({case.key: case for case in found.cases(quick=quick, seeds=chosen, **options)}.values())
+    try:
+        cases = tuple({case.key: case for case in found.cases(quick=quick, seeds=chosen, **options)}.values())
+    except TypeError as error:
+        if "JSON" not in str(error):
+            raise
+        raise InputError(f"experiment {name}: a case holds more than plain data ({one_line(error)})") from error
     if not cases:
         raise InputError(f"experiment {name} has no cases for these options")
     there = set() if again else {row.case.key for row in records.read(out / name)}

@@ -57,7 +57,8 @@ def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
 
 
 def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
-    """Rows that the experiment does not define differently now."""
+    """Rows that the experiment does not define differently now, in the order of its cases: tables compare neighbours,
+    and on a cluster cases end in any order."""
     if isinstance(experiment, Whole):
         return list(rows)
     seeds = tuple(sorted({row.case.seed for row in rows}))
@@ -68,11 +69,12 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
             cases += experiment.cases(quick=quick, seeds=seeds, methods=(method,))
         except InputError:  # the experiment no longer knows it
             continue
-    keys, methods = {case.key for case in cases}, {case.method for case in cases}
+    keys, methods = {case.key: k for k, case in enumerate(cases)}, {case.method for case in cases}
     places = {_place(case) for case in cases}
-    return [
+    found = [
         row for row in rows if row.case.key in keys or (row.case.method in methods and _place(row.case) not in places)
     ]
+    return sorted(found, key=lambda row: keys.get(row.case.key, len(keys)))
 
 
 def _given_seeds(experiment: Any, rows: Sequence[Row], quick: bool) -> list[int]:

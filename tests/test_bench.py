@@ -228,6 +228,17 @@ def test_wrong_input_is_one_line_and_nothing_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_case_that_is_not_plain_data_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    parts = ["from benchmarks.suite import Case", "measure = tables = print"]
+    parts += ["def cases(*, quick, seeds): return [Case('m', 0, config={'x': {1, 2}})]"]
+    (tmp_path / "not_plain.py").write_text("\n".join(parts))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command("not_plain", "--out", tmp_path / "out") == 2
+    assert "experiment not_plain: a case holds more than plain data" in capsys.readouterr().err
+
+
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
         experiments.chosen(["nothing"])

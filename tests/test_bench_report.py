@@ -16,8 +16,11 @@ from rich.text import Text
 
 from benchmarks import records
 from benchmarks.cli import main
+from benchmarks.experiments import online
 from benchmarks.flat_tables import FlatTable
+from benchmarks.online_tables import MEASURES
 from benchmarks.published_tables import LABEL, PUBLISHED
+from benchmarks.showing import shown
 from benchmarks.suite import Case, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +193,29 @@ def test_one_that_cannot_be_shown_does_not_lose_the_others(
     assert "roots: Not everything can be shown: KeyError" in error
     assert "gone_module: unknown experiment" in error
     assert page(tmp_path / "report").ids == ["games", "gone_module", "roots"]
+
+
+def test_a_module_that_is_broken_by_now_does_not_lose_the_others(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "broken_by_now.py").write_text("def cases(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    records.append(recorded / "broken_by_now", Row(Case("m", 0), {"x": 1}, 1.0))
+    assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1
+    assert "broken_by_now: SyntaxError" in capsys.readouterr().err
+    assert "roots" in page(tmp_path / "report").ids
+
+
+def test_rows_are_in_the_order_of_the_cases_in_whichever_they_ended(tmp_path: Path) -> None:
+    cases = online.cases(quick=True, seeds=(0, 1))
+    numbers: dict[str, Any] = dict.fromkeys(MEASURES, 1.0) | {"degraded": 0.0, "lost": 0.0}
+    for case in reversed(cases):
+        row = Row(case, numbers | {"mu": {"all": 0.9}, "nu": {"all": 0.0}}, 1.0, {"quick": True})
+        records.append(tmp_path / "online", row)
+    found = shown("online", tmp_path / "online").rows
+    assert [row.case.key for row in found] == [case.key for case in cases]
+    pairs = list(list(online.tables(found))[1].columns[0].cells)
+    assert pairs == ["dcaf over static", "marca-mpc over dcaf"]
 
 
 @pytest.mark.parametrize(
