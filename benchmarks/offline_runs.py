@@ -127,7 +127,7 @@ def run_offline(
         return found
 
     def record(numbers: dict[str, Any]) -> None:
-        norms.append(float(numbers["grad_norm"]))
+        norms.append(float(numbers.get("grad_norm", np.nan)))  # not reported where it was not finite
         if "spearman_model" in numbers:
             names = ("spearman_model", "return_model")
             curve.append({"updates": int(numbers["gradient_steps"]), **{n: numbers[n] for n in names}})
@@ -150,12 +150,17 @@ def run_offline(
 
 
 def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
+    """An algorithm of one's own keeps what it sets itself, as in :mod:`benchmarks.experiments.marl`."""
+    from agents.presets import PRESETS
+    from agents.rllib.builtin import algorithm_config
     from benchmarks.trials import Trial
 
-    options = dict(settings)
-    rate = options.pop("lr")
+    own = {} if method in PRESETS else dict(getattr(algorithm_config(method), "defaults", {}))
+    options = {name: value for name, value in settings.items() if name not in own}
+    rate = own.get("lr", settings["lr"])
+    if isinstance(rate, (int, float)):  # a schedule of one's own stays
+        options["lr"] = [[0, rate], [updates * batch, FINAL_RATE * rate]]
     options |= {
-        "lr": [[0, rate], [updates * batch, FINAL_RATE * rate]],
         "train_batch_size_per_learner": batch,
         "updates_per_iteration": PER_ITERATION,
         "split": "hash",
@@ -164,9 +169,10 @@ def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], b
 
 
 def convergence(curve: Sequence[Mapping[str, float]], share: float = 0.95, of: str = "return_model") -> int:
-    """Updates until a score of the validation first reaches ``share`` of its last value; the paper takes Return%."""
-    goal = share * curve[-1][of]
-    return int(next(row["updates"] for row in curve if row[of] >= goal))
+    """Updates until a score of the validation first reaches ``share`` of its last value, or all of one below zero; the
+    paper takes Return%. Of a run that has diverged, whose last value is nan: all updates."""
+    goal = min(share * curve[-1][of], curve[-1][of])
+    return int(next((row["updates"] for row in curve if row[of] >= goal), curve[-1]["updates"]))
 
 
 def gradient_variance(norms: Sequence[float], window: int) -> float:

@@ -50,9 +50,11 @@ def score_table(rows: Sequence[Row], title: str, label: str) -> Table:
 
 
 def interval(values: np.ndarray, digits: int) -> str:
-    """``IQM [low, high]``, as far as there are values."""
+    """``IQM [low, high]``, as far as there are values; with a run that has diverged there is neither."""
     if not len(values):
         return "–"
+    if not np.isfinite(values).all():
+        return f"diverged: {(~np.isfinite(values)).sum()} of {len(values)}"
     low, high = iqm_interval(values)
     told = f"{iqm(values):.{digits}f}"
     return told if len(values) < 2 else f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
@@ -73,8 +75,10 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
         axis.set_xlabel("updates")
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.01)
-        low, high = np.percentile(np.concatenate([line.get_ydata() for line in axis.get_lines()]), [10, 100])
-        axis.set_ylim(low, high + 0.05 * (high - low))
+        drawn = np.concatenate([line.get_ydata() for line in axis.get_lines()])
+        low, high = np.percentile(drawn[np.isfinite(drawn)], [10, 100]) if np.isfinite(drawn).any() else (0.0, 0.0)
+        if low < high:  # else all are alike, or have diverged
+            axis.set_ylim(low, high + 0.05 * (high - low))
     handles, labels = left.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,7 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
 
     title = f"convergence and gradients: variance within {window * PER_ITERATION} updates; interquartile mean [95 %]"
     table = Table(title=title)
-    columns = ("updates to 95 % of Return%", "updates to 95 % of r_s", "variance of ‖∇‖", "mean ‖∇‖", "CPU s")
+    columns = ("updates to 95 % of Return%", "updates to 95 % of r_s", "variance of ‖∇‖", "mean ‖∇‖", "CPU s, median")
     table.add_column("variant")
     for column in columns:
         table.add_column(column, justify="right")
@@ -128,6 +132,8 @@ def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
 
 
 def _difference(mine: Sequence[Row], theirs: Sequence[Row], name: str, digits: int) -> tuple[str, str]:
+    if not all(np.isfinite(scores(rows, name)).all() for rows in (mine, theirs)):
+        return "diverged", "–"
     higher, *_ = probability_of_improvement(scores(mine, name), scores(theirs, name))
     by_seed = [{r.case.seed: r.numbers["test"][name] for r in rows} for rows in (mine, theirs)]
     common = sorted(set(by_seed[0]) & set(by_seed[1]))

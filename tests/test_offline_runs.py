@@ -61,6 +61,8 @@ def test_convergence_is_the_first_validation_near_the_last() -> None:
     curve = [{"updates": u, "return_model": r} for u, r in [(10, 80.0), (20, 94.0), (30, 92.0), (40, 98.0)]]
     assert convergence(curve) == 20  # 0.95 × 98 = 93.1
     assert convergence(curve, share=0.99) == 40
+    assert convergence([{"updates": u, "r": r} for u, r in [(10, -0.3), (20, -0.1), (30, -0.2)]], of="r") == 20
+    assert convergence([{"updates": u, "r": r} for u, r in [(10, 0.5), (20, float("nan"))]], of="r") == 20
 
 
 def test_variance_of_the_gradient_is_that_within_windows() -> None:
@@ -104,6 +106,31 @@ def test_somebody_elses_method_is_ranked(tmp_path: Path, monkeypatch: pytest.Mon
     row = _row(ranking, case, tmp_path)
     assert -1 <= row.numbers["test"]["spearman_cascade"] <= 1
     assert list(grouped([row])) == ["their_module.MyQMIX"]
+
+
+def test_what_a_method_of_ones_own_sets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_rate.py").write_text(TEN_LINES.replace("5e-4", "1e-9"))
+    monkeypatch.syspath_prepend(tmp_path)
+    first, last = (
+        run_offline("own_rate.MyQMIX", 0, updates, settings_of("own_rate.MyQMIX"), batch=64, judge=False)["validation"]
+        for updates in (10, 40)
+    )
+    assert first["spearman_model"] == pytest.approx(last["spearman_model"], abs=1e-3)  # it hardly moves
+
+
+def test_a_run_that_has_diverged_is_said_and_loses_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "diverging.py").write_text(TEN_LINES.replace("5e-4", "1e30"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (diverging,) = ranking.cases(quick=True, seeds=(0,), methods=["diverging.MyQMIX"])
+    row = _row(ranking, diverging, tmp_path)
+    assert row.numbers["test"]["spearman_model"] != row.numbers["test"]["spearman_model"]
+    numbers = json.loads(json.dumps(row.numbers).replace("NaN", "0.5"))
+    rows = [Row(case, numbers, 1.0) for case in ranking.cases(quick=True, seeds=(0, 1))]
+    scores, difference = ranking.tables([*rows, row])
+    assert list(scores.columns[2].cells) == ["0.500 [0.500, 0.500]", "0.500 [0.500, 0.500]", "diverged: 1 of 1"]
+    assert list(difference.columns[1].cells) == ["+0.000 [+0.000, +0.000]", "diverged"]
+    assert all(path.is_file() for path in ranking.figures([*rows, row], tmp_path).values())
+    assert all(path.is_file() for path in ranking.figures([row], tmp_path).values())
 
 
 def test_every_ablation_is_a_valid_algorithm() -> None:
