@@ -44,7 +44,9 @@ def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def band(returns: np.ndarray, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile bootstrap interval of the mean over seeds; ``returns`` (seeds, E) → two of (E,)."""
+    """95 % bootstrap interval of the mean over seeds; ``returns`` (seeds, E) → two of (E,); nan of one seed."""
+    if len(returns) < 2:
+        return np.full(returns.shape[1:], np.nan), np.full(returns.shape[1:], np.nan)
     rng = np.random.default_rng(0)
     means = returns[rng.integers(0, len(returns), (draws, len(returns)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)

@@ -60,10 +60,13 @@ class Board:
         return float(np.mean(areas))
 
     def arrival(self, method: str) -> tuple[float, float]:
-        """Median environment steps and seconds after which a run has :data:`NEAR` of its own final score."""
+        """Median environment steps and seconds after which a run has :data:`NEAR` of its own final score; nan where a
+        reference is missing."""
         found = []
         for curve in self.curves[method].values():
             scores = self.score(np.array([row["return"] for row in curve]))
+            if np.isnan(scores[-1]):
+                return float("nan"), float("nan")
             at = curve[int(np.argmax(scores >= min(NEAR * scores[-1], scores[-1])))]
             found.append((at["env_steps"], at["seconds"]))
         steps, seconds = np.median(np.array(found, float), axis=0)
@@ -100,13 +103,19 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
         returns, scores = 1000 * board.finals(name), board.score(board.finals(name))
         steps, seconds = board.arrival(name)
         run = np.mean([curve[-1]["seconds"] for curve in board.curves[name].values()])
-        cells = [f"{iqm(returns):.2f}", _interval(iqm_interval(returns), 2), f"{iqm(scores):.3f}"]
-        cells += [_interval(iqm_interval(scores), 3), f"{board.improvement(name):.2f}", f"{board.area(name):.3f}"]
-        table.add_row(name, *cells, f"{steps:,.0f}", f"{seconds:.1f}", f"{run:.1f}")
+        cells = [f"{iqm(returns):.2f}", _interval(iqm_interval(returns), 2), _known(iqm(scores), ".3f")]
+        cells += [_interval(iqm_interval(scores), 3), _known(board.improvement(name), ".2f")]
+        cells += [_known(board.area(name), ".3f"), _known(steps, ",.0f"), _known(seconds, ".1f")]
+        table.add_row(name, *cells, f"{run:.1f}")
     table.add_section()
     for name in board.references:
         table.add_row(f"({name})", f"{1000 * board.finals(name).mean():.2f}", *[""] * 8)
     yield table
+
+
+def _known(value: float, form: str) -> str:
+    """A number, or a dash where there is nothing that it could be measured by."""
+    return "–" if np.isnan(value) else f"{value:{form}}"
 
 
 def _interval(ends: tuple[float, float], digits: int) -> str:

@@ -54,6 +54,12 @@ def test_the_board_by_hand() -> None:
     assert board.arrival("QMIX") == (300.0, 2.0)
 
 
+def test_without_references_there_is_no_score_and_no_time_to_it() -> None:
+    (table,) = marl.tables([row("VDN", 0, [1.0, 2.0, 2.0]), row("VDN", 1, [1.0, 2.5, 2.5])])
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == ["VDN", "2250.00", "[2000.00, 2500.00]", *["–"] * 6, "2.0"]
+
+
 def test_references_are_in_order_and_the_optimum_is_exact() -> None:
     cases = {c.method: c for c in marl.cases(quick=True, seeds=(0,), methods=())}
     found = {name: marl.measure(case, Path())["curve"][0]["return"] for name, case in cases.items()}

@@ -119,6 +119,7 @@ def test_bands_and_curves():
     low, high = band(np.array([[0.0, 5.0], [1.0, 5.0]]))
     assert low.tolist() == [0, 5]
     assert high.tolist() == [1, 5]
+    assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed says nothing of others
 
 
 def test_experiment_runs_end_to_end_and_keeps_its_runs(tmp_path):

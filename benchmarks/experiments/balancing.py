@@ -199,7 +199,8 @@ def _day_table(day: str, methods: Mapping[str, Any]) -> Any:
 def _interval(row: Mapping[str, Any], name: str) -> str:
     digits = 2 if name.endswith("nu") else 1
     low, high = (100 * x for x in row[f"{name}_interval"]["all"])
-    return f"{100 * row[name]['all']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    told = f"{100 * row[name]['all']:.{digits}f}"
+    return told if np.isnan(low) else f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _short_table(title: str, rows: Sequence[Row]) -> Any:

@@ -290,6 +290,6 @@ def tables(result: Mapping[str, Any]) -> Iterator[Any]:
 def _cells(algorithm: str, numbers: Mapping[str, Any]) -> Iterable[str]:
     yield LABELS.get(algorithm, algorithm)
     yield f"{numbers['mean']:.2f}"
-    yield f"[{numbers['low']:.2f}, {numbers['high']:.2f}]"
+    yield "–" if np.isnan(numbers["low"]) else f"[{numbers['low']:.2f}, {numbers['high']:.2f}]"
     yield ", ".join(f"{x:.2f}" for x in numbers["seeds"])
     yield f"{numbers['seconds']:.0f}"
