@@ -289,6 +289,10 @@ def test_the_experiment_from_case_to_figure(known, tmp_path, monkeypatch):
     (figure,) = balancing.figures(rows, tmp_path).values()
     assert figure.stat().st_size > 10_000
     assert balancing.figures(rows[:2], tmp_path) == {}  # without one of the three
+    assert balancing.figures([*rows[:2], *rows[5:]], tmp_path) == {}  # or with the third of another seed alone
+    (partial,) = balancing.tables([*rows[1:3], rows[5]])  # the clairvoyant is not there yet
+    assert [list(column.cells) for column in partial.columns[:2]] == [["mpc", "feedback"], ["1", "2"]]
+    assert [next(iter(column.cells)).count("[") for column in partial.columns[4:6]] == [0, 0]  # of one seed
 
 
 def test_the_full_experiment_has_every_day(tmp_path, monkeypatch):

@@ -137,7 +137,7 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
     whole = [row for row in rows if row.case.budget["minutes"] != SALE_MINUTES]
     for day in dict.fromkeys(row.case.task for row in whole):
         yield _day_table(day, _methods([row for row in whole if row.case.task == day]))
-    if short:
+    if short := [row for row in short if row.case.seed == short[0].case.seed]:  # of several runs there may be more
         yield _short_table("ways to a plan, three hours of a sale, one seed", short)
 
 
@@ -151,8 +151,10 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     found, names = {}, ("feedback", "mpc", "clairvoyant")
     whole = [row for row in rows if row.case.budget["minutes"] != SALE_MINUTES and row.case.method in names]
     for day in dict.fromkeys(row.case.task for row in whole):
-        mine = {r.case.method: r for r in reversed(whole) if r.case.task == day and _frame(folder, r.case).is_file()}
-        if set(mine) != set(names):
+        there = [r for r in whole if r.case.task == day and _frame(folder, r.case).is_file()]
+        of_seed = [{r.case.method: r for r in there if r.case.seed == s} for s in sorted({r.case.seed for r in there})]
+        mine = next((found for found in of_seed if set(found) == set(names)), None)
+        if mine is None:  # side by side they must have met the same arrivals
             continue
         runs = {name: pd.read_parquet(_frame(folder, mine[name].case)) for name in names}
         path = folder / f"{day}.png"
@@ -169,7 +171,7 @@ def _methods(rows: Sequence[Row]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method in dict.fromkeys(row.case.method for row in rows):
         mine = [{k: v for k, v in r.numbers.items() if k != "commissioned"} for r in rows if r.case.method == method]
-        found[method] = means(mine)
+        found[method] = {**means(mine), "seeds": len(mine)}
         for name in ("mu", "nu", "priced_mu", "priced_nu"):
             values = np.array([list(row[name].values()) for row in mine])  # (seeds, G + 1)
             low, high = band(values)
@@ -182,18 +184,24 @@ def _methods(rows: Sequence[Row]) -> dict[str, Any]:
 def _day_table(day: str, methods: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
-    shares = methods["clairvoyant"]["priced_share"]
+    shares = next(iter(methods.values()))["priced_share"]  # the clairvoyant's, whether or not its row is there
     clusters = [c for c in shares if c != "all"]
-    table = Table(title=f"{day}: computation has a price in {shares['all']:.0%} of the minutes", title_justify="left")
+    priced = ", ".join(f"{shares[c]:.0%} ({c})" for c in clusters)
+    table = Table(title=f"{day}: computation has a price in {priced} of the minutes", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for column in ("μ", "ν", "μ, priced", "ν, priced", *(f"{c}, priced" for c in clusters), "of bound", "λ travel"):
+    for column in _columns(clusters):
         table.add_column(column, justify="right", no_wrap=True)
     for method, row in methods.items():
-        cells = [f"{row['mu']['all']:.1%}", f"{row['nu']['all']:.2%}"]
+        cells = [str(row["seeds"]), f"{row['mu']['all']:.1%}", f"{row['nu']['all']:.2%}"]
         cells += [_interval(row, name) for name in ("priced_mu", "priced_nu")]
         cells += [f"{100 * row['priced_mu'][c]:.1f} / {100 * row['priced_nu'][c]:.2f}" for c in clusters]
         table.add_row(method, *cells, f"{row['bound_share']:.1%}", f"{row['travel']:.1%}")
     return table
+
+
+def _columns(clusters: Sequence[str]) -> tuple[str, ...]:
+    priced = ("μ, priced, %", "ν, priced, %", *(f"{c} μ / ν, priced, %" for c in clusters))
+    return ("seeds", "μ", "ν", *priced, "of bound", "λ travel")
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
