@@ -101,7 +101,11 @@ def _table(title: str, first: str, columns: Iterable[str]) -> Any:
 
 
 def _uplift_table(found: Found, policies: Sequence[str]) -> Any:
-    title = f"uplift over static, percent: mean of {len(_days(found))} days, 95 % over {len(_seeds(found))} seeds"
+    title = f"uplift over static, percent: mean over days ({len(_days(found))}), 95 % over seeds ({len(_seeds(found))})"
+    whole = len(policies) * len(_days(found)) * len(_seeds(found))
+    there = sum(method in policies for method, _, _ in found)
+    if there < whole:
+        title += f"; not comparable yet: {there} of {whole} rows"
     table = _table(title, "policy", MEASURES.values())
     for policy in policies:
         if policy != "static":
@@ -195,7 +199,7 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     axis.set_xlim(-0.5, len(days) - 0.5)
     axis.set_ylabel("revenue over static, %")
     axis.set_title(
-        f"mean and 95 % interval of {len(_seeds(found))} seeds; dotted: published, other data", loc="left", fontsize=9
+        f"mean and 95 % over seeds ({len(_seeds(found))}); dotted: published, other data", loc="left", fontsize=9
     )
     axis.spines[["top", "right"]].set_visible(False)
     drawing.legend(loc="outside lower center", ncols=len(others), frameon=False)

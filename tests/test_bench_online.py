@@ -52,6 +52,8 @@ def test_uplifts_are_paired_by_day_and_seed() -> None:
     tables = list(online_tables.tables(rows, online.BOUND))
     assert next(iter(tables[0].columns[1].cells)) == "+10.1 [+9.4, +10.7]"
     assert list(tables[1].columns[3].cells) == ["3 of 3"]
+    assert "not comparable yet: 7 of 8 rows" in str(tables[0].title)  # seeds would be means of different days
+    assert "comparable" not in str(next(iter(online_tables.tables(rows[:2] + rows[4:6], online.BOUND))).title)
 
 
 def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
