@@ -66,11 +66,12 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
     left, right = drawing.subplots(1, 2)
     for number, (name, group) in enumerate(grouped(rows).items()):
         updates = [point["updates"] for point in group[0].numbers["curve"]]
+        marker = "o" if len(updates) == 1 else None  # a line of one point is not seen
         for axis, score in ((left, "spearman_model"), (right, "return_model")):
             lines = np.array([[point[score] for point in row.numbers["curve"]] for row in group])
-            axis.plot(updates, lines.mean(0), color=f"C{number % 10}", linewidth=1.7, label=name)
+            axis.plot(updates, lines.mean(0), color=f"C{number % 10}", linewidth=1.7, label=name, marker=marker)
             axis.fill_between(updates, lines.min(0), lines.max(0), color=f"C{number % 10}", alpha=0.12, linewidth=0)
-    for axis, told in ((left, "r_s by the ensemble, validation rows"), (right, "Return% by the ensemble")):
+    for axis, told in ((left, "r_s by the ensemble, validation rows"), (right, "Return%; mean and range over seeds")):
         axis.set_title(told, loc="left", fontsize=11)
         axis.set_xlabel("updates")
         axis.spines[["top", "right"]].set_visible(False)

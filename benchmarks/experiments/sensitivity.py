@@ -69,7 +69,7 @@ def _controller_table(rows: Sequence[Row]) -> Table:
     from benchmarks.offline_tables import interval
 
     table = Table(title="sensitivity of the MPC to α, β and N: interquartile mean over seeds [95 % interval]")
-    for column in ("day", "setting", "days", "μ", "ν", "of the bound"):
+    for column in ("day", "setting", "seeds", "μ, %", "ν, %", "of the bound, %"):
         table.add_column(column, justify="left" if column in ("day", "setting") else "right")
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
