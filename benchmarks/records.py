@@ -63,9 +63,13 @@ def from_line(line: str | bytes) -> Row:
         ValueError, TypeError, KeyError: it is none.
     """
     told = json.loads(line)
-    if not isinstance(told["numbers"], dict):
+    row = Row(Case(**told["case"]), **{name: told[name] for name in _MEASURED})
+    if not isinstance(row.numbers, dict):
         raise TypeError("its numbers are no mapping")
-    return Row(Case(**told["case"]), **{name: told[name] for name in _MEASURED})
+    if not (isinstance(row.about, dict) and isinstance(row.seconds, (int, float)) and isinstance(row.case.seed, int)):
+        raise TypeError("its about is no mapping, its seconds are no number, or its seed is no whole one")
+    _ = row.case.key  # raises where the case is not plain data
+    return row
 
 
 def _plain(value: Any) -> Any:

@@ -77,7 +77,7 @@ def plan(
     chosen = tuple(dict.fromkeys(seeds or usual_seeds(found, quick)))
     try:
         cases = tuple({case.key: case for case in found.cases(quick=quick, seeds=chosen, **options)}.values())
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         if "JSON" not in str(error):
             raise
         raise InputError(f"experiment {name}: a case holds more than plain data ({one_line(error)})") from error

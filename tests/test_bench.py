@@ -228,15 +228,17 @@ def test_wrong_input_is_one_line_and_nothing_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("value", ["{1, 2}", "float('nan')"])
 def test_a_case_that_is_not_plain_data_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     parts = ["from benchmarks.suite import Case", "measure = tables = print"]
-    parts += ["def cases(*, quick, seeds): return [Case('m', 0, config={'x': {1, 2}})]"]
-    (tmp_path / "not_plain.py").write_text("\n".join(parts))
+    parts += ["def cases(*, quick, seeds): return [Case('m', 0, config={'x': VALUE})]"]
+    name = f"not_plain_{len(value)}"
+    (tmp_path / f"{name}.py").write_text("\n".join([f"VALUE = {value}", *parts]))
     monkeypatch.syspath_prepend(tmp_path)
-    assert command("not_plain", "--out", tmp_path / "out") == 2
-    assert "experiment not_plain: a case holds more than plain data" in capsys.readouterr().err
+    assert command(name, "--out", tmp_path / "out") == 2
+    assert f"experiment {name}: a case holds more than plain data" in capsys.readouterr().err
 
 
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -64,9 +64,35 @@ def test_a_line_without_its_end_that_is_whole_stays(tmp_path: Path) -> None:
     assert [r.case.seed for r in records.read(tmp_path)] == [0, 1]
 
 
+CASE = b'{"method": "m", "seed": 0, "budget": {"n": 1}}'
+WHOLE = b'{"case": ' + CASE + b', "numbers": {}, "seconds": 1, "cpu_seconds": 1, "about": {}}'
+FAULTS = {
+    b'"seed": 0': b'"seed": "0"',
+    b'"seconds": 1,': b'"seconds": "1",',
+    b'"about": {}': b'"about": null',
+    b'"n": 1': b'"n": NaN',
+}
+
+
+def test_a_line_without_faults_is_a_record() -> None:
+    assert records.from_line(WHOLE).case.seed == 0
+
+
 @pytest.mark.parametrize(
     "damage",
-    [b'{"key": "torn', b"{}", b"null", b"7", b"", b"\xff\xfe", b'{"case": {"colour": 1}, "numbers": {}}', b"\0" * 9],
+    [
+        *(
+            b'{"key": "torn',
+            b"{}",
+            b"null",
+            b"7",
+            b"",
+            b"\xff\xfe",
+            b'{"case": {"colour": 1}, "numbers": {}}',
+            b"\0" * 9,
+        ),
+        *(WHOLE.replace(before, after) for before, after in FAULTS.items()),
+    ],
 )
 def test_damage_elsewhere_names_file_and_line(tmp_path: Path, damage: bytes) -> None:
     records.append(tmp_path, row(0))
