@@ -113,7 +113,7 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
 
 
 def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
-    """A method against each of the others: mean difference over common seeds with its bootstrap interval, and the
+    """A method against each of the others: mean difference over common seeds with its interval, and the
     probability of improvement; nothing where there is no other."""
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Statistics over the runs of randomised methods: interquartile means, comparisons and their bootstrap intervals.
+"""Statistics over the runs of randomised methods: interquartile means, comparisons and their intervals.
 
 After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021): few runs, so
 intervals and distributions instead of means alone. All are pure functions of arrays (runs, tasks).
@@ -105,7 +105,8 @@ class PairedDifference:
     """Of a − b."""
     low: float
     high: float
-    """Percentile bootstrap interval of the mean over pairs; nan of fewer than two."""
+    """Student's t interval of the mean over pairs; nan of fewer than two. A percentile bootstrap that says 95 % covers
+    the mean in 84 % of the cases with five pairs, in half of them with two."""
     p: float
     """Two-sided, that the sign of every difference is a coin's."""
     least_p: float
@@ -140,10 +141,9 @@ def paired_difference(
         batch=1 << 12,
         rng=rng,
     )
-    drawn = (a - b)[rng.integers(0, n, (resamples, n))].mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(a - b))
     least = 2.0 ** (1 - n) if exact else 2.0 / (resamples + 1)
-    return PairedDifference(mean, float(low), float(high), float(test.pvalue), least, n)
+    return PairedDifference(mean, mean - half, mean + half, float(test.pvalue), least, n)
 
 
 def _runs(scores: np.ndarray, name: str) -> np.ndarray:

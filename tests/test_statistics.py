@@ -89,6 +89,12 @@ def test_common_random_numbers_narrow_the_difference() -> None:
     assert paired_difference(a[:5], b[:5]).p == 0.0625
 
 
+def test_the_interval_of_few_pairs_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    gaps = [paired_difference(rng.normal(0, 1, 5), np.zeros(5), resamples=1) for _ in range(400)]
+    assert np.mean([found.low <= 0 <= found.high for found in gaps]) >= 0.92
+
+
 def test_many_pairs_are_flipped_at_random() -> None:
     rng = np.random.default_rng(2)
     a = rng.normal(1, 1, 60)
