@@ -93,8 +93,8 @@ def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
         "95 %",
         f"P(over {BASE})",
         "area",
-        "steps to 95 %",
-        "s to 95 %",
+        "steps to own 95 %",
+        "s to own 95 %",
         "s a run",
     ):
         table.add_column(column, justify="right", no_wrap=True)

@@ -64,14 +64,15 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
     from rich.table import Table
 
     table = Table(title="r_s on validation rows, by the ensemble")
-    for column in ("method", "trials", "first trial", "median", "best", "settings of the best"):
+    for column in ("method", "trials", "CPU s", "first trial", "median", "best", "settings of the best"):
         table.add_column(column, justify="left" if column in ("method", "settings of the best") else "right")
     for row in rows:
         scores = [trial["spearman_model"] for trial in row.numbers["trials"]]
         told = ", ".join(f"{k}={_short(v)}" for k, v in sorted(row.numbers["best"].items()))
         middle = sorted(scores)[len(scores) // 2]
+        spent = sum(trial["cpu_seconds"] for trial in row.numbers["trials"])  # of a resumed one, too
         numbers = [f"{x:.4f}" for x in (scores[0], middle, max(scores))]
-        table.add_row(row.case.method, str(len(scores)), *numbers, told)
+        table.add_row(row.case.method, str(len(scores)), f"{spent:,.0f}", *numbers, told)
     yield table
 
 
