@@ -112,7 +112,7 @@ def run_offline(
     """
     import time
 
-    from agents.rllib import train
+    from agents.rllib import train_to_end
 
     whole, began, away, curve, norms = validation(), time.process_time(), 0.0, [], []
 
@@ -131,7 +131,7 @@ def run_offline(
             if report is not None:
                 report(curve[-1])
 
-    algorithm, _ = train(
+    algorithm, _ = train_to_end(
         _config(method, seed, updates, settings, batch),
         stop={"gradient_steps": updates},
         record=record,

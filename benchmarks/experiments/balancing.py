@@ -1,13 +1,11 @@
 """Balancers on public traces and generated days: utilisation, over-utilisation, revenue, the clairvoyant beside them.
 
-The public traces lie in the folder that the environment variable ``MARCA_TRACES`` names, else in ``shared/data/traces``
-beside the checkout; without them the generated days remain.
+The public traces lie where :func:`benchmarks.given_data.trace_folder` looks; without them the generated days remain.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.given_data import trace_folder
 from benchmarks.suite import Case, Row
 
 if TYPE_CHECKING:
@@ -84,12 +83,6 @@ def known_days() -> list[str]:
     if missing:
         log.warning("no traces %s in %s; set MARCA_TRACES", ", ".join(missing), trace_folder())
     return [*(name for name in TRACES if name not in missing), *GENERATED]
-
-
-def trace_folder() -> Path:
-    """Where the public traces lie."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
-    return Path(os.environ.get("MARCA_TRACES", beside))
 
 
 @cache

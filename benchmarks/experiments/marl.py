@@ -134,9 +134,8 @@ def _reference(case: Case) -> float:
 
 
 def _trained(case: Case) -> dict[str, Any]:
-    from agents.rllib.training import train
-    from benchmarks.experiments.public import play
-    from benchmarks.greedy_play import greedy_of
+    from agents.rllib.training import train_to_end
+    from benchmarks.greedy_play import greedy_of, play
 
     config = configuration(case)
     env = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
@@ -154,10 +153,10 @@ def _trained(case: Case) -> dict[str, Any]:
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
     every = max(1, int(case.config["iterations"]) // evaluations)
-    algorithm, numbers = train(config, stop={"env_steps": steps}, report=report, evaluate=evaluate, evaluate_freq=every)
+    algorithm, numbers = train_to_end(
+        config, stop={"env_steps": steps}, report=report, evaluate=evaluate, evaluate_freq=every
+    )
     algorithm.stop()
-    if numbers.get("interrupted"):
-        raise KeyboardInterrupt
     return {"curve": curve, "gradient_steps": numbers.get("gradient_steps")}
 
 

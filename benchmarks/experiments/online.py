@@ -3,7 +3,7 @@
 With a seed all policies meet the same arrivals of the same requests. A seed also trains the learners and commissions
 the balancers anew (what it yields is kept in the experiment's folder), so that intervals over seeds cover training.
 Learners, gains and system models come from generated days; only the MPC's forecast sees the past of a trace. The public
-traces lie where :func:`benchmarks.experiments.balancing.trace_folder` looks; without them the other days remain.
+traces lie where :func:`benchmarks.given_data.trace_folder` looks; without them the other days remain.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
 
 
 def _traces() -> list[str]:
-    from benchmarks.experiments.balancing import trace_folder
+    from benchmarks.given_data import trace_folder
 
     return [day for day, (file, _) in TRACE_DAYS.items() if (trace_folder() / file).is_file()]
 
@@ -92,7 +92,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 def _traffic(case: Case) -> Traffic:
     from benchmarks.courses import generated
     from benchmarks.day import embedded_trace
-    from benchmarks.experiments.balancing import trace_folder
+    from benchmarks.given_data import trace_folder
     from marca_env.scenario import Scenario
     from marca_env.workload import read_trace
 
