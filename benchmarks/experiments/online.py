@@ -44,23 +44,22 @@ COMMISSIONING = {"sample": 300, "days": 4, "tuning": 1440}
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every policy, and the bound, on every day that there is."""
+    from benchmarks.given_data import known_traces
     from benchmarks.policies import POLICIES
 
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
-    days = ("smooth",) if quick else (EMBEDDED, *_traces(), *GENERATED)
+    days = (
+        ("smooth",)
+        if quick
+        else (EMBEDDED, *known_traces({day: file for day, (file, _) in TRACE_DAYS.items()}), *GENERATED)
+    )
     return [
         Case(method, seed, task=day, budget=budget, config=effort)
         for seed in seeds
         for day in days
         for method in methods
     ]
-
-
-def _traces() -> list[str]:
-    from benchmarks.given_data import trace_folder
-
-    return [day for day, (file, _) in TRACE_DAYS.items() if (trace_folder() / file).is_file()]
 
 
 # -- a case ---------------------------------------------------------------------------------------------------------
