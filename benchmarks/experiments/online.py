@@ -49,11 +49,8 @@ def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
 
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
-    days = (
-        ("smooth",)
-        if quick
-        else (EMBEDDED, *known_traces({day: file for day, (file, _) in TRACE_DAYS.items()}), *GENERATED)
-    )
+    files = {day: file for day, (file, _) in TRACE_DAYS.items()}
+    days = ("smooth",) if quick else (EMBEDDED, *known_traces(files), *GENERATED)
     return [
         Case(method, seed, task=day, budget=budget, config=effort)
         for seed in seeds
