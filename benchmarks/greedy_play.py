@@ -7,7 +7,43 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments.public import Act, greedy
+Act = Callable[[Any], dict[str, np.ndarray]]
+"""Actions (B,) of every agent for a batched step."""
+
+
+def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
+    """Undiscounted returns (episodes,) of a policy; each round of ``num_envs`` episodes has its own seed."""
+    returns: list[np.ndarray] = []
+    while len(returns) * env.num_envs < episodes:
+        step = env.reset(seed=seed + len(returns) * env.num_envs)
+        act, total, running = policy(env.num_envs), np.zeros(env.num_envs), np.ones(env.num_envs, dtype=bool)
+        while running.any():
+            step = env.step(act(step))
+            total += step.reward * running
+            running &= ~(step.terminated | step.truncated)
+        returns.append(total)
+    return np.concatenate(returns)[:episodes]
+
+
+def greedy(module: Any) -> Callable[[int], Act]:
+    """The greedy policy of a team's module, made afresh (recurrent states at zero) for a batch of episodes."""
+    import torch
+
+    from agents.team import action_key, mask_key, obs_key
+
+    def begin(batch: int) -> Act:
+        hidden = module.initial_hidden(batch)
+
+        def act(step: Any) -> dict[str, np.ndarray]:
+            columns = {obs_key(a): torch.from_numpy(seen) for a, seen in step.observations.items()}
+            columns |= {mask_key(a): torch.from_numpy(legal) for a, legal in step.masks.items()}
+            out = module.forward_inference({**columns, **hidden})
+            hidden.update({name: out[name] for name in hidden})
+            return {a: out[action_key(a)].numpy() for a in step.observations}
+
+        return act
+
+    return begin
 
 
 def greedy_of(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable[[int], Act]:

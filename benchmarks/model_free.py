@@ -100,7 +100,7 @@ def trained(
         ``curve``: rows with env_steps, return (greedy, on the validation day) and seconds; ``cpu_seconds`` of the
         training without its evaluations; ``judged``: what ``judge`` returned.
     """
-    from benchmarks.training import whole_training
+    from agents.rllib import train
 
     began, away, rows = time.process_time(), 0.0, []
 
@@ -122,7 +122,7 @@ def trained(
 
     per_iteration = DAY if algo == "PPO" else DAY // 2
     every = max(1, round(steps / per_iteration / evaluations))
-    algorithm, _ = whole_training(
+    algorithm, _ = train(
         configuration(algo, seed, **environment),
         stop={"env_steps": steps},
         record=record,

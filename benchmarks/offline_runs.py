@@ -115,7 +115,7 @@ def run_offline(
     """
     import time
 
-    from benchmarks.training import whole_training
+    from agents.rllib import train_to_end
 
     whole, began, away, curve, norms = validation(), time.process_time(), 0.0, [], []
 
@@ -134,7 +134,7 @@ def run_offline(
             if report is not None:
                 report(curve[-1])
 
-    algorithm, _ = whole_training(
+    algorithm, _ = train_to_end(
         _config(method, seed, updates, settings, batch),
         stop={"gradient_steps": updates},
         record=record,

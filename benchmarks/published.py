@@ -6,7 +6,6 @@ whole log, and means as little as ten rows do.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,6 @@ PREDICTIONS = (
     *("q_re_output", "q_pre_output", "q_final_output", "consumption"),
 )
 TEXT = ("t", "i")
-
-
-def sample_folder() -> Path:
-    """Where the samples lie: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "sample_logs"
-    return Path(os.environ.get("MARCA_SAMPLES") or beside)
 
 
 def read_action_quota(path: str | Path) -> pd.DataFrame:

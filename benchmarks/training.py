@@ -1,4 +1,4 @@
-"""Trainings of the benchmarks: only whole ones count; value functions for the simulated day are kept."""
+"""Value functions for the simulated day: trained once in the fitted environment, then kept."""
 
 from __future__ import annotations
 
@@ -12,22 +12,6 @@ from marca_env.scenario import Scenario
 KEPT = Path("results/policies")
 ITERATIONS = 80
 """Of 2,000 requests and 50 gradient steps each: two or three minutes on two cores."""
-
-
-def whole_training(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """:func:`agents.rllib.training.train` with its ``options``, for what is recorded: Ctrl-C ends the command as it
-    does elsewhere, or what was half trained would be judged, recorded and never measured again.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C; the algorithm has been stopped.
-    """
-    from agents.rllib.training import train
-
-    algorithm, numbers = train(config, **options)
-    if numbers.get("interrupted"):
-        algorithm.stop()
-        raise KeyboardInterrupt
-    return algorithm, numbers
 
 
 def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIONS) -> str:

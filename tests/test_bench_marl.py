@@ -112,8 +112,7 @@ def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> No
     """The same requests, one after the other by RLlib's runner and side by side here."""
     from agents.rllib.evaluation import Player
     from agents.rllib.training import train
-    from benchmarks.experiments.public import play
-    from benchmarks.greedy_play import greedy_of
+    from benchmarks.greedy_play import greedy_of, play
 
     for case in marl.cases(quick=True, seeds=(0,), methods=("PPO shared", "PPO independent"))[3:]:
         folder = tmp_path / case.method

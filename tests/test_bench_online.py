@@ -73,8 +73,11 @@ def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert online.figures([], tmp_path) == {}
 
 
-def test_days_of_traces_are_there_where_their_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_of_traces_are_there_where_their_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path))
     assert {case.task for case in online.cases(quick=False, seeds=(0,))} == {"embedded day", "smooth", "flash-sale"}
+    assert "set MARCA_TRACES" in caplog.text
     (tmp_path / "nyc_taxi.csv").write_text("timestamp,value\n")
     assert len({case.task for case in online.cases(quick=False, seeds=(0,))}) == 5

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.experiments import games
-from benchmarks.experiments.games import CASES, Case, play
 from benchmarks.games import CLIMBING, MatrixGame, TwoStepGame
+from benchmarks.suite import Case, Row
 from marca_env.errors import InputError
 
 
@@ -54,15 +54,29 @@ def test_refusals() -> None:
         MatrixGame(1, payoff=((1.0, 2.0), (3.0, 4.0)))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.game}-{c.name}")
-def test_who_finds_the_best_joint_action(case: Case, one_cpu_ray: None) -> None:
+@pytest.mark.parametrize("case", games.cases(quick=False, seeds=(0,)), ids=lambda c: f"{c.task}-{c.method}")
+def test_who_finds_the_best_joint_action(case: Case, one_cpu_ray: None, tmp_path: Path) -> None:
     """One seed of the published experiment; QMIX cannot represent the matrix, VDN not even the two-step game."""
-    assert play(case, seed=0) == case.expected
+    assert games.measure(case, tmp_path) == {"return": case.config["expected"]}
 
 
-def test_the_experiment_is_plain_rows(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(games, "CASES", CASES[:1])
-    result = games.run(tmp_path, quick=True, seeds=(0, 1))
-    assert json.loads(json.dumps(result))["rows"][1]["seed"] == 1
-    (table,) = games.tables(result)
+def test_a_line_of_the_table_has_every_seed(one_cpu_ray: None, tmp_path: Path) -> None:
+    cases = [
+        case for case in games.cases(quick=True, seeds=(0, 1)) if (case.task, case.method) == ("MatrixGame", "QMIX")
+    ]
+    rows = [Row(case, json.loads(json.dumps(games.measure(case, tmp_path))), 1.0) for case in cases]
+    (table,) = games.tables(rows)
     assert table.row_count == 1
+    (cell,) = table.columns[-1].cells
+    assert [float(told) for told in str(cell).split()] == [row.numbers["return"] for row in rows]
+
+
+def test_ctrl_c_leaves_no_row(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.rllib.algorithm import TeamAlgorithm
+
+    def interrupted(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TeamAlgorithm, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        games.measure(games.cases(quick=True, seeds=(0,))[0], tmp_path)

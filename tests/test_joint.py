@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rllib_envs import Corridor
 
 from agents.joint import CONTROLLER, JointView, SequentialView, joint_view, merge_masks
 from agents.rllib.vector import make_batched
-from benchmarks.experiments.games import OPTIONS, Case, play
+from benchmarks.experiments import games
 from benchmarks.games import MatrixGame, TwoStepGame
 from marca_env.errors import InputError
 
@@ -61,8 +63,9 @@ def test_two_at_once_in_a_view_of_turns_are_refused() -> None:
 
 @pytest.mark.parametrize("game", [TwoStepGame, MatrixGame])
 @pytest.mark.parametrize("algo", ["JointDDQN", "REM"])
-def test_a_controller_finds_what_no_sum_can(game: type, algo: str, one_cpu_ray: None) -> None:
+def test_a_controller_finds_what_no_sum_can(game: type, algo: str, one_cpu_ray: None, tmp_path: Path) -> None:
     """It sees the first decision when it takes the second: no factorisation stands in its way."""
-    case = Case(game.__name__, algo, algo, 8.0, {"heads": 3} if algo == "REM" else {})
-    assert OPTIONS["epsilon"] == 1.0
-    assert play(case, seed=0) == case.expected
+    options = {"heads": 3} if algo == "REM" else {}
+    case = games.case_of(game.__name__, algo, algo, 8.0, options, seed=0, iterations=20)
+    assert case.config["options"]["epsilon"] == 1.0
+    assert games.measure(case, tmp_path) == {"return": 8.0}

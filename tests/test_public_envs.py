@@ -13,7 +13,9 @@ pytest.importorskip("lbforaging", reason="foraging needs lbforaging: pip install
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 from benchmarks.curves import band, curve
+from benchmarks.greedy_play import play
 from benchmarks.public_envs import Foraging, SimpleSpread
+from benchmarks.suite import Row
 
 TASKS = {"simple_spread": SimpleSpread, "foraging": Foraging}
 
@@ -96,12 +98,12 @@ def test_batched_view(name):
 def test_returns_are_those_of_whole_episodes():
     env = batched("foraging", 4)
     still = {a: np.zeros(4, dtype=int) for a in env.agents}
-    assert public.play(env, lambda n: lambda step: still, 10, seed=0).tolist() == [0.0] * 10
+    assert play(env, lambda n: lambda step: still, 10, seed=0).tolist() == [0.0] * 10
     env = batched("simple_spread", 2)
     still = {a: np.zeros(2, dtype=int) for a in env.agents}
-    first = public.play(env, lambda n: lambda step: still, 4, seed=5)
+    first = play(env, lambda n: lambda step: still, 4, seed=5)
     assert len(set(first.round(6))) == 4  # every episode is another one
-    np.testing.assert_array_equal(public.play(env, lambda n: lambda step: still, 3, seed=5), first[:3])
+    np.testing.assert_array_equal(play(env, lambda n: lambda step: still, 3, seed=5), first[:3])
     step, by_hand = env.reset(seed=5), np.zeros(2)
     for _ in range(25):
         step = env.step(still)
@@ -122,27 +124,14 @@ def test_bands_and_curves():
     assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed says nothing of others
 
 
-def test_experiment_runs_end_to_end_and_keeps_its_runs(tmp_path):
+def test_experiment_from_case_to_figure(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
-    result = public.run(tmp_path, quick=True, seeds=(0,))
-    for name in TASKS:
-        final = result["final"][name]
-        assert set(final) == {"random", *public.ALGORITHMS}
-        assert all(np.isfinite(numbers["mean"]) for numbers in final.values())
-        assert all(steps >= 300 for steps in [result["curves"][name][a]["env_steps"][-1] for a in public.ALGORITHMS])
-    json.dumps(result)
-    assert (tmp_path / "quick" / "public.png").stat().st_size > 5000
-    assert list(public.tables(result))
-
-    kept = tmp_path / "quick" / "foraging-VDN-0.jsonl"
-    text = kept.read_text().splitlines()
-    row = json.loads(text[-1])
-    kept.write_text("\n".join([*text[:-1], json.dumps(row | {"return": 0.75})]) + "\n")
-    again = public.run(tmp_path, quick=True, seeds=(0,), tasks=("foraging",), algorithms=("VDN",))
-    assert again["final"]["foraging"]["VDN"]["seeds"] == [0.75]  # read, not repeated
-
-    settings = json.loads(text[0])
-    settings["env_steps"] += 1
-    kept.write_text("\n".join([json.dumps(settings), *text[1:]]) + "\n")
-    with pytest.raises(ValueError, match="other settings"):
-        public.run(tmp_path, quick=True, seeds=(0,), tasks=("foraging",), algorithms=("VDN",))
+    cases = public.cases(quick=True, seeds=(0,))
+    assert {(case.task, case.method) for case in cases} == {(t, m) for t in TASKS for m in public.METHODS}
+    rows = [Row(case, json.loads(json.dumps(public.measure(case, tmp_path))), 1.0) for case in cases]
+    for row in rows:
+        assert all(np.isfinite(point["return"]) for point in row.numbers["curve"])
+        assert row.case.method == "random" or row.numbers["curve"][-1]["env_steps"] >= 300
+    assert [table.row_count for table in public.tables(rows)] == [4, 4]
+    ((_, path),) = public.figures(rows, tmp_path).items()
+    assert path.stat().st_size > 5000

@@ -23,7 +23,7 @@ from agents.rllib.config import (
     WeightedQMIXConfig,
 )
 from agents.rllib.registration import register
-from agents.rllib.training import offline_train, online_train, train
+from agents.rllib.training import offline_train, online_train, train, train_to_end
 
 __all__ = [
     "CONFIGS",
@@ -44,4 +44,5 @@ __all__ = [
     "register",
     "shared",
     "train",
+    "train_to_end",
 ]

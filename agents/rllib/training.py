@@ -15,7 +15,16 @@ from agents.rllib.workers import SamplingError
 from agents.team import TeamSpec
 from marca_env.errors import InputError, unknown_option
 
-__all__ = ["latest_checkpoint", "offline_train", "online_train", "restore", "save_checkpoint", "start_ray", "train"]
+__all__ = [
+    "latest_checkpoint",
+    "offline_train",
+    "online_train",
+    "restore",
+    "save_checkpoint",
+    "start_ray",
+    "train",
+    "train_to_end",
+]
 
 Report = Callable[[dict[str, Any]], None]
 """Called after each iteration with its plain results."""
@@ -100,6 +109,19 @@ def train(
         raise
     if out is not None and not saved:
         save_checkpoint(algorithm, Path(out), found, keep=keep)
+    return algorithm, numbers
+
+
+def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """As :func:`train`, for callers that want a whole run or none: an interruption stops the algorithm and is raised.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; beside what :func:`train` raises.
+    """
+    algorithm, numbers = train(config, **options)
+    if numbers.get("interrupted"):
+        algorithm.stop()
+        raise KeyboardInterrupt
     return algorithm, numbers
 
 
@@ -223,10 +245,7 @@ def _config(algo: str) -> Any:
 def _policy_of(config: Any, out: str | Path, iterations: int, report: Report | None) -> Path:
     """Train to the end and keep the policy; an interrupted run leaves none that might be taken for a trained one."""
     require_fresh(out)
-    algorithm, numbers = train(config, stop={"training_iteration": iterations}, report=report)
-    if numbers.get("interrupted"):
-        algorithm.stop()
-        raise KeyboardInterrupt
+    algorithm, numbers = train_to_end(config, stop={"training_iteration": iterations}, report=report)
     kept = save_checkpoint(algorithm, Path(out), numbers)
     algorithm.stop()
     return kept / "policy"

@@ -2,7 +2,7 @@
 
 Pairs are requests × joint actions of the default scenario, quotas those of its request log; values are the fitted
 revenue model's or random. The published samples of quotas and scores run through the same rule where their folder is
-given: see :func:`benchmarks.published.sample_folder`.
+given: see :func:`benchmarks.given_data.sample_folder`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REPEATS = 7
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every size with both kinds of values, then the published samples."""
-    from benchmarks.published import sample_folder
+    from benchmarks.given_data import sample_folder
 
     sizes, timing = ((20, 60), {"repeats": 3}) if quick else (REQUESTS, {"repeats": REPEATS})
     found = [
@@ -128,7 +128,8 @@ def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
 
 
 def _published() -> dict[str, Any]:
-    from benchmarks.published import sample_folder, sample_returns
+    from benchmarks.given_data import sample_folder
+    from benchmarks.published import sample_returns
 
     folder = sample_folder()
     if not folder.is_dir():

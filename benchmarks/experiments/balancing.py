@@ -1,13 +1,10 @@
 """Balancers on public traces and generated days: utilisation, over-utilisation, revenue, the clairvoyant beside them.
 
-The public traces lie in the folder that the environment variable ``MARCA_TRACES`` names, else in ``shared/data/traces``
-beside the checkout; without them the generated days remain.
+The public traces lie where :func:`benchmarks.given_data.trace_folder` looks; without them the generated days remain.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.given_data import known_traces, trace_folder
 from benchmarks.suite import Case, Row
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from benchmarks.balancing_judge import Judge
     from marca_env.serving import RequestPool
 
-log = logging.getLogger(__name__)
 SEEDS = (0, 1, 2, 3, 4)
 TRACES = {
     "nyc_taxi": "nyc_taxi.csv",
@@ -80,16 +77,7 @@ def known_days() -> list[str]:
     """The traces that there are, and the generated days."""
     from benchmarks.courses import GENERATED
 
-    missing = [name for name, file in TRACES.items() if not (trace_folder() / file).is_file()]
-    if missing:
-        log.warning("no traces %s in %s; set MARCA_TRACES", ", ".join(missing), trace_folder())
-    return [*(name for name in TRACES if name not in missing), *GENERATED]
-
-
-def trace_folder() -> Path:
-    """Where the public traces lie."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
-    return Path(os.environ.get("MARCA_TRACES", beside))
+    return [*known_traces(TRACES), *GENERATED]
 
 
 @cache

@@ -9,12 +9,13 @@ as in the papers; what is reported is the return of one greedy episode after the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SEEDS = (0, 1, 2, 3, 4)
+from benchmarks.suite import Case, Row
 
+SEEDS = (0, 1, 2, 3, 4)
+QUICK_ITERATIONS = 2
 OPTIONS: dict[str, Any] = {
     "epsilon": 1.0,
     "lr": 5e-3,
@@ -34,79 +35,64 @@ coefficient of 1 it outweighs the mixer's error: the team returns 7. Dropout mak
 network of 32 units."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """An algorithm in a game, and whether it should find the best joint action."""
-
-    game: str
-    """Class in :mod:`benchmarks.games`."""
-    name: str
-    """As it is printed."""
-    algo: str
-    expected: float
-    """Greedy return that theory promises."""
-    options: dict[str, Any] = field(default_factory=dict)
-    iterations: int = 20
-
-
-CASES = (
-    Case("TwoStepGame", "VDN", "VDN", 7.0),
-    Case("TwoStepGame", "QMIX", "QMIX", 8.0),
-    Case("TwoStepGame", "WeightedQMIX (OW)", "WeightedQMIX", 8.0),
-    Case("TwoStepGame", "WeightedQMIX (CW)", "WeightedQMIX", 8.0, {"td_weighting": "central", "td_alpha": 0.75}),
-    Case("TwoStepGame", "AWRQMixer", "AWRQMixer", 8.0, AWRQ, iterations=35),
-    Case("MatrixGame", "QMIX", "QMIX", 0.0, iterations=30),
-    Case("MatrixGame", "WeightedQMIX (OW)", "WeightedQMIX", 8.0, {"td_alpha": 0.1}, iterations=30),
-    Case(
-        "MatrixGame",
-        "WeightedQMIX (CW)",
-        "WeightedQMIX",
-        8.0,
-        {"td_weighting": "central", "td_alpha": 0.1},
-        iterations=30,
-    ),
-)
+CENTRAL = {"td_weighting": "central"}
+TWO_STEP: dict[str, tuple[str, float, dict[str, Any], int]] = {
+    "VDN": ("VDN", 7.0, {}, 20),
+    "QMIX": ("QMIX", 8.0, {}, 20),
+    "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {}, 20),
+    "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.75}, 20),
+    "AWRQMixer": ("AWRQMixer", 8.0, AWRQ, 35),
+}
+MATRIX: dict[str, tuple[str, float, dict[str, Any], int]] = {
+    "QMIX": ("QMIX", 0.0, {}, 30),
+    "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {"td_alpha": 0.1}, 30),
+    "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.1}, 30),
+}
+GAMES = {"TwoStepGame": TWO_STEP, "MatrixGame": MATRIX}
+"""Game in :mod:`benchmarks.games` → name → algorithm, the greedy return that theory promises, options, iterations."""
 
 
-def play(case: Case, seed: int, *, iterations: int | None = None) -> float:
-    """Train from scratch; the return of a greedy episode."""
-    from agents.rllib import CONFIGS
-    from benchmarks.training import whole_training
+def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
+    """Every algorithm in every game; ``quick``: too few iterations to learn anything."""
+    return [
+        case_of(game, name, *found[:3], seed, QUICK_ITERATIONS if quick else found[3])
+        for game, there in GAMES.items()
+        for name, found in there.items()
+        for seed in seeds
+    ]
 
-    config = CONFIGS[case.algo]().environment(f"benchmarks.games.{case.game}").debugging(seed=seed)
-    config.training(**{**OPTIONS, **case.options})
-    algorithm, _ = whole_training(config, stop={"training_iteration": iterations or case.iterations})
+
+def case_of(
+    game: str, name: str, algo: str, expected: float, options: dict[str, Any], seed: int, iterations: int
+) -> Case:
+    """An algorithm in a game."""
+    config = {"algo": algo, "expected": expected, "options": {**OPTIONS, **options}}
+    return Case(name, seed, f"benchmarks.games.{game}", game, {"iterations": iterations}, config)
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Train from scratch; the ``return`` of a greedy episode."""
+    from agents.rllib import CONFIGS, train_to_end
+
+    config = CONFIGS[case.config["algo"]]().environment(case.scenario).debugging(seed=case.seed)
+    config.training(**case.config["options"])
+    algorithm, _ = train_to_end(config, stop={"training_iteration": case.budget["iterations"]})
     found = float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
     algorithm.stop()
-    return found
+    return {"return": found}
 
 
-def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Every case with every seed; ``quick``: two iterations of each, which is too few to learn anything.
-
-    Returns:
-        ``options`` of every run, and ``rows``: game, algorithm, its own options, updates, seed, expected and found
-        return.
-    """
-    rows = []
-    for case in CASES:
-        iterations = 2 if quick else case.iterations
-        for seed in seeds:
-            row = {"game": case.game, "algorithm": case.name, "options": case.options, "seed": seed}
-            row["updates"] = iterations * OPTIONS["updates_per_iteration"]
-            rows.append(row | {"expected": case.expected, "return": play(case, seed, iterations=iterations)})
-    return {"options": OPTIONS, "rows": rows}
-
-
-def tables(result: dict[str, Any]) -> Iterable[Any]:
-    """One table: a row per algorithm and game, a column per seed."""
+def tables(rows: Sequence[Row]) -> Iterable[Any]:
+    """A line for each algorithm in a game, with the return of every seed."""
     from rich.table import Table
 
     table = Table("game", "algorithm", "updates", "expected", "greedy return by seed")
-    by_case: dict[tuple[Any, ...], list[str]] = {}
-    for row in result["rows"]:
-        key = (row["game"], row["algorithm"], str(row["updates"]), f"{row['expected']:g}")
-        by_case.setdefault(key, []).append(f"{row['return']:g}")
-    for key, found in by_case.items():
-        table.add_row(*key, " ".join(found))
-    return [table]
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        case = row.case
+        updates = case.budget["iterations"] * case.config["options"]["updates_per_iteration"]
+        line = (case.task, case.method, str(updates), f"{case.config['expected']:g}")
+        lines.setdefault(line, []).append(f"{row.numbers['return']:g}")
+    for told, found in lines.items():
+        table.add_row(*told, " ".join(found))
+    yield table

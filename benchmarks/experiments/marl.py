@@ -134,9 +134,8 @@ def _reference(case: Case) -> float:
 
 
 def _trained(case: Case) -> dict[str, Any]:
-    from benchmarks.experiments.public import play
-    from benchmarks.greedy_play import greedy_of
-    from benchmarks.training import whole_training
+    from agents.rllib.training import train_to_end
+    from benchmarks.greedy_play import greedy_of, play
 
     config = configuration(case)
     env = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
@@ -154,7 +153,7 @@ def _trained(case: Case) -> dict[str, Any]:
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
     every = max(1, int(case.config["iterations"]) // evaluations)
-    algorithm, numbers = whole_training(
+    algorithm, numbers = train_to_end(
         config, stop={"env_steps": steps}, report=report, evaluate=evaluate, evaluate_freq=every
     )
     algorithm.stop()

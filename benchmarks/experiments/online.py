@@ -3,7 +3,7 @@
 With a seed all policies meet the same arrivals of the same requests. A seed also trains the learners and commissions
 the balancers anew (what it yields is kept in the experiment's folder), so that intervals over seeds cover training.
 Learners, gains and system models come from generated days; only the MPC's forecast sees the past of a trace. The public
-traces lie where :func:`benchmarks.experiments.balancing.trace_folder` looks; without them the other days remain.
+traces lie where :func:`benchmarks.given_data.trace_folder` looks; without them the other days remain.
 """
 
 from __future__ import annotations
@@ -44,23 +44,19 @@ COMMISSIONING = {"sample": 300, "days": 4, "tuning": 1440}
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every policy, and the bound, on every day that there is."""
+    from benchmarks.given_data import known_traces
     from benchmarks.policies import POLICIES
 
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
-    days = ("smooth",) if quick else (EMBEDDED, *_traces(), *GENERATED)
+    files = {day: file for day, (file, _) in TRACE_DAYS.items()}
+    days = ("smooth",) if quick else (EMBEDDED, *known_traces(files), *GENERATED)
     return [
         Case(method, seed, task=day, budget=budget, config=effort)
         for seed in seeds
         for day in days
         for method in methods
     ]
-
-
-def _traces() -> list[str]:
-    from benchmarks.experiments.balancing import trace_folder
-
-    return [day for day, (file, _) in TRACE_DAYS.items() if (trace_folder() / file).is_file()]
 
 
 # -- a case ---------------------------------------------------------------------------------------------------------
@@ -92,7 +88,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 def _traffic(case: Case) -> Traffic:
     from benchmarks.courses import generated
     from benchmarks.day import embedded_trace
-    from benchmarks.experiments.balancing import trace_folder
+    from benchmarks.given_data import trace_folder
     from marca_env.scenario import Scenario
     from marca_env.workload import read_trace
 

@@ -1,33 +1,20 @@
-"""Public tasks that are not ours: QMIX and VDN beside independent Q-learning and a random policy, five seeds each.
-
-Every run (task, algorithm, seed) keeps its greedy evaluations as JSON lines in ``out``; one that is there already is
-read, not repeated and not overwritten, so that an interrupted experiment goes on where it stopped.
-"""
+"""Public tasks that are not ours: QMIX and VDN beside independent Q-learning and a random policy, five seeds each."""
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.curves import LABELS, band, curve, figure
-from benchmarks.progress import progress
-from marca_env.errors import InputError
-from marca_env.saving import atomic_path
+from benchmarks.suite import Case, Row
 
-logger = logging.getLogger(__name__)
 SEEDS = (0, 1, 2, 3, 4)
-ALGORITHMS = ("QMIX", "VDN", "IQL")
+METHODS = ("random", "QMIX", "VDN", "IQL")
 EVALUATION_SEED = 1_000_000
 """First of the seeds of the evaluation episodes: for each seed of training its own, the same for every policy."""
-Act = Callable[[Any], dict[str, np.ndarray]]
-"""Actions (B,) of every agent for a batched step."""
 
 
 @dataclass(frozen=True)
@@ -100,49 +87,23 @@ TASKS: dict[str, Task] = {
 }
 
 
-def run(
-    out: Path,
-    *,
-    quick: bool = False,
-    seeds: Sequence[int] = SEEDS,
-    tasks: Sequence[str] = tuple(TASKS),
-    algorithms: Sequence[str] = ALGORITHMS,
-) -> dict[str, Any]:
-    """Train what is not trained yet, and draw ``out/public.png``.
-
-    Args:
-        out: folder of the runs and the figure.
-        quick: two evaluations of a few episodes, in ``out/quick``.
-        seeds, tasks, algorithms: which runs.
-
-    Returns:
-        ``settings`` of each task, ``curves`` (task → algorithm → evaluations) and ``final`` (task → algorithm → the
-        last evaluation of every seed, their mean, and its 95 % bootstrap interval).
-
-    Raises:
-        InputError: a run in ``out`` was made with other settings.
-        ImportError: mpe2 or lbforaging is not installed.
-    """
-    chosen = {name: _shrunk(TASKS[name]) if quick else TASKS[name] for name in tasks}
-    out = Path(out) / "quick" if quick else Path(out)
-    names = ("random", *algorithms)
-    planned = [
-        Run(name, task, algorithm, seed) for seed in seeds for name, task in chosen.items() for algorithm in names
-    ]
-    with progress("public tasks", len(planned)) as advance:
-        for one in planned:
-            one.rows(out)
-            advance()
-    curves = {
-        name: {algorithm: curve([Run(name, task, algorithm, seed).rows(out) for seed in seeds]) for algorithm in names}
+def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
+    """Every method on every task; ``methods``: ``random``, presets, or the dotted paths of configurations like them."""
+    chosen = {name: _shrunk(task) if quick else task for name, task in TASKS.items()}
+    return [
+        _case(method, seed, name, task)
+        for seed in seeds
         for name, task in chosen.items()
-    }
-    figure(curves, {name: task.title for name, task in chosen.items()}, out / "public.png")
-    return {
-        "settings": {name: asdict(task) for name, task in chosen.items()},
-        "curves": curves,
-        "final": {name: {a: _final(c) for a, c in found.items()} for name, found in curves.items()},
-    }
+        for method in (METHODS if methods is None else methods)
+    ]
+
+
+def _case(method: str, seed: int, name: str, task: Task) -> Case:
+    budget, config = {"env_steps": task.env_steps, "episodes": task.episodes}, {"env_config": dict(task.env_config)}
+    if method != "random":
+        learning = {name: getattr(task, name) for name in ("options", "num_envs", "evaluate_every")}
+        config |= learning
+    return Case(method, seed, scenario=task.env, task=name, budget=budget, config=config)
 
 
 def _shrunk(task: Task) -> Task:
@@ -150,146 +111,98 @@ def _shrunk(task: Task) -> Task:
     return replace(task, env_steps=300, options=options, num_envs=4, evaluate_every=1, episodes=10)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run, or one measurement of the random policy."""
+# -- a case ---------------------------------------------------------------------------------------------------------
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """``curve``: greedy return, environment steps and seconds of training of each evaluation.
 
-    name: str
-    task: Task
-    algorithm: str
-    seed: int
-    settings: dict[str, Any] = field(init=False)
+    Raises:
+        InputError: an unknown method, or an option that it does not have.
+        ImportError: mpe2 or lbforaging is not installed.
+    """
+    from agents.rllib.vector import make_batched
 
-    def __post_init__(self) -> None:
-        what = {"name": self.name, "algorithm": self.algorithm, "seed": self.seed, **asdict(self.task)}
-        object.__setattr__(self, "settings", json.loads(json.dumps(what)))
-
-    def rows(self, out: Path) -> list[dict[str, Any]]:
-        """Its evaluations ``{env_steps, return, seconds}``, read if it has been made, else made and kept."""
-        path = out / f"{self.name}-{self.algorithm}-{self.seed}.jsonl"
-        if path.exists():
-            settings, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-            if settings != self.settings:
-                raise InputError(f"{path}: made with other settings; move it away, or choose another folder")
-            return rows
-        rows = self._random() if self.algorithm == "random" else self._train()
-        out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as part:
-            part.write_text("".join(json.dumps(row) + "\n" for row in (self.settings, *rows)), encoding="utf-8")
-        return rows
-
-    def _random(self) -> list[dict[str, Any]]:
-        start, env = time.perf_counter(), self._judge()
-        rng = np.random.default_rng(self.seed)
-
-        def act(step: Any) -> dict[str, np.ndarray]:
-            draws = {a: np.where(m, rng.random(m.shape), -1.0) for a, m in step.masks.items()}
-            return {a: d.argmax(-1) for a, d in draws.items()}
-
-        found = play(env, lambda n: act, self.task.episodes, EVALUATION_SEED + 1000 * self.seed)
+    env = make_batched(case.scenario, min(25, int(case.budget["episodes"])), case.config["env_config"])
+    try:
+        return {"curve": (_random if case.method == "random" else _trained)(case, env)}
+    finally:
         env.close()
-        return [{"env_steps": 0, "return": float(found.mean()), "seconds": time.perf_counter() - start}]
-
-    def _train(self) -> list[dict[str, Any]]:
-        from agents.rllib import CONFIGS
-        from benchmarks.training import whole_training
-
-        task, start, env = self.task, time.perf_counter(), self._judge()
-        rows: list[dict[str, Any]] = []
-        config = CONFIGS[self.algorithm]().environment(task.env, env_config=dict(task.env_config))
-        config.env_runners(num_envs_per_env_runner=task.num_envs).training(**task.options).debugging(seed=self.seed)
-
-        def evaluate(algorithm: Any) -> dict[str, float]:
-            policy = greedy(algorithm.env_runner.module)
-            return {"return": float(play(env, policy, task.episodes, EVALUATION_SEED + 1000 * self.seed).mean())}
-
-        def report(numbers: Mapping[str, Any]) -> None:
-            if "return" in numbers:
-                row = {"env_steps": int(numbers["env_steps"]), "return": numbers["return"]}
-                rows.append(row | {"seconds": time.perf_counter() - start})
-                logger.info("%s, %s, seed %d: %s", self.name, self.algorithm, self.seed, rows[-1])
-
-        algorithm, _ = whole_training(
-            config,
-            stop={"env_steps": task.env_steps},
-            report=report,
-            evaluate=evaluate,
-            evaluate_freq=task.evaluate_every,
-        )
-        algorithm.stop()
-        env.close()
-        return rows
-
-    def _judge(self) -> Any:
-        """The environment of the evaluations."""
-        from agents.rllib.vector import make_batched
-
-        return make_batched(self.task.env, min(25, self.task.episodes), self.task.env_config)
 
 
-def greedy(module: Any) -> Callable[[int], Act]:
-    """The greedy policy of a team's module, made afresh (recurrent states at zero) for a batch of episodes."""
-    import torch
+def _returns(case: Case, env: Any, policy: Any) -> float:
+    from benchmarks.greedy_play import play
 
-    from agents.team import action_key, mask_key, obs_key
-
-    def begin(batch: int) -> Act:
-        hidden = module.initial_hidden(batch)
-
-        def act(step: Any) -> dict[str, np.ndarray]:
-            columns = {obs_key(a): torch.from_numpy(seen) for a, seen in step.observations.items()}
-            columns |= {mask_key(a): torch.from_numpy(legal) for a, legal in step.masks.items()}
-            out = module.forward_inference({**columns, **hidden})
-            hidden.update({name: out[name] for name in hidden})
-            return {a: out[action_key(a)].numpy() for a in step.observations}
-
-        return act
-
-    return begin
+    return float(play(env, policy, int(case.budget["episodes"]), EVALUATION_SEED + 1000 * case.seed).mean())
 
 
-def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
-    """Undiscounted returns (episodes,) of a policy; each round of ``num_envs`` episodes has its own seed."""
-    returns: list[np.ndarray] = []
-    while len(returns) * env.num_envs < episodes:
-        step = env.reset(seed=seed + len(returns) * env.num_envs)
-        act, total, running = policy(env.num_envs), np.zeros(env.num_envs), np.ones(env.num_envs, dtype=bool)
-        while running.any():
-            step = env.step(act(step))
-            total += step.reward * running
-            running &= ~(step.terminated | step.truncated)
-        returns.append(total)
-    return np.concatenate(returns)[:episodes]
+def _random(case: Case, env: Any) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(case.seed)
+
+    def act(step: Any) -> dict[str, np.ndarray]:
+        draws = {a: np.where(m, rng.random(m.shape), -1.0) for a, m in step.masks.items()}
+        return {a: d.argmax(-1) for a, d in draws.items()}
+
+    return [{"env_steps": 0, "return": _returns(case, env, lambda batch: act), "seconds": 0.0}]
 
 
-def _final(found: Mapping[str, Any]) -> dict[str, Any]:
-    last = np.asarray(found["returns"])[:, -1:]
-    low, high = band(last)
-    return {
-        "seeds": last[:, 0].tolist(),
-        "mean": float(last.mean()),
-        "low": float(low[0]),
-        "high": float(high[0]),
-        "seconds": float(np.mean(found["seconds"])),
-    }
+def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
+    from agents.rllib.builtin import algorithm_config
+    from agents.rllib.training import train_to_end
+    from benchmarks.greedy_play import greedy
+
+    given, curve = case.config, []
+    config = algorithm_config(case.method).environment(case.scenario, env_config=dict(given["env_config"]))
+    config.env_runners(num_envs_per_env_runner=given["num_envs"]).training(**given["options"]).debugging(seed=case.seed)
+
+    def report(numbers: Mapping[str, Any]) -> None:
+        if "return" in numbers:
+            told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
+            curve.append(told | {"seconds": float(numbers["time_total_s"])})
+
+    algorithm, _ = train_to_end(
+        config,
+        stop={"env_steps": case.budget["env_steps"]},
+        report=report,
+        evaluate=lambda algorithm: {"return": _returns(case, env, greedy(algorithm.env_runner.module))},
+        evaluate_freq=given["evaluate_every"],
+    )
+    algorithm.stop()
+    return curve
 
 
-def tables(result: Mapping[str, Any]) -> Iterator[Any]:
-    """Final greedy returns per task and algorithm."""
+# -- tables ---------------------------------------------------------------------------------------------------------
+def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Task → method → :func:`benchmarks.curves.curve` of its seeds."""
+    from benchmarks.curves import curve
+
+    runs: dict[str, dict[str, list[Any]]] = {}
+    for row in rows:
+        runs.setdefault(row.case.task, {}).setdefault(row.case.method, []).append(row.numbers["curve"])
+    return {task: {method: curve(seeds) for method, seeds in found.items()} for task, found in runs.items()}
+
+
+def tables(rows: Sequence[Row]) -> Iterator[Any]:
+    """Final greedy returns per task and method."""
     from rich.table import Table
 
-    for name, found in result["final"].items():
-        table = Table(title=result["settings"][name]["title"], title_justify="left")
+    from benchmarks.curves import LABELS, band
+
+    for task, found in curves(rows).items():
+        table = Table(title=TASKS[task].title, title_justify="left")
         for column in ("policy", "mean", "95 % over seeds", "seeds", "seconds a run"):
             table.add_column(column, justify="left" if column in ("policy", "seeds") else "right")
-        for algorithm, numbers in found.items():
-            table.add_row(*_cells(algorithm, numbers))
+        for method, line in found.items():
+            last = np.asarray(line["returns"])[:, -1:]
+            (low,), (high,) = band(last)
+            interval = "–" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"  # of one seed there is none
+            cells = (f"{last.mean():.2f}", interval, ", ".join(f"{x:.2f}" for x in last[:, 0]))
+            table.add_row(LABELS.get(method, method), *cells, f"{np.mean(line['seconds']):.0f}")
         yield table
 
 
-def _cells(algorithm: str, numbers: Mapping[str, Any]) -> Iterable[str]:
-    yield LABELS.get(algorithm, algorithm)
-    yield f"{numbers['mean']:.2f}"
-    yield "–" if np.isnan(numbers["low"]) else f"[{numbers['low']:.2f}, {numbers['high']:.2f}]"
-    yield ", ".join(f"{x:.2f}" for x in numbers["seeds"])
-    yield f"{numbers['seconds']:.0f}"
+def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+    """Learning curves, a panel for each task."""
+    from benchmarks.curves import figure
+
+    found = curves(rows)
+    figure(found, {task: TASKS[task].title for task in found}, folder / "public.png")
+    return {"Greedy return on public tasks": folder / "public.png"}
