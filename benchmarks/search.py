@@ -1,11 +1,14 @@
-"""Settings found by random search through Ray Tune: every method gets the same budget, on validation rows alone."""
+"""Settings found by random search through Ray Tune, and by finals of the best: the same budget for every method, on
+validation rows alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.yaml_files import read_mapping
 from marca_env.errors import InputError, unknown_option
@@ -17,7 +20,7 @@ DRAWS = ("loguniform", "uniform", "choice")
 
 
 def read_spaces(path: Path = SPACES) -> dict[str, Any]:
-    """Search spaces: ``trials``, ``updates``, ``batch``, ``start``, ``fixed`` and ``methods``: option → one draw.
+    """Budgets (``trials``, ``updates``, ``batch``, ``finals``), ``start``, ``fixed``, and ``methods``: option → one draw.
 
     Raises:
         InputError: a draw that is none, naming file, method and option.
@@ -64,40 +67,88 @@ def search(
     from ray import tune
 
     from agents.presets import PRESETS
+
+    drawn = {option: _draw(tune, draw) for option, draw in space.items()}
+    fixed = {option: value for option, value in start.items() if option not in drawn}
+    usual = PRESETS[method].options
+    first = {option: _coded(start.get(option, usual.get(option))) for option in drawn}
+    results = _fitted(
+        folder.resolve() / method,
+        tune.with_parameters(_trial, method=method, fixed=fixed, seed=seed, updates=updates, batch=batch),
+        drawn,
+        tune.TuneConfig(
+            num_samples=trials,
+            search_alg=tune.search.BasicVariantGenerator(points_to_evaluate=[first], random_state=seed),
+        ),
+    )
+    rows = [{"settings": _settings(fixed, r.config), **_numbers(r)} for r in results]
+    return {"trials": rows, "best": max(rows, key=_score)["settings"]}
+
+
+def finals(
+    method: str, trials: Sequence[Mapping[str, Any]], *, seeds: Sequence[int], updates: int, batch: int, folder: Path
+) -> dict[str, Any]:
+    """Train the settings of the best trials anew, longer and with other seeds: short runs do not tell which settings
+    stay good, nor one seed which are good by chance. An interrupted final goes on where it stopped.
+
+    Args:
+        method: a preset.
+        trials: those of :func:`search` that take part.
+        seeds: of every training.
+        updates, batch: of each.
+        folder: where Tune keeps its state.
+
+    Returns:
+        ``finals``: settings, seed and validation numbers of each; ``best``: the settings whose mean over the seeds of
+        :data:`SCORE` is highest.
+    """
+    from ray import tune
+
+    chosen = [trial["settings"] for trial in trials]
+    results = _fitted(
+        folder.resolve() / f"{method}-finals",
+        tune.with_parameters(_final, method=method, chosen=chosen, updates=updates, batch=batch),
+        {"entrant": tune.grid_search(list(range(len(chosen)))), "seed": tune.grid_search(list(seeds))},
+        tune.TuneConfig(),
+    )
+    rows = [{"settings": chosen[r.config["entrant"]], "seed": r.config["seed"], **_numbers(r)} for r in results]
+    scores = [np.mean([_score(row) for row in rows if row["settings"] == settings]) for settings in chosen]
+    return {"finals": rows, "best": chosen[int(np.argmax(scores))]}
+
+
+def best_trials(trials: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The ``count`` trials with the highest :data:`SCORE`, best first."""
+    return sorted(trials, key=_score, reverse=True)[:count]
+
+
+def _score(row: Mapping[str, Any]) -> float:
+    """Of a run that has diverged, the worst there is."""
+    return float(row[SCORE]) if np.isfinite(row[SCORE]) else -1.0
+
+
+def _numbers(result: Any) -> dict[str, float]:
+    return {name: result.metrics[name] for name in (SCORE, "return_model", "cpu_seconds")}
+
+
+def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -> Any:
+    """What Tune finds, on a CPU each; a run that ``home`` has the state of goes on."""
+    from ray import tune
+
     from agents.rllib.cluster import start_ray
 
     start_ray()
-    drawn = {option: _draw(tune, draw) for option, draw in space.items()}
-    fixed = {option: value for option, value in start.items() if option not in drawn}
-    trainable = tune.with_resources(
-        tune.with_parameters(_trial, method=method, fixed=fixed, seed=seed, updates=updates, batch=batch), {"cpu": 1}
-    )
-    home = folder.resolve() / method
+    trainable = tune.with_resources(trainable, {"cpu": 1})
     if tune.Tuner.can_restore(str(home)):
         tuner = tune.Tuner.restore(str(home), trainable, resume_unfinished=True, restart_errored=True)
     else:
-        usual = PRESETS[method].options
-        first = {option: _coded(start.get(option, usual.get(option))) for option in drawn}
-        tuner = tune.Tuner(
-            trainable,
-            param_space=drawn,
-            tune_config=tune.TuneConfig(
-                num_samples=trials,
-                metric=SCORE,
-                mode="max",
-                search_alg=tune.search.BasicVariantGenerator(points_to_evaluate=[first], random_state=seed),
-            ),
-            run_config=tune.RunConfig(name=method, storage_path=str(folder.resolve()), verbose=0),
-        )
+        told = tune.RunConfig(name=home.name, storage_path=str(home.parent), verbose=0)
+        tuner = tune.Tuner(trainable, param_space=dict(space), tune_config=config, run_config=told)
     results = tuner.fit()
     if results.num_errors:
-        raise InputError(f"{home}: {results.num_errors} of {trials} trials failed; the first: {results.errors[0]}")
-    rows = [
-        {"settings": _settings(fixed, r.config), **{n: r.metrics[n] for n in (SCORE, "return_model", "cpu_seconds")}}
-        for r in results
-    ]
-    best = results.get_best_result(scope="last")
-    return {"trials": rows, "best": _settings(fixed, best.config)}
+        raise InputError(
+            f"{home}: {results.num_errors} of {len(results)} trials failed; the first: {results.errors[0]}"
+        )
+    return results
 
 
 def _draw(tune: Any, draw: Mapping[str, Any]) -> Any:
@@ -123,3 +174,11 @@ def _trial(
 
     found = run_offline(method, seed, updates, _settings(fixed, config), batch=batch, judge=False)
     return {**found["validation"], "cpu_seconds": found["cpu_seconds"]}
+
+
+def _final(
+    config: dict[str, Any], *, method: str, chosen: Sequence[Mapping[str, Any]], updates: int, batch: int
+) -> dict[str, float]:
+    """One run of the finals, in a process of Ray's."""
+    settings = dict(chosen[config["entrant"]])
+    return _trial({}, method=method, fixed=settings, seed=config["seed"], updates=updates, batch=batch)

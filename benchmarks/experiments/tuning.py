@@ -1,9 +1,14 @@
-"""Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows."""
+"""Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows.
+
+The best trials of every method meet again in finals: longer runs, with other seeds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.offline_runs import METHODS
@@ -13,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SEEDS = (0,)
+SEARCH = ("trials", "updates", "batch")
+"""What of the budget is the search's."""
 ALONE = True
 """Tune spreads the trials itself."""
 
@@ -22,9 +29,9 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     from benchmarks.search import read_spaces
 
     spaces = read_spaces()
-    budget = {name: spaces[name] for name in ("trials", "updates", "batch")}
+    budget = {name: spaces[name] for name in (*SEARCH, "finals")}
     if quick:
-        budget |= {"trials": 2, "updates": 20, "batch": 128}
+        budget |= {"trials": 2, "updates": 20, "batch": 128, "finals": {"entrants": 2, "seeds": [100], "updates": 20}}
     found = []
     for method in METHODS[-2:-1] if quick else METHODS:
         start = {**spaces["fixed"].get(method, {}), **spaces["start"]}
@@ -35,11 +42,15 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Search; ``winners.yaml`` in the folder collects the best settings, as ``benchmarks/tuned.yaml`` holds them."""
-    from benchmarks.search import search
+    from benchmarks.search import best_trials, finals, search
 
-    config, budget = case.config, case.budget
-    home = folder / case.key
+    config, budget = case.config, {name: case.budget[name] for name in SEARCH}
+    searched = replace(case, budget=budget)  # whatever the finals are
+    home = folder / searched.key
     found = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
+    final = dict(case.budget["finals"])
+    entrants = best_trials(found["trials"], final.pop("entrants"))
+    found |= finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
     write_winner(folder / "winners.yaml", case.method, found["best"])
     return found
 
@@ -60,20 +71,29 @@ def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """The best trial of each method beside its first, and what it was."""
+    """The trials and the finals of each method, and the settings that won."""
     from rich.table import Table
 
-    table = Table(title="r_s on validation rows, by the ensemble")
-    for column in ("method", "trials", "CPU s", "first trial", "median", "best", "settings of the best"):
-        table.add_column(column, justify="left" if column in ("method", "settings of the best") else "right")
+    table = Table(title="r_s on validation rows, by the ensemble; of the finals, of every seed")
+    left = ("method", "finals", "settings of the winner")
+    for column in ("method", "trials", "CPU s", "first trial", "median", "best", *left[1:]):
+        table.add_column(column, justify="left" if column in left else "right")
     for row in rows:
-        scores = [trial["spearman_model"] for trial in row.numbers["trials"]]
+        trials, last = row.numbers["trials"], row.numbers["finals"]
+        scores = [trial["spearman_model"] for trial in trials]
         told = ", ".join(f"{k}={_short(v)}" for k, v in sorted(row.numbers["best"].items()))
-        middle = sorted(scores)[len(scores) // 2]
-        spent = sum(trial["cpu_seconds"] for trial in row.numbers["trials"])  # of a resumed one, too
-        numbers = [f"{x:.4f}" for x in (scores[0], middle, max(scores))]
-        table.add_row(row.case.method, str(len(scores)), f"{spent:,.0f}", *numbers, told)
+        spent = sum(run["cpu_seconds"] for run in [*trials, *last])  # of a resumed one, too
+        numbers = [f"{x:.4f}" for x in (scores[0], median_high(scores), max(scores))]
+        table.add_row(row.case.method, str(len(scores)), f"{spent:,.0f}", *numbers, _finalists(last), told)
     yield table
+
+
+def _finalists(runs: Sequence[dict[str, Any]]) -> str:
+    """``0.97 0.98; 0.82 0.96``: an entrant's seeds, then the next one's."""
+    entrants: dict[str, list[str]] = {}
+    for run in runs:
+        entrants.setdefault(str(run["settings"]), []).append(f"{run['spearman_model']:.3f}")
+    return "; ".join(" ".join(scores) for scores in entrants.values())
 
 
 def _short(value: Any) -> str:
