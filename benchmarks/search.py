@@ -20,7 +20,7 @@ DRAWS = ("loguniform", "uniform", "choice")
 
 
 def read_spaces(path: Path = SPACES) -> dict[str, Any]:
-    """Budgets (``trials``, ``updates``, ``batch``, ``finals``), ``start``, ``fixed``, and ``methods``: option → one draw.
+    """Budgets (``trials``, ``updates``, ``batch``, ``finals``), ``start``, ``fixed``; ``methods``: option → one draw.
 
     Raises:
         InputError: a draw that is none, naming file, method and option.
