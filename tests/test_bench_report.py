@@ -16,7 +16,7 @@ from rich.text import Text
 
 from benchmarks import records
 from benchmarks.cli import main
-from benchmarks.experiments import online
+from benchmarks.experiments import balancing_rl, games, online
 from benchmarks.flat_tables import FlatTable
 from benchmarks.online_tables import MEASURES
 from benchmarks.published_tables import LABEL, PUBLISHED
@@ -167,11 +167,12 @@ def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytes
 def test_published_tables_and_pictures_left_behind_stand_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PUBLISHED, "games", PUBLISHED["balancing"])
+    monkeypatch.setitem(PUBLISHED, "balancing_rl", PUBLISHED["balancing"])
+    monkeypatch.setattr(balancing_rl, "tables", lambda result: ())
     out = tmp_path / "records"
-    case = Case("games", 0, config={"quick": False, "seeds": [0]})
-    records.append(out / "games", records.measured(case, {"rows": []}, 1.0, 1.0, quick=False))
-    (out / "games" / "smooth.png").write_bytes(b"\x89PNG...")
+    case = Case("balancing_rl", 0, config={"quick": False, "seeds": [0]})
+    records.append(out / "balancing_rl", records.measured(case, {}, 1.0, 1.0, quick=False))
+    (out / "balancing_rl" / "smooth.png").write_bytes(b"\x89PNG...")
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
     assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
@@ -187,7 +188,8 @@ def test_one_that_cannot_be_shown_does_not_lose_the_others(
 ) -> None:
     records.append(recorded / "roots", Row(Case("newton", 9), {"unknown": 1}, 1.0))
     records.append(recorded / "gone_module", Row(Case("m", 0), {"x": 1}, 1.0))
-    records.append(recorded / "games", Row(Case("games", 0, config={"quick": False, "seeds": [0]}), {"rows": []}, 1.0))
+    case = games.cases(quick=False, seeds=(0,))[0]
+    records.append(recorded / "games", Row(case, {"return": 7.0}, 1.0))
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1
     error = capsys.readouterr().err
     assert "roots: Not everything can be shown: KeyError" in error
