@@ -130,8 +130,8 @@ def _numbers(result: Any) -> dict[str, float]:
     return {name: result.metrics[name] for name in (SCORE, "return_model", "cpu_seconds")}
 
 
-def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -> Any:
-    """What Tune finds, on a CPU each; a run that ``home`` has the state of goes on."""
+def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -> list[Any]:
+    """Tune's results in the order of the trials, each on a CPU; a run that ``home`` has the state of goes on."""
     from ray import tune
 
     from agents.rllib.cluster import start_ray
@@ -148,7 +148,7 @@ def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -
         raise InputError(
             f"{home}: {results.num_errors} of {len(results)} trials failed; the first: {results.errors[0]}"
         )
-    return results
+    return sorted(results, key=lambda result: result.metrics["trial_id"])  # a restored run has them in any order
 
 
 def _draw(tune: Any, draw: Mapping[str, Any]) -> Any:

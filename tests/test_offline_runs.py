@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from readme import TEN_LINES
 
-from benchmarks.experiments import ablation, ranking, sensitivity
+from benchmarks.experiments import ablation, ranking, sensitivity, tuning
 from benchmarks.offline_runs import METHODS, convergence, gradient_variance, run_offline, settings_of
 from benchmarks.offline_tables import grouped
-from benchmarks.search import read_spaces
+from benchmarks.search import best_trials, read_spaces
 from benchmarks.suite import Case, Row
 from benchmarks.trials import Trial
 from marca_env.errors import InputError
@@ -39,6 +40,26 @@ def test_every_method_has_the_same_search() -> None:
     assert set(spaces["methods"]) == set(METHODS)
     shared = {"lr", "gamma", "hidden", "dropout", "target_update"}
     assert all(shared <= set(space) for space in spaces["methods"].values())
+
+
+def test_finals_are_of_the_best_trials_and_no_seed_of_theirs_is_the_rankings() -> None:
+    trials = [{"spearman_model": score} for score in (0.5, float("nan"), 0.9, -0.2)]
+    assert [trial["spearman_model"] for trial in best_trials(trials, 3)] == [0.9, 0.5, -0.2]
+    assert not set(read_spaces()["finals"]["seeds"]) & {*ranking.SEEDS, *tuning.SEEDS}
+    assert read_spaces()["finals"]["updates"] == ranking.BUDGET["updates"]
+
+
+def test_a_search_ends_with_finals_and_goes_on_from_its_state(one_cpu_ray: None, tmp_path: Path) -> None:
+    (case,) = tuning.cases(quick=True, seeds=(0,))
+    small = {"trials": 2, "updates": 10, "batch": 32, "finals": {"entrants": 1, "seeds": [100], "updates": 10}}
+    row = _row(tuning, replace(case, budget=small), tmp_path)
+    assert row.numbers["trials"][0]["settings"]["lr"] == case.config["start"]["lr"]
+    (last,) = row.numbers["finals"]
+    best = max(row.numbers["trials"], key=lambda trial: trial["spearman_model"])
+    assert row.numbers["best"] == last["settings"] == best["settings"]
+    assert _row(tuning, row.case, tmp_path).numbers == row.numbers  # nothing is trained twice
+    (table,) = tuning.tables([row])
+    assert table.row_count == 1
 
 
 @pytest.mark.parametrize(
