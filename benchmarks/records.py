@@ -1,8 +1,9 @@
 """Rows of an experiment on disk: ``<out>/<id>/records.jsonl``, a JSON line each, appended and never overwritten.
 
-A line holds the case and its key, its numbers, seconds of wall-clock and CPU time, and when, where and with which
-versions it was measured. A process that is killed while it writes leaves a last line without its end: that one does not
-count, and the next append takes it away. A case measured again is another line; :func:`newest` has the last of each.
+A line holds the case and its key, its numbers, seconds of wall-clock and CPU time, and when, where, with which versions
+and at which revision it was measured. A process that is killed while it writes leaves a last line without its end: that
+one does not count, and the next append takes it away. A case measured again is another line; :func:`newest` has the
+last of each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +124,7 @@ def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, qu
         "scenario_version": scenario_version(case.scenario),
         "machine": this_machine(),
         "versions": versions(),
+        "revision": revision(),
     }
     return from_line(to_line(Row(case, numbers, round(seconds, 3), about, round(cpu_seconds, 3))))
 
@@ -155,3 +158,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@functools.cache
+def revision() -> str | None:
+    """Of the checkout that is running, ``-dirty`` if something in it is not committed; ``None`` outside of one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # installed, perhaps within somebody else's checkout
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

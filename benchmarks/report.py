@@ -165,6 +165,7 @@ def _facts(experiment: Any, found: Shown) -> dict[str, str]:
     told["tasks"] = _listed(row.case.task for row in rows if row.case.task)
     told["scenarios"] = _listed(row.case.scenario + _version(row) for row in rows)
     told["seeds"] = _listed(map(str, found.seeds))
+    told["revisions"] = _listed(row.about["revision"] for row in rows if row.about.get("revision"))
     return {label: words for label, words in told.items() if words}
 
 
