@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from marca_env.scenario import (
     Scenario,
     Stage,
 )
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_tiny_scenario() -> Scenario:

@@ -146,15 +146,18 @@ def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
     options = ["roots", "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.cli", "bench", "run", *options], stderr=subprocess.PIPE, text=True
-    )
     folder = tmp_path / "roots"
-    while not (folder / "begun").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(end)
-    _, error = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cli", "bench", "run", *options], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not (folder / "begun").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(end)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == (130 if end is signal.SIGINT else -9)
     assert ("what was finished is kept" in error) == (end is signal.SIGINT)
     (first,) = records.read(folder)

@@ -315,17 +315,20 @@ def test_a_mixer_of_the_wrong_shape_is_named() -> None:
 def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.cli", "train", "--out", str(tmp_path / "run"), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--stop", "training_iteration=100000"], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "run" / "progress.csv").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    ) as process:
+        try:
+            deadline = time.monotonic() + 200
+            while not (tmp_path / "run" / "progress.csv").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()  # or a run that ignores the signal outlives the tests
     assert process.returncode == 130
     assert "go on with: marca train --resume" in out
     (kept,) = (tmp_path / "run").glob("checkpoint_*")
