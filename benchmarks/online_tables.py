@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.published_tables import ONLINE
+from benchmarks.statistics import mean_interval
 from benchmarks.suite import Row
 
 MEASURES = {
@@ -52,13 +53,8 @@ def uplifts(found: Found, method: str, measure: str, base: str = "static") -> np
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and 95 % interval (Student's t) of independent ``values`` (seeds,); (mean, nan, nan) of fewer than two."""
-    from scipy import stats
-
     values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan")
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    return (float(values.mean()) if len(values) else float("nan"), *mean_interval(values))
 
 
 def _days(found: Found) -> list[str]:

@@ -41,6 +41,14 @@ def iqm_interval(
     return float(low), float(high)
 
 
+def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of independent ``values`` (n,); (nan, nan) of fewer than two."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
 def probability_of_improvement(
     x: np.ndarray, y: np.ndarray, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -141,9 +149,9 @@ def paired_difference(
         batch=1 << 12,
         rng=rng,
     )
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(a - b))
+    low, high = mean_interval(a - b, confidence=confidence)
     least = 2.0 ** (1 - n) if exact else 2.0 / (resamples + 1)
-    return PairedDifference(mean, mean - half, mean + half, float(test.pvalue), least, n)
+    return PairedDifference(mean, low, high, float(test.pvalue), least, n)
 
 
 def _runs(scores: np.ndarray, name: str) -> np.ndarray:
