@@ -49,7 +49,7 @@ def search(
     batch: int,
     seed: int,
     folder: Path,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Try settings of a method; an interrupted search goes on where it stopped.
 
     Args:
@@ -62,7 +62,7 @@ def search(
         folder: where Tune keeps its state.
 
     Returns:
-        ``trials``: settings and validation numbers of each; ``best``: the settings of the best by :data:`SCORE`.
+        Settings and validation numbers of each trial.
     """
     from ray import tune
 
@@ -81,8 +81,7 @@ def search(
             search_alg=tune.search.BasicVariantGenerator(points_to_evaluate=[first], random_state=seed),
         ),
     )
-    rows = [{"settings": _settings(fixed, r.config), **_numbers(r)} for r in results]
-    return {"trials": rows, "best": max(rows, key=_score)["settings"]}
+    return [{"settings": _settings(fixed, r.config), **_numbers(r)} for r in results]
 
 
 def finals(

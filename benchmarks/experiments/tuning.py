@@ -47,12 +47,12 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     config, budget = case.config, {name: case.budget[name] for name in SEARCH}
     searched = replace(case, budget=budget)  # whatever the finals are
     home = folder / searched.key
-    found = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
+    trials = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
     final = dict(case.budget["finals"])
-    entrants = best_trials(found["trials"], final.pop("entrants"))
-    found |= finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
+    entrants = best_trials(trials, final.pop("entrants"))
+    found = finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
     write_winner(folder / "winners.yaml", case.method, found["best"])
-    return found
+    return {"trials": trials, **found}
 
 
 def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
