@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 Act = Callable[[Any], dict[str, np.ndarray]]
 """Actions (B,) of every agent for a batched step."""
+
+
+def trained(
+    config: Any, env_steps: int, score: Callable[[Any], float], every: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Train from scratch, with greedy evaluations on the way.
+
+    Args:
+        config: of an algorithm.
+        env_steps: after which it ends.
+        score: algorithm → mean return of its greedy policy.
+        every: iterations between evaluations.
+
+    Returns:
+        Environment steps, ``return`` and ``seconds`` of each evaluation, the time being that of the iterations alone:
+        neither evaluations nor what comes before them; and the last iteration's numbers.
+    """
+    from agents.rllib.training import train_to_end
+
+    curve: list[dict[str, Any]] = []
+
+    def report(numbers: Mapping[str, Any]) -> None:
+        if "return" in numbers:
+            told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
+            curve.append(told | {"seconds": float(numbers["time_total_s"])})
+
+    algorithm, numbers = train_to_end(
+        config,
+        stop={"env_steps": env_steps},
+        report=report,
+        evaluate=lambda algorithm: {"return": score(algorithm)},
+        evaluate_freq=every,
+    )
+    algorithm.stop()
+    return curve, numbers
 
 
 def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:

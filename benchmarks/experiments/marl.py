@@ -134,29 +134,17 @@ def _reference(case: Case) -> float:
 
 
 def _trained(case: Case) -> dict[str, Any]:
-    from agents.rllib.training import train_to_end
-    from benchmarks.greedy_play import greedy_of, play
+    from benchmarks.greedy_play import greedy_of, play, trained
 
     config = configuration(case)
     env = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
     sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
-    curve: list[dict[str, Any]] = []
 
-    def evaluate(algorithm: Any) -> dict[str, float]:
-        returns = play(env, greedy_of(algorithm, sizes), env.num_envs, EVALUATION_SEED)
-        return {"return": float(returns.mean())}
-
-    def report(numbers: Mapping[str, Any]) -> None:
-        if "return" in numbers:  # the time is that of the iterations: neither evaluations nor what comes before them
-            told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
-            curve.append(told | {"seconds": float(numbers["time_total_s"])})
+    def score(algorithm: Any) -> float:
+        return float(play(env, greedy_of(algorithm, sizes), env.num_envs, EVALUATION_SEED).mean())
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
-    every = max(1, int(case.config["iterations"]) // evaluations)
-    algorithm, numbers = train_to_end(
-        config, stop={"env_steps": steps}, report=report, evaluate=evaluate, evaluate_freq=every
-    )
-    algorithm.stop()
+    curve, numbers = trained(config, steps, score, max(1, int(case.config["iterations"]) // evaluations))
     return {"curve": curve, "gradient_steps": numbers.get("gradient_steps")}
 
 

@@ -146,27 +146,16 @@ def _random(case: Case, env: Any) -> list[dict[str, Any]]:
 
 def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
     from agents.rllib.builtin import algorithm_config
-    from agents.rllib.training import train_to_end
-    from benchmarks.greedy_play import greedy
+    from benchmarks.greedy_play import greedy, trained
 
-    given, curve = case.config, []
+    given = case.config
     config = algorithm_config(case.method).environment(case.scenario, env_config=dict(given["env_config"]))
     config.env_runners(num_envs_per_env_runner=given["num_envs"]).training(**given["options"]).debugging(seed=case.seed)
 
-    def report(numbers: Mapping[str, Any]) -> None:
-        if "return" in numbers:
-            told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
-            curve.append(told | {"seconds": float(numbers["time_total_s"])})
+    def score(algorithm: Any) -> float:
+        return _returns(case, env, greedy(algorithm.env_runner.module))
 
-    algorithm, _ = train_to_end(
-        config,
-        stop={"env_steps": case.budget["env_steps"]},
-        report=report,
-        evaluate=lambda algorithm: {"return": _returns(case, env, greedy(algorithm.env_runner.module))},
-        evaluate_freq=given["evaluate_every"],
-    )
-    algorithm.stop()
-    return curve
+    return trained(config, int(case.budget["env_steps"]), score, given["evaluate_every"])[0]
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
