@@ -123,3 +123,38 @@ def clocks_figure(
     drawing.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=110)
+
+
+def profile_figure(scores: Mapping[str, np.ndarray], label: str, path: Path) -> Path:
+    """Performance profiles: share of runs above each score, with its 95 % bootstrap band; PNG.
+
+    Args:
+        scores: method → (runs, tasks), normalised so that tasks compare.
+        label: of the score.
+        path: of the figure.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says how to install it.
+    """
+    from benchmarks.statistics import performance_profile
+
+    every = np.concatenate([np.ravel(values) for values in scores.values()])
+    low, high = every.min(), every.max()
+    margin = 0.04 * (high - low) or 0.01  # all alike: a step is seen all the same
+    thresholds = np.linspace(low - margin, high + margin, 201)
+    drawing = blank(figsize=(6.5, 4.4))
+    axis = drawing.subplots()
+    for k, (name, values) in enumerate(scores.items()):
+        share, below, above = performance_profile(values, thresholds)
+        colour = f"C{k % 10}"
+        axis.step(thresholds, share, color=colour, linestyle=("-", "--")[k // 10 % 2], linewidth=1.6, label=name)
+        axis.fill_between(thresholds, below, above, step="pre", color=colour, alpha=0.10, linewidth=0)
+    axis.set_title("runs that score higher than …; 95 % bands", loc="left", fontsize=9)
+    axis.set_xlabel(label)
+    axis.set_ylabel("share of runs")
+    axis.margins(x=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    drawing.legend(loc="outside lower center", ncols=min(4, len(scores)), frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=110)
+    return path

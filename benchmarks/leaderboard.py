@@ -123,12 +123,13 @@ def _interval(ends: tuple[float, float], digits: int) -> str:
 
 
 def figures(rows: Sequence[Row], references: Sequence[str], folder: Path) -> dict[str, Path]:
-    """``curves.png``: mean returns against environment steps and against seconds of training.
+    """``curves.png``: mean returns against environment steps and against seconds of training; ``profiles.png``: share
+    of runs above each score.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    from benchmarks.curves import clocks_figure
+    from benchmarks.curves import clocks_figure, profile_figure
 
     board = Board(rows, references)
     if not board.learners:
@@ -136,4 +137,9 @@ def figures(rows: Sequence[Row], references: Sequence[str], folder: Path) -> dic
     levels = {name: float(board.finals(name).mean()) for name in board.references}
     runs = {name: list(board.curves[name].values()) for name in board.learners}
     clocks_figure(runs, levels, folder / "curves.png")
-    return {"Greedy return against environment steps and against seconds of training": folder / "curves.png"}
+    found = {"Greedy return against environment steps and against seconds of training": folder / "curves.png"}
+    scores = {name: board.score(board.finals(name)) for name in board.learners}
+    if any(np.isnan(values).any() for values in scores.values()):  # a reference is missing
+        return found
+    label = "score: 0 random, 1 optimum"
+    return found | {"Performance profiles": profile_figure(scores, label, folder / "profiles.png")}

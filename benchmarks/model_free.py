@@ -82,7 +82,6 @@ def trained(
     *,
     judge: Callable[[Act], Any],
     evaluations: int = 5,
-    report: Callable[[int], None] | None = None,
     **environment: Any,
 ) -> dict[str, Any]:
     """Train on days drawn from ``seed`` and judge the greedy policy.
@@ -93,14 +92,16 @@ def trained(
         steps: minutes of training.
         judge: called with the trained policy.
         evaluations: points of the learning curve.
-        report: called with the minutes so far.
         environment: arguments of :class:`PricedDay`.
 
     Returns:
         ``curve``: rows with env_steps, return (greedy, on the validation day) and seconds; ``cpu_seconds`` of the
-        training without its evaluations; ``judged``: what ``judge`` returned.
+        training without its evaluations; ``days``: what ``judge`` returned.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, at whatever moment: a run that has not ended is no result.
     """
-    from agents.rllib import train
+    from agents.rllib import train_to_end
 
     began, away, rows = time.process_time(), 0.0, []
 
@@ -114,15 +115,13 @@ def trained(
     def record(numbers: dict[str, Any]) -> None:
         if "return" in numbers:
             rows.append({name: numbers[name] for name in ("env_steps", "return")} | {"seconds": spent()})
-        if report is not None:
-            report(int(numbers["env_steps"]))
 
     def spent() -> float:
         return time.process_time() - began - away
 
     per_iteration = DAY if algo == "PPO" else DAY // 2
     every = max(1, round(steps / per_iteration / evaluations))
-    algorithm, _ = train(
+    algorithm, _ = train_to_end(
         configuration(algo, seed, **environment),
         stop={"env_steps": steps},
         record=record,
@@ -131,7 +130,7 @@ def trained(
     )
     try:
         cpu = spent()
-        return {"curve": rows, "cpu_seconds": cpu, "judged": judge(greedy(algorithm))}
+        return {"curve": rows, "cpu_seconds": cpu, "days": judge(greedy(algorithm))}
     finally:
         algorithm.stop()
 

@@ -166,7 +166,8 @@ def _use_table(found: Found, policies: Sequence[str], bound: str) -> Any:
 
 
 def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
-    """``uplift.png``: revenue over static of every policy on every day, mean and 95 % interval over seeds.
+    """``uplift.png``: revenue over static of every policy on every day, mean and 95 % interval over seeds;
+    ``profiles.png``: share of days and seeds above each share of the clairvoyant bound.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
@@ -201,4 +202,16 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     drawing.legend(loc="outside lower center", ncols=len(others), frameon=False)
     folder.mkdir(parents=True, exist_ok=True)
     drawing.savefig(folder / "uplift.png", dpi=110)
-    return {"Revenue over the static rule, by day": folder / "uplift.png"}
+    return {"Revenue over the static rule, by day": folder / "uplift.png"} | _profiles(found, folder, bound)
+
+
+def _profiles(found: Found, folder: Path, bound: str) -> dict[str, Path]:
+    """``profiles.png``, of the seeds that have all days; nothing where no seed has them under all policies."""
+    from benchmarks.curves import profile_figure
+
+    shares = {policy: 1 + uplifts(found, policy, "revenue", bound) for policy in _policies(found, bound)}
+    whole = {policy: values[np.isfinite(values).all(1)] for policy, values in shares.items()}
+    if not all(len(values) for values in whole.values()):
+        return {}
+    path = profile_figure(whole, "revenue as a share of the clairvoyant bound", folder / "profiles.png")
+    return {"Performance profiles over days and seeds": path}

@@ -93,7 +93,9 @@ def test_quick_run_with_an_algorithm_of_ones_own(tmp_path: Path, monkeypatch: py
         assert all(point["return"] <= rows[2].numbers["curve"][0]["return"] for point in curve)
     (table,) = marl.tables(rows)
     assert "their_module.MyQMIX" in list(table.columns[0].cells)
-    assert all(path.is_file() for path in marl.figures(rows, tmp_path / "figures").values())
+    figures = marl.figures(rows, tmp_path / "figures")
+    assert [path.name for path in figures.values() if path.is_file()] == ["curves.png", "profiles.png"]
+    assert len(marl.figures(rows[1:], tmp_path / "figures")) == 1  # no score without a random policy
     assert not list(marl.tables([]))
     assert marl.figures([], tmp_path) == {}
 

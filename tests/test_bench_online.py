@@ -68,7 +68,9 @@ def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert numbers[policy]["roi"] == pytest.approx(numbers[policy]["gmv"] / numbers[policy]["revenue"])
     rows = [Row(case, numbers[case.method], 0.0) for case in cases]
     assert len(list(online.tables(rows))) == 4
-    assert all(path.is_file() for path in online.figures(rows, tmp_path / "figures").values())
+    figures = online.figures(rows, tmp_path / "figures")
+    assert [path.name for path in figures.values() if path.is_file()] == ["uplift.png", "profiles.png"]
+    assert len(online.figures(rows[1:], tmp_path / "figures")) == 1  # no bound to take shares of
     assert not list(online.tables([]))
     assert online.figures([], tmp_path) == {}
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from benchmarks import records
 from benchmarks.cli import main
-from benchmarks.experiments import balancing_rl, games, online
+from benchmarks.experiments import balancing_faults, games, online
 from benchmarks.flat_tables import FlatTable
 from benchmarks.online_tables import MEASURES
 from benchmarks.published_tables import LABEL, PUBLISHED
@@ -167,12 +167,12 @@ def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytes
 def test_published_tables_and_pictures_left_behind_stand_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PUBLISHED, "balancing_rl", PUBLISHED["balancing"])
-    monkeypatch.setattr(balancing_rl, "tables", lambda result: ())
+    monkeypatch.setitem(PUBLISHED, "balancing_faults", PUBLISHED["balancing"])
+    monkeypatch.setattr(balancing_faults, "tables", lambda result: ())
     out = tmp_path / "records"
-    case = Case("balancing_rl", 0, config={"quick": False, "seeds": [0]})
-    records.append(out / "balancing_rl", records.measured(case, {}, 1.0, 1.0, quick=False))
-    (out / "balancing_rl" / "smooth.png").write_bytes(b"\x89PNG...")
+    case = Case("balancing_faults", 0, config={"quick": False, "seeds": [0]})
+    records.append(out / "balancing_faults", records.measured(case, {}, 1.0, 1.0, quick=False))
+    (out / "balancing_faults" / "smooth.png").write_bytes(b"\x89PNG...")
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
     assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]

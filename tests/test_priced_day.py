@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -11,6 +13,7 @@ from benchmarks import model_free
 from benchmarks.experiments import balancing_rl
 from benchmarks.model_free import judged_day, trained
 from benchmarks.priced_day import REACH, PricedDay
+from benchmarks.suite import Row
 from marca_env.errors import InputError
 from mpc import StaticBalancer
 
@@ -54,26 +57,37 @@ def test_a_balancer_and_a_policy_are_judged_on_the_same_day(day):
     assert dear["revenue"] < free["revenue"]
 
 
-def test_days_that_are_judged_are_not_trained_on(tmp_path):
+def test_days_that_are_judged_are_not_trained_on():
     with pytest.raises(InputError, match="judged"):
-        balancing_rl.run(tmp_path, seeds=(balancing_rl.DAYS[0],))
+        balancing_rl.cases(quick=False, seeds=(balancing_rl.DAYS[0],))
 
 
 def test_ppo_trains_and_is_judged(day, monkeypatch):
     small = {**model_free.SETTINGS["PPO"], "train_batch_size_per_learner": 60, "minibatch_size": 30, "num_epochs": 1}
     monkeypatch.setitem(model_free.SETTINGS, "PPO", small)
-    told = []
     found = trained(
         "PPO",
         0,
         60,
         judge=lambda act: judged_day(day, 7, act)["return"],
-        report=told.append,
         pool=make_pool(per_window=10),
         minutes=30,
     )
-    assert told == [60]
     assert found["curve"][-1]["env_steps"] == 60
     assert np.isfinite(found["curve"][-1]["return"])
-    assert np.isfinite(found["judged"])
+    assert np.isfinite(found["days"])
     assert found["cpu_seconds"] > 0
+
+
+def test_whoever_sets_the_prices_is_judged_on_the_same_days(tmp_path, monkeypatch):
+    """A quick run of all: tables and figure of rows as JSON gives them back."""
+    cases = {case.method: case for case in balancing_rl.cases(quick=True, seeds=(0,))}
+    rows = [Row(case, json.loads(json.dumps(balancing_rl.measure(case, tmp_path))), 1.0) for case in cases.values()]
+    assert list(cases) == ["feedback", "MPC", "PPO", "SAC"]
+    assert all([day["seed"] for day in row.numbers["days"]] == [balancing_rl.DAYS[0]] for row in rows)
+    (table,) = balancing_rl.tables(rows)
+    assert list(table.columns[0].cells) == list(cases)
+    assert list(table.columns[1].cells) == ["", "", "240", "240"]
+    assert all(path.stat().st_size > 5_000 for path in balancing_rl.figures(rows, tmp_path).values())
+    assert balancing_rl.figures(rows[:2], tmp_path) == {}
+    assert not list(balancing_rl.tables([]))

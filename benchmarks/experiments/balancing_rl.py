@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from benchmarks.suite import Case, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,37 +19,31 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2)
 DAYS = tuple(range(10_000, 10_005))
 """Seeds of the days that all are judged on; training draws its days from the training seeds."""
+BALANCERS = ("feedback", "MPC")
 STEPS = {"PPO": 21_600, "SAC": 10_080}
 """Minutes of training: 15 days and 7 days."""
 QUICK_STEPS = {"PPO": 240, "SAC": 240}
-POOL = 60
+ENVIRONMENT: dict[str, Any] = {"pool_size": 60}
+QUICK_ENVIRONMENT: dict[str, Any] = {**ENVIRONMENT, "minutes": 120}
+COMMISSIONING = {"days": 3, "epochs": 100}
+QUICK_COMMISSIONING = {"days": 1, "epochs": 5}
+"""Of the log that the system model learns from, and of its fit."""
 
 
-def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Train each algorithm with each seed, judge all on the same days; what is done already is read from ``out``."""
-    from benchmarks.curves import curve, figure
-    from benchmarks.priced_day import PricedDay
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
+    """The two balancers, which have no seed of their own, then each algorithm with each seed.
 
-    options: dict[str, Any] = {"pool_size": POOL, "minutes": 120} if quick else {"pool_size": POOL}
-    days, steps = (DAYS[:1], QUICK_STEPS) if quick else (DAYS, STEPS)
+    Raises:
+        InputError: a seed whose day is judged.
+    """
     _check(seeds)
-    out.mkdir(parents=True, exist_ok=True)
-    runs = {algo: [_run_of(out, algo, seed, steps[algo], days, options) for seed in seeds] for algo in steps}
-    balancers = _balancers(PricedDay(options), days, quick)
-    curves: dict[str, Any] = {algo: curve([found["curve"] for found in each]) for algo, each in runs.items()}
-    level = [float(np.mean([day["return"] for day in balancers["MPC"]["validation"]]))]
-    shown = {"MPC": {"env_steps": [0], "returns": [level], "constant": True}, **curves}
-    figure({"prices": shown}, {"prices": "a day of Balancing-v0 that was not trained on"}, out / "curve.png")
-    return {
-        "steps": steps,
-        "days": list(days),
-        "cpu_seconds": {algo: [found["cpu_seconds"] for found in each] for algo, each in runs.items()},
-        "curves": curves,
-        "judged": {
-            **{name: [found["days"]] for name, found in balancers.items()},
-            **{algo: [found["judged"] for found in each] for algo, each in runs.items()},
-        },
-    }
+    judged = {"days": list(DAYS[: 1 if quick else None]), "environment": QUICK_ENVIRONMENT if quick else ENVIRONMENT}
+    effort = QUICK_COMMISSIONING if quick else COMMISSIONING
+    steps = QUICK_STEPS if quick else STEPS
+    return [
+        *(Case(name, 0, config={**judged, "commissioning": effort}) for name in BALANCERS),
+        *(Case(algo, seed, budget={"minutes": steps[algo]}, config=judged) for algo in steps for seed in seeds),
+    ]
 
 
 def _check(seeds: Sequence[int]) -> None:
@@ -60,83 +55,92 @@ def _check(seeds: Sequence[int]) -> None:
         raise InputError(f"--seeds: {min(known)} is the seed of a day that is judged; train with another")
 
 
-def _run_of(
-    out: Path, algo: str, seed: int, steps: int, days: Sequence[int], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A training run and its judged days, from its file if it was finished before with the same settings."""
-    from benchmarks.model_free import judged_day, trained
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """``days``: the judged ones; of what learns also its ``curve`` and ``cpu_seconds``, of the others ``validation``,
+    their return on the curve's day."""
+    from benchmarks.model_free import VALIDATION_SEED, judged_day, trained
     from benchmarks.priced_day import PricedDay
-    from benchmarks.progress import progress
-    from marca_env.saving import write_json
 
-    path, settings = out / f"{algo}-{seed}.json", {"steps": steps, "days": list(days), **options}
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["settings"] == settings:
-            return kept["found"]
-    day = PricedDay(options)
-    with progress(f"{algo}, seed {seed}", steps) as advance:
-        so_far = 0
-
-        def report(now: int) -> None:
-            nonlocal so_far
-            advance(now - so_far)
-            so_far = now
-
-        found = trained(
-            algo,
-            seed,
-            steps,
-            judge=lambda act: [judged_day(day, k, act) for k in days],
-            report=report,
-            **options,
+    day = PricedDay(case.config["environment"])
+    if case.method not in BALANCERS:
+        return trained(
+            case.method,
+            case.seed,
+            case.budget["minutes"],
+            judge=lambda act: [judged_day(day, k, act) for k in case.config["days"]],
+            **case.config["environment"],
         )
-    write_json(path, {"settings": settings, "found": found})
-    return found
+    way = _balancer(case.method, day, **case.config["commissioning"])
+    return {
+        "days": [judged_day(day, k, way) for k in case.config["days"]],
+        "validation": judged_day(day, VALIDATION_SEED, way)["return"],
+    }
 
 
-def _balancers(day: PricedDay, days: Sequence[int], quick: bool) -> dict[str, Any]:
-    """Feedback and MPC on the judged days and the validation day."""
+def _balancer(name: str, day: PricedDay, days: int, epochs: int) -> Balancer:
     from benchmarks.closed_loop import system_log, usual_prices
-    from benchmarks.model_free import VALIDATION_SEED, judged_day
     from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
 
-    pool = day.base.pool
-    log = system_log(pool, days=1 if quick else 3)
-    model = SystemModel.fit(log, clusters=pool.scenario.cluster_names, epochs=5 if quick else 100)
+    pool, price_max = day.base.pool, tuple(day.base.price_max.tolist())
+    log = system_log(pool, days=days)
+    if name == "MPC":
+        model = SystemModel.fit(log, clusters=pool.scenario.cluster_names, epochs=epochs)
+        return MPCBalancer(model, price_max=price_max)
     scale = tuple(usual_prices(pool, float(log["qps"].mean())).tolist())
-    methods: dict[str, Balancer] = {
-        "feedback": FeedbackBalancer(FeedbackSettings(scale=scale), price_max=day.base.price_max),
-        "MPC": MPCBalancer(model, price_max=tuple(day.base.price_max.tolist())),
-    }
-    return {
-        name: {
-            "days": [judged_day(day, k, way) for k in days],
-            "validation": [judged_day(day, VALIDATION_SEED, way)],
-        }
-        for name, way in methods.items()
-    }
+    return FeedbackBalancer(FeedbackSettings(scale=scale), price_max=price_max)
 
 
-def tables(result: dict[str, Any]) -> Iterable[Table]:
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Mean over days and seeds, with the spread over training seeds where there are several."""
     from rich.table import Table
 
-    table = Table(title=f"{len(result['days'])} days of Balancing-v0; mean ± standard deviation over training seeds")
+    if not rows:
+        return
+    table = Table(title=f"{_days(rows)} of Balancing-v0; mean ± standard deviation over training seeds")
     for column in ("method", "minutes trained", "CPU s a run", "return", "μ by cluster", "ν by cluster"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name, runs in result["judged"].items():
-        returns = np.array([[day["return"] for day in days] for days in runs])  # (seeds, days)
-        shares = {
-            key: np.array([[day[key] for day in days] for days in runs]).mean((0, 1))
+    for name, mine in _by_method(rows).items():
+        returns = np.array([[day["return"] for day in row.numbers["days"]] for row in mine])  # (seeds, days)
+        shares = [
+            np.array([[day[key] for day in row.numbers["days"]] for row in mine]).mean((0, 1))
             for key in ("utilisation", "overutilisation")
-        }
+        ]
         spread = f" ± {returns.mean(1).std(ddof=1):.1f}" if len(returns) > 1 else ""
+        learns = "cpu_seconds" in mine[0].numbers
         table.add_row(
             name,
-            f"{result['steps'][name]:,}" if name in result["steps"] else "",
-            f"{np.mean(result['cpu_seconds'][name]):.0f}" if name in result["cpu_seconds"] else "",
+            f"{mine[0].case.budget['minutes']:,}" if learns else "",
+            f"{np.mean([row.numbers['cpu_seconds'] for row in mine]):.0f}" if learns else "",
             f"{returns.mean():.1f}{spread}",
-            *(" / ".join(f"{x:.2%}" for x in share) for share in shares.values()),
+            *(" / ".join(f"{x:.2%}" for x in share) for share in shares),
         )
     yield table
+
+
+def _days(rows: Sequence[Row]) -> str:
+    count = len(rows[0].case.config["days"])
+    return f"{count} day{'s'[: count > 1]}"
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.case.method, []).append(row)
+    return found
+
+
+def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+    """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line."""
+    from benchmarks.curves import curve, figure
+
+    lines: dict[str, Any] = {}
+    for name, mine in _by_method(rows).items():
+        if name not in BALANCERS:
+            lines[name] = curve([row.numbers["curve"] for row in mine])
+        elif name == "MPC":
+            lines[name] = {"returns": [[mine[0].numbers["validation"]]], "constant": True}
+    if not set(lines) - set(BALANCERS):
+        return {}
+    path = folder / "curve.png"
+    figure({"prices": lines}, {"prices": "a day of Balancing-v0 that was not trained on"}, path)
+    return {"Return against minutes of training": path}
