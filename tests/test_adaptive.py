@@ -8,7 +8,7 @@ import pytest
 from plant import fitted, observe
 
 from benchmarks.changing_plant import ChangingPlant, with_costs, with_machines
-from benchmarks.experiments.balancing_adaptation import BEFORE, HOLD, MEAN, figures
+from benchmarks.experiments.balancing_adaptation import BEFORE, HOLD, MEAN, around
 from marca_env.errors import InputError
 from marca_env.workload import Traffic
 from mpc import AdaptationSettings, AdaptiveBalancer, MPCBalancer
@@ -166,15 +166,15 @@ def test_a_model_without_a_report_is_refused(plant, monkeypatch):
 def test_recovery_by_hand():
     load = np.full((BEFORE + 180, 2), 1.0)
     load[BEFORE : BEFORE + 20] = 1.18  # overload for 20 minutes
-    found = figures(load, BEFORE)
+    found = around(load, BEFORE)
     # a 15-minute mean with one overloaded minute is 1.2 % off
     assert found["recovery"] == [20, 19]
     assert found["before"] == [[1.0, 1.0], [0.0, 0.0]]
     assert found["after"][1] == pytest.approx([0.06, 0.06])
     load[BEFORE + 20 + HOLD + MEAN - 5] = 0.2  # too soon to count as recovered
-    assert figures(load, BEFORE)["recovery"][0] > 20 + HOLD
+    assert around(load, BEFORE)["recovery"][0] > 20 + HOLD
     load[BEFORE + 60 :: 20] = 0.5
-    assert figures(load, BEFORE)["recovery"][0] is None
+    assert around(load, BEFORE)["recovery"][0] is None
 
 
 def test_a_changed_pool_keeps_the_rest(plant):

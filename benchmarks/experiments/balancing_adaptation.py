@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from benchmarks.suite import Case, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,47 +32,57 @@ TOLERANCES = (0.01, 0.02)
 """Of the budget, for μ and for ν."""
 HOUR = 60
 WHEN = ("before", "after", "later")
-POOL = 240
+DEARER, FEWER = "ranking costs twice as much", "a third of the machines lost"
+CHANGES = (DEARER, FEWER)
+EFFORT, QUICK_EFFORT = {"requests": 240, "epochs": 150}, {"requests": 60, "epochs": 10}
+"""Of the pool that is served, and of the fit of the system model."""
 
 
-def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Run each method through each change on the same arrivals; then ask both models what they know of the system."""
-    from benchmarks.adaptation_figure import adaptation_figure
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
+    """Each method through each change with each seed, on the same arrivals."""
+    window = {"before": BEFORE, "after": AFTER, "mean": MEAN, "hold": HOLD, "tolerances": list(TOLERANCES)}
+    chosen = seeds[:1] if quick else seeds
+    return [
+        Case(method, seed, task=change, budget=QUICK_EFFORT if quick else EFFORT, config=window)
+        for change in CHANGES
+        for seed in chosen
+        for method in METHODS
+    ]
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """What :func:`changed` finds; load and prices of every minute are kept in the folder for the figure."""
+    effort = (case.budget["requests"], case.budget["epochs"])
+    pool, after = _pools(effort[0])[case.task]
+    newer = _model(*effort, dearer=case.task == DEARER) if case.method == TOLD else None
+    found, minutes = changed(pool, after, _model(*effort, dearer=False), case.method, case.seed, newer)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(_minutes(folder, case), load=minutes["load"], prices=minutes["prices"])
+    return found
+
+
+def _minutes(folder: Path, case: Case) -> Path:
+    return folder / f"{case.key}.npz"
+
+
+@cache
+def _pools(requests: int) -> dict[str, tuple[RequestPool, RequestPool]]:
+    """Change → the requests before it and since."""
     from benchmarks.changing_plant import with_costs, with_machines
-    from benchmarks.closed_loop import commissioned, shipped_pool
-    from benchmarks.progress import progress
+    from benchmarks.closed_loop import shipped_pool
 
-    pool = shipped_pool(60 if quick else POOL)
-    epochs = 10 if quick else 150
-    model = commissioned(pool, epochs=epochs)
+    pool = shipped_pool(requests)
     ranking = pool.scenario.cluster_names[-1]
-    changes = {
-        f"{ranking} costs twice as much": with_costs(pool, ranking, 2.0),
-        "a third of the machines lost": with_machines(pool, 2 / 3),
-    }
-    chosen, newer = seeds[:1] if quick else seeds, {}
-    for change, after in changes.items():
-        newer[change] = model if after.costs is pool.costs else commissioned(after, epochs=epochs)
-    runs: dict[str, Any] = {change: {method: [] for method in METHODS} for change in changes}
-    shown: dict[str, Any] = {}
-    with progress("adaptation", len(changes) * len(METHODS) * len(chosen)) as advance:
-        for change, after in changes.items():
-            for seed in chosen:
-                for method in METHODS:
-                    found, trace = changed(pool, after, model, method, seed, newer[change])
-                    runs[change][method].append(found)
-                    if seed == chosen[0]:
-                        shown.setdefault(change, {})[method] = trace
-                    advance(1)
-    adaptation_figure(shown, pool.scenario.cluster_names, BEFORE, out / "adaptation.png")
-    return {
-        "definition": f"first minute after the change from which the means of μ and of 1 − ν over {MEAN} minutes, "
-        f"averaged over the clusters, stay no further than the tolerance below their values in the hour before for "
-        f"{HOLD} minutes",
-        "tolerances": list(TOLERANCES),
-        "minutes_after": AFTER,
-        "runs": runs,
-    }
+    return {DEARER: (pool, with_costs(pool, ranking, 2.0)), FEWER: (pool, with_machines(pool, 2 / 3))}
+
+
+@cache
+def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
+    """Fitted on days before any change, or on days of dearer ranking; budgets come with the telemetry, so that lost
+    machines make no other model. Once in a process."""
+    from benchmarks.closed_loop import commissioned
+
+    return commissioned(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
 
 
 def changed(
@@ -102,7 +115,7 @@ def changed(
         used.append(outcome.equivalent / plant.clusters.budgets)
         paid.append(prices)
     load = np.array(used)  # (T,G)
-    found = {"seed": seed, **figures(load, BEFORE)}
+    found = around(load, BEFORE)
     if method == ADAPTIVE:
         found["adaptations"] = [[a.minute - START - BEFORE, a.kind, a.message] for a in balancer.adaptations]
         found["model"] = {
@@ -125,13 +138,14 @@ def _balancer(method: str, model: SystemModel, pool: RequestPool, traffic: Any, 
     return AdaptiveBalancer(balancer, unhurried, seed=seed) if method == ADAPTIVE else balancer
 
 
-def figures(load: np.ndarray, change: int) -> dict[str, Any]:
+def around(load: np.ndarray, change: int) -> dict[str, Any]:
     """μ and ν per cluster around minute ``change`` of loads (T,G) in budgets, and the recovery.
 
     Returns:
         ``before`` and ``after`` (the hours) and ``later`` (from two hours after on): [μ (G,), ν (G,)]; ``recovery``:
-        for each of the tolerances, see the result's ``definition``, minutes after the change, ``None`` where the run
-        ends first.
+        for each of the tolerances, the first minute after the change from which the means of μ and of 1 − ν over
+        :data:`MEAN` minutes, averaged over the clusters, stay no further than it below their values in the hour before
+        for :data:`HOLD` minutes; ``None`` where the run ends first.
     """
     use, over = np.minimum(load, 1.0), np.maximum(load - 1.0, 0.0)
     hours = {"before": slice(change - HOUR, change), "after": slice(change, change + HOUR)}
@@ -177,33 +191,67 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
     return {"level": found.mean(0).tolist(), "shape": found.std(0).tolist()}
 
 
-def tables(result: Mapping[str, Any]) -> Iterable[Table]:
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Recovery and the hour after, per change and method; then what the models know."""
+    for change in dict.fromkeys(row.case.task for row in rows):
+        methods: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row.case.task == change:
+                methods.setdefault(row.case.method, []).append(dict(row.numbers))
+        yield _recovery(change, methods)
+        if ADAPTIVE in methods:
+            yield _knowledge(change, methods[ADAPTIVE])
+
+
+def _recovery(change: str, methods: dict[str, list[dict[str, Any]]]) -> Table:
     from rich.table import Table
 
-    for change, methods in result["runs"].items():
-        table = Table(title=f"{change}: {len(methods[PLAIN])} seeds; recovery in minutes, – none in {AFTER}")
-        limits = [f"within {tolerance:.0%}" for tolerance in result["tolerances"]]
-        for column in ("method", *limits, *(f"{x}, {when}" for when in WHEN for x in "μν")):
-            table.add_column(column, justify="left" if column == "method" else "right")
-        for method, runs in methods.items():
-            minutes = [
-                ", ".join("–" if r["recovery"][k] is None else str(r["recovery"][k]) for r in runs)
-                for k in range(len(limits))
-            ]
-            shares = [np.mean([r[when][k] for r in runs], axis=0) for when in WHEN for k in (0, 1)]
-            table.add_row(method, *minutes, *(" / ".join(f"{100 * x:.1f}" for x in share) for share in shares))
-        yield table
-        adaptive = methods[ADAPTIVE]
-        knows = Table(title=f"{change}: error of the log cost at disturbed prices, per cluster, mean over seeds")
-        for column in ("model", "level", "shape", "refits adopted"):
-            knows.add_column(column, justify="right")
-        for which in ("old", "new"):
-            rows = [r["model"][which] for r in adaptive]
-            cells = (
-                " / ".join(f"{x:.3f}" for x in np.mean(np.abs([r[k] for r in rows]), axis=0))
-                for k in ("level", "shape")
-            )
-            adopted = [sum(a[1] == "adopted" for a in r["adaptations"]) for r in adaptive]
-            knows.add_row(which, *cells, ", ".join(map(str, adopted)) if which == "new" else "")
-        yield knows
+    seeds = max(map(len, methods.values()))
+    table = Table(
+        title=f"{change}, {seeds} seed{'s'[: seeds > 1]}: recovery in minutes, – none in {AFTER}; μ and ν in percent"
+    )
+    limits = [f"within {tolerance:.0%}" for tolerance in TOLERANCES]
+    for column in ("method", *limits, *(f"{x}, {when}" for when in WHEN for x in "μν")):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method, runs in methods.items():
+        minutes = [
+            ", ".join("–" if r["recovery"][k] is None else str(r["recovery"][k]) for r in runs)
+            for k in range(len(limits))
+        ]
+        shares = [np.mean([r[when][k] for r in runs], axis=0) for when in WHEN for k in (0, 1)]
+        table.add_row(method, *minutes, *(" / ".join(f"{100 * x:.1f}" for x in share) for share in shares))
+    return table
+
+
+def _knowledge(change: str, adaptive: Sequence[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{change}: error of the log cost at disturbed prices, per cluster, mean over seeds")
+    for column in ("model", "level", "shape", "refits adopted"):
+        table.add_column(column, justify="right")
+    for which in ("old", "new"):
+        errors = [r["model"][which] for r in adaptive]
+        cells = (
+            " / ".join(f"{x:.3f}" for x in np.mean(np.abs([e[k] for e in errors]), axis=0)) for k in ("level", "shape")
+        )
+        adopted = [sum(a[1] == "adopted" for a in r["adaptations"]) for r in adaptive]
+        table.add_row(which, *cells, ", ".join(map(str, adopted)) if which == "new" else "")
+    return table
+
+
+def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
+    """``adaptation.png``: the minutes of the first seed whose minutes are there, a column per change."""
+    from benchmarks.adaptation_figure import adaptation_figure
+    from marca_env.scenario import Scenario
+
+    shown: dict[str, Any] = {}
+    there = [row.case for row in rows if _minutes(folder, row.case).is_file()]
+    for case in there:
+        if case.seed == min(c.seed for c in there):
+            with np.load(_minutes(folder, case)) as minutes:
+                shown.setdefault(case.task, {})[case.method] = dict(minutes)
+    if not shown:
+        return {}
+    path = folder / "adaptation.png"
+    adaptation_figure(shown, Scenario.load("default").cluster_names, BEFORE, path)
+    return {"Load against budget around a change, λ below": path}

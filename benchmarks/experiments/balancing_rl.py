@@ -81,11 +81,11 @@ def _balancer(name: str, day: PricedDay, days: int, epochs: int) -> Balancer:
     from benchmarks.closed_loop import system_log, usual_prices
     from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
 
-    pool, price_max = day.base.pool, tuple(day.base.price_max.tolist())
+    pool, price_max = day.base.pool, day.base.price_max
     log = system_log(pool, days=days)
     if name == "MPC":
         model = SystemModel.fit(log, clusters=pool.scenario.cluster_names, epochs=epochs)
-        return MPCBalancer(model, price_max=price_max)
+        return MPCBalancer(model, price_max=tuple(price_max.tolist()))
     scale = tuple(usual_prices(pool, float(log["qps"].mean())).tolist())
     return FeedbackBalancer(FeedbackSettings(scale=scale), price_max=price_max)
 
