@@ -9,10 +9,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from pettingzoo.test import render_test
 from PIL import Image
 
 import marca_env
-from marca_env import drawing, rendering
+from marca_env import drawing, recommender, rendering
 from marca_env.balancing import BalancingEnv
 from marca_env.engine import Engine
 from marca_env.rendering import ClusterView, StageView, View, as_text
@@ -136,6 +137,11 @@ def test_human_mode_shows_every_step_in_a_window(tiny_engine: Engine, window, mo
     env.close()
     assert window.display.get_surface() is None
     env.close()
+
+
+def test_every_mode_gives_what_pettingzoo_expects(exact_engine: Engine, window, monkeypatch) -> None:
+    monkeypatch.setitem(recommender._METADATA, "render_fps", 1000)
+    render_test(lambda **options: marca_env.env(engine=exact_engine, **options))
 
 
 def test_human_mode_of_the_other_views(exact_engine: Engine, window, monkeypatch) -> None:
