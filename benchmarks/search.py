@@ -87,8 +87,8 @@ def search(
 def finals(
     method: str, trials: Sequence[Mapping[str, Any]], *, seeds: Sequence[int], updates: int, batch: int, folder: Path
 ) -> dict[str, Any]:
-    """Train the settings of the best trials anew, longer and with other seeds: short runs do not tell which settings
-    stay good, nor one seed which are good by chance. An interrupted final goes on where it stopped.
+    """Train the settings of the best trials anew, with other seeds: one seed does not tell which are good by chance. An
+    interrupted final goes on where it stopped.
 
     Args:
         method: a preset.

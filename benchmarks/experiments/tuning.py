@@ -1,6 +1,6 @@
 """Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows.
 
-The best trials of every method meet again in finals: longer runs, with other seeds.
+The best trials of every method meet again in finals, with other seeds.
 """
 
 from __future__ import annotations
