@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := results/demo
 CONFORMANCE := .venv-conformance
 
-.PHONY: demo test bench-quick test-conformance lint clean
+.PHONY: demo test bench bench-quick test-conformance lint clean
 
 # pip and the pins of constraints.txt: torch is pinned to one version so that no resolver picks a larger build
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -21,6 +21,11 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
+
+# the whole suite on all cores, then its report; hours: it goes on where it was interrupted
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/marca bench run all --address local
+	$(BIN)/marca bench report
 
 # small runs of the whole suite and their report, from nothing: they show that every experiment works
 BENCH_CHECK := results/bench-check

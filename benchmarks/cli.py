@@ -26,6 +26,7 @@ BELOW = {
     ("bench", "list"): "bench",
     ("bench", "run"): "bench_run",
     ("bench", "report"): "bench_report",
+    ("bench", "reference"): "bench_reference",
 }
 """Commands of two words → their modules."""
 INTERRUPTED = 130

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 HELP = "run experiments of the benchmark suite"
 EPILOG = """\
 marca bench list               which experiments there are
-marca bench run ID [ID ...]    run them; each of the three has its own --help
+marca bench run ID [ID ...]    run them; each of the four has its own --help
+marca bench reference          records of the README's tables, so that only your method needs measuring
 marca bench report             tables and figures of what was measured, as Markdown and HTML"""
 
 WIDTH = 160
