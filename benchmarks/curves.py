@@ -88,6 +88,11 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
     drawing.savefig(path, dpi=110)
 
 
+def _style(k: int) -> dict[str, Any]:
+    """Of the k-th of many lines: beyond ten colours they are dashed."""
+    return {"color": f"C{k % 10}", "linestyle": ("-", "--")[k // 10 % 2], "linewidth": 1.6}
+
+
 def clocks_figure(
     runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], levels: Mapping[str, float], path: Path
 ) -> None:
@@ -108,9 +113,9 @@ def clocks_figure(
         for k, (name, of_seeds) in enumerate(runs.items()):
             line = curve(of_seeds)
             at = np.asarray(line[clock]) / (1000 if clock == "env_steps" else 1)
-            returns, colour = np.asarray(line["returns"]), f"C{k % 10}"
-            axis.plot(at, returns.mean(0), color=colour, linestyle=("-", "--")[k // 10 % 2], linewidth=1.6, label=name)
-            axis.fill_between(at, *band(returns), color=colour, alpha=0.12, linewidth=0)
+            returns, style = np.asarray(line["returns"]), _style(k)
+            axis.plot(at, returns.mean(0), **style, label=name)
+            axis.fill_between(at, *band(returns), color=style["color"], alpha=0.12, linewidth=0)
         for name, level in levels.items():
             axis.axhline(level, color="black", linestyle=":", linewidth=1.0)
             axis.annotate(name, (1.0, level), xycoords=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
@@ -146,9 +151,9 @@ def profile_figure(scores: Mapping[str, np.ndarray], label: str, path: Path) -> 
     axis = drawing.subplots()
     for k, (name, values) in enumerate(scores.items()):
         share, below, above = performance_profile(values, thresholds)
-        colour = f"C{k % 10}"
-        axis.step(thresholds, share, color=colour, linestyle=("-", "--")[k // 10 % 2], linewidth=1.6, label=name)
-        axis.fill_between(thresholds, below, above, step="pre", color=colour, alpha=0.10, linewidth=0)
+        style = _style(k)
+        axis.step(thresholds, share, **style, label=name)
+        axis.fill_between(thresholds, below, above, step="pre", color=style["color"], alpha=0.10, linewidth=0)
     axis.set_title("runs that score higher than …; 95 % bands", loc="left", fontsize=9)
     axis.set_xlabel(label)
     axis.set_ylabel("share of runs")

@@ -30,24 +30,24 @@ _NO_ROW = (ValueError, TypeError, KeyError)
 _MEASURED = ("numbers", "seconds", "cpu_seconds", "about")
 
 
-def append(folder: Path, row: Row) -> None:
-    """Add a row, whole or not at all, and see it on the disk.
+def append(folder: Path, *rows: Row) -> None:
+    """Add rows, each whole or not at all, and see them on the disk.
 
     Args:
         folder: the experiment's own; made if there is none.
-        row: its numbers must be what JSON holds; NumPy's scalars and arrays become numbers and lists.
+        rows: their numbers must be what JSON holds; NumPy's scalars and arrays become numbers and lists.
     """
-    line = to_line(row).encode()
+    lines = "".join(map(to_line, rows)).encode()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / FILE).open("ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # another run may write the same file
         file.seek(0)
         whole, end, rest = file.read().rpartition(b"\n")
         if rest and _is_row(rest):  # an editor took the line's end
-            line = b"\n" + line
+            lines = b"\n" + lines
         elif rest:
             file.truncate(len(whole) + len(end))
-        file.write(line)
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
 

@@ -34,6 +34,5 @@ def add(name: str, out: Path) -> list[Row]:
         raise InputError(unknown_option("experiment with rows in the package", name, available()))
     there = {row.case.key for row in records.read(out / name)}
     rows = [row for row in shown(name, FOLDER / name).rows if row.case.key not in there]
-    for row in rows:
-        records.append(out / name, row)
+    records.append(out / name, *rows)
     return rows

@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,3 +71,11 @@ class Row:
     """``when``, on which ``machine``, with which ``versions``, and whether in a ``quick`` run."""
     cpu_seconds: float | None = None
     """CPU time of the process that measured it, and of its children that had ended."""
+
+
+def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Method → its rows, in the order in which they come."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.case.method, []).append(row)
+    return found

@@ -79,7 +79,7 @@ def test_ppo_trains_and_is_judged(day, monkeypatch):
     assert found["cpu_seconds"] > 0
 
 
-def test_whoever_sets_the_prices_is_judged_on_the_same_days(tmp_path, monkeypatch):
+def test_whoever_sets_the_prices_is_judged_on_the_same_days(tmp_path):
     """A quick run of all: tables and figure of rows as JSON gives them back."""
     cases = {case.method: case for case in balancing_rl.cases(quick=True, seeds=(0,))}
     rows = [Row(case, json.loads(json.dumps(balancing_rl.measure(case, tmp_path))), 1.0) for case in cases.values()]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.suite import Case, Row
+from benchmarks.suite import Case, Row, by_method
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -194,16 +194,14 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Recovery and the hour after, per change and method; then what the models know."""
     for change in dict.fromkeys(row.case.task for row in rows):
-        methods: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            if row.case.task == change:
-                methods.setdefault(row.case.method, []).append(dict(row.numbers))
+        there = by_method(row for row in rows if row.case.task == change)
+        methods = {name: [row.numbers for row in mine] for name, mine in there.items()}
         yield _recovery(change, methods)
         if ADAPTIVE in methods:
             yield _knowledge(change, methods[ADAPTIVE])
 
 
-def _recovery(change: str, methods: dict[str, list[dict[str, Any]]]) -> Table:
+def _recovery(change: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     from rich.table import Table
 
     seeds = max(map(len, methods.values()))
@@ -223,7 +221,7 @@ def _recovery(change: str, methods: dict[str, list[dict[str, Any]]]) -> Table:
     return table
 
 
-def _knowledge(change: str, adaptive: Sequence[dict[str, Any]]) -> Table:
+def _knowledge(change: str, adaptive: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table(title=f"{change}: error of the log cost at disturbed prices, per cluster, mean over seeds")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.suite import Case, Row
+from benchmarks.suite import Case, Row, by_method
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,7 +99,7 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
     table = Table(title=f"{_days(rows)} of Balancing-v0; mean ± standard deviation over training seeds")
     for column in ("method", "minutes trained", "CPU s a run", "return", "μ by cluster", "ν by cluster"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name, mine in _by_method(rows).items():
+    for name, mine in by_method(rows).items():
         returns = np.array([[day["return"] for day in row.numbers["days"]] for row in mine])  # (seeds, days)
         shares = [
             np.array([[day[key] for day in row.numbers["days"]] for row in mine]).mean((0, 1))
@@ -122,19 +122,12 @@ def _days(rows: Sequence[Row]) -> str:
     return f"{count} day{'s'[: count > 1]}"
 
 
-def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.case.method, []).append(row)
-    return found
-
-
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line."""
     from benchmarks.curves import curve, figure
 
     lines: dict[str, Any] = {}
-    for name, mine in _by_method(rows).items():
+    for name, mine in by_method(rows).items():
         if name not in BALANCERS:
             lines[name] = curve([row.numbers["curve"] for row in mine])
         elif name == "MPC":
