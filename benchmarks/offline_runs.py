@@ -29,6 +29,8 @@ METHODS = (
     "AWRQMixer",
 )
 """The paper's Table, in its order."""
+REFERENCES = ("random values", "mean of each action", "the ensemble itself")
+"""What r_s and Return% are without a model, without the request's state, and where the labels' mean is known."""
 PER_ITERATION = 10
 """Gradient steps between reports."""
 FINAL_RATE = 0.01
@@ -79,6 +81,20 @@ def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
     return OfflineEvaluation.from_log(
         str(log_path()), split=split(), requests=requests, seed=TEST_SEED, cascade_seed=TEST_CASCADE_SEED
     )
+
+
+def judged_reference(name: str, seed: int, requests: int = REQUESTS) -> dict[str, float]:
+    """Scores of one of :data:`REFERENCES`, as :func:`run_offline` gives them in ``test``; actions' means are the
+    ensemble's over the requests of the validation."""
+    from marca_env.engine import resolve
+
+    means = validation().truths[0].values.mean(axis=0)
+    values: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "random values": lambda states: np.random.default_rng(seed).random((len(states), len(means))),
+        "mean of each action": lambda states: np.tile(means, (len(states), 1)),
+        "the ensemble itself": lambda states: resolve("default").table(states)[0],
+    }
+    return judgement(requests).score(values[name])
 
 
 def run_offline(

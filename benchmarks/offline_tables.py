@@ -88,14 +88,21 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
 
 
 def training_table(rows: Sequence[Row], window: int) -> Table:
-    """Convergence, and the variance of the gradient's norm within windows of ``window`` reports; means over seeds."""
+    """Convergence, and the variance of the gradient's norm within windows of ``window`` reports, also in units of its
+    squared mean, which a mere change of scale leaves alone."""
     from rich.table import Table
 
     from benchmarks.offline_runs import PER_ITERATION, convergence, gradient_variance
 
     title = f"convergence and gradients: variance within {window * PER_ITERATION} updates; interquartile mean [95 %]"
     table = Table(title=title)
-    columns = ("updates to 95 % of Return%", "updates to 95 % of r_s", "variance of ‖∇‖", "mean ‖∇‖", "CPU s, median")
+    columns = (
+        "updates to 95 % of Return%",
+        "updates to 95 % of r_s",
+        "variance of ‖∇‖",
+        "mean ‖∇‖",
+        "variance / mean²",
+    )
     table.add_column("variant")
     for column in columns:
         table.add_column(column, justify="right")
@@ -107,8 +114,9 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
         ]
         variance = np.array([gradient_variance(n["grad_norm"], window) for n in found])
         mean = np.array([np.mean(n["grad_norm"]) for n in found])
-        cells = [interval(s, 0) for s in steps] + [interval(variance, 4), interval(mean, 3)]
-        table.add_row(name, *cells, f"{np.median([n['cpu_seconds'] for n in found]):.0f}")
+        cells = [interval(s, 0) for s in steps]
+        cells += [interval(variance, 4), interval(mean, 3), interval(variance / mean**2, 3)]
+        table.add_row(name, *cells)
     return table
 
 
@@ -120,7 +128,8 @@ def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
     groups = grouped(rows)
     if first not in groups or len(groups) < 2:
         return
-    table = Table(title=f"{first} minus the other, by the ensemble [95 %]; P: chance that it scores higher")
+    title = f"{first} minus the other, by the ensemble: mean difference [95 %]; P: chance that it scores higher"
+    table = Table(title=title)
     table.add_column("method")
     for written, _ in SCORES.values():
         table.add_column(written, justify="right")

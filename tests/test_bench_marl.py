@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.every_state import EveryState
 from benchmarks.experiments import marl
 from benchmarks.leaderboard import Board
 from benchmarks.suite import Case, Row
+from marca_env.batched import BatchedRecommender
+from marca_env.engine import Engine
 from marca_env.errors import InputError
 
 pytest.importorskip("ray")
@@ -64,11 +67,12 @@ def test_references_are_in_order_and_the_optimum_is_exact() -> None:
     cases = {c.method: c for c in marl.cases(quick=True, seeds=(0,), methods=())}
     found = {name: marl.measure(case, Path())["curve"][0]["return"] for name, case in cases.items()}
     assert found["random"] < found["best single action"] < found["optimum"]
-    env, seed = marl._judge(cases["optimum"]), marl.EVALUATION_SEED
+    judge = EveryState.of(Engine.load(), cases["optimum"].budget["states"])
+    env = BatchedRecommender(len(judge.shares), engine=judge, reward="lagrangian", prices=marl.PRICES)
     joint = env.scenario.joint_actions
     best = np.full(env.num_envs, -np.inf)
     for action in joint[:: len(joint) // 50]:  # played, not looked up
-        step = env.reset(seed=seed)
+        step = env.reset(seed=0)
         for turn, option in enumerate(action):
             owner = env.agent_on_turn
             wait = {a: np.full(env.num_envs, env.action_sizes[a] - 1) for a in env.agents}
@@ -76,8 +80,17 @@ def test_references_are_in_order_and_the_optimum_is_exact() -> None:
             step = env.step(wait | {owner: np.full(env.num_envs, legal[option])})
             assert turn < env.max_steps
         best = np.maximum(best, step.reward)
-    assert best.mean() <= found["optimum"] + 1e-6
-    assert best.mean() > found["random"]
+    assert found["random"] < judge.shares @ best <= found["optimum"] + 1e-6
+
+
+def test_every_state_is_served_once_and_weighs_as_much_as_it_is_asked() -> None:
+    judge = EveryState.of(Engine.load(), 50)
+    rng = np.random.default_rng(0)
+    assert (judge.sample_states(rng, 50) == Engine.load().population.states[:50]).all()
+    assert judge.shares.sum() == pytest.approx(1.0)
+    assert judge.shares[3] / judge.shares[4] == judge.population.counts[3] / judge.population.counts[4]
+    with pytest.raises(InputError, match="50 states"):
+        judge.sample_states(rng, 49)
 
 
 def test_quick_run_with_an_algorithm_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +132,9 @@ def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> No
     for case in marl.cases(quick=True, seeds=(0,), methods=("PPO shared", "PPO independent"))[3:]:
         folder = tmp_path / case.method
         algorithm, _ = train(marl.configuration(case), stop={"env_steps": 100}, out=folder)
-        env = marl._judge(case)
+        env = BatchedRecommender(20, reward="lagrangian", prices=marl.PRICES)
         sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
-        returns = play(env, greedy_of(algorithm, sizes), 20, 5)
+        returns = play(env, greedy_of(algorithm, sizes), 20, seed=5)
         algorithm.stop()
         found = Player(folder, seed=5).play(20).returns * marl.REWARD_SCALE  # it learns from scaled rewards
         assert sorted(found) == pytest.approx(sorted(returns), abs=2e-5)
@@ -141,7 +154,7 @@ def test_rllibs_algorithms_take_as_many_gradient_steps_as_the_presets(
 
     monkeypatch.setattr(TorchLearner, "apply_gradients", counted)
     (case,) = marl.cases(quick=False, seeds=(0,), methods=(method,))[3:]
-    small = {"env_steps": 1000, "updates": 50, "evaluations": 1, "requests": 50}
+    small = {"env_steps": 1000, "updates": 50, "evaluations": 1, "states": 50}
     curve = marl.measure(dataclasses.replace(case, budget=small, config=case.config | {"iterations": 2}), tmp_path)
     assert len(taken) == 50
     assert curve["curve"][-1]["env_steps"] == 1000

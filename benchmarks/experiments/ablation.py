@@ -23,6 +23,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "SMC": {"softplus_mixer": False},
     "VGCA": {"variance_credit": False},
 }
+AT_ONE = "own losses at 1"
 OWN_LOSSES = {"agent_loss": 1.0}
 """Their weight in the paper. Tuning nearly turns them off, and AW and VGCA act through them alone."""
 PARTS: dict[str, dict[str, Any]] = {
@@ -30,8 +31,8 @@ PARTS: dict[str, dict[str, Any]] = {
     **{f"without {part}": switch for part, switch in SWITCHES.items()},
     "without all three": {name: off for switch in SWITCHES.values() for name, off in switch.items()},
     "without the agents' own losses": {**SWITCHES["AW"], **SWITCHES["VGCA"], "agent_loss": 0.0},
-    "own losses at 1": OWN_LOSSES,
-    **{f"own losses at 1, without {part}": {**OWN_LOSSES, **switch} for part, switch in SWITCHES.items()},
+    AT_ONE: OWN_LOSSES,
+    **{f"{AT_ONE}, without {part}": {**OWN_LOSSES, **switch} for part, switch in SWITCHES.items()},
 }
 """Variant → what differs from the tuned settings; those beyond the first four are not the paper's."""
 MEANINGLESS = {"adaptive_weighting": "weighting_level", "variance_credit": "credit"}
@@ -54,10 +55,13 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """Scores; then convergence and gradients."""
-    from benchmarks.offline_tables import score_table, training_table
+    """Scores; what each part changes, seed by seed; convergence and gradients."""
+    from benchmarks.offline_tables import against, score_table, training_table
 
     yield score_table(rows, "ablation", "variant")
+    for whole in ("full", AT_ONE):
+        alike = [row for row in rows if row.case.task.startswith(AT_ONE) == (whole == AT_ONE)]
+        yield from against(alike, f"{METHOD} {whole}")
     yield training_table(rows, WINDOW)
 
 

@@ -1,8 +1,10 @@
 """The environment's own leaderboard: nine presets and RLlib's PPO and DQN, greedy return against steps and seconds.
 
 The reward is revenue less computation at fixed prices (Eq. 6, arXiv 2512.24325), λ of a mean minute: by revenue alone
-the best is to spend everything. All methods get the same environment steps, gradient steps and sizes; beside them stand
-a random policy, the best single joint action, and the exact optimum of every request that judges.
+the best is to spend everything. It is the fitted models' expectation, without the noise of single requests. All methods
+get the same environment steps, gradient steps and sizes; beside them stand a random policy, the best single joint
+action, and the exact optimum of every request. What judges is the whole population, each state by its share of the
+requests: returns are exact, and intervals over seeds are those of training.
 
 ``cases(methods=...)`` takes any names, also the dotted path of an algorithm of your own.
 """
@@ -11,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.offline_runs import METHODS as PRESETS
 from benchmarks.suite import Case, Row
+
+if TYPE_CHECKING:
+    from benchmarks.every_state import EveryState
 
 SEEDS = (0, 1, 2, 3, 4)
 RLLIB = {"PPO independent": ("PPO", False), "PPO shared": ("PPO", True), "DQN independent": ("DQN", False)}
@@ -26,11 +31,9 @@ REFERENCES = ("random", "best single action", "optimum")
 PRICES = (9.07, 2.03)
 """λ of the two clusters, currency per core-second: what fits the budgets at the mean traffic of a generated day, by
 :meth:`benchmarks.policies.Commissioning.usual_prices` with seed 0."""
-EVALUATION_SEED = 2_000_000
-"""Of the requests that judge, the same for all methods and seeds: intervals over seeds are those of training."""
-
-BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "evaluations": 10, "requests": 1_000}
-QUICK: dict[str, Any] = {"env_steps": 200, "updates": 20, "evaluations": 2, "requests": 50}
+BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "evaluations": 10, "states": None}
+QUICK: dict[str, Any] = {"env_steps": 200, "updates": 20, "evaluations": 2, "states": 50}
+"""``states``: of the population, from the first on, that judge; ``None``: all."""
 ITERATIONS = 40
 """Of a full run: ``env_steps / ITERATIONS`` steps and ``updates / ITERATIONS`` gradient steps each."""
 DECISIONS = 5
@@ -112,36 +115,38 @@ def _environment(case: Case) -> dict[str, Any]:
     return {"scenario": case.scenario, "reward": "lagrangian", "prices": case.config["prices"]}
 
 
-def _judge(case: Case, joint: bool = False) -> Any:
-    """Where the requests that judge come side by side; ``joint``: as one controller sees them."""
-    from agents.rllib.vector import make_batched
-    from benchmarks.trials import DEFAULT_ENV
+def _judge(case: Case) -> EveryState:
+    """The states that judge."""
+    from benchmarks.every_state import EveryState
+    from marca_env.engine import resolve
 
-    return make_batched(DEFAULT_ENV, int(case.budget["requests"]), _environment(case), joint=joint)
+    return EveryState.of(resolve(case.scenario), case.budget["states"])
 
 
 def _reference(case: Case) -> float:
-    env = _judge(case)
-    env.reset(seed=EVALUATION_SEED)
-    revenue, costs = env.engine.table(env.states)
-    worth = revenue - costs @ np.asarray(case.config["prices"], np.float32)  # (M, J)
+    judge = _judge(case)
+    revenue, costs = judge.table(judge.population.states)
+    worth = revenue - costs @ np.asarray(case.config["prices"], np.float32)  # (U, J)
     found = {
-        "random": worth.mean(),
-        "best single action": worth.mean(axis=0).max(),
-        "optimum": worth.max(axis=1).mean(),
+        "random": judge.shares @ worth.mean(axis=1),
+        "best single action": (judge.shares @ worth).max(),
+        "optimum": judge.shares @ worth.max(axis=1),
     }
     return float(found[case.method])
 
 
 def _trained(case: Case) -> dict[str, Any]:
+    from agents.rllib.vector import make_batched
     from benchmarks.greedy_play import greedy_of, play, trained
+    from benchmarks.trials import DEFAULT_ENV
 
-    config = configuration(case)
-    env = _judge(case, joint=_kind(config) == "team" and config.preset().joint)
+    config, judge = configuration(case), _judge(case)
+    joint = _kind(config) == "team" and config.preset().joint
+    env = make_batched(DEFAULT_ENV, len(judge.shares), _environment(case) | {"engine": judge}, joint=joint)
     sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
 
     def score(algorithm: Any) -> float:
-        return float(play(env, greedy_of(algorithm, sizes), env.num_envs, EVALUATION_SEED).mean())
+        return float(judge.shares @ play(env, greedy_of(algorithm, sizes), env.num_envs, seed=0))
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
     curve, numbers = trained(config, steps, score, max(1, int(case.config["iterations"]) // evaluations))
