@@ -1,4 +1,4 @@
-"""Learning curves over several seeds: aligned, with bootstrap bands, drawn."""
+"""Learning curves over several seeds: aligned, with bands, drawn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.canvas import blank
+from benchmarks.statistics import mean_interval
 
 LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
 COLOURS = {
@@ -43,18 +44,14 @@ def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def band(returns: np.ndarray, draws: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """95 % bootstrap interval of the mean over seeds; ``returns`` (seeds, E) → two of (E,); nan of one seed."""
-    if len(returns) < 2:
-        return np.full(returns.shape[1:], np.nan), np.full(returns.shape[1:], np.nan)
-    rng = np.random.default_rng(0)
-    means = returns[rng.integers(0, len(returns), (draws, len(returns)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+def band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Student's 95 % interval of the mean over seeds; ``returns`` (seeds, E) → two of (E,); nan of one seed."""
+    low, high = np.array([mean_interval(values) for values in returns.T]).T
     return low, high
 
 
 def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:
-    """Mean return with its 95 % bootstrap band over seeds against environment steps, a panel per task; PNG.
+    """Mean return with its :func:`band` over seeds against environment steps, a panel per task; PNG.
 
     Args:
         curves: task → algorithm → what :func:`curve` returns; ``random``, and what is ``constant``, is
@@ -96,7 +93,7 @@ def _style(k: int) -> dict[str, Any]:
 def clocks_figure(
     runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], levels: Mapping[str, float], path: Path
 ) -> None:
-    """Mean return over seeds, with its 95 % bootstrap band, against environment steps and against seconds; PNG.
+    """Mean return over seeds, with its :func:`band`, against environment steps and against seconds; PNG.
 
     Args:
         runs: algorithm → runs, as for :func:`curve`.

@@ -10,7 +10,7 @@ import pytest
 from readme import TEN_LINES
 
 from benchmarks.experiments import ablation, ranking, sensitivity, tuning
-from benchmarks.offline_runs import METHODS, convergence, gradient_variance, run_offline, settings_of
+from benchmarks.offline_runs import METHODS, REFERENCES, convergence, gradient_variance, run_offline, settings_of
 from benchmarks.offline_tables import grouped
 from benchmarks.search import best_trials, read_spaces
 from benchmarks.suite import Case, Row
@@ -110,12 +110,17 @@ def test_an_interrupted_run_is_no_result() -> None:
 
 def test_ranking_from_case_to_table(tmp_path: Path) -> None:
     rows = [_row(ranking, case, tmp_path) for case in ranking.cases(quick=True, seeds=(0, 1))]
-    assert {row.case.method for row in rows} == {"QMIX", "AWRQMixer"}
+    assert [row.case.method for row in rows] == [*REFERENCES, *["QMIX"] * 2, *["AWRQMixer"] * 2]
     for row in rows:
         assert set(row.numbers["test"]) == {f"{s}_{t}" for s in ("spearman", "return") for t in ("model", "cascade")}
+    for row in rows[3:]:
         assert [point["updates"] for point in row.numbers["curve"]][-1] == row.case.budget["updates"]
+    blind, means, ensemble = (row.numbers["test"] for row in rows[:3])
+    assert abs(blind["spearman_model"]) < 0.05 < means["spearman_model"] < ensemble["spearman_model"]
+    assert (ensemble["spearman_model"], ensemble["return_model"]) == pytest.approx((1.0, 100.0))
+    assert ensemble["spearman_cascade"] < 1.0
     first, second = ranking.tables(rows)
-    assert first.row_count == 2
+    assert first.row_count == 5
     assert second.row_count == 1  # against the one other method
     assert all(path.stat().st_size > 10_000 for path in ranking.figures(rows, tmp_path).values())
 
@@ -123,7 +128,7 @@ def test_ranking_from_case_to_table(tmp_path: Path) -> None:
 def test_somebody_elses_method_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_module.py").write_text(TEN_LINES)
     monkeypatch.syspath_prepend(tmp_path)
-    (case,) = ranking.cases(quick=True, seeds=(0,), methods=["their_module.MyQMIX"])
+    *_, case = ranking.cases(quick=True, seeds=(0,), methods=["their_module.MyQMIX"])
     row = _row(ranking, case, tmp_path)
     assert -1 <= row.numbers["test"]["spearman_cascade"] <= 1
     assert list(grouped([row])) == ["their_module.MyQMIX"]
@@ -142,14 +147,15 @@ def test_what_a_method_of_ones_own_sets_is_kept(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_has_diverged_is_said_and_loses_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "diverging.py").write_text(TEN_LINES.replace("5e-4", "1e30"))
     monkeypatch.syspath_prepend(tmp_path)
-    (diverging,) = ranking.cases(quick=True, seeds=(0,), methods=["diverging.MyQMIX"])
+    *_, diverging = ranking.cases(quick=True, seeds=(0,), methods=["diverging.MyQMIX"])
     row = _row(ranking, diverging, tmp_path)
     assert row.numbers["test"]["spearman_model"] != row.numbers["test"]["spearman_model"]
     numbers = json.loads(json.dumps(row.numbers).replace("NaN", "0.5"))
-    rows = [Row(case, numbers, 1.0) for case in ranking.cases(quick=True, seeds=(0, 1))]
-    scores, difference = ranking.tables([*rows, row])
+    rows = [Row(case, numbers, 1.0) for case in ranking.cases(quick=True, seeds=(0, 1))[3:]]
+    scores, difference, mine = ranking.tables([*rows, row])
     assert list(scores.columns[2].cells) == ["0.500 [0.500, 0.500]", "0.500 [0.500, 0.500]", "diverged: 1 of 1"]
     assert list(difference.columns[1].cells) == ["+0.000 [+0.000, +0.000]", "diverged"]
+    assert list(mine.columns[1].cells) == ["diverged", "diverged"]
     assert all(path.is_file() for path in ranking.figures([*rows, row], tmp_path).values())
     assert all(path.is_file() for path in ranking.figures([row], tmp_path).values())
 
