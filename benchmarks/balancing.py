@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.closed_loop import sale_with_start, system_log, usual_prices
 from benchmarks.courses import SALE_FACTOR, Course
-from benchmarks.policies import GAINS, release_margin
+from benchmarks.policies import release_margin, two_passes
 from benchmarks.simulation import Balancer, PricedPolicy, distinct_actions, draw_arrivals, replay
 from marca_env.engine import Engine
 from marca_env.errors import InputError, unknown_option
@@ -134,21 +134,17 @@ class Commissioned:
 
     @cached_property
     def feedback(self) -> Any:
-        """The gains of :data:`benchmarks.policies.GAINS` that earned most: first with a middle margin, then others."""
+        """Those of :data:`benchmarks.policies.GAINS` that earned most, see :func:`benchmarks.policies.two_passes`."""
         from mpc import FeedbackSettings
 
-        margins = sorted({m for _, _, m in GAINS})
-        middle = margins[len(margins) // 2]
-
-        def settings(gains: tuple[float, float, float]) -> Any:
+        def settings(gains: tuple[float, ...]) -> Any:
             p, i, m = gains
             scale = tuple(self.scale.tolist())
             return FeedbackSettings(
                 proportional=p, integral=i, margin=m, release_margin=self.release_margin, scale=scale
             )
 
-        first = self._best([g for g in GAINS if g[2] == middle], lambda g: _feedback(settings(g)))
-        return settings(self._best([(*first[:2], m) for m in margins], lambda g: _feedback(settings(g))))
+        return settings(two_passes(lambda some: self._best(some, lambda g: _feedback(settings(g)))))
 
     @cached_property
     def rate(self) -> np.ndarray:

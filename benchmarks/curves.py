@@ -19,6 +19,8 @@ COLOURS = {
     "random": "#6b6b6b",
     "PPO": "#6f4fa0",
     "SAC": "#3c8d5a",
+    "feedback": "#2f7fb8",
+    "MPC": "#c2333b",
 }
 
 

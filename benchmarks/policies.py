@@ -255,6 +255,22 @@ def mpc_margin(known: Commissioning, values: np.ndarray, model: SystemModel) -> 
     return max(MARGINS, key=earned)
 
 
+def two_passes(
+    best: Callable[[list[tuple[float, ...]]], tuple[float, ...]], grid: Sequence[tuple[float, ...]] = GAINS
+) -> tuple[float, ...]:
+    """One of a grid's candidates, all with a margin at the end, found by fewer trials than the grid has candidates.
+
+    Args:
+        best: which of some candidates is best.
+        grid: such as :data:`GAINS`. First those with its middle margin are compared, then all margins with the gains
+            that won.
+    """
+    margins = sorted({margin for *_, margin in grid})
+    middle = margins[len(margins) // 2]
+    *gains, _ = best([candidate for candidate in grid if candidate[-1] == middle])
+    return best([(*gains, margin) for margin in margins])
+
+
 def values_of(checkpoint: str) -> ValueFunction:
     """The value function of a trained policy folder."""
     from agents.policy import AllocationPolicy

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from plant import fitted, observe
 
 from benchmarks.changing_plant import ChangingPlant, with_costs, with_machines
-from benchmarks.experiments.balancing_adaptation import BEFORE, HOLD, MEAN, around
+from benchmarks.experiments import balancing_adaptation
+from benchmarks.experiments.balancing_adaptation import BEFORE, FEEDBACK, HOLD, MEAN, METHODS, around
 from marca_env.errors import InputError
 from marca_env.workload import Traffic
-from mpc import AdaptationSettings, AdaptiveBalancer, MPCBalancer
+from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackSettings, MPCBalancer
 from mpc.refit import Refit, one_step_errors
 from mpc.transitions import Transitions
 
@@ -175,6 +178,25 @@ def test_recovery_by_hand():
     assert around(load, BEFORE)["recovery"][0] > 20 + HOLD
     load[BEFORE + 60 :: 20] = 0.5
     assert around(load, BEFORE)["recovery"][0] is None
+
+
+def test_all_start_with_what_was_tuned_before_the_change(plant):
+    gains = FeedbackSettings(proportional=0.2, integral=0.0, margin=0.03)
+    before = SimpleNamespace(model=plant[2], feedback=gains, margin=0.02, release_margin=0.07)
+    for method in METHODS:
+        balancer, tuned = balancing_adaptation._balancer(method, before, seed=0)
+        settings = getattr(balancer, "balancer", balancer).settings
+        assert tuned == {name: getattr(settings, name) for name in tuned}
+        if method == FEEDBACK:
+            assert settings == gains
+        else:
+            assert (settings.margin, settings.release_margin) == (0.02, 0.07)
+
+
+def test_cases_say_what_is_tuned_over():
+    for case in balancing_adaptation.cases(quick=False, seeds=(0,)):
+        assert list(case.config["tuned"]) == ["gains" if case.method == FEEDBACK else "margins"]
+        assert case.budget["tuning"] > 60
 
 
 def test_a_changed_pool_keeps_the_rest(plant):

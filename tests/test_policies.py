@@ -71,3 +71,15 @@ def test_a_budget_that_nothing_fits_is_refused(known):
 def test_unknown_policy_names_the_nearest(known):
     with pytest.raises(InputError, match="did you mean 'marca-mpc'"):
         build_policy("marca_mpc", known, known.states, None, None)
+
+
+def test_two_passes_compare_gains_at_the_middle_margin_then_margins():
+    tried = []
+
+    def best(candidates):
+        tried.extend(candidates)
+        return max(candidates, key=lambda c: (c[0] == 2.0, c[-1]))
+
+    assert policies.two_passes(best, [(p, m) for p in (1.0, 2.0) for m in (0.0, 0.1, 0.2)]) == (2.0, 0.2)
+    assert tried == [(1.0, 0.1), (2.0, 0.1), (2.0, 0.0), (2.0, 0.1), (2.0, 0.2)]
+    assert policies.two_passes(best, [(0.3,), (0.1,)]) == (0.3,)

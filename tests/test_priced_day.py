@@ -62,6 +62,25 @@ def test_days_that_are_judged_are_not_trained_on():
         balancing_rl.cases(quick=False, seeds=(balancing_rl.DAYS[0],))
 
 
+def test_balancers_are_tuned_on_a_day_that_is_not_judged():
+    for quick in (False, True):
+        cases = {case.method: case for case in balancing_rl.cases(quick=quick, seeds=(0,))}
+        tuned = {name: case.config.get("tuned") for name, case in cases.items()}
+        assert [name for name in cases if tuned[name]] == ["feedback", "MPC"]
+        for name in balancing_rl.BALANCERS:
+            assert tuned[name]["day"] not in cases[name].config["days"]
+            assert all(len(candidate) == len(tuned[name]["settings"]) for candidate in tuned[name]["grid"])
+            assert len(tuned[name]["grid"]) > 1
+
+
+def test_what_returns_most_is_chosen(day):
+    prices = {margin: StaticBalancer(margin * day.base.price_max) for margin in (0.0, 0.02, 0.1, 1.0)}
+    returns = {margin: judged_day(day, 7, balancer)["return"] for margin, balancer in prices.items()}
+    found = balancing_rl._tuned(lambda margin: prices[margin], day, 7, ["margin"], [[margin] for margin in prices])
+    assert found == ({"margin": max(returns, key=returns.get)}, max(returns.values()))
+    assert len(set(returns.values())) == len(prices)
+
+
 def test_ppo_trains_and_is_judged(day, monkeypatch):
     small = {**model_free.SETTINGS["PPO"], "train_batch_size_per_learner": 60, "minibatch_size": 30, "num_epochs": 1}
     monkeypatch.setitem(model_free.SETTINGS, "PPO", small)
@@ -85,7 +104,10 @@ def test_whoever_sets_the_prices_is_judged_on_the_same_days(tmp_path):
     rows = [Row(case, json.loads(json.dumps(balancing_rl.measure(case, tmp_path))), 1.0) for case in cases.values()]
     assert list(cases) == ["feedback", "MPC", "PPO", "SAC"]
     assert all([day["seed"] for day in row.numbers["days"]] == [balancing_rl.DAYS[0]] for row in rows)
+    for row in rows[:2]:
+        assert list(row.numbers["tuned"].values()) in row.case.config["tuned"]["grid"]
     (table,) = balancing_rl.tables(rows)
+    assert "feedback and MPC tuned" in table.title
     assert list(table.columns[0].cells) == list(cases)
     assert list(table.columns[1].cells) == ["", "", "240", "240"]
     assert all(path.stat().st_size > 5_000 for path in balancing_rl.figures(rows, tmp_path).values())

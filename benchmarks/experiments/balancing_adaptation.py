@@ -1,4 +1,7 @@
-"""Minutes to recover when ranking costs twice as much or a third of the machines is lost, with and without refits."""
+"""Minutes to recover when ranking costs twice as much or a third of the machines is lost, with and without refits.
+
+Feedback's gains and the margins of all are tuned: on generated days that no seed runs on, without any change.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from benchmarks.suite import Case, Row, by_method
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from benchmarks.balancing import Commissioned
     from marca_env.serving import RequestPool
     from mpc import SystemModel
 
@@ -34,8 +38,9 @@ HOUR = 60
 WHEN = ("before", "after", "later")
 DEARER, FEWER = "ranking costs twice as much", "a third of the machines lost"
 CHANGES = (DEARER, FEWER)
-EFFORT, QUICK_EFFORT = {"requests": 240, "epochs": 150}, {"requests": 60, "epochs": 10}
-"""Of the pool that is served, and of the fit of the system model."""
+EFFORT = {"requests": 240, "epochs": 150, "tuning": 720}
+QUICK_EFFORT = {"requests": 60, "epochs": 10, "tuning": 10}
+"""Of the pool that is served, of the fit of the system model, and minutes of the days of tuning."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
@@ -43,19 +48,27 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     window = {"before": BEFORE, "after": AFTER, "mean": MEAN, "hold": HOLD, "tolerances": list(TOLERANCES)}
     chosen = seeds[:1] if quick else seeds
     return [
-        Case(method, seed, task=change, budget=QUICK_EFFORT if quick else EFFORT, config=window)
+        Case(method, seed, task=change, budget=QUICK_EFFORT if quick else EFFORT, config={**window, **_grid(method)})
         for change in CHANGES
         for seed in chosen
         for method in METHODS
     ]
 
 
+def _grid(method: str) -> dict[str, Any]:
+    """What :class:`benchmarks.balancing.Commissioned` tunes a method over."""
+    from benchmarks.balancing import MARGINS
+    from benchmarks.policies import GAINS
+
+    return {"tuned": {"gains": [list(gains) for gains in GAINS]} if method == FEEDBACK else {"margins": list(MARGINS)}}
+
+
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """What :func:`changed` finds; load and prices of every minute are kept in the folder for the figure."""
-    effort = (case.budget["requests"], case.budget["epochs"])
-    pool, after = _pools(effort[0])[case.task]
-    newer = _model(*effort, dearer=case.task == DEARER) if case.method == TOLD else None
-    found, minutes = changed(pool, after, _model(*effort, dearer=False), case.method, case.seed, newer)
+    requests, epochs = case.budget["requests"], case.budget["epochs"]
+    newer = _model(requests, epochs, dearer=case.task == DEARER) if case.method == TOLD else None
+    before, after = _before(**case.budget), _pools(requests)[case.task][1]
+    found, minutes = changed(before, after, case.method, case.seed, newer)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(_minutes(folder, case), load=minutes["load"], prices=minutes["prices"])
     return found
@@ -85,14 +98,24 @@ def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
     return commissioned(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
 
 
+@cache
+def _before(requests: int, epochs: int, tuning: int) -> Commissioned:
+    """What is known before any change. Once in a process, so that all seeds share what is tuned."""
+    from benchmarks.balancing import Commissioned
+    from marca_env.engine import Engine
+
+    model = _model(requests, epochs, dearer=False)
+    return Commissioned(Engine.load("default"), requests=requests, tuning=tuning, given=model)
+
+
 def changed(
-    pool: RequestPool, after: RequestPool, model: SystemModel, method: str, seed: int, newer: SystemModel | None = None
+    before: Commissioned, after: RequestPool, method: str, seed: int, newer: SystemModel | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One run: its figures, and its minutes as arrays (T,G) of load in budgets and of prices.
 
     Args:
-        pool: requests before the change; ``after`` since.
-        model: of the system before.
+        before: the system before the change, with its model and what is tuned on it.
+        after: requests since the change.
         method: one of :data:`METHODS`.
         seed: of traffic and arrivals.
         newer: the model that :data:`TOLD` adopts.
@@ -101,10 +124,11 @@ def changed(
     from benchmarks.closed_loop import usual_prices
     from marca_env.workload import Traffic, daily_traffic
 
+    pool = before.pool
     day = daily_traffic(pool.scenario, np.random.default_rng([seed, 31])).qps
     traffic = Traffic("changed", day[START : START + BEFORE + AFTER], START, day[:START])
     plant = ChangingPlant(pool, traffic, seed, after=after, change=BEFORE)
-    balancer = _balancer(method, model, pool, traffic, seed)
+    balancer, tuned = _balancer(method, before, seed)
     prices = usual_prices(pool, float(traffic.qps[0]))
     observation, used, paid = plant.start(prices), [], []
     for minute in range(len(traffic)):
@@ -115,11 +139,11 @@ def changed(
         used.append(outcome.equivalent / plant.clusters.budgets)
         paid.append(prices)
     load = np.array(used)  # (T,G)
-    found = around(load, BEFORE)
+    found = {**around(load, BEFORE), "tuned": tuned}
     if method == ADAPTIVE:
         found["adaptations"] = [[a.minute - START - BEFORE, a.kind, a.message] for a in balancer.adaptations]
         found["model"] = {
-            "old": known(model, after, traffic, seed),
+            "old": known(before.model, after, traffic, seed),
             "new": known(balancer.balancer.model, after, traffic, seed),
         }
     if method != FEEDBACK:
@@ -127,15 +151,17 @@ def changed(
     return found, {"load": load, "prices": np.array(paid)}
 
 
-def _balancer(method: str, model: SystemModel, pool: RequestPool, traffic: Any, seed: int) -> Any:
-    from benchmarks.closed_loop import usual_prices
-    from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackBalancer, FeedbackSettings, MPCBalancer
+def _balancer(method: str, before: Commissioned, seed: int) -> tuple[Any, dict[str, float]]:
+    """The balancer and what of its settings is tuned: all that are model-predictive share the margin of plain MPC."""
+    from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackBalancer, MPCBalancer
 
     if method == FEEDBACK:
-        return FeedbackBalancer(FeedbackSettings(scale=tuple(usual_prices(pool, float(traffic.qps.mean())).tolist())))
-    balancer = MPCBalancer(model)
+        chosen = before.feedback
+        return FeedbackBalancer(chosen), {n: getattr(chosen, n) for n in ("proportional", "integral", "margin")}
+    balancer = MPCBalancer(before.model, margin=before.margin, release_margin=before.release_margin)
     unhurried = AdaptationSettings(seconds=np.inf)  # the result must not depend on how busy the machine is
-    return AdaptiveBalancer(balancer, unhurried, seed=seed) if method == ADAPTIVE else balancer
+    adaptive = AdaptiveBalancer(balancer, unhurried, seed=seed) if method == ADAPTIVE else balancer
+    return adaptive, {"margin": before.margin}
 
 
 def around(load: np.ndarray, change: int) -> dict[str, Any]:
@@ -206,7 +232,8 @@ def _recovery(change: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
     seeds = max(map(len, methods.values()))
     table = Table(
-        title=f"{change}, {seeds} seed{'s'[: seeds > 1]}: recovery in minutes, – none in {AFTER}; μ and ν in percent"
+        title=f"{change}, {seeds} seed{'s'[: seeds > 1]}: recovery in minutes, – none in {AFTER}; "
+        "μ and ν in percent; gains and margins tuned before the change"
     )
     limits = [f"within {tolerance:.0%}" for tolerance in TOLERANCES]
     for column in ("method", *limits, *(f"{x}, {when}" for when in WHEN for x in "μν")):

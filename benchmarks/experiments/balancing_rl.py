@@ -1,8 +1,9 @@
-"""Prices set by PPO, SAC, feedback and MPC inside Balancing-v0: return, μ and ν on the same days."""
+"""Prices set by PPO, SAC, tuned feedback and tuned MPC inside Balancing-v0: return, μ and ν on the same days."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2)
 DAYS = tuple(range(10_000, 10_005))
 """Seeds of the days that all are judged on; training draws its days from the training seeds."""
-BALANCERS = ("feedback", "MPC")
+BALANCERS = {"feedback": ("proportional", "integral", "margin"), "MPC": ("margin",)}
+"""Balancer → its settings that are tuned, by return on the day of the learning curves."""
 STEPS = {"PPO": 21_600, "SAC": 10_080}
 """Minutes of training: 15 days and 7 days."""
 QUICK_STEPS = {"PPO": 240, "SAC": 240}
@@ -34,16 +36,25 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """The two balancers, which have no seed of their own, then each algorithm with each seed.
 
     Raises:
-        InputError: a seed whose day is judged.
+        InputError: a seed whose day is judged, or balancers are tuned on.
     """
     _check(seeds)
     judged = {"days": list(DAYS[: 1 if quick else None]), "environment": QUICK_ENVIRONMENT if quick else ENVIRONMENT}
     effort = QUICK_COMMISSIONING if quick else COMMISSIONING
     steps = QUICK_STEPS if quick else STEPS
     return [
-        *(Case(name, 0, config={**judged, "commissioning": effort}) for name in BALANCERS),
+        *(Case(n, 0, config={**judged, "commissioning": effort, "tuned": _grid(n, quick)}) for n in BALANCERS),
         *(Case(algo, seed, budget={"minutes": steps[algo]}, config=judged) for algo in steps for seed in seeds),
     ]
+
+
+def _grid(name: str, quick: bool) -> dict[str, Any]:
+    """What a balancer is tuned over: ``settings`` of every candidate of the ``grid``, on the ``day`` of this seed."""
+    from benchmarks.model_free import VALIDATION_SEED
+    from benchmarks.policies import GAINS, MARGINS
+
+    grid = [list(gains) for gains in GAINS] if name == "feedback" else [[margin] for margin in MARGINS]
+    return {"day": VALIDATION_SEED, "settings": list(BALANCERS[name]), "grid": grid[: 2 if quick else None]}
 
 
 def _check(seeds: Sequence[int]) -> None:
@@ -56,9 +67,9 @@ def _check(seeds: Sequence[int]) -> None:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """``days``: the judged ones; of what learns also its ``curve`` and ``cpu_seconds``, of the others ``validation``,
-    their return on the curve's day."""
-    from benchmarks.model_free import VALIDATION_SEED, judged_day, trained
+    """``days``: the judged ones; of what learns also its ``curve`` and ``cpu_seconds``, of the others the settings that
+    were ``tuned`` and ``validation``, their return with these on the curve's day."""
+    from benchmarks.model_free import judged_day, trained
     from benchmarks.priced_day import PricedDay
 
     day = PricedDay(case.config["environment"])
@@ -70,24 +81,59 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
             judge=lambda act: [judged_day(day, k, act) for k in case.config["days"]],
             **case.config["environment"],
         )
-    way = _balancer(case.method, day, **case.config["commissioning"])
+    build = _commissioned(case.method, day, **case.config["commissioning"])
+    found, validation = _tuned(build, day, **case.config["tuned"])
     return {
-        "days": [judged_day(day, k, way) for k in case.config["days"]],
-        "validation": judged_day(day, VALIDATION_SEED, way)["return"],
+        "days": [judged_day(day, k, build(**found)) for k in case.config["days"]],
+        "validation": validation,
+        "tuned": found,
     }
 
 
-def _balancer(name: str, day: PricedDay, days: int, epochs: int) -> Balancer:
+def _commissioned(name: str, day: PricedDay, days: int, epochs: int) -> Callable[..., Balancer]:
+    """The balancer as a function of its :data:`BALANCERS` settings; a log, and a fit on it, serve all of them."""
     from benchmarks.closed_loop import system_log, usual_prices
+    from benchmarks.policies import release_margin
     from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
 
     pool, price_max = day.base.pool, day.base.price_max
-    log = system_log(pool, days=days)
+    log, release = system_log(pool, days=days), release_margin(pool.scenario)
     if name == "MPC":
         model = SystemModel.fit(log, clusters=pool.scenario.cluster_names, epochs=epochs)
-        return MPCBalancer(model, price_max=tuple(price_max.tolist()))
+        return partial(MPCBalancer, model, price_max=tuple(price_max.tolist()), release_margin=release)
     scale = tuple(usual_prices(pool, float(log["qps"].mean())).tolist())
-    return FeedbackBalancer(FeedbackSettings(scale=scale), price_max=price_max)
+    settings = partial(FeedbackSettings, scale=scale, release_margin=release)
+    return lambda **tuned: FeedbackBalancer(settings(**tuned), price_max=price_max)
+
+
+def _tuned(
+    build: Callable[..., Balancer],
+    environment: PricedDay,
+    day: int,
+    settings: Sequence[str],
+    grid: Sequence[Sequence[float]],
+) -> tuple[dict[str, float], float]:
+    """The settings, see :func:`benchmarks.policies.two_passes`, that return most on a day, and that return.
+
+    Args:
+        build: the balancer of such settings.
+        environment: the days are its.
+        day: seed of the day.
+        settings: names of what the candidates have.
+        grid: candidates, each with a value for every name.
+    """
+    from benchmarks.model_free import judged_day
+    from benchmarks.policies import two_passes
+
+    def named(candidate: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(settings, candidate, strict=True))
+
+    @cache
+    def earned(candidate: tuple[float, ...]) -> float:
+        return judged_day(environment, day, build(**named(candidate)))["return"]
+
+    found = two_passes(lambda some: max(some, key=earned), [tuple(candidate) for candidate in grid])
+    return named(found), earned(found)
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
@@ -96,7 +142,10 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
     if not rows:
         return
-    table = Table(title=f"{_days(rows)} of Balancing-v0; mean ± standard deviation over training seeds")
+    table = Table(
+        title=f"{_days(rows)} of Balancing-v0; mean ± standard deviation over training seeds; "
+        "feedback and MPC tuned on another day"
+    )
     for column in ("method", "minutes trained", "CPU s a run", "return", "μ by cluster", "ν by cluster"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name, mine in by_method(rows).items():
@@ -123,16 +172,17 @@ def _days(rows: Sequence[Row]) -> str:
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
-    """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line."""
+    """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line, with
+    the settings that are best on this day."""
     from benchmarks.curves import curve, figure
 
     lines: dict[str, Any] = {}
     for name, mine in by_method(rows).items():
         if name not in BALANCERS:
             lines[name] = curve([row.numbers["curve"] for row in mine])
-        elif name == "MPC":
+        else:
             lines[name] = {"returns": [[mine[0].numbers["validation"]]], "constant": True}
-    if not set(lines) - set(BALANCERS):
+    if not set(lines) - BALANCERS.keys():
         return {}
     path = folder / "curve.png"
     figure({"prices": lines}, {"prices": "a day of Balancing-v0 that was not trained on"}, path)
