@@ -22,6 +22,10 @@ DAYS = tuple(range(10_000, 10_005))
 """Seeds of the days that all are judged on; training draws its days from the training seeds."""
 BALANCERS = {"feedback": ("proportional", "integral", "margin"), "MPC": ("margin",)}
 """Balancer → its settings that are tuned, by return on the day of the learning curves."""
+MARGINS = (0.0, 0.015, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
+GAINS = [(p, i, m) for p in (0.05, 0.1, 0.2, 0.4, 0.8) for i in (0.0, 0.02) for m in MARGINS]
+"""What is tuned over: wider margins than :mod:`benchmarks.policies` has, because the reward charges for overload, and
+learners may keep as far from the budget as they like."""
 STEPS = {"PPO": 21_600, "SAC": 10_080}
 """Minutes of training: 15 days and 7 days."""
 QUICK_STEPS = {"PPO": 240, "SAC": 240}
@@ -51,7 +55,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 def _grid(name: str, quick: bool) -> dict[str, Any]:
     """What a balancer is tuned over: ``settings`` of every candidate of the ``grid``, on the ``day`` of this seed."""
     from benchmarks.model_free import VALIDATION_SEED
-    from benchmarks.policies import GAINS, MARGINS
 
     grid = [list(gains) for gains in GAINS] if name == "feedback" else [[margin] for margin in MARGINS]
     return {"day": VALIDATION_SEED, "settings": list(BALANCERS[name]), "grid": grid[: 2 if quick else None]}
