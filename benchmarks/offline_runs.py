@@ -151,7 +151,7 @@ def run_offline(
                 report(curve[-1])
 
     algorithm, _ = train_to_end(
-        _config(method, seed, updates, settings, batch),
+        configuration(method, seed, updates, settings, batch),
         stop={"gradient_steps": updates},
         record=record,
         evaluate=validate,
@@ -165,8 +165,14 @@ def run_offline(
         algorithm.stop()
 
 
-def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
-    """An algorithm of one's own keeps what it sets itself, as in :mod:`benchmarks.experiments.marl`."""
+def configuration(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
+    """The checked configuration of :func:`run_offline`.
+
+    An algorithm of one's own keeps what it sets itself, as in :mod:`benchmarks.experiments.marl`.
+
+    Raises:
+        InputError: an unknown method, one that does not learn from logs, or an option that it does not have.
+    """
     from agents.presets import PRESETS
     from agents.rllib.builtin import algorithm_config
     from benchmarks.trials import Trial

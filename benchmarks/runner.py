@@ -66,7 +66,7 @@ def plan(
         again: measure also what is recorded.
 
     Raises:
-        InputError: no such experiment, methods that it does not take, no cases, or damaged records.
+        InputError: no such experiment, methods that it does not take or cannot measure, no cases, or damaged records.
     """
     found = load(name)
     options: dict[str, Any] = {}
@@ -85,7 +85,13 @@ def plan(
         raise InputError(f"experiment {name} has no cases for these options")
     there = set() if again else {row.case.key for row in records.read(out / name)}
     todo = tuple(case for case in cases if case.key not in there)
+    for case in {case.method: case for case in todo}.values():
+        getattr(found, "check", _nothing)(case)
     return Plan(name, cases, todo, out / name, quick, bool(getattr(found, "ALONE", False)))
+
+
+def _nothing(case: Case) -> None:
+    """The check of an experiment that has none."""
 
 
 def usual_seeds(experiment: Any, quick: bool) -> tuple[int, ...]:

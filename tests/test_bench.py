@@ -244,6 +244,50 @@ def test_a_case_that_is_not_plain_data_is_named(
     assert f"experiment {name}: a case holds more than plain data" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("experiment", "method", "expected"),
+    [
+        ("ranking", "QMX", "unknown method of the ranking 'QMX'; did you mean 'QMIX'? (valid: AWRQMixer, "),
+        ("ranking", "PPO", "unknown method of the ranking 'PPO'"),
+        ("ranking", "ray.rllib.algorithms.sac.SACConfig", "does not learn from request logs; choose a preset"),
+        ("ranking", "agents.rllib.MyQMIX", "unknown name in agents.rllib 'MyQMIX'; did you mean 'QMIXConfig'?"),
+        ("marl", "PPO shard", "unknown method of the leaderboard 'PPO shard'; did you mean 'PPO shared'? (valid: "),
+        ("marl", "SAC", "unknown method of the leaderboard 'SAC'"),
+        ("marl", "ray.rllib.algorithms.sac.SACConfig", "SACConfig: the leaderboard takes presets, PPO, DQN"),
+    ],
+)
+def test_a_wrong_method_is_refused_before_anything_is_measured(
+    experiment: str, method: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ray = pytest.importorskip("ray")
+    running = ray.is_initialized()
+    options = ("--quick", "--seeds", 0, "--methods", "QMIX", method, "--out", tmp_path / "out")
+    assert command("roots", experiment, *options) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert ray.is_initialized() == running
+
+
+def test_methods_that_are_right_pass_the_check() -> None:
+    pytest.importorskip("ray")
+    for name in ("ranking", "marl"):
+        found = experiments.load(name)
+        for case in found.cases(quick=True, seeds=(0,), methods=(*found.METHODS, "agents.rllib.VDNConfig", "IQL")):
+            found.check(case)
+
+
+def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import roots
+
+    seen: list[str] = []
+    monkeypatch.setattr(roots, "check", lambda case: seen.append(case.method), raising=False)
+    assert command("roots", "--methods", "newton", "--out", tmp_path) == 0
+    assert command("roots", "--out", tmp_path) == 0
+    assert seen == ["newton", "bisection"]
+
+
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
         experiments.chosen(["nothing"])
