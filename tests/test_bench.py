@@ -143,6 +143,20 @@ def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest
     assert len(records.read(tmp_path / "tests.roots")) == 2
 
 
+def test_tables_that_fail_are_no_case_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    monkeypatch.setattr(roots, "tables", lambda rows: 1 / 0)
+    assert command("roots", "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "roots: its tables: ZeroDivisionError" in error
+    assert "again" not in error
+    assert command("roots", "--methods", "broken", "--seeds", 2, "--out", tmp_path) == 1
+    assert "marca: 1 failed; the other cases are recorded, and the same command" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
     options = ["roots", "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]

@@ -116,9 +116,10 @@ def _report(failures: Sequence[Failure]) -> int:
         what = (case.method, case.task, case.scenario, f"seed {case.seed}") if case else ("its tables",)
         print(failure.trace, end="", file=sys.stderr)
         print(f"marca: {failure.name}: {', '.join(x for x in what if x)}: {failure.error}", file=sys.stderr)
-    if failures:
+    cases = sum(failure.case is not None for failure in failures)
+    if cases:
         print(
-            f"marca: {len(failures)} failed; the other cases are recorded, and the same command tries these again",
+            f"marca: {cases} failed; the other cases are recorded, and the same command tries these again",
             file=sys.stderr,
         )
     return 1 if failures else 0
