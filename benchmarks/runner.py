@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
-from benchmarks.experiments import load
+from benchmarks.experiments import experiment, load
+from benchmarks.own_code import outdated_note
 from benchmarks.progress import progress
 from benchmarks.suite import Case, Row
 from marca_env.errors import InputError, one_line
@@ -32,6 +33,8 @@ class Plan:
     folder: Path
     quick: bool = False
     alone: bool = False
+    note: str = ""
+    """What to say of the rows that are there."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ def plan(
         raise InputError(f"experiment {name}: a case holds more than plain data ({one_line(error)})") from error
     if not cases:
         raise InputError(f"experiment {name} has no cases for these options")
-    there = set() if again else {row.case.key for row in records.read(out / name)}
-    todo = tuple(case for case in cases if case.key not in there)
+    recorded = {} if again else {row.case.key: row for row in records.read(out / name)}
+    there = [recorded[case.key] for case in cases if case.key in recorded]
+    todo = tuple(case for case in cases if case.key not in recorded)
     for case in {case.method: case for case in todo}.values():
         getattr(found, "check", _nothing)(case)
-    return Plan(name, cases, todo, out / name, quick, bool(getattr(found, "ALONE", False)))
+    alone, note = bool(getattr(found, "ALONE", False)), outdated_note(experiment(name).__name__, there)
+    return Plan(name, cases, todo, out / name, quick, alone, note)
 
 
 def _nothing(case: Case) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import experiments, records
 from benchmarks.cli import main
+from benchmarks.own_code import own_file
 from benchmarks.whole import Whole
 from marca_env.errors import InputError
 
@@ -141,6 +142,33 @@ def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest
     assert found[1].numbers["error"] == pytest.approx(2**0.5 - 1)
     assert command("tests.roots", *options) == 1  # tried again, alone
     assert len(records.read(tmp_path / "tests.roots")) == 2
+
+
+@pytest.mark.parametrize("edited", ["experiment", "method"])
+def test_rows_older_than_ones_own_code_are_said(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment, method = f"own_experiment_{edited}", f"own_method_{edited}"
+    for name in (experiment, method):
+        (tmp_path / f"{name}.py").write_text((ROOT / "tests" / "roots.py").read_text())
+    options = (experiment, "--methods", "newton", f"{method}.guess", "--seeds", 2, "--out", tmp_path / "out")
+    assert command(*options) == 0
+    assert command(*options) == 0
+    assert "last changed" not in capsys.readouterr().out
+    path, number = {"experiment": (tmp_path / f"{experiment}.py", 2), "method": (tmp_path / f"{method}.py", 1)}[edited]
+    later = time.time() + 5
+    os.utime(path, (later, later))
+    assert command(*options) == 0
+    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them anew"
+    assert f"{experiment}: {told}" in capsys.readouterr().out
+    assert command(*options, "--again") == 0
+    assert "last changed" not in capsys.readouterr().out
+
+
+def test_code_of_this_package_is_no_users() -> None:
+    assert own_file("roots") == ROOT / "tests" / "roots.py"
+    assert own_file("benchmarks.runner") is own_file("PPO shared 0") is own_file("no_such.module") is None
 
 
 def test_tables_that_fail_are_no_case_to_try_again(

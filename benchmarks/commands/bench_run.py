@@ -95,6 +95,8 @@ def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     from benchmarks.showing import shown
 
     print(f"{chosen.name}: {len(chosen.todo)} of {len(chosen.cases)} cases to measure; in {chosen.folder}", flush=True)
+    if chosen.note:
+        print(f"{chosen.name}: {chosen.note}", flush=True)
     if address and chosen.alone and chosen.todo:
         print(f"{chosen.name}: measured here, one case after another, not on the cluster", flush=True)
     failures = (run_here if chosen.alone or not address else run_on_ray)(chosen) if chosen.todo else []
