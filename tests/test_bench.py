@@ -330,6 +330,40 @@ def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
     assert seen == ["newton", "bisection"]
 
 
+@pytest.mark.parametrize(
+    ("cases", "expected"),
+    [
+        ("(*, quick): return []", "TypeError: cases() got an unexpected keyword argument 'seeds'; see"),
+        ("(*, quick, seeds): return [1 / 0]", "ZeroDivisionError: division by zero (faulty_1.py, line 3); see"),
+        ("(*, quick, seeds): return ['newton']", "AttributeError: 'str' object has no attribute 'key'; see"),
+        ("(*, quick, seeds): return None", "TypeError: 'NoneType' object is not iterable; see"),
+    ],
+)
+def test_cases_that_raise_are_told_on_one_line(
+    cases: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    name = f"faulty_{int('1 / 0' in cases)}"
+    (tmp_path / f"{name}.py").write_text(f"measure = tables = print\n\ndef cases{cases}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert command(name, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"experiment {name}: cases(*, quick, seeds) fails: {expected} benchmarks/suite.py" in error
+    assert error.count("\n") == 1
+
+
+def test_what_measure_returns_is_said_if_it_is_no_dict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    monkeypatch.setattr(roots, "measure", lambda case, folder: 3.0)
+    assert command("roots", "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "newton, root, default, seed 2: measure must return a dict of numbers; got float" in error
+    assert "Traceback" not in error
+
+
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
         experiments.chosen(["nothing"])
