@@ -10,7 +10,15 @@ import pytest
 from readme import TEN_LINES
 
 from benchmarks.experiments import ablation, ranking, sensitivity, tuning
-from benchmarks.offline_runs import METHODS, REFERENCES, convergence, gradient_variance, run_offline, settings_of
+from benchmarks.offline_runs import (
+    METHODS,
+    REFERENCES,
+    configuration,
+    convergence,
+    gradient_variance,
+    run_offline,
+    settings_of,
+)
 from benchmarks.offline_tables import grouped
 from benchmarks.search import best_trials, read_spaces
 from benchmarks.suite import Case, Row
@@ -18,6 +26,8 @@ from benchmarks.trials import Trial
 from marca_env.errors import InputError
 
 pytest.importorskip("ray")
+
+from agents.rllib import QMIXConfig
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -32,7 +42,51 @@ def test_the_settings_in_the_repository_are_valid(method: str) -> None:
 
 
 def test_a_method_that_was_not_tuned_has_the_common_settings() -> None:
-    assert set(settings_of("my_module.MyQMIX")) == {"lr"}
+    assert settings_of("IQL") == settings_of("agents.rllib.AWRQMixerConfig") == {"lr": 0.003}
+
+
+OWN = """
+def slow():
+    return MyQMIX().training(lr=1e-5, train_batch_size_per_learner=7)
+
+
+class Inherits(MyQMIX):
+    def __init__(self, algo_class=None):
+        super().__init__(algo_class)
+        self.hidden = (32,)
+
+
+class Faulty(MyQMIX):
+    def __init__(self, algo_class=None):
+        self.lr = 1 / 0
+
+
+SLOW = slow()
+"""
+
+
+def test_settings_of_a_method_of_ones_own_are_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_settings.py").write_text(TEN_LINES + OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = {"mixer": "own_settings.Attention", "lr": 5e-4, "gru": None}
+    told = {"MyQMIX": mine, "Inherits": mine | {"hidden": [32]}, "SLOW": mine | {"lr": 1e-5}}
+    keys = set()
+    for name, expected in told.items():
+        *_, case = ranking.cases(quick=True, seeds=(0,), methods=[f"own_settings.{name}"])
+        assert case.config["settings"] == expected
+        config = configuration(case.method, 0, settings=case.config["settings"], **case.budget)
+        assert config.lr[0] == [0, expected["lr"]]
+        assert config.train_batch_size_per_learner == case.budget["batch"]
+        assert {**mine, **{n: config.preset().options[n] for n in ("mixer", "gru")}} == mine
+        assert list(config.hidden) == expected.get("hidden", list(QMIXConfig().hidden))
+        keys.add(case.key)
+    import own_settings
+
+    monkeypatch.setattr(own_settings.MyQMIX, "defaults", own_settings.MyQMIX.defaults | {"lr": 6e-4})
+    keys.add(ranking.cases(quick=True, seeds=(0,), methods=["own_settings.MyQMIX"])[-1].key)
+    assert len(keys) == 4
+    with pytest.raises(InputError, match=r"algorithm own_settings\.Faulty: ZeroDivisionError"):
+        settings_of("own_settings.Faulty")
 
 
 def test_every_method_has_the_same_search() -> None:
