@@ -58,7 +58,7 @@ def settings_of(method: str) -> dict[str, Any]:
     one's own, what it sets itself before all.
 
     Raises:
-        InputError: see :func:`own_options`.
+        InputError: see :func:`own_config`.
     """
     from benchmarks.yaml_files import read_mapping
 
@@ -71,19 +71,13 @@ def own_options(method: str) -> dict[str, Any]:
     that differ from its preset's, those of :data:`OF_A_RUN` apart; as plain data, classes by their dotted paths.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: see :func:`own_config`.
     """
     if "." not in method:
         return {}
-    from agents.rllib.builtin import algorithm_config
     from agents.rllib.config import CONFIGS, RLLIB_OPTIONS, TeamConfig
 
-    try:
-        config = algorithm_config(method)
-    except InputError:
-        raise
-    except Exception as error:  # a fault in the user's own class
-        raise InputError(f"algorithm {method}: {type(error).__name__}: {one_line(error)}") from error
+    config = own_config(method)
     if not isinstance(config, TeamConfig):
         return {}
     usual = CONFIGS[config.preset_name]()
@@ -93,6 +87,25 @@ def own_options(method: str) -> dict[str, Any]:
         for name, value in values.items()
         if name not in OF_A_RUN and (name in config.defaults or value != _plain(getattr(usual, name)))
     }
+
+
+def own_config(method: str) -> Any:
+    """A fresh configuration of an algorithm of one's own.
+
+    Args:
+        method: its dotted path.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    from agents.rllib.builtin import algorithm_config
+
+    try:
+        return algorithm_config(method)
+    except InputError:
+        raise
+    except Exception as error:  # a fault in the user's own class
+        raise InputError(f"algorithm {method}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -225,7 +238,7 @@ def configuration(method: str, seed: int, updates: int, settings: Mapping[str, A
 
     own = own_options(method)
     options = {name: value for name, value in settings.items() if name not in own}
-    rate = own.get("lr", settings["lr"])
+    rate = {**settings, **own}["lr"]
     if isinstance(rate, (int, float)):  # a schedule of one's own stays
         options["lr"] = [[0, rate], [updates * batch, FINAL_RATE * rate]]
     options |= dict(zip(OF_A_RUN, (batch, PER_ITERATION, "hash"), strict=True))
