@@ -6,12 +6,15 @@ rows, and the cascade's requests, judge finished runs alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from marca_env.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from agents.splits import Split
@@ -35,6 +38,8 @@ PER_ITERATION = 10
 """Gradient steps between reports."""
 FINAL_RATE = 0.01
 """The learning rate falls linearly to this share of its start: labels are mostly noise, which the last steps show."""
+OF_A_RUN = ("train_batch_size_per_learner", "updates_per_iteration", "split")
+"""Options that are alike for all methods."""
 TUNED = Path(__file__).parent / "tuned.yaml"
 REQUESTS, VALIDATION_REQUESTS = 500, 300
 TEST_SEED, TEST_CASCADE_SEED = 1, 72
@@ -49,11 +54,67 @@ def log_path() -> Path:
 
 
 def settings_of(method: str) -> dict[str, Any]:
-    """The options that tuning found for a method; for one that was not tuned, those that all have in common."""
+    """The options that tuning found for a method; for one that was not tuned, those that all have in common; for one of
+    one's own, what it sets itself before all.
+
+    Raises:
+        InputError: see :func:`own_config`.
+    """
     from benchmarks.yaml_files import read_mapping
 
     tuned = read_mapping(TUNED)
-    return {**tuned["common"], **tuned["methods"].get(method, {})}
+    return {**tuned["common"], **tuned["methods"].get(method, {}), **own_options(method)}
+
+
+def own_options(method: str) -> dict[str, Any]:
+    """What an algorithm of one's own, given by its dotted path, sets itself: the options in ``defaults``, and those
+    that differ from its preset's, those of :data:`OF_A_RUN` apart; as plain data, classes by their dotted paths.
+
+    Raises:
+        InputError: see :func:`own_config`.
+    """
+    if "." not in method:
+        return {}
+    from agents.rllib.config import CONFIGS, RLLIB_OPTIONS, TeamConfig
+
+    config = own_config(method)
+    if not isinstance(config, TeamConfig):
+        return {}
+    usual = CONFIGS[config.preset_name]()
+    values = {name: _plain(getattr(config, name)) for name in (*config.option_names(), *RLLIB_OPTIONS)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in OF_A_RUN and (name in config.defaults or value != _plain(getattr(usual, name)))
+    }
+
+
+def own_config(method: str) -> Any:
+    """A fresh configuration of an algorithm of one's own.
+
+    Args:
+        method: its dotted path.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    from agents.rllib.builtin import algorithm_config
+
+    try:
+        return algorithm_config(method)
+    except InputError:
+        raise
+    except Exception as error:  # a fault in the user's own class
+        raise InputError(f"algorithm {method}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=_dotted_path))
+
+
+def _dotted_path(value: Any) -> str:
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def split() -> Split:
@@ -151,7 +212,7 @@ def run_offline(
                 report(curve[-1])
 
     algorithm, _ = train_to_end(
-        _config(method, seed, updates, settings, batch),
+        configuration(method, seed, updates, settings, batch),
         stop={"gradient_steps": updates},
         record=record,
         evaluate=validate,
@@ -165,22 +226,22 @@ def run_offline(
         algorithm.stop()
 
 
-def _config(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
-    """An algorithm of one's own keeps what it sets itself, as in :mod:`benchmarks.experiments.marl`."""
-    from agents.presets import PRESETS
-    from agents.rllib.builtin import algorithm_config
+def configuration(method: str, seed: int, updates: int, settings: Mapping[str, Any], batch: int) -> Any:
+    """The checked configuration of :func:`run_offline`.
+
+    An algorithm of one's own keeps what it sets itself, as in :mod:`benchmarks.experiments.marl`.
+
+    Raises:
+        InputError: an unknown method, one that does not learn from logs, or an option that it does not have.
+    """
     from benchmarks.trials import Trial
 
-    own = {} if method in PRESETS else dict(getattr(algorithm_config(method), "defaults", {}))
+    own = own_options(method)
     options = {name: value for name, value in settings.items() if name not in own}
-    rate = own.get("lr", settings["lr"])
+    rate = {**settings, **own}["lr"]
     if isinstance(rate, (int, float)):  # a schedule of one's own stays
         options["lr"] = [[0, rate], [updates * batch, FINAL_RATE * rate]]
-    options |= {
-        "train_batch_size_per_learner": batch,
-        "updates_per_iteration": PER_ITERATION,
-        "split": "hash",
-    }
+    options |= dict(zip(OF_A_RUN, (batch, PER_ITERATION, "hash"), strict=True))
     return Trial(run=method, offline=str(log_path()), seed=seed, config=options).build()
 
 

@@ -17,12 +17,6 @@ from marca_env.errors import InputError
 from marca_env.logs import Column, check_table, read_table
 
 STATE, ACTIONS = ("uv", "w", "g", "i"), ("a1", "a2", "a3", "a4", "a5")
-PREDICTIONS = (
-    *("t", *STATE, *ACTIONS),
-    *(f"{action}_output" for action in ACTIONS),
-    *("q_re_output", "q_pre_output", "q_final_output", "consumption"),
-)
-TEXT = ("t", "i")
 
 
 def read_action_quota(path: str | Path) -> pd.DataFrame:
@@ -33,12 +27,6 @@ def read_action_quota(path: str | Path) -> pd.DataFrame:
 def read_state_counts(path: str | Path) -> pd.DataFrame:
     """``state_counts.csv``: uv, w, g, i (text), ``sn`` and ``num``, the requests of the state."""
     return _headerless(path, (*STATE, "sn", "num"))
-
-
-def read_predictions(path: str | Path) -> pd.DataFrame:
-    """``predictions.tsv``: time, state, actions, a value after every decision, of both stages and of the whole, and
-    what the request spent (``consumption``)."""
-    return _headerless(path, PREDICTIONS)
 
 
 def read_keyed(path: str | Path) -> pd.DataFrame:
@@ -88,13 +76,12 @@ def sample_returns(folder: str | Path) -> dict[str, float]:
 
 
 def _columns(names: tuple[str, ...]) -> tuple[Column, ...]:
-    whole = (*STATE, *ACTIONS, "an", "num", "sn")
-    return tuple(Column(n, "text" if n in TEXT else "int" if n in whole else "float") for n in names)
+    return tuple(Column(name, "text" if name == "i" else "int") for name in names)
 
 
 def _headerless(path: str | Path, names: tuple[str, ...]) -> pd.DataFrame:
     read_table(path)  # says what is wrong with a file that cannot be read
-    frame = pd.read_csv(path, header=None, sep="\t" if Path(path).suffix == ".tsv" else ",")
+    frame = pd.read_csv(path, header=None)
     if frame.shape[1] != len(names):
         raise InputError(f"{path}: {frame.shape[1]} columns and no header; the columns must be {', '.join(names)}")
     return check_table(frame.set_axis(list(names), axis=1), _columns(names), path)

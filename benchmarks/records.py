@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from marca_env.errors import InputError, one_line
 FILE = "records.jsonl"
 PACKAGES = ("marca-env", "torch", "ray", "numpy", "scipy", "pandas", "gymnasium", "pettingzoo", "cvxpy")
 """Whose versions are kept."""
+MACHINE = ("processor", "cores", "memory_gib", "system")
+"""What a report says of the machine."""
 _NO_ROW = (ValueError, TypeError, KeyError)
 _MEASURED = ("numbers", "seconds", "cpu_seconds", "about")
 
@@ -70,8 +72,21 @@ def from_line(line: str | bytes) -> Row:
         raise TypeError("its numbers are no mapping")
     if not (isinstance(row.about, dict) and isinstance(row.seconds, (int, float)) and isinstance(row.case.seed, int)):
         raise TypeError("its about is no mapping, its seconds are no number, or its seed is no whole one")
+    _check_about(row.about)
     _ = row.case.key  # raises where the case is not plain data
     return row
+
+
+def _check_about(about: Mapping[str, Any]) -> None:
+    """Whether what a report needs, as far as it is there, is of its kind."""
+    datetime.datetime.fromisoformat(about.get("when", "2000-01-01"))
+    versions, machine = about.get("versions", {}), about.get("machine", dict.fromkeys(MACHINE))
+    if not (isinstance(versions, dict) and all(isinstance(version, str) for version in versions.values())):
+        raise TypeError("its versions are no mapping of words")
+    if not (isinstance(machine, dict) and set(MACHINE) <= machine.keys()):
+        raise TypeError(f"its machine is no mapping with {', '.join(MACHINE)}")
+    if not isinstance(about.get("revision"), str | None):
+        raise TypeError("its revision is no word")
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import records
-from benchmarks.showing import shown
+from benchmarks.showing import Shown, shown
 from benchmarks.suite import Row
 from marca_env.errors import InputError, unknown_option
 
@@ -21,11 +21,11 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in FOLDER.glob(f"*/{records.FILE}")))
 
 
-def add(name: str, out: Path) -> list[Row]:
+def add(name: str, out: Path) -> tuple[list[Row], Shown]:
     """Append an experiment's rows to the records in ``out``; cases that are there already stay as they are.
 
     Returns:
-        The rows that were added.
+        The rows that were added, and what there was: rows of other settings than today's are not added.
 
     Raises:
         InputError: there are none of that name, or the records are damaged.
@@ -33,6 +33,7 @@ def add(name: str, out: Path) -> list[Row]:
     if name not in available():
         raise InputError(unknown_option("experiment with rows in the package", name, available()))
     there = {row.case.key for row in records.read(out / name)}
-    rows = [row for row in shown(name, FOLDER / name).rows if row.case.key not in there]
+    found = shown(name, FOLDER / name)
+    rows = [row for row in found.rows if row.case.key not in there]
     records.append(out / name, *rows)
-    return rows
+    return rows, found

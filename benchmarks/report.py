@@ -21,7 +21,7 @@ from benchmarks.flat_tables import FlatTable, escaped
 from benchmarks.published_tables import LABEL, PUBLISHED
 from benchmarks.runner import takes_methods, usual_seeds
 from benchmarks.showing import Shown, shown
-from benchmarks.suite import Row
+from benchmarks.suite import Row, by_method
 from benchmarks.whole import Whole
 from marca_env.errors import InputError, one_line
 from marca_env.saving import atomic_path
@@ -124,15 +124,18 @@ def section(name: str, out: Path, to: Path) -> Section:
         rows = records.newest(records.read(folder))
         kind = "" if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: "
         return Section(name, "", {"rows": str(len(rows))}, [], [kind + one_line(error)], rows, failed=True)
+    commands = _commands(name, experiment, found, out)
     made = Section(
         name,
         (experiment.__doc__ or "").strip().partition("\n")[0],
-        _facts(experiment, found),
-        _commands(name, experiment, found, out),
-        _warnings(found),
+        _facts(experiment, found) if found.rows else {"rows": "0"},
+        commands,
+        _warnings(found) if found.rows else [_nothing_left(found, commands)],
         found.rows,
         published=PUBLISHED.get(name, ()),
     )
+    if not found.rows:
+        return made
     try:
         made.tables += [FlatTable.of(table) for table in experiment.tables(found.rows)]
         draw: Any = getattr(experiment, "figures", None)
@@ -191,10 +194,18 @@ def _warnings(found: Shown) -> list[str]:
     return told + [f"Left out: {n} {'row' if n == 1 else 'rows'} {why}." for why, n in found.left_out.items()]
 
 
+def _nothing_left(found: Shown, commands: Sequence[str]) -> str:
+    """What to do where every row is outdated."""
+    number = len(found.outdated)
+    rows = "The one row is" if number == 1 else f"All {number} rows are"
+    return f"{rows} {found.why_outdated}; measure again: {'; '.join(commands)}"
+
+
 def _commands(name: str, experiment: Any, found: Shown, out: Path) -> list[str]:
     """What measures the rows again; methods of users are a command of their own."""
-    seeds, chosen = found.seeds, ""
-    if seeds != sorted(usual_seeds(experiment, found.quick)):
+    usual_ones, chosen = sorted(usual_seeds(experiment, found.quick)), ""
+    seeds = found.seeds or usual_ones
+    if seeds != usual_ones:
         chosen += f" --seeds {' '.join(map(str, seeds))}"
     chosen += " --quick" if found.quick else ""
     if out.name != ("bench-quick" if found.quick else "bench"):
@@ -202,7 +213,7 @@ def _commands(name: str, experiment: Any, found: Shown, out: Path) -> list[str]:
     commands = [f"marca bench run {name}{chosen}"]
     if takes_methods(experiment):
         usual = {case.method for case in experiment.cases(quick=found.quick, seeds=seeds)}
-        own = [m for m in dict.fromkeys(row.case.method for row in found.rows) if m not in usual]
+        own = [m for m in by_method(found.rows or found.outdated) if m not in usual]
         commands += [f"marca bench run {name}{chosen} --methods {' '.join(map(shlex.quote, own))}"] if own else []
     return commands
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
-from benchmarks.experiments import load
+from benchmarks.experiments import experiment, load
+from benchmarks.own_code import outdated_note
 from benchmarks.progress import progress
 from benchmarks.suite import Case, Row
 from marca_env.errors import InputError, one_line
@@ -32,6 +33,8 @@ class Plan:
     folder: Path
     quick: bool = False
     alone: bool = False
+    note: str = ""
+    """What to say of the rows that are there."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def plan(
         again: measure also what is recorded.
 
     Raises:
-        InputError: no such experiment, methods that it does not take, no cases, or damaged records.
+        InputError: no such experiment, methods that it does not take or cannot measure, no cases, or damaged records.
     """
     found = load(name)
     options: dict[str, Any] = {}
@@ -75,17 +78,37 @@ def plan(
             raise InputError(f"--methods: experiment {name} does not let one choose; leave --methods out")
         options["methods"] = tuple(dict.fromkeys(methods))
     chosen = tuple(dict.fromkeys(seeds or usual_seeds(found, quick)))
-    try:
-        cases = tuple({case.key: case for case in found.cases(quick=quick, seeds=chosen, **options)}.values())
-    except (TypeError, ValueError) as error:
-        if "JSON" not in str(error):
-            raise
-        raise InputError(f"experiment {name}: a case holds more than plain data ({one_line(error)})") from error
+    cases = _cases(name, found, quick=quick, seeds=chosen, **options)
     if not cases:
         raise InputError(f"experiment {name} has no cases for these options")
-    there = set() if again else {row.case.key for row in records.read(out / name)}
-    todo = tuple(case for case in cases if case.key not in there)
-    return Plan(name, cases, todo, out / name, quick, bool(getattr(found, "ALONE", False)))
+    recorded = {} if again else {row.case.key: row for row in records.read(out / name)}
+    there = [recorded[case.key] for case in cases if case.key in recorded]
+    todo = tuple(case for case in cases if case.key not in recorded)
+    for case in {case.method: case for case in todo}.values():
+        getattr(found, "check", _nothing)(case)
+    alone, note = bool(getattr(found, "ALONE", False)), outdated_note(experiment(name).__name__, there)
+    return Plan(name, cases, todo, out / name, quick, alone, note)
+
+
+def _cases(name: str, found: Any, **options: Any) -> tuple[Case, ...]:
+    """An experiment's cases, each once."""
+    try:
+        return tuple({case.key: case for case in found.cases(**options)}.values())
+    except InputError:
+        raise
+    except Exception as error:  # a module of one's own may have any fault
+        if isinstance(error, (TypeError, ValueError)) and "JSON" in str(error):
+            raise InputError(f"experiment {name}: a case holds more than plain data ({one_line(error)})") from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if last.filename == __file__ else f" ({Path(last.filename).name}, line {last.lineno})"
+        raise InputError(
+            f"experiment {name}: cases(*, quick, seeds) fails: {type(error).__name__}: {one_line(error)}{place}; "
+            "see benchmarks/suite.py"
+        ) from error
+
+
+def _nothing(case: Case) -> None:
+    """The check of an experiment that has none."""
 
 
 def usual_seeds(experiment: Any, quick: bool) -> tuple[int, ...]:
@@ -128,6 +151,8 @@ def attempt(name: str, case: Case, folder: Path, quick: bool) -> Row | Failure:
     try:
         numbers = measure(case, folder)
         seconds = time.perf_counter() - begun
+        if not isinstance(numbers, dict):
+            raise InputError(f"measure must return a dict of numbers; got {type(numbers).__name__}")
         return records.measured(case, numbers, seconds, _cpu_seconds() - cpu, quick=quick)
     except Exception as error:
         return failure(name, case, error)

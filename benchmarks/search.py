@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.yaml_files import read_mapping
 from marca_env.errors import InputError, unknown_option
+
+if TYPE_CHECKING:
+    from agents.rllib.config import TeamConfig
 
 SPACES = Path(__file__).parent / "search_spaces.yaml"
 SCORE = "spearman_model"
@@ -39,6 +42,46 @@ def read_spaces(path: Path = SPACES) -> dict[str, Any]:
     return spaces
 
 
+def searched(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``space``, what of a method is searched, and ``start``, settings of its first trial.
+
+    Those of a method of one's own are its preset's, without what it sets itself, which is ``own``, and without what has
+    no effect beside that.
+
+    Args:
+        method: a preset, or the dotted path of a configuration that derives from one's.
+        spaces: see :func:`read_spaces`.
+
+    Raises:
+        InputError: neither, or nothing is left to search.
+    """
+    from benchmarks.offline_runs import own_config, own_options
+
+    config = own_config(method) if "." in method else None
+    name = getattr(config, "preset_name", method)
+    if name not in spaces["methods"]:
+        told = unknown_option("method of the tuning", method, spaces["methods"])
+        raise InputError(f"{told}; or the dotted path of a configuration that derives from one of theirs")
+    found = {"space": spaces["methods"][name], "start": {**spaces["fixed"].get(name, {}), **spaces["start"]}}
+    if config is not None:
+        own = found["own"] = own_options(method)
+        found["space"] = {k: d for k, d in found["space"].items() if k not in own and _acts(config, k, _values(d))}
+        found["start"] = {k: v for k, v in found["start"].items() if k not in own and _acts(config, k, [v])}
+    if not found["space"]:
+        raise InputError(f"method {method} sets all that {name} is searched for; take what to find from its defaults")
+    return found
+
+
+def _acts(config: TeamConfig, option: str, values: Sequence[Any]) -> bool:
+    """Whether a configuration takes all of an option's values: one that has no effect beside the others is refused."""
+    try:
+        for value in values:
+            config.copy(copy_frozen=False).training(**{option: value}).preset()
+    except InputError:
+        return False
+    return True
+
+
 def search(
     method: str,
     space: Mapping[str, Any],
@@ -53,7 +96,7 @@ def search(
     """Try settings of a method; an interrupted search goes on where it stopped.
 
     Args:
-        method: a preset.
+        method: a preset, or the dotted path of a configuration of one's own.
         space: option → its draw.
         start: settings of the first trial, which the others keep where ``space`` does not name them.
         trials: how many are tried.
@@ -67,10 +110,11 @@ def search(
     from ray import tune
 
     from agents.presets import PRESETS
+    from benchmarks.offline_runs import own_config
 
     drawn = {option: _draw(tune, draw) for option, draw in space.items()}
     fixed = {option: value for option, value in start.items() if option not in drawn}
-    usual = PRESETS[method].options
+    usual = (own_config(method).preset() if "." in method else PRESETS[method]).options
     first = {option: _coded(start.get(option, usual.get(option))) for option in drawn}
     results = _fitted(
         folder.resolve() / method,
@@ -91,7 +135,7 @@ def finals(
     interrupted final goes on where it stopped.
 
     Args:
-        method: a preset.
+        method: as for :func:`search`.
         trials: those of :func:`search` that take part.
         seeds: of every training.
         updates, batch: of each.
@@ -151,8 +195,13 @@ def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -
 
 
 def _draw(tune: Any, draw: Mapping[str, Any]) -> Any:
-    kind, values = next(iter(draw.items()))
+    kind, values = next(iter(draw)), _values(draw)
     return tune.choice([_coded(value) for value in values]) if kind == "choice" else getattr(tune, kind)(*values)
+
+
+def _values(draw: Mapping[str, Any]) -> list[Any]:
+    """What is chosen from, or the bounds."""
+    return next(iter(draw.values()))
 
 
 def _coded(value: Any) -> Any:

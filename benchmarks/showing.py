@@ -14,6 +14,9 @@ from benchmarks.suite import Case, Row
 from benchmarks.whole import Whole
 from marca_env.errors import InputError
 
+OTHER_SETTINGS = "of other settings than the experiment has now"
+UNKNOWN_METHOD = "of methods that the experiment does not find now"
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -26,6 +29,13 @@ class Shown:
     """That a run must be given to measure them."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Why rows are left out → how many."""
+    outdated: list[Row] = field(default_factory=list)
+    """Those that :data:`OTHER_SETTINGS` and :data:`UNKNOWN_METHOD` leave out."""
+
+    @property
+    def why_outdated(self) -> str:
+        """Of what those are, in words."""
+        return " or ".join(why for why in (OTHER_SETTINGS, UNKNOWN_METHOD) if why in self.left_out)
 
 
 def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
@@ -51,16 +61,20 @@ def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
     kind = [row for row in rows if bool(row.about.get("quick")) == quick]
     left_out["of full runs" if quick else "of quick runs"] = len(rows) - len(kind)
     experiment = load(name)
-    current = _current(experiment, kind, quick)
-    left_out["of other settings than the experiment has now"] = len(kind) - len(current)
-    return Shown(current, quick, _given_seeds(experiment, current, quick), {why: n for why, n in left_out.items() if n})
+    current, methods = _current(experiment, kind, quick)
+    keys = {row.case.key for row in current}
+    outdated = [row for row in kind if row.case.key not in keys]
+    left_out[UNKNOWN_METHOD] = sum(row.case.method not in methods for row in outdated)
+    left_out[OTHER_SETTINGS] = len(outdated) - left_out[UNKNOWN_METHOD]
+    left_out = {why: n for why, n in left_out.items() if n}
+    return Shown(current, quick, _given_seeds(experiment, current, quick), left_out, outdated)
 
 
-def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
+def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Row], set[str]]:
     """Rows that the experiment does not define differently now, in the order of its cases: tables compare neighbours,
-    and on a cluster cases end in any order."""
+    and on a cluster cases end in any order; and the methods that it has."""
     if isinstance(experiment, Whole):
-        return list(rows)
+        return list(rows), {row.case.method for row in rows}
     seeds = tuple(sorted({row.case.seed for row in rows}))
     cases: list[Case] = list(experiment.cases(quick=quick, seeds=seeds))
     others = {row.case.method for row in rows} - {case.method for case in cases}
@@ -74,7 +88,7 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> list[Row]:
     found = [
         row for row in rows if row.case.key in keys or (row.case.method in methods and _place(row.case) not in places)
     ]
-    return sorted(found, key=lambda row: keys.get(row.case.key, len(keys)))
+    return sorted(found, key=lambda row: keys.get(row.case.key, len(keys))), methods
 
 
 def _given_seeds(experiment: Any, rows: Sequence[Row], quick: bool) -> list[int]:
@@ -89,9 +103,3 @@ def _given_seeds(experiment: Any, rows: Sequence[Row], quick: bool) -> list[int]
 
 def _place(case: Case) -> tuple[str, int, str, str]:
     return case.method, case.seed, case.scenario, case.task
-
-
-def tables(name: str, folder: Path, *, quick: bool | None = None) -> list[Any]:
-    """The experiment's tables of what is recorded; none if nothing is."""
-    found = shown(name, folder, quick=quick).rows
-    return list(load(name).tables(found)) if found else []

@@ -8,10 +8,12 @@ A module ``benchmarks/experiments/<id>.py``, or any other by its dotted path, is
     def measure(case: Case, folder: Path) -> dict[str, Any]         # JSON numbers of one case
     def tables(rows: Sequence[Row]) -> Iterable[rich.table.Table]   # of whatever rows there are
     def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]   # optional: caption → PNG in folder
+    def check(case: Case) -> None                                   # optional: InputError if it cannot be measured
 
 - The first line of its docstring is the summary that ``marca bench list`` shows.
 - ``measure`` depends on its case alone, not on other cases or the order in which they run; ``folder`` is the
   experiment's own, for caches and files beside the numbers, and may be missing or empty. It may run in a Ray worker.
+- ``check`` is called with a case of every method before anything is measured; it must be quick and start nothing.
 - ``methods``, where ``cases`` takes it, are those to compare instead of all; users name their own by dotted paths.
 - ``PARTS`` are ids of further experiments that the same command runs after it if they are there.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after the other, on this machine.

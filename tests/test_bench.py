@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import experiments, records
 from benchmarks.cli import main
+from benchmarks.own_code import own_file
 from benchmarks.whole import Whole
 from marca_env.errors import InputError
 
@@ -143,6 +144,47 @@ def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest
     assert len(records.read(tmp_path / "tests.roots")) == 2
 
 
+@pytest.mark.parametrize("edited", ["experiment", "method"])
+def test_rows_older_than_ones_own_code_are_said(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment, method = f"own_experiment_{edited}", f"own_method_{edited}"
+    for name in (experiment, method):
+        (tmp_path / f"{name}.py").write_text((ROOT / "tests" / "roots.py").read_text())
+    options = (experiment, "--methods", "newton", f"{method}.guess", "--seeds", 2, "--out", tmp_path / "out")
+    assert command(*options) == 0
+    assert command(*options) == 0
+    assert "last changed" not in capsys.readouterr().out
+    path, number = {"experiment": (tmp_path / f"{experiment}.py", 2), "method": (tmp_path / f"{method}.py", 1)}[edited]
+    later = time.time() + 5
+    os.utime(path, (later, later))
+    assert command(*options) == 0
+    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them anew"
+    assert f"{experiment}: {told}" in capsys.readouterr().out
+    assert command(*options, "--again") == 0
+    assert "last changed" not in capsys.readouterr().out
+
+
+def test_code_of_this_package_is_no_users() -> None:
+    assert own_file("roots") == ROOT / "tests" / "roots.py"
+    assert own_file("benchmarks.runner") is own_file("PPO shared 0") is own_file("no_such.module") is None
+
+
+def test_tables_that_fail_are_no_case_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    monkeypatch.setattr(roots, "tables", lambda rows: 1 / 0)
+    assert command("roots", "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "roots: its tables: ZeroDivisionError" in error
+    assert "again" not in error
+    assert command("roots", "--methods", "broken", "--seeds", 2, "--out", tmp_path) == 1
+    assert "marca: 1 failed; the other cases are recorded, and the same command" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
     options = ["roots", "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
@@ -242,6 +284,84 @@ def test_a_case_that_is_not_plain_data_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     assert command(name, "--out", tmp_path / "out") == 2
     assert f"experiment {name}: a case holds more than plain data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("experiment", "method", "expected"),
+    [
+        ("ranking", "QMX", "unknown method of the ranking 'QMX'; did you mean 'QMIX'? (valid: AWRQMixer, "),
+        ("ranking", "PPO", "unknown method of the ranking 'PPO'"),
+        ("ranking", "ray.rllib.algorithms.sac.SACConfig", "does not learn from request logs; choose a preset"),
+        ("ranking", "agents.rllib.MyQMIX", "unknown name in agents.rllib 'MyQMIX'; did you mean 'QMIXConfig'?"),
+        ("marl", "PPO shard", "unknown method of the leaderboard 'PPO shard'; did you mean 'PPO shared'? (valid: "),
+        ("marl", "SAC", "unknown method of the leaderboard 'SAC'"),
+        ("marl", "ray.rllib.algorithms.sac.SACConfig", "SACConfig: the leaderboard takes presets, PPO, DQN"),
+    ],
+)
+def test_a_wrong_method_is_refused_before_anything_is_measured(
+    experiment: str, method: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ray = pytest.importorskip("ray")
+    running = ray.is_initialized()
+    options = ("--quick", "--seeds", 0, "--methods", "QMIX", method, "--out", tmp_path / "out")
+    assert command("roots", experiment, *options) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert ray.is_initialized() == running
+
+
+def test_methods_that_are_right_pass_the_check() -> None:
+    pytest.importorskip("ray")
+    for name in ("ranking", "marl"):
+        found = experiments.load(name)
+        for case in found.cases(quick=True, seeds=(0,), methods=(*found.METHODS, "agents.rllib.VDNConfig", "IQL")):
+            found.check(case)
+
+
+def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import roots
+
+    seen: list[str] = []
+    monkeypatch.setattr(roots, "check", lambda case: seen.append(case.method), raising=False)
+    assert command("roots", "--methods", "newton", "--out", tmp_path) == 0
+    assert command("roots", "--out", tmp_path) == 0
+    assert seen == ["newton", "bisection"]
+
+
+@pytest.mark.parametrize(
+    ("cases", "expected"),
+    [
+        ("(*, quick): return []", "TypeError: cases() got an unexpected keyword argument 'seeds'; see"),
+        ("(*, quick, seeds): return [1 / 0]", "ZeroDivisionError: division by zero (faulty_1.py, line 3); see"),
+        ("(*, quick, seeds): return ['newton']", "AttributeError: 'str' object has no attribute 'key'; see"),
+        ("(*, quick, seeds): return None", "TypeError: 'NoneType' object is not iterable; see"),
+    ],
+)
+def test_cases_that_raise_are_told_on_one_line(
+    cases: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    name = f"faulty_{int('1 / 0' in cases)}"
+    (tmp_path / f"{name}.py").write_text(f"measure = tables = print\n\ndef cases{cases}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert command(name, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"experiment {name}: cases(*, quick, seeds) fails: {expected} benchmarks/suite.py" in error
+    assert error.count("\n") == 1
+
+
+def test_what_measure_returns_is_said_if_it_is_no_dict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    monkeypatch.setattr(roots, "measure", lambda case, folder: 3.0)
+    assert command("roots", "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "newton, root, default, seed 2: measure must return a dict of numbers; got float" in error
+    assert "Traceback" not in error
 
 
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -20,7 +20,7 @@ from benchmarks.experiments import balancing_faults, games, online
 from benchmarks.flat_tables import FlatTable
 from benchmarks.online_tables import MEASURES
 from benchmarks.published_tables import LABEL, PUBLISHED
-from benchmarks.showing import shown
+from benchmarks.showing import UNKNOWN_METHOD, shown
 from benchmarks.suite import Case, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +141,39 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     assert "Left out: 1 row of quick runs." in found.words
     assert "Left out: 1 row of other settings than the experiment has now." in found.words
     assert all(row[1] != "77" for row in found.tables[0])
+
+
+def test_rows_of_other_settings_alone_are_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import roots
+
+    out, settings = tmp_path / "records", {"steps": 1}
+
+    def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
+        return [Case(m, s, budget=dict(settings)) for s in seeds for m in methods or roots.METHODS]
+
+    monkeypatch.setattr(roots, "cases", cases)
+    options = ("roots", "--methods", "newton", "roots.guess", "--seeds", 5, "--out", out)
+    assert run("run", *options) == 0
+    settings["steps"] = 2
+    assert run("report", "--out", out, "--to", tmp_path / "report") == 0
+    words = page(tmp_path / "report").words
+    told = f"marca bench run roots --out {out}; marca bench run roots --out {out} --methods roots.guess"
+    assert f"All 2 rows are of other settings than the experiment has now; measure again: {told}" in words
+    assert page(tmp_path / "report").tables == []
+    assert "roots: All 2 rows are" in capsys.readouterr().err
+    assert run("run", *options) == 0
+    assert "2 of the recorded rows not shown: of other settings than the" in capsys.readouterr().out
+
+
+def test_a_method_that_is_gone_is_not_taken_for_one_of_other_settings(tmp_path: Path) -> None:
+    cases = online.cases(quick=True, seeds=(0,))
+    gone = dataclasses.replace(cases[0], method="gone")
+    records.append(tmp_path, *(Row(case, {}, 1.0, {"quick": True}) for case in (cases[0], gone)))
+    found = shown("online", tmp_path)
+    assert [row.case.method for row in found.rows] == [cases[0].method]
+    assert found.left_out == {UNKNOWN_METHOD: 1}
 
 
 def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from readme import TEN_LINES
 
 from benchmarks.experiments import ablation, ranking, sensitivity, tuning
-from benchmarks.offline_runs import METHODS, REFERENCES, convergence, gradient_variance, run_offline, settings_of
+from benchmarks.offline_runs import (
+    METHODS,
+    REFERENCES,
+    configuration,
+    convergence,
+    gradient_variance,
+    run_offline,
+    settings_of,
+)
 from benchmarks.offline_tables import grouped
 from benchmarks.search import best_trials, read_spaces
 from benchmarks.suite import Case, Row
@@ -18,6 +27,8 @@ from benchmarks.trials import Trial
 from marca_env.errors import InputError
 
 pytest.importorskip("ray")
+
+from agents.rllib import QMIXConfig
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -32,7 +43,61 @@ def test_the_settings_in_the_repository_are_valid(method: str) -> None:
 
 
 def test_a_method_that_was_not_tuned_has_the_common_settings() -> None:
-    assert set(settings_of("my_module.MyQMIX")) == {"lr"}
+    assert settings_of("IQL") == settings_of("agents.rllib.AWRQMixerConfig") == {"lr": 0.003}
+
+
+OWN = """
+def slow():
+    return MyQMIX().training(lr=1e-5, train_batch_size_per_learner=7)
+
+
+class Inherits(MyQMIX):
+    def __init__(self, algo_class=None):
+        super().__init__(algo_class)
+        self.hidden = (32,)
+
+
+class Faulty(MyQMIX):
+    def __init__(self, algo_class=None):
+        self.lr = 1 / 0
+
+
+SLOW = slow()
+"""
+
+
+def test_settings_of_a_method_of_ones_own_are_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_settings.py").write_text(TEN_LINES + OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = {"mixer": "own_settings.Attention", "lr": 5e-4, "gru": None}
+    told = {"MyQMIX": mine, "Inherits": mine | {"hidden": [32]}, "SLOW": mine | {"lr": 1e-5}}
+    keys = set()
+    for name, expected in told.items():
+        *_, case = ranking.cases(quick=True, seeds=(0,), methods=[f"own_settings.{name}"])
+        assert case.config["settings"] == expected
+        config = configuration(case.method, 0, settings=case.config["settings"], **case.budget)
+        assert config.lr[0] == [0, expected["lr"]]
+        assert config.train_batch_size_per_learner == case.budget["batch"]
+        assert {**mine, **{n: config.preset().options[n] for n in ("mixer", "gru")}} == mine
+        assert list(config.hidden) == expected.get("hidden", list(QMIXConfig().hidden))
+        keys.add(case.key)
+    import own_settings
+
+    monkeypatch.setattr(own_settings.MyQMIX, "defaults", own_settings.MyQMIX.defaults | {"lr": 6e-4})
+    keys.add(ranking.cases(quick=True, seeds=(0,), methods=["own_settings.MyQMIX"])[-1].key)
+    assert len(keys) == 4
+    with pytest.raises(InputError, match=r"algorithm own_settings\.Faulty: ZeroDivisionError"):
+        settings_of("own_settings.Faulty")
+
+
+SEARCHED = """
+from agents.rllib import AWRQMixerConfig
+
+
+class Plain(AWRQMixerConfig):
+    defaults = {"variance_credit": False, "heads": 2}
+"""
+TRIAL = {"spearman_model": 0.5, "cpu_seconds": 1.0}
 
 
 def test_every_method_has_the_same_search() -> None:
@@ -60,6 +125,46 @@ def test_a_search_ends_with_finals_and_goes_on_from_its_state(one_cpu_ray: None,
     assert _row(tuning, row.case, tmp_path).numbers == row.numbers  # nothing is trained twice
     (table,) = tuning.tables([row])
     assert table.row_count == 1
+
+
+def test_a_method_of_ones_own_is_searched_in_the_space_of_its_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_search.py").write_text(TEN_LINES + SEARCHED)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("own_search.MyQMIX", "own_search.Plain", "QMIX", "AWRQMixer")
+    mine, plain, qmix, awrq = cases = tuning.cases(quick=True, seeds=(0,), methods=names)
+    assert set(qmix.config["space"]) - set(mine.config["space"]) == {"lr", "gru", "mixer_activation"}
+    assert mine.config["start"] == {}
+    assert mine.config["own"] == {"mixer": "own_search.Attention", "lr": 5e-4, "gru": None}
+    assert set(awrq.config["space"]) - set(plain.config["space"]) == {"heads", "credit"}  # without VGCA, credit is none
+    assert plain.config["start"] == {"lr": 0.003, "gru": 64, "hidden": [64], "dropout": 0.0}
+    for case in cases:
+        tuning.check(case)
+    best = {"gamma": 0.9, "dropout": 0.12345}
+    rows = [Row(case, {"trials": [TRIAL], "finals": [], "best": best}, 1.0) for case in (mine, qmix)]
+    (table,) = tuning.tables(rows)
+    assert table.caption == "add to defaults of own_search.MyQMIX: {'dropout': 0.123, 'gamma': 0.9}"
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("QMX", "unknown method of the tuning 'QMX'; did you mean 'QMIX'?"),
+        ("agents.rllib.IQLConfig", "unknown method of the tuning 'agents.rllib.IQLConfig'"),
+        ("ray.rllib.algorithms.ppo.PPOConfig", "derives from one of theirs"),
+        ("all_set.Whole", "sets all that VDN is searched for"),
+    ],
+)
+def test_methods_without_a_search_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, told: str
+) -> None:
+    options = "dict(lr=0.1, gamma=0.9, hidden=(8,), dropout=0.0, target_update=9, gru=None)"
+    text = f"from agents.rllib import VDNConfig\nclass Whole(VDNConfig):\n    defaults = {options}\n"
+    (tmp_path / "all_set.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=re.escape(told)):
+        tuning.cases(quick=True, seeds=(0,), methods=(method,))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,15 @@ FAULTS = {
     b'"about": {}': b'"about": null',
     b'"n": 1': b'"n": NaN',
 }
+ABOUTS = (
+    b'{"versions": null}',
+    b'{"versions": {"numpy": 2}}',
+    b'{"machine": null}',
+    b'{"machine": {"cores": 2}}',
+    b'{"when": null}',
+    b'{"when": "lately"}',
+    b'{"revision": 7}',
+)
 
 
 def test_a_line_without_faults_is_a_record() -> None:
@@ -92,6 +101,7 @@ def test_a_line_without_faults_is_a_record() -> None:
             b"\0" * 9,
         ),
         *(WHOLE.replace(before, after) for before, after in FAULTS.items()),
+        *(WHOLE.replace(b'"about": {}', b'"about": ' + about) for about in ABOUTS),
     ],
 )
 def test_damage_elsewhere_names_file_and_line(tmp_path: Path, damage: bytes) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks import records, reference
 from benchmarks.cli import main
+from benchmarks.experiments import load
 from benchmarks.runner import plan
-from benchmarks.showing import shown, tables
+from benchmarks.showing import shown
 
 
 def test_there_are_some() -> None:
@@ -27,7 +28,7 @@ def test_they_are_full_runs_of_todays_settings_with_all_seeds(name: str, tmp_pat
     assert main(["bench", "reference", name, "--out", str(tmp_path)]) == 0
     there = {(row.case.method, row.case.task) for row in found.rows}
     assert not there & {(case.method, case.task) for case in plan(name, tmp_path).todo}
-    assert list(tables(name, tmp_path / name))
+    assert list(load(name).tables(shown(name, tmp_path / name).rows))
 
 
 def test_what_one_has_measured_stays(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -40,6 +41,20 @@ def test_what_one_has_measured_stays(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert records.read(tmp_path / name) == [mine, *rest]
     assert main(["bench", "reference", name, "--out", str(tmp_path)]) == 0
     assert f"{name}: 0 rows added" in capsys.readouterr().out
+
+
+def test_rows_of_other_settings_than_todays_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    first, second, *_ = shown("ranking", reference.FOLDER / "ranking").rows
+    old = dataclasses.replace(second, case=dataclasses.replace(second.case, budget={"updates": 7}))
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "package")
+    records.append(tmp_path / "package" / "ranking", first, old)
+    assert main(["bench", "reference", "--out", str(tmp_path / "mine")]) == 0
+    shown_then = capsys.readouterr().out
+    assert "ranking: 1 rows added" in shown_then
+    assert "ranking: 1 of the package's rows not added: of other settings than the experiment has now" in shown_then
+    assert records.read(tmp_path / "mine" / "ranking") == [first]
 
 
 def test_an_experiment_without_any_is_refused(capsys: pytest.CaptureFixture) -> None:

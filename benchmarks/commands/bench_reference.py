@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> int:
 
     for name in args.names or available():
         check_writable(args.out / name)
-        rows = add(name, args.out)
+        rows, found = add(name, args.out)
         of = ", ".join(sorted({str(row.about.get("revision")) for row in rows}))
         print(f"{name}: {len(rows)} rows added" + (f", measured at revision {of}" if rows else ""))
+        if found.outdated:
+            print(f"{name}: {len(found.outdated)} of the package's rows not added: {found.why_outdated}")
     return 0

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     files, sections = write(args.out, args.to, args.names)
     for path in files.values():
         print(f"wrote {path}")
-    failed = [part for part in sections if part.failed]
-    for part in failed:
-        print(f"marca: {part.name}: {part.warnings[-1]}", file=sys.stderr)
-    return 1 if failed else 0
+    for part in sections:
+        if part.failed or not part.rows:
+            print(f"marca: {part.name}: {part.warnings[-1]}", file=sys.stderr)
+    return 1 if any(part.failed for part in sections) else 0

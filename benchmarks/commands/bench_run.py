@@ -90,16 +90,22 @@ def _ray(address: str | None) -> Iterator[None]:
 def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     """Measure an experiment's cases and print its tables."""
     from benchmarks.commands.bench import console
+    from benchmarks.experiments import load
     from benchmarks.runner import failure, run_here, run_on_ray
-    from benchmarks.showing import tables
+    from benchmarks.showing import shown
 
     print(f"{chosen.name}: {len(chosen.todo)} of {len(chosen.cases)} cases to measure; in {chosen.folder}", flush=True)
+    if chosen.note:
+        print(f"{chosen.name}: {chosen.note}", flush=True)
     if address and chosen.alone and chosen.todo:
         print(f"{chosen.name}: measured here, one case after another, not on the cluster", flush=True)
     failures = (run_here if chosen.alone or not address else run_on_ray)(chosen) if chosen.todo else []
     try:
-        for table in tables(chosen.name, chosen.folder, quick=chosen.quick):
+        found = shown(chosen.name, chosen.folder, quick=chosen.quick)
+        for table in load(chosen.name).tables(found.rows) if found.rows else ():
             console().print(table)
+        if found.outdated:
+            print(f"{chosen.name}: {len(found.outdated)} of the recorded rows not shown: {found.why_outdated}")
     except Exception as error:  # of some rows only, perhaps; what comes after is measured all the same
         failures.append(failure(chosen.name, None, error))
     return failures
@@ -112,9 +118,10 @@ def _report(failures: Sequence[Failure]) -> int:
         what = (case.method, case.task, case.scenario, f"seed {case.seed}") if case else ("its tables",)
         print(failure.trace, end="", file=sys.stderr)
         print(f"marca: {failure.name}: {', '.join(x for x in what if x)}: {failure.error}", file=sys.stderr)
-    if failures:
+    cases = sum(failure.case is not None for failure in failures)
+    if cases:
         print(
-            f"marca: {len(failures)} failed; the other cases are recorded, and the same command tries these again",
+            f"marca: {cases} failed; the other cases are recorded, and the same command tries these again",
             file=sys.stderr,
         )
     return 1 if failures else 0

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.offline_runs import METHODS as PRESETS
 from benchmarks.suite import Case, Row
+from marca_env.errors import InputError, unknown_option
 
 if TYPE_CHECKING:
     from benchmarks.every_state import EveryState
@@ -104,6 +105,23 @@ def _settings(method: str) -> dict[str, Any]:
 
 
 # -- a case ---------------------------------------------------------------------------------------------------------
+def check(case: Case) -> None:
+    """Whether the method learns here.
+
+    Raises:
+        InputError: it does not, or there is none of that name.
+    """
+    from agents.presets import PRESETS as KNOWN
+
+    if case.method in REFERENCES:
+        return
+    valid = (*METHODS, *KNOWN, "PPO", "DQN")
+    if "." not in case.method and case.method not in valid:
+        told = unknown_option("method of the leaderboard", case.method, valid)
+        raise InputError(f"{told}; or the dotted path of an algorithm of your own, such as my_module.MyQMIX")
+    configuration(case)
+
+
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """``curve``: greedy return (currency per request), environment steps and seconds of training of each evaluation."""
     if case.method in REFERENCES:
@@ -234,7 +252,6 @@ def _kind(config: Any) -> str:
     from ray.rllib.algorithms.ppo import PPOConfig
 
     from agents.rllib.config import TeamConfig
-    from marca_env.errors import InputError
 
     for kind, cls in (("team", TeamConfig), ("PPO", PPOConfig), ("DQN", DQNConfig)):
         if isinstance(config, cls):

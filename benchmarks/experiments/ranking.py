@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.offline_runs import METHODS, REFERENCES, REQUESTS
 from benchmarks.suite import Case, Row
+from marca_env.errors import InputError, unknown_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,6 +35,23 @@ def case_of(method: str, seed: int, settings: Mapping[str, Any], *, quick: bool,
     """A training with the budget of all, judged as all."""
     config = {"settings": dict(settings), "requests": QUICK_REQUESTS if quick else REQUESTS}
     return Case(method, seed, task=task, budget=QUICK_BUDGET if quick else BUDGET, config=config)
+
+
+def check(case: Case) -> None:
+    """Whether the method learns from the log.
+
+    Raises:
+        InputError: it does not, or there is none of that name.
+    """
+    from agents.presets import PRESETS
+    from benchmarks.offline_runs import configuration
+
+    if case.method in REFERENCES:
+        return
+    if "." not in case.method and case.method not in PRESETS:
+        told = unknown_option("method of the ranking", case.method, PRESETS)
+        raise InputError(f"{told}; or the dotted path of a configuration of your own, such as my_module.MyQMIX")
+    configuration(case.method, case.seed, settings=case.config["settings"], **case.budget)
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows.
 
-The best trials of every method meet again in finals, with other seeds.
+The best trials of every method meet again in finals, with other seeds. ``--methods my_module.MyQMIX`` searches for a
+configuration of your own that derives from a preset's, in the preset's space: what it sets itself stays as it is. Put
+the settings that win into its ``defaults``, for then they are what the ranking runs; those of presets are in
+``benchmarks/tuned.yaml``. A search that has ended keeps its state in the folder of the records: after a change of code
+remove that, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
@@ -24,20 +28,31 @@ ALONE = True
 """Tune spreads the trials itself."""
 
 
-def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
-    """A search for each method."""
-    from benchmarks.search import read_spaces
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
+    """A search for each method; ``methods`` may name configurations by their dotted paths.
+
+    Raises:
+        InputError: a method that is none of these, or of which nothing is left to search.
+    """
+    from benchmarks.search import read_spaces, searched
 
     spaces = read_spaces()
     budget = {name: spaces[name] for name in (*SEARCH, "finals")}
     if quick:
         budget |= {"trials": 2, "updates": 20, "batch": 128, "finals": {"entrants": 2, "seeds": [100], "updates": 20}}
-    found = []
-    for method in METHODS[-2:-1] if quick else METHODS:
-        start = {**spaces["fixed"].get(method, {}), **spaces["start"]}
-        config = {"space": spaces["methods"][method], "start": start}
-        found += [Case(method, seed, budget=budget, config=config) for seed in seeds]
-    return found
+    chosen = methods or (METHODS[-2:-1] if quick else METHODS)
+    return [Case(method, seed, budget=budget, config=searched(method, spaces)) for method in chosen for seed in seeds]
+
+
+def check(case: Case) -> None:
+    """Whether the method learns from the log with the settings of its first trial.
+
+    Raises:
+        InputError: it does not.
+    """
+    from benchmarks.offline_runs import configuration
+
+    configuration(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
@@ -63,18 +78,24 @@ def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
     from marca_env.saving import atomic_path
 
     known = read_mapping(path) if path.exists() else {}
-    rounded = {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in sorted(best.items())}
-    known[method] = rounded
+    known[method] = rounded(best)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         partial.write_text(yaml.safe_dump(known, default_flow_style=None, sort_keys=False, width=120), encoding="utf-8")
 
 
+def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings to three digits, by name."""
+    return {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in sorted(settings.items())}
+
+
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """The trials and the finals of each method, and the settings that won."""
+    """The trials and the finals of each method, and the settings that won; below, those of one's own as code."""
     from rich.table import Table
 
-    table = Table(title="r_s on validation rows, by the ensemble; of the finals, of every seed")
+    own = [f"add to defaults of {r.case.method}: {rounded(r.numbers['best'])}" for r in rows if "." in r.case.method]
+    title = "r_s on validation rows, by the ensemble; of the finals, of every seed"
+    table = Table(title=title, caption="\n".join(own) or None)
     left = ("method", "finals", "settings of the winner")
     for column in ("method", "trials", "CPU s", "first trial", "median", "best", *left[1:]):
         table.add_column(column, justify="left" if column in left else "right")
