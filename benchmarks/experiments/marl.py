@@ -97,11 +97,15 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
 
 
 def _settings(method: str) -> dict[str, Any]:
-    """The part of :data:`SETTINGS` that may matter to a method: a change makes its cases other ones."""
+    """The part of :data:`SETTINGS` that may matter to a method, and what one of one's own sets itself: where these
+    change, its cases are other ones."""
+    from benchmarks.offline_runs import own_options
+
     if method in REFERENCES:
         return {}
     kinds = ("team", "sizes") if method in PRESETS else RLLIB[method][:1] if method in RLLIB else ("team", "PPO", "DQN")
-    return {kind: SETTINGS[kind] for kind in kinds}
+    own = {"own": own_options(method)} if "." in method else {}
+    return {kind: SETTINGS[kind] for kind in kinds} | own
 
 
 # -- a case ---------------------------------------------------------------------------------------------------------
@@ -234,7 +238,7 @@ def options(run: str, case: Case) -> dict[str, Any]:
         if run in KNOWN:
             found |= _sizes(run, case.config["settings"].get("sizes", SETTINGS["sizes"]))
         else:
-            own = algorithm_config(run).defaults
+            own = case.config["settings"]["own"]
             found = {name: value for name, value in found.items() if name not in own}
     elif kind == "PPO":
         rows = steps * (DECISIONS + 1) // DECISIONS  # RLlib adds one to each episode, for the value at its end
