@@ -83,7 +83,8 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Ro
             cases += experiment.cases(quick=quick, seeds=seeds, methods=(method,))
         except InputError:  # the experiment no longer knows it
             continue
-    keys, methods = {case.key: k for k, case in enumerate(cases)}, {case.method for case in cases}
+    keys = {key: k for k, key in enumerate(dict.fromkeys(case.key for case in cases))}
+    methods = {case.method for case in cases}
     places = {_place(case) for case in cases}
     found = [
         row for row in rows if row.case.key in keys or (row.case.method in methods and _place(row.case) not in places)

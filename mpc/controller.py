@@ -291,7 +291,8 @@ class MPCBalancer:
             raise FaultError("forecast", f"{type(error).__name__}: {error}") from error
         if qps.shape != (n,) or not np.all(np.isfinite(qps)) or np.any(qps < 0):
             raise FaultError(
-                "forecast", f"traffic forecast {qps.tolist()}; {n} finite numbers, not negative, are needed"
+                "forecast",
+                f"traffic forecast {np.round(qps, 1).tolist()}; {n} finite numbers, not negative, are needed",
             )
         return Conditions(
             qps=np.maximum(qps, 1e-6),

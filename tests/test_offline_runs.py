@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from readme import TEN_LINES
 
+from benchmarks import records
 from benchmarks.experiments import ablation, ranking, sensitivity, tuning
 from benchmarks.offline_runs import (
     METHODS,
@@ -22,6 +23,7 @@ from benchmarks.offline_runs import (
 )
 from benchmarks.offline_tables import grouped
 from benchmarks.search import best_trials, read_spaces
+from benchmarks.showing import shown
 from benchmarks.suite import Case, Row
 from benchmarks.trials import Trial
 from marca_env.errors import InputError
@@ -237,6 +239,16 @@ def test_somebody_elses_method_is_ranked(tmp_path: Path, monkeypatch: pytest.Mon
     row = _row(ranking, case, tmp_path)
     assert -1 <= row.numbers["test"]["spearman_cascade"] <= 1
     assert list(grouped([row])) == ["their_module.MyQMIX"]
+
+
+def test_a_method_of_ones_own_comes_after_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "late_comer.py").write_text(TEN_LINES)
+    monkeypatch.syspath_prepend(tmp_path)
+    usual = ranking.cases(quick=True, seeds=(0,))
+    *_, own = ranking.cases(quick=True, seeds=(0,), methods=["late_comer.MyQMIX"])
+    for case in (own, *reversed(usual)):
+        records.append(tmp_path / "ranking", Row(case, {}, 1.0, {"quick": True}))
+    assert [row.case for row in shown("ranking", tmp_path / "ranking").rows] == [*usual, own]
 
 
 def test_what_a_method_of_ones_own_sets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
