@@ -174,8 +174,7 @@ class TestBench:
             if problem is None:
                 break
             time.sleep(_PAUSE * attempt)
-            better = self.utilisation * self._capacity * replay.served / max(replay.cpu, 1e-9)
-            qps = min(better, 0.7 * qps)
+            qps = self._next_rate(qps, replay)
             replay, problem = self._replay(process, workload, qps, seconds, rng)
         if problem is not None:
             raise InputError(problem)
@@ -187,6 +186,13 @@ class TestBench:
             "cost": utilisation * self._capacity / rate,
             "lateness": float(replay.lateness.mean()),
         }
+
+    def _next_rate(self, qps: float, replay: Replay) -> float:
+        """A lower rate, but none at which the bench idles: a neighbour's burst passes, and cheap work stays cheap."""
+        if replay.served == 0 or replay.cpu <= 0:
+            return 0.7 * qps
+        whole = self._capacity * replay.served / replay.cpu  # requests per second that take all of it
+        return min(self.utilisation * whole, MAX_QPS, max(0.7 * qps, 2 * IDLE * whole))
 
     def _replay(
         self, process: Target, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
@@ -213,7 +219,7 @@ class TestBench:
             if self.qps is None:
                 better = "other work keeps the machine busy: stop it, then go on with --resume"
             return f"{measured}, lateness grew by {replay.growth:.2f} s: the bench cannot keep up; {better}"
-        if used < IDLE:
+        if used < IDLE and (self.qps is not None or qps < MAX_QPS):  # work that is cheaper cannot come any faster
             return f"{measured}: the bench is idle and noise would drown the cost; {better}"
         return None
 

@@ -19,7 +19,7 @@ from marca_env.errors import InputError
 from marca_env.logs import read_cost_log, write_cost_log
 from marca_env.probes import CascadeService, even_spots
 from marca_env.scenario import Scenario
-from marca_env.service import ServiceProcess, cpu_seconds
+from marca_env.service import Replay, ServiceProcess, cpu_seconds
 from marca_env.testbench import TestBench, cost_frame, machine, spread
 
 
@@ -67,6 +67,43 @@ def test_a_rate_that_leaves_it_idle_is_refused_with_a_better_one() -> None:
     with pytest.raises(InputError, match="idle") as error:
         bench(qps=5, seconds=0.6).run(only=["base"])
     assert float(str(error.value).split("try ")[1].split(" QPS")[0]) > 200
+
+
+class Busy:
+    """A target in this process of known cost in seconds, while other work delays the first replays."""
+
+    cores = 1
+
+    def __init__(self, cost: float, delayed: int) -> None:
+        self.cost, self.delayed, self.rates = cost, delayed, []
+        self.buckets = Burner().buckets()[:1]
+
+    def __enter__(self) -> Busy:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def prepare(self, workload: object) -> float:
+        return self.cost
+
+    def replay(self, due: np.ndarray, patience: float) -> Replay:
+        self.rates.append(1.0 / due[0])
+        late = 1.0 if len(self.rates) <= self.delayed else 0.0
+        n = len(due)
+        return Replay(due[-1], self.cost * n, n, n, np.full(n, late), growth=late)
+
+
+@pytest.mark.parametrize(("cost", "slowest"), [(15e-6, 2600), (4e-6, 2999)])
+def test_cheap_work_is_measured_after_a_neighbours_burst(
+    cost: float, slowest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates go down while the machine is busy, but not until the bench idles; the cheapest comes as fast as it can."""
+    monkeypatch.setattr("marca_env.testbench._PAUSE", 0.0)
+    target = Busy(cost, delayed=4)
+    (row,) = TestBench("default", target=lambda machines: target, seconds=0.25, repeats=1).measure(only=["base"])
+    assert row["cost"] == pytest.approx(cost, rel=0.01)
+    assert len(target.rates) == 5
+    assert min(target.rates) > slowest
 
 
 def test_an_interrupted_run_is_resumed(log: pd.DataFrame) -> None:
