@@ -80,7 +80,7 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS, steps: 
     each = -(-total // len(seeds))
     log = logging.getLogger("mpc")
     before = log.level
-    log.setLevel(logging.ERROR)  # thousands of faults are meant here; they are counted
+    log.setLevel(logging.CRITICAL)  # thousands of faults are meant here; they are counted
     try:
         runs = [inject(pool, model, each, seed) for seed in seeds]
         calm = inject(pool, model, min(each, 2880), seeds[0], chance=0.0)
