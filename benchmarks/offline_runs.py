@@ -6,7 +6,6 @@ rows, and the cascade's requests, judge finished runs alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marca_env.errors import InputError, one_line
+from benchmarks.own_methods import OF_A_RUN, own_options
 
 if TYPE_CHECKING:
     from agents.splits import Split
@@ -38,8 +37,6 @@ PER_ITERATION = 10
 """Gradient steps between reports."""
 FINAL_RATE = 0.01
 """The learning rate falls linearly to this share of its start: labels are mostly noise, which the last steps show."""
-OF_A_RUN = ("train_batch_size_per_learner", "updates_per_iteration", "split")
-"""Options that are alike for all methods."""
 TUNED = Path(__file__).parent / "tuned.yaml"
 REQUESTS, VALIDATION_REQUESTS = 500, 300
 TEST_SEED, TEST_CASCADE_SEED = 1, 72
@@ -58,63 +55,12 @@ def settings_of(method: str) -> dict[str, Any]:
     one's own, what it sets itself before all.
 
     Raises:
-        InputError: see :func:`own_config`.
+        InputError: see :func:`benchmarks.own_methods.own_config`.
     """
     from benchmarks.yaml_files import read_mapping
 
     tuned = read_mapping(TUNED)
     return {**tuned["common"], **tuned["methods"].get(method, {}), **own_options(method)}
-
-
-def own_options(method: str) -> dict[str, Any]:
-    """What an algorithm of one's own, given by its dotted path, sets itself: the options in ``defaults``, and those
-    that differ from its preset's, those of :data:`OF_A_RUN` apart; as plain data, classes by their dotted paths.
-
-    Raises:
-        InputError: see :func:`own_config`.
-    """
-    if "." not in method:
-        return {}
-    from agents.rllib.config import CONFIGS, RLLIB_OPTIONS, TeamConfig
-
-    config = own_config(method)
-    if not isinstance(config, TeamConfig):
-        return {}
-    usual = CONFIGS[config.preset_name]()
-    values = {name: _plain(getattr(config, name)) for name in (*config.option_names(), *RLLIB_OPTIONS)}
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in OF_A_RUN and (name in config.defaults or value != _plain(getattr(usual, name)))
-    }
-
-
-def own_config(method: str) -> Any:
-    """A fresh configuration of an algorithm of one's own.
-
-    Args:
-        method: its dotted path.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    from agents.rllib.builtin import algorithm_config
-
-    try:
-        return algorithm_config(method)
-    except InputError:
-        raise
-    except Exception as error:  # a fault in the user's own class
-        raise InputError(f"algorithm {method}: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=_dotted_path))
-
-
-def _dotted_path(value: Any) -> str:
-    kind = value if hasattr(value, "__qualname__") else type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def split() -> Split:

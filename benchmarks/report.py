@@ -124,18 +124,13 @@ def section(name: str, out: Path, to: Path) -> Section:
         rows = records.newest(records.read(folder))
         kind = "" if isinstance(error, (InputError, ImportError)) else f"{type(error).__name__}: "
         return Section(name, "", {"rows": str(len(rows))}, [], [kind + one_line(error)], rows, failed=True)
+    summary, published = (experiment.__doc__ or "").strip().partition("\n")[0], PUBLISHED.get(name, ())
     commands = _commands(name, experiment, found, out)
-    made = Section(
-        name,
-        (experiment.__doc__ or "").strip().partition("\n")[0],
-        _facts(experiment, found) if found.rows else {"rows": "0"},
-        commands,
-        _warnings(found) if found.rows else [_nothing_left(found, commands)],
-        found.rows,
-        published=PUBLISHED.get(name, ()),
-    )
     if not found.rows:
-        return made
+        told = _nothing_left(found, commands)
+        return Section(name, summary, {"rows": "0"}, commands, [told], [], published=published)
+    facts, warnings = _facts(experiment, found), _warnings(found)
+    made = Section(name, summary, facts, commands, warnings, found.rows, published=published)
     try:
         made.tables += [FlatTable.of(table) for table in experiment.tables(found.rows)]
         draw: Any = getattr(experiment, "figures", None)

@@ -55,7 +55,7 @@ def searched(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, Any]
     Raises:
         InputError: neither, or nothing is left to search.
     """
-    from benchmarks.offline_runs import own_config, own_options
+    from benchmarks.own_methods import own_config, own_options
 
     config = own_config(method) if "." in method else None
     name = getattr(config, "preset_name", method)
@@ -110,7 +110,7 @@ def search(
     from ray import tune
 
     from agents.presets import PRESETS
-    from benchmarks.offline_runs import own_config
+    from benchmarks.own_methods import own_config
 
     drawn = {option: _draw(tune, draw) for option, draw in space.items()}
     fixed = {option: value for option, value in start.items() if option not in drawn}
@@ -195,7 +195,7 @@ def _fitted(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -
 
 
 def _draw(tune: Any, draw: Mapping[str, Any]) -> Any:
-    kind, values = next(iter(draw)), _values(draw)
+    kind, values = next(iter(draw.items()))
     return tune.choice([_coded(value) for value in values]) if kind == "choice" else getattr(tune, kind)(*values)
 
 

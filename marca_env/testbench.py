@@ -191,8 +191,12 @@ class TestBench:
         """A lower rate, but none at which the bench idles: a neighbour's burst passes, and cheap work stays cheap."""
         if replay.served == 0 or replay.cpu <= 0:
             return 0.7 * qps
-        whole = self._capacity * replay.served / replay.cpu  # requests per second that take all of it
+        whole = self._full_rate(replay)
         return min(self.utilisation * whole, MAX_QPS, max(0.7 * qps, 2 * IDLE * whole))
+
+    def _full_rate(self, replay: Replay) -> float:
+        """Requests per second that would take all cores."""
+        return self._capacity * replay.served / replay.cpu
 
     def _replay(
         self, process: Target, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
@@ -211,7 +215,7 @@ class TestBench:
         if replay.served == 0 or replay.cpu <= 0:
             return f"workload {workload}: no request was served at {qps:.0f} QPS; try a lower QPS"
         used = replay.cpu / (replay.seconds * self._capacity)
-        better = f"try {self.utilisation * self._capacity * replay.served / replay.cpu:.0f} QPS or leave the QPS out"
+        better = f"try {self.utilisation * self._full_rate(replay):.0f} QPS or leave the QPS out"
         measured = f"workload {workload} at {qps:.0f} QPS: utilisation {used:.0%}"
         if used > SATURATED or replay.served < replay.offered:
             return f"{measured}, lateness up to {replay.lateness.max():.2f} s: the bench is saturated; {better}"

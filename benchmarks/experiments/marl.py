@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.offline_runs import METHODS as PRESETS
 from benchmarks.suite import Case, Row
-from marca_env.errors import InputError, unknown_option
+from marca_env.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.every_state import EveryState
@@ -99,7 +99,7 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
 def _settings(method: str) -> dict[str, Any]:
     """The part of :data:`SETTINGS` that may matter to a method, and what one of one's own sets itself: where these
     change, its cases are other ones."""
-    from benchmarks.offline_runs import own_options
+    from benchmarks.own_methods import own_options
 
     if method in REFERENCES:
         return {}
@@ -116,13 +116,11 @@ def check(case: Case) -> None:
         InputError: it does not, or there is none of that name.
     """
     from agents.presets import PRESETS as KNOWN
+    from benchmarks.own_methods import check_name
 
     if case.method in REFERENCES:
         return
-    valid = (*METHODS, *KNOWN, "PPO", "DQN")
-    if "." not in case.method and case.method not in valid:
-        told = unknown_option("method of the leaderboard", case.method, valid)
-        raise InputError(f"{told}; or the dotted path of an algorithm of your own, such as my_module.MyQMIX")
+    check_name(case.method, "leaderboard", (*METHODS, *KNOWN, "PPO", "DQN"), "an algorithm")
     configuration(case)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.offline_runs import METHODS, REFERENCES, REQUESTS
 from benchmarks.suite import Case, Row
-from marca_env.errors import InputError, unknown_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,12 +44,11 @@ def check(case: Case) -> None:
     """
     from agents.presets import PRESETS
     from benchmarks.offline_runs import configuration
+    from benchmarks.own_methods import check_name
 
     if case.method in REFERENCES:
         return
-    if "." not in case.method and case.method not in PRESETS:
-        told = unknown_option("method of the ranking", case.method, PRESETS)
-        raise InputError(f"{told}; or the dotted path of a configuration of your own, such as my_module.MyQMIX")
+    check_name(case.method, "ranking", PRESETS, "a configuration")
     configuration(case.method, case.seed, settings=case.config["settings"], **case.budget)
 
 
@@ -75,7 +73,7 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
     from benchmarks.offline_tables import against, grouped, score_table
 
     yield score_table(rows, "ranking", "method")
-    learnt = [row for row in rows if row.case.method not in REFERENCES]
+    learnt = _learnt(rows)
     for method in grouped(learnt):
         if method == "AWRQMixer" or method not in METHODS:
             yield from against(learnt, method)
@@ -85,5 +83,10 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Validation curves."""
     from benchmarks.offline_tables import curves_figure
 
-    learnt = [row for row in rows if row.case.method not in REFERENCES]
+    learnt = _learnt(rows)
     return {"Ranking during training": curves_figure(learnt, folder / "curves.png")} if learnt else {}
+
+
+def _learnt(rows: Sequence[Row]) -> list[Row]:
+    """Those of the methods that are trained."""
+    return [row for row in rows if row.case.method not in REFERENCES]
