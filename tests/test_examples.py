@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiment_files import read_experiments
-from benchmarks.trials import Trial
-from benchmarks.yaml_files import read_mapping
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from benchmarks.training.experiment_files import read_experiments
+from benchmarks.training.trials import Trial
+from marca_env.utils.yaml_files import read_mapping
+from tests.helpers.paths import EXAMPLES
 
 
 @pytest.mark.slow

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.episodes import team_encoder
-from agents.policy import AllocationPolicy
-from agents.presets import preset
-from agents.team import Team, TeamSpec
-from marca_env.engine import resolve
+from agents.algorithms.presets import preset
+from agents.offline.episodes import team_encoder
+from agents.policy.allocation_policy import AllocationPolicy
+from agents.team.team import Team, TeamSpec
+from marca_env.models.engine import resolve
+from tests.helpers.paths import ROOT
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 

@@ -7,8 +7,7 @@ try:
 except ImportError as error:
     raise ImportError("agents.rllib needs ray; install it with: pip install 'marca-env[rllib]'") from error
 
-from agents.rllib.builtin import independent, shared
-from agents.rllib.config import (
+from agents.rllib.core.config import (
     CONFIGS,
     AveragedDQNConfig,
     AWRQMixerConfig,
@@ -22,8 +21,9 @@ from agents.rllib.config import (
     VDNConfig,
     WeightedQMIXConfig,
 )
-from agents.rllib.registration import register
-from agents.rllib.training import offline_train, online_train, train, train_to_end
+from agents.rllib.training.any_algorithm import independent, shared
+from agents.rllib.training.registration import register
+from agents.rllib.training.training import offline_train, online_train, train, train_to_end
 
 __all__ = [
     "CONFIGS",

@@ -61,5 +61,5 @@ def test_masked_ppo_never_meets_an_illegal_action() -> None:
     options = {"seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [16]}, "n_steps": 64, "batch_size": 32}
     model = contrib.MaskablePPO("MlpPolicy", env, **options)
     model.learn(640)  # raises at the first illegal action
-    with pytest.raises(marca_env.batched.IllegalActionError):  # type: ignore[attr-defined]
+    with pytest.raises(marca_env.envs.batched_env.IllegalActionError):  # type: ignore[attr-defined]
         PPO("MlpPolicy", env, **options).learn(640)

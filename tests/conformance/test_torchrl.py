@@ -67,7 +67,7 @@ def test_without_its_masks_it_would_meet_an_illegal_action() -> None:
     step = env.action_spec.zero()
     for group in env.group_map:
         step[group, "action"] += 2
-    with pytest.raises(marca_env.batched.IllegalActionError):  # type: ignore[attr-defined]
+    with pytest.raises(marca_env.envs.batched_env.IllegalActionError):  # type: ignore[attr-defined]
         env.step(step)
 
 

@@ -1,0 +1,98 @@
+"""The team as one RLModule: its agents' networks, their mixer and the targets of both."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+
+from agents.algorithms.presets import Preset
+from agents.algorithms.td_targets import greedy
+from agents.team.td_losses import team_losses
+from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key
+
+
+def hidden_key(agent: str) -> str:
+    """Column of an agent's recurrent state, (B, H)."""
+    return column("hidden", agent)
+
+
+class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
+    """``model_config``: ``team`` (a TeamSpec as a dict) and ``preset`` (a Preset as a dict).
+
+    One module holds the whole team, because RLlib trains modules one by one: a mixer outside would belong to none.
+    """
+
+    def setup(self) -> None:
+        self.spec = TeamSpec.from_dict(self.model_config["team"])
+        preset = Preset.from_dict(self.model_config["preset"])
+        learning = not self.inference_only
+        self.online = Team(self.spec, preset, mixing=learning, central=learning)
+        if not self.inference_only:
+            self.register_buffer("reward_scale", torch.tensor(float("nan")))
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return ["online.mixer", "online.central", "target", "reward_scale"]
+
+    # -- acting --------------------------------------------------------------------------------------------
+    def initial_hidden(self, batch: int) -> dict[str, torch.Tensor]:
+        """Recurrent states at the start of ``batch`` episodes."""
+        return {
+            hidden_key(a): net.initial_hidden(batch)
+            for a, net in zip(self.spec.agents, self.online.agents, strict=True)
+        }
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Greedy legal actions and the next recurrent states, from ``obs:``, ``mask:`` and ``hidden:`` columns."""
+        out = {}
+        with torch.inference_mode():
+            for agent, net in zip(self.spec.agents, self.online.agents, strict=True):
+                mask, hidden = batch[mask_key(agent)], batch[hidden_key(agent)]
+                on_turn = mask[:, :-1].any(-1)
+                if not on_turn.any():
+                    out[action_key(agent)] = mask.int().argmax(-1)
+                    out[hidden_key(agent)] = hidden
+                    continue
+                moved = net.advance(batch[obs_key(agent)], hidden)
+                out[action_key(agent)] = greedy(net.values(batch[obs_key(agent)], moved).mean(1), mask)
+                out[hidden_key(agent)] = torch.where(on_turn[:, None], moved, hidden)
+        return out
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """As for inference: the runner mixes in random actions from its own generator."""
+        return self._forward_inference(batch, **kwargs)
+
+    # -- learning ------------------------------------------------------------------------------------------
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The losses of whole episodes: all parameters take part in the forward pass, as DDP requires."""
+        return dict(team_losses(self.online, self.target, batch, reward_scale=self.reward_scale))
+
+    def make_target_networks(self) -> None:
+        self.target = copy.deepcopy(self.online).requires_grad_(False).eval()
+
+    def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
+        return [(self.online, self.target)]
+
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The target network's Q per agent, (B, T + 1, K, A)."""
+        with torch.no_grad():
+            q, _ = self.target.unroll(batch)
+        return dict(zip(self.spec.agents, q, strict=True))
+
+    def train(self, mode: bool = True) -> TeamRLModule:
+        """The target network never drops out."""
+        super().train(mode)
+        if "target" in self._modules:
+            self.target.eval()
+        return self
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Load weights; unlike RLlib's default a missing weight is an error."""
+        own = set(self.state_dict())
+        missing = sorted(own - set(state))
+        if missing:
+            raise ValueError(f"the checkpoint lacks weights of this team: {', '.join(missing[:5])}")
+        super().set_state(state)

@@ -1,0 +1,268 @@
+"""Greedy episodes of a checkpoint: of a preset, of RLlib's own algorithms, or of a policy folder."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from agents.policy.allocation_policy import DESCRIPTION, load_team, policy_folder
+from agents.rllib.core.config import CONFIGS, TeamConfig
+from agents.rllib.envs.make_env import ENVS
+from agents.rllib.envs.team_env import TeamEnv
+from agents.rllib.training.any_algorithm import on_environment
+from agents.rllib.training.flat_options import apply_options
+from agents.rllib.training.record_text import innermost, make_renderable, side_by_side, watch
+from agents.rllib.training.saving import latest_checkpoint
+from agents.team.team import TeamSpec
+from marca_env.utils.errors import InputError, one_line
+
+WEIGHTS = ("learner_group", "learner", "rl_module")
+"""Where RLlib's checkpoints hold the modules."""
+SIDE_BY_SIDE = 64
+"""Episodes that a preset plays at once."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a policy achieved."""
+
+    returns: np.ndarray
+    """(E,) float64: the team's, the mean of the agents' returns."""
+    lengths: np.ndarray
+    """(E,) int64, environment steps."""
+    source: Path
+    """The checkpoint or policy folder that was played."""
+    algorithm: str
+    env: str
+
+
+class Player:
+    """A checkpoint with its environment, ready to play.
+
+    Args:
+        path: a policy folder, a checkpoint, or the folder of a run.
+        env: another environment than the checkpoint's.
+        env_config: added to the environment's arguments.
+        options: settings of the configuration by their flat names.
+        seed: of the environment.
+
+    Raises:
+        InputError: nothing to play, no environment to play in, or one of other shapes.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        env: Any = None,
+        env_config: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        given, extra = dict(options or {}), dict(env_config or {})
+        self.source = policy_folder(path)
+        if (self.source / DESCRIPTION).is_file():
+            saved = None if self.source == Path(path) and not _is_checkpoint(self.source.parent) else self.source.parent
+            config = _team_config(self.source, saved, env, extra)
+        else:
+            self.source = latest_checkpoint(self.source)
+            config = _rllib_config(self.source, env, extra)
+        config.env_runners(num_env_runners=0, explore=False).debugging(seed=seed)
+        apply_options(config, given)
+        self.config = config
+        self.algorithm = type(config).__name__.removesuffix("Config")
+        self.env = _name(config)
+
+    def play(self, episodes: int) -> Episodes:
+        """Greedy episodes; the same for the same seed."""
+        together = min(SIDE_BY_SIDE, episodes) if isinstance(self.config, TeamConfig) else 1
+        returns, lengths = _sampled(self._runner(self.config, together), episodes)
+        return Episodes(returns[:episodes], lengths[:episodes], self.source, self.algorithm, self.env)
+
+    def frames(self) -> list[str]:
+        """The text of one greedy episode, a frame for its start and one for each step.
+
+        Raises:
+            InputError: an environment that renders no text.
+        """
+        config = self.config.copy(copy_frozen=False)
+        make_renderable(config)
+        try:
+            runner = self._runner(config, 1)
+        except (TypeError, InputError) as error:
+            if "render_mode" not in str(error):
+                raise
+            raise InputError(f"environment {self.env} renders no text ({one_line(error)})") from None
+        found: list[str] = []
+        inside = side_by_side(runner.env)
+        if inside is None:
+            runner.stop()
+            raise InputError(f"environment {self.env} renders no text; leave --render out")
+        for inner in inside:
+            watch(innermost(inner), found, self.env)
+        _sampled(runner, 1)
+        return found
+
+    def _runner(self, config: Any, together: int) -> Any:
+        """The algorithm's own environment runner, with the weights and connectors of the checkpoint."""
+        config = config.copy(copy_frozen=False).env_runners(num_envs_per_env_runner=together)
+        try:
+            config.validate()
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(one_line(error)) from None
+        if isinstance(config, TeamConfig):
+            runner = config.env_runner_cls(config=config)
+            weights = _team_weights(self.source, runner)
+            runner.set_state({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: weights}})
+            return runner
+        default = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
+        runner = (config.env_runner_cls or default)(config=config, worker_index=0)
+        _restore(runner, self.source)
+        return runner
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "rllib_checkpoint.json").is_file()
+
+
+def _saved_config(checkpoint: Path) -> Any:
+    """The configuration in one of RLlib's checkpoints, which are pickles: play only those that you trust."""
+    try:
+        with (checkpoint / "class_and_ctor_args.pkl").open("rb") as file:
+            args, kwargs = pickle.load(file)["ctor_args_and_kwargs"]
+    except (OSError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)}); use an earlier one") from None
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{checkpoint}: needs code that is not found ({one_line(error)}); run this where the training ran"
+        ) from None
+    config = kwargs.get("config", args[0] if args else None)
+    config = AlgorithmConfig.from_state(config) if isinstance(config, dict) else config
+    return config.copy(copy_frozen=False)
+
+
+def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[str, Any]) -> TeamConfig:
+    """A preset's configuration for the weights in ``folder``, in ``env`` or where it was trained."""
+    team, description = load_team(folder)
+    saved = _saved_config(checkpoint) if checkpoint is not None and _is_checkpoint(checkpoint) else None
+    base = type(saved) if isinstance(saved, TeamConfig) else CONFIGS.get(team.preset.name, TeamConfig)
+    name = team.preset.name
+
+    class Played(base):  # type: ignore[misc, valid-type]
+        preset_name = base.preset_name if hasattr(base, "preset_name") else name
+
+        def preset(self) -> Any:
+            return team.preset
+
+    Played.__name__ = base.__name__ if base is not TeamConfig else name
+    config = Played()
+    if saved is not None and saved.env is not None and env is None:
+        config.environment(saved.env, env_config={**saved.env_config, **extra})
+    elif env is not None:
+        config.environment(env, env_config=extra)
+    elif description.get("scenario") is not None:
+        from marca_env.scenario.scenario import Scenario
+
+        known = {"scenario": Scenario.from_dict(description["scenario"])}
+        config.environment(next(iter(ENVS)), env_config={**known, **extra})
+    else:
+        raise InputError(f"{folder}: does not say in which environment it was trained; give --env")
+    config.max_episode_steps = (saved and saved.max_episode_steps) or team.spec.max_steps
+    found = TeamSpec.from_dict(config.team())
+    if (found.agents, found.observation_sizes, found.action_sizes) != (
+        team.spec.agents,
+        team.spec.observation_sizes,
+        team.spec.action_sizes,
+    ):
+        raise InputError(f"{folder}: trained on other shapes than this environment has ({team.spec}, not {found})")
+    return config
+
+
+def _team_weights(folder: Path, runner: Any) -> dict[str, Any]:
+    team, _ = load_team(folder)
+    tensors = {f"online.{name}": tensor.numpy() for name, tensor in team.state_dict().items()}
+    wanted = runner.module.state_dict()
+    return {name: value for name, value in tensors.items() if name in wanted}
+
+
+def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
+    config = _saved_config(checkpoint)
+    config.evaluation(evaluation_interval=None)
+    inside = config.env_config if config.env is TeamEnv else None
+    if env is None and config.env is None:
+        raise InputError(f"{checkpoint}: trained without an environment; give --env")
+    if inside is not None:
+        options = {**inside["env_config"], **extra} if env is None else extra
+        if env is not None:  # its own agents and masks
+            config._rl_module_spec = None
+            config.policies = AlgorithmConfig().policies
+        return on_environment(config, inside["env"] if env is None else env, options, share=inside["shared"])
+    if env is not None:
+        return on_environment(config, env, extra)
+    config.env_config = {**config.env_config, **extra}
+    return config
+
+
+def _restore(runner: Any, checkpoint: Path) -> None:
+    """Weights from the learner, connectors (observation filters among them) from the runner."""
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModule
+
+    weights = checkpoint.joinpath(*WEIGHTS)
+    module = runner.module
+    try:
+        if isinstance(module, MultiRLModule):
+            for name in list(module.keys()):
+                _load(module[name], weights / name)
+        elif isinstance(module, RLModule):
+            _load(module, weights / DEFAULT_MODULE_ID)
+        for name, connector in (
+            ("env_to_module_connector", runner._env_to_module),
+            ("module_to_env_connector", runner._module_to_env),
+        ):
+            if (checkpoint / "env_runner" / name).is_dir():
+                connector.restore_from_path(checkpoint / "env_runner" / name)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise InputError(f"{checkpoint}: its weights do not fit this environment ({one_line(error)[:300]})") from None
+
+
+def _load(module: Any, folder: Path) -> None:
+    from ray.rllib.core.rl_module.rl_module import RLModule
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no weights here; the environment has other agents than the checkpoint")
+    whole = RLModule.from_checkpoint(str(folder))
+    module.set_state(whole.get_state(inference_only=bool(module.inference_only)))
+
+
+def _sampled(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        found = runner.sample(num_episodes=episodes, explore=False)
+    finally:
+        runner.stop()
+    if hasattr(found[0], "columns"):
+        returns = np.concatenate([b.columns["reward"].sum(1) for b in found])
+        return returns.astype(float), np.concatenate([b.columns["filled"].sum(1) for b in found]).astype(np.int64)
+    return np.array([_team_return(e) for e in found], float), np.array([len(e) for e in found], np.int64)
+
+
+def _team_return(episode: Any) -> float:
+    if not hasattr(episode, "agent_episodes"):
+        return float(episode.get_return())
+    return float(np.mean([e.get_return() for e in episode.agent_episodes.values()]))
+
+
+def _name(config: Any) -> str:
+    env = config.env_config["env"] if config.env is TeamEnv else config.env
+    return env if isinstance(env, str) else getattr(env, "__name__", repr(env))

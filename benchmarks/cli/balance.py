@@ -1,0 +1,69 @@
+"""``marca balance``: fit the system model, then compare what sets the price of computation, through a day."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "fit the system model and compare balancers of the price λ on a day of traffic"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    from benchmarks.days.balancers import METHODS
+    from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS
+
+    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
+    source = parser.add_argument_group("system model (default: fitted on generated telemetry)")
+    source.add_argument("--model", metavar="DIR", help="folder of a saved system model")
+    source.add_argument("--log", metavar="FILE", help="system log to fit on; the published CSV is read as it is")
+    source.add_argument("--days", type=int, default=4, help="days of generated telemetry (default: %(default)s)")
+    source.add_argument("--epochs", type=int, default=150, help="most passes of the fit (default: %(default)s)")
+    source.add_argument("--members", type=int, default=1, help="models in the ensemble (default: %(default)s)")
+    source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
+    day = parser.add_argument_group("the day")
+    day.add_argument("--trace", metavar="FILE", help="CSV with columns timestamp,value; rescaled to the peak")
+    day.add_argument(
+        "--traffic", default="day", metavar="NAME", help=f"without a trace, one of: {', '.join(TRAFFICS)} (%(default)s)"
+    )
+    day.add_argument("--minutes", type=int, default=1440, help="length of the day (default: %(default)s)")
+    day.add_argument("--start", help="first minute of the trace, such as 2014-07-08")
+    day.add_argument("--requests", type=int, default=600, help="distinct requests that judge (default: %(default)s)")
+    day.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="of arrivals (default: 0)")
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=list(DEFAULT_METHODS),
+        metavar="NAME",
+        help=f"some of: {', '.join(METHODS)} (default: {' '.join(DEFAULT_METHODS)})",
+    )
+    parser.add_argument(
+        "--tuning",
+        type=int,
+        default=720,
+        metavar="N",
+        help="minutes of generated days to tune on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        default=[],
+        metavar="NAME=V,V",
+        help="settings of the MPC, every combination of the values",
+    )
+    parser.add_argument("--out", default="results/balance", help="folder for tables and figures (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0, or 130 after an interruption that something was finished before."""
+    from benchmarks.days.balancer_report import report
+    from benchmarks.days.compare_balancers import Options, Session, read_sweep
+
+    names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
+    chosen = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
+    out = Path(args.out)
+    session = Session.prepare(Options(sweep=read_sweep(args.sweep), **chosen), out)
+    if not args.fit_only:
+        session.run()
+    report(session, out)
+    return 130 if session.interrupted else 0

@@ -1,0 +1,134 @@
+"""``marca evaluate``: greedy episodes of a trained policy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marca_env.utils.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HELP = "play greedy episodes with a trained policy"
+DESCRIPTION = """\
+Play greedy episodes with a checkpoint, the newest one of a run, or a policy folder, and report their returns. The
+return is the team's: a reward that is given whole to every agent counts once.
+
+  marca evaluate results/qmix --episodes 500
+  marca evaluate results/ppo/checkpoint_000050 --render"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = DESCRIPTION
+    parser.add_argument("checkpoint", type=Path, help="folder of a run, a checkpoint or a policy")
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the environment (default: %(default)s)")
+    parser.add_argument("--env", metavar="ID", help="another environment than it was trained in: id or dotted path")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings, such as env_config={...} for the environment",
+    )
+    parser.add_argument("--render", action="store_true", help="also print one episode as text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures and every return as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play, print a table, write JSON if asked to."""
+    from benchmarks.cli.train import import_from_here, parse_pairs
+    from benchmarks.training.console import console, quiet_libraries, results_table
+
+    _check(args)
+    options = parse_pairs(args.config, "--config")
+    env_config = options.pop("env_config", {})
+    if not isinstance(env_config, dict):
+        raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
+    quiet_libraries()
+    import_from_here()
+    from agents.rllib.training.evaluation import Player
+
+    player = Player(args.checkpoint, env=args.env, env_config=env_config, options=options, seed=args.seed)
+    played = player.play(args.episodes)
+    figures = summarise(played.returns, played.lengths)
+    if args.render:
+        print("\n\n".join(player.frames()) + "\n")
+    rows = [{"what": name.replace("_", " "), "value": _shown(value)} for name, value in figures.items()]
+    print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}")
+    console().print(results_table(rows, {"what": "", "value": ""}))
+    print(f"played: {played.source}")
+    if args.out is not None:
+        from marca_env.utils.files import write_json
+
+        described = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
+        lists = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
+        write_json(args.out, {**described, "episodes": args.episodes, "seed": args.seed, **figures, **lists})
+        print(f"wrote:  {args.out}")
+    return 0
+
+
+def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0.95) -> dict[str, Any]:
+    """Figures of independent episodes.
+
+    Args:
+        returns, lengths: (E,).
+        confidence: of the interval of the mean, a bootstrap percentile interval with 2,000 resamples; ``None`` for one
+            episode.
+    """
+    import numpy as np
+    from scipy import stats
+
+    interval = None
+    if len(returns) > 1 and np.ptp(returns) > 0:
+        found = stats.bootstrap(
+            (returns,),
+            np.mean,
+            confidence_level=confidence,
+            n_resamples=2000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        interval = [float(found.low), float(found.high)]
+    elif len(returns) > 1:
+        interval = [float(returns[0]), float(returns[0])]
+    return {
+        "return_mean": float(returns.mean()),
+        "return_interval": interval,
+        "return_median": float(np.median(returns)),
+        "return_min": float(returns.min()),
+        "return_max": float(returns.max()),
+        "length_mean": float(lengths.mean()),
+        "length_min": int(lengths.min()),
+        "length_max": int(lengths.max()),
+    }
+
+
+def _shown(value: Any) -> str:
+    from benchmarks.training.console import figure
+
+    if value is None:
+        return "–"
+    return f"[{figure(value[0])}, {figure(value[1])}], 95 %" if isinstance(value, list) else figure(value)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.episodes < 1:
+        raise InputError(f"--episodes is {args.episodes}; play at least one")
+    if args.seed < 0:
+        raise InputError(f"--seed is {args.seed}; it must not be negative")
+    if not args.checkpoint.exists():
+        raise InputError(f"{args.checkpoint}: no such folder; give a run, a checkpoint or a policy folder")
+    if args.checkpoint.is_file():
+        raise InputError(f"{args.checkpoint}: a file; give the folder of a run, a checkpoint or a policy")
+    if args.out is not None and args.out.exists():
+        raise InputError(f"--out {args.out}: exists already; give another name (or remove it)")
+    if args.out is not None:
+        from benchmarks.training.run_log import check_writable
+
+        check_writable(args.out.parent)

@@ -1,0 +1,44 @@
+"""``marca headroom``: is a scenario worth solving? Bounds with true expected values, at several budgets."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "how much better than the best fixed action one could do in a scenario"
+BUDGETS = (0.125, 0.2, 0.5)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=6000, help="requests evaluated exactly (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=101)
+    parser.add_argument(
+        "--budgets",
+        type=float,
+        nargs="+",
+        help="budgets, as shares of the cost of the dearest action in every cluster (default: those of "
+        f"{', '.join(map(str, BUDGETS))} that the cheapest action fits)",
+    )
+    parser.add_argument("--costs", help="cost log (default: the one shipped for the scenario)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.days.artefacts import true_pool
+    from benchmarks.days.headroom import headroom, least_share
+    from marca_env.scenario.scenario import Scenario
+
+    scenario = Scenario.load(args.scenario)
+    pool = true_pool(scenario, args.requests, args.seed, args.costs)
+    rows = headroom(pool, args.budgets or [b for b in BUDGETS if b >= least_share(pool)])
+    view = Table(title=f"Headroom of scenario {scenario.name!r}: gain over the best static action that fits")
+    names = ["budget", "static", "truncation only", "independent stages", "joint (bound)", "per request (bound)"]
+    for name in names:
+        view.add_column(name, justify="right")
+    for row in rows:
+        gains = [row.truncation, row.independent, row.joint, row.hindsight]
+        view.add_row(f"{row.share:.1%}", f"{row.static:.4f}", *[f"{g:+.1%}" for g in gains])
+    Console().print(view)
+    return 0

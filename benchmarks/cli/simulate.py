@@ -1,0 +1,50 @@
+"""``marca simulate``: a day of traffic under several allocation policies, judged by the live cascade."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "replay a day of traffic under several allocation policies"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from benchmarks.days.policies import POLICIES
+    from benchmarks.training.default_learner import ITERATIONS
+
+    parser.add_argument(
+        "--trace", help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)"
+    )
+    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
+    parser.add_argument(
+        "--policies", nargs="+", default=list(POLICIES), metavar="NAME", help=f"some of: {', '.join(POLICIES)}"
+    )
+    parser.add_argument("--minutes", type=int, default=1440, help="length of the replay (default: %(default)s)")
+    parser.add_argument("--start", help="first minute, such as 2014-07-08 (default: a midnight with history before it)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the arrivals (default: 0 1 2)")
+    parser.add_argument("--checkpoint", help="policy folder of the marca policies (default: trained now, and kept)")
+    parser.add_argument("--single-checkpoint", help="policy folder of rl-mpca (default: trained now, and kept)")
+    parser.add_argument("--requests", type=int, default=3000, help="distinct requests, each evaluated exactly")
+    parser.add_argument(
+        "--iterations", type=int, default=ITERATIONS, help="of training, where a checkpoint is missing (%(default)s)"
+    )
+    parser.add_argument("--out", default="results/simulate", help="folder for tables and figure (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from benchmarks.days.compare_policies import Day, report
+
+    day = Day.prepare(
+        scenario=args.scenario,
+        trace=args.trace,
+        minutes=args.minutes,
+        start=args.start,
+        policies=args.policies,
+        seeds=args.seeds,
+        checkpoint=args.checkpoint,
+        single_checkpoint=args.single_checkpoint,
+        requests=args.requests,
+        iterations=args.iterations,
+    )
+    report(day, day.run(), Path(args.out))
+    return 130 if day.interrupted else 0

@@ -1,0 +1,116 @@
+"""``marca testbench``: measure what each bucket of requests costs on the live cascade."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from marca_env.testbench.testbench import TestBench
+
+HELP = "measure what the stages cost, on a running service"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
+    parser.add_argument(
+        "--target",
+        type=Path,
+        metavar="FILE",
+        help="YAML of a running HTTP service or Python function to measure instead",
+    )
+    parser.add_argument("--out", type=Path, default=Path("cost_log.csv"), help="cost log (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="replays of each bucket (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one replay (default: %(default)s)")
+    parser.add_argument(
+        "--budget", type=float, default=300.0, help="seconds for all; shortens replays (default: %(default)s)"
+    )
+    parser.add_argument("--qps", type=float, help="one request rate for every bucket (default: chosen for each)")
+    parser.add_argument(
+        "--utilisation", type=float, default=0.45, help="CPU utilisation aimed at (default: %(default)s)"
+    )
+    parser.add_argument("--arrivals", default="uniform", help="uniform or poisson (default: %(default)s)")
+    parser.add_argument(
+        "--machines", type=int, default=1, help="service processes, one core each (default: %(default)s)"
+    )
+    parser.add_argument("--buckets", nargs="+", default=[], metavar="NAME", help="stages or components, e.g. channel")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted log")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing log")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, write the log and ``machine.json`` beside it, print a table."""
+    from marca_env.logs.schema import read_cost_log
+    from marca_env.testbench.target_config import load_target
+    from marca_env.testbench.testbench import TestBench
+    from marca_env.utils.errors import InputError
+
+    if args.out.exists() and not (args.resume or args.overwrite):
+        raise InputError(f"{args.out}: exists already; pass --resume to go on with it, --overwrite or another --out")
+    bench = TestBench(
+        args.scenario,
+        target=None if args.target is None else load_target(args.target),
+        machines=args.machines,
+        seconds=args.seconds,
+        repeats=args.repeats,
+        qps=args.qps,
+        utilisation=args.utilisation,
+        arrivals=args.arrivals,
+        seed=args.seed,
+    )
+    done = read_cost_log(args.out) if args.resume and args.out.exists() else None
+    print_table(measure(bench, args.out, done, only=args.buckets, budget=args.budget))
+    print(f"wrote {args.out} and {args.out.with_name('machine.json')}")
+
+
+def measure(
+    bench: TestBench,
+    out: Path,
+    done: pd.DataFrame | None = None,
+    *,
+    only: list[str] | None = None,
+    budget: float | None = None,
+) -> pd.DataFrame:
+    """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
+    from marca_env.logs.schema import write_cost_log
+    from marca_env.testbench.testbench import cost_frame, machine
+    from marca_env.utils.files import write_json
+    from marca_env.utils.progress import tracked
+
+    rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
+    write_json(out.with_name("machine.json"), machine())
+    with tracked("replaying buckets") as progress:
+        for row in bench.measure(only=only or (), done=done, budget=budget, progress=progress):
+            rows.append(row)
+            write_cost_log(cost_frame(rows), out)
+    return cost_frame(rows)
+
+
+def print_table(log: pd.DataFrame) -> None:
+    """Cost of each bucket, in milliseconds of one core, and its test–retest spread."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from marca_env.testbench.testbench import spread
+
+    table = Table("stage", "component", "value", "length", "cost, core-ms", "spread", title="Cost per request (Eq. 26)")
+    costs = spread(log)
+    columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]
+    for stage, component, value, length, cost, noise in costs[columns].to_numpy():
+        table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _share(noise))
+    console = Console(width=110) if not Console().is_terminal else Console()
+    console.print(table)
+    console.print(
+        f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {_share(costs['spread'].median())}; "
+        f"utilisation {log['utilisation'].min():.0%} … {log['utilisation'].max():.0%}"
+    )
+
+
+def _share(value: float) -> str:
+    """A percentage; a dash where there is none, as for the spread of a single repeat."""
+    return "–" if value != value else f"{value:.1%}"

@@ -1,0 +1,43 @@
+"""Loading what the experiments run on, with progress shown where it takes time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from marca_env.cascade.outcomes import OutcomeTable, outcome_table
+from marca_env.models.cost_map import CostMap
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.allocation import RequestPool
+from marca_env.utils.progress import tracked
+
+
+def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTable:
+    """:func:`marca_env.cascade.outcomes.outcome_table`, from its cache or computed with a bar."""
+    with tracked(f"Evaluating all joint actions of {n} requests") as tell:
+        return outcome_table(scenario, n, seed, progress=tell)
+
+
+def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | None = None) -> RequestPool:
+    """Requests drawn with ``seed`` and the truth about each: the live cascade's expected outcomes and the measured cost
+    (of the cost log ``costs``) of what it really processed; or, in a generated scenario, what the law states."""
+    from marca_env.models.engine import Engine, artefact_folder
+    from marca_env.utils.files import is_law
+
+    if is_law(artefact_folder(scenario) / "revenue_model"):
+        return Engine.load(scenario).pool(requests, seed)
+    cost_map = load_cost_map(scenario, costs)
+    table = outcomes_with_progress(scenario, requests, seed)
+    site = scenario.site_of(table.states[:, None])  # (M,1)
+    measured = cost_map.cost(scenario.joint_actions, table.results, site).astype(np.float32)
+    return RequestPool(scenario, table.states, table.outcomes, measured)
+
+
+def load_cost_map(scenario: Scenario, path: str | Path | None = None) -> CostMap:
+    """Measured costs from a cost log; by default the one shipped for the scenario."""
+    from marca_env.logs.schema import read_cost_log
+    from marca_env.models.engine import shipped_folder
+
+    log = Path(path) if path else shipped_folder(scenario.name) / "cost_log.csv"
+    return CostMap.from_log(scenario, read_cost_log(log))

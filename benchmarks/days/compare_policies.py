@@ -1,0 +1,216 @@
+"""A simulated day from trace to table: prepare the policies, replay them, sum up, write and draw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.days.artefacts import true_pool
+from benchmarks.days.policies import POLICIES, Commissioning, build_policy, need, values_of
+from benchmarks.evaluation import metrics
+from benchmarks.training.default_learner import default_checkpoint
+from marca_env.logs.schema import OUTCOMES
+from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.allocation import RequestPool
+from marca_env.traffic.day_simulator import Policy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.workload import Traffic, read_trace
+from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import atomic_path
+from marca_env.utils.progress import progress
+
+POOL_SEED = 20_001
+"""Seed of the requests that judge: no log or model has seen them."""
+BLOCK_MINUTES = 60
+"""Blocks of the bootstrap: longer than the memory of the clusters and of every balancer."""
+
+
+@dataclass
+class Day:
+    """Everything that a replay needs."""
+
+    scenario: Scenario
+    traffic: Traffic
+    pool: RequestPool
+    policies: list[Policy]
+    seeds: list[int]
+    interrupted: bool = False
+    bounds: dict[int, float] = field(default_factory=dict)
+    """Clairvoyant dual bound of the revenue, by seed."""
+
+    @classmethod
+    def prepare(
+        cls,
+        *,
+        scenario: str | Scenario,
+        trace: str | None,
+        minutes: int,
+        start: str | None,
+        policies: Sequence[str],
+        seeds: Sequence[int],
+        checkpoint: str | None,
+        single_checkpoint: str | None,
+        requests: int,
+        iterations: int,
+    ) -> Day:
+        """Check all input first, then load, evaluate and train what is missing."""
+        for name in policies:
+            if name not in POLICIES:
+                raise InputError(unknown_option("policy", name, POLICIES))
+        scenario = Scenario.load(scenario)
+        traffic = read_trace(trace or embedded_trace(), scenario, minutes, start)
+        engine = Engine.load(scenario)
+        known = Commissioning(scenario, engine, traffic)
+        _ = known.static_action  # refuses a budget that nothing fits before any long work
+        several, one = need(policies)
+        marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations)) if several else None
+        single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations)) if one else None
+        pool = true_pool(scenario, requests, POOL_SEED)
+        with progress("Commissioning the policies", len(policies)) as advance:
+            built = []
+            for name in policies:
+                built.append(build_policy(name, known, pool.states, marca, single))
+                advance()
+        return cls(scenario, traffic, pool, built, list(seeds))
+
+    def run(self) -> pd.DataFrame:
+        """Replay every policy for every seed; on Ctrl-C returns what is finished."""
+        done = []
+        total = len(self.seeds) * len(self.policies) * len(self.traffic)
+        try:
+            with progress("Simulating", total) as advance:
+                for seed in self.seeds:
+                    counts = draw_arrivals(self.pool, self.traffic, seed)
+                    for policy in self.policies:
+                        rows = replay(policy, self.pool, self.traffic, counts, advance)
+                        rows.insert(0, "policy", policy.name)
+                        rows.insert(1, "seed", seed)
+                        done.append(rows)
+                    self.bounds[seed] = clairvoyant_bound(self.pool, counts)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if not done:
+                raise
+        return pd.concat(done, ignore_index=True)
+
+
+def embedded_trace() -> Path:
+    """The day of traffic that comes with the package."""
+    from marca_env.models.engine import shipped_folder
+
+    return shipped_folder("traces") / "day.csv"
+
+
+# -- summing up -------------------------------------------------------------------------------------------
+def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
+    """Sums, rates, uplift with a paired block-bootstrap interval, μ and ν of every policy over all seeds."""
+    scenario = day.scenario
+    blocks = minutes.assign(block=minutes["minute"] // BLOCK_MINUTES)
+    revenue = {name: rows.groupby(["seed", "block"])["revenue"].sum() for name, rows in blocks.groupby("policy")}
+    bound = sum(day.bounds.values())
+    summary = {}
+    for name, rows in minutes.groupby("policy", sort=False):
+        totals = {k: float(rows[k].sum()) for k in OUTCOMES if k in rows}  # a law states the revenue alone
+        load = rows[[f"load_{c}" for c in scenario.cluster_names]].to_numpy()
+        seeds = rows["seed"].unique()
+        whole = bool(day.bounds) and all(s in day.bounds for s in seeds)
+        summary[str(name)] = {
+            **{k: totals[k] / len(seeds) if k in totals else None for k in ("revenue", "gmv", "impressions", "clicks")},
+            **_uplift(revenue, str(name)),
+            "ctr": totals["clicks"] / totals["impressions"] if "clicks" in totals else None,
+            "roi": totals["gmv"] / totals["revenue"] if "gmv" in totals else None,
+            "utilisation": dict(zip(scenario.cluster_names, metrics.utilisation(load, scenario.budgets), strict=True)),
+            "overutilisation": dict(
+                zip(scenario.cluster_names, metrics.overutilisation(load, scenario.budgets), strict=True)
+            ),
+            "bound_share": totals["revenue"] / bound if whole and len(seeds) == len(day.bounds) else None,
+        }
+    return {
+        "trace": day.traffic.name,
+        "scenario": scenario.name,
+        "seeds": sorted(int(s) for s in minutes["seed"].unique()),
+        "policies": summary,
+    }
+
+
+def _uplift(revenue: dict[Any, pd.Series], name: str) -> dict[str, Any]:
+    """Of the total revenue over that of the static rule, on the blocks that both have."""
+    if "static" not in revenue:
+        return {"uplift": None, "uplift_interval": None}
+    pair = pd.concat([revenue[name], revenue["static"]], axis=1, join="inner").to_numpy()
+    low, high = metrics.ratio_interval(pair[:, 0], pair[:, 1])
+    return {"uplift": float(pair[:, 0].sum() / pair[:, 1].sum() - 1), "uplift_interval": [low, high]}
+
+
+# -- output -----------------------------------------------------------------------------------------------
+def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
+    """Print the table; write ``minutes.csv``, ``summary.json`` and ``day.png`` into ``out``."""
+    from benchmarks.plotting.day_figure import day_figure
+
+    summary = summarise(day, minutes)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "minutes.csv", minutes.to_csv(index=False, float_format="%.7g"))
+    _write(out / "summary.json", json.dumps(summary, indent=2, default=float))
+    title = f"{day.traffic.name} · scenario {day.scenario.name} · {len(day.traffic)} minutes"
+    day_figure(minutes, day.scenario, title, out / "day.png")
+    console = Console() if Console().is_terminal else Console(width=110)
+    for table in tables_of(summary):
+        console.print(table)
+    if day.interrupted:
+        console.print("Interrupted: the table covers what was finished.")
+    console.print(f"Wrote {out}/minutes.csv, summary.json and day.png")
+    return summary
+
+
+def _write(path: Path, text: str) -> None:
+    """At once or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
+    """The summary as people read it: what was earned, and how the budgets were used."""
+    seeds = len(summary["seeds"])
+    money = Table(title=f"{summary['trace']}: what a day earns (mean of {seeds} seed{'s' * (seeds > 1)})")
+    money.add_column("policy", no_wrap=True)
+    for name in ("revenue", "over static", "of bound", "GMV", "impr.", "clicks", "CTR", "ROI"):
+        money.add_column(name, justify="right", no_wrap=True)
+    load = Table(title="how the budgets are used: utilisation μ and over-utilisation ν", caption=LEGEND)
+    load.add_column("policy", no_wrap=True)
+    for cluster in next(iter(summary["policies"].values()))["utilisation"]:
+        load.add_column(f"μ {cluster}", justify="right")
+        load.add_column(f"ν {cluster}", justify="right")
+    for name, row in summary["policies"].items():
+        share = "–" if row["bound_share"] is None else f"{row['bound_share']:.1%}"
+        counts = [_short(row[k]) for k in ("gmv", "impressions", "clicks")]
+        ratios = ["–" if row[k] is None else form.format(row[k]) for k, form in (("ctr", "{:.2%}"), ("roi", "{:.2f}"))]
+        money.add_row(name, _short(row["revenue"]), _uplift_text(row), share, *counts, *ratios)
+        pairs = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
+        load.add_row(name, *pairs)
+    return money, load
+
+
+LEGEND = "μ: mean of min(load, budget)/budget · ν: mean of max(load − budget, 0)/budget"
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _uplift_text(row: dict[str, Any]) -> str:
+    if row["uplift"] is None:
+        return "–"
+    low, high = row["uplift_interval"]
+    return f"{row['uplift']:+.1%} [{100 * low:+.1f}, {100 * high:+.1f}]"

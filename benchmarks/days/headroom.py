@@ -1,0 +1,125 @@
+"""What there is to gain in a scenario, by true expected values: is it worth solving, and do stages need each other?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.allocation import RequestPool, allocate, dual_bound
+from marca_env.utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """Gains over the best static action that fits a budget; shares of its revenue."""
+
+    share: float
+    """Budget of every cluster, as a share of the mean cost of the dearest action there."""
+    static: float
+    """Revenue per request of the best static action that fits, currency."""
+    truncation: float
+    """Dual bound when only the last decision adapts to the state (DCAF)."""
+    independent: float
+    """What stages reach that each know only their own mean effect in the state (no interaction)."""
+    joint: float
+    """Dual bound when the joint action adapts to the observable state."""
+    hindsight: float
+    """Dual bound when it adapts to the request itself."""
+
+
+def headroom(pool: RequestPool, shares: list[float]) -> list[Headroom]:
+    """Headroom at each budget of ``shares``, with the pool's outcomes and costs as the truth.
+
+    Values over observable states are means over the requests of a state (time window, and data centres that share their
+    clusters, left out, since they only shift the mood), so the joint bound needs many requests per state.
+
+    Raises:
+        InputError: a budget below the cheapest action.
+    """
+    counts = np.ones(len(pool.states)) if pool.weights is None else np.asarray(pool.weights, dtype=np.float64)
+    counts = counts / counts.sum()
+    revenue, costs = pool.outcomes["revenue"].astype(np.float64), pool.costs.astype(np.float64)
+    groups = _observable(pool)
+    weights = np.bincount(groups, weights=counts)
+    values, state_costs = _means(revenue, groups, counts), _means(costs, groups, counts)
+    mean, mean_cost = counts @ revenue, np.tensordot(counts, costs, 1)
+    known = revenue, costs, counts, values, state_costs, weights, mean, mean_cost
+    return [_at(pool.scenario, share, *known) for share in shares]
+
+
+def least_share(pool: RequestPool) -> float:
+    """The smallest budget, as a share of the dearest action's cost, that some one action fits on every cluster."""
+    weights = np.ones(len(pool.states)) if pool.weights is None else pool.weights
+    return _least(np.average(pool.costs, axis=0, weights=weights))
+
+
+def _least(mean_cost: np.ndarray) -> float:
+    return float((mean_cost / mean_cost.max(axis=0)).max(axis=1).min())
+
+
+def _at(
+    scenario: Scenario,
+    share: float,
+    revenue: np.ndarray,
+    costs: np.ndarray,
+    counts: np.ndarray,
+    values: np.ndarray,
+    state_costs: np.ndarray,
+    weights: np.ndarray,
+    mean: np.ndarray,
+    mean_cost: np.ndarray,
+) -> Headroom:
+    budget = share * mean_cost.max(axis=0)
+    fits = (mean_cost <= budget).all(axis=1)
+    if not fits.any():
+        cheapest = _least(mean_cost)
+        raise InputError(f"a budget of {share:.1%} is below the cheapest action ({cheapest:.1%}); raise it")
+    best = int(np.where(fits, mean, -np.inf).argmax())
+    actions = scenario.joint_actions
+    same = np.flatnonzero((actions[:, :-1] == actions[best, :-1]).all(axis=1))
+    bounds = [
+        dual_bound(values[:, same], state_costs[:, same], weights, budget)[0],
+        _independent(scenario, values, state_costs, weights, budget),
+        dual_bound(values, state_costs, weights, budget)[0],
+        dual_bound(revenue, costs, counts, budget)[0],
+    ]
+    return Headroom(share, float(mean[best]), *[float(b / mean[best] - 1) for b in bounds])
+
+
+def _observable(pool: RequestPool) -> np.ndarray:
+    """Group of each request (M,)."""
+    scenario = pool.scenario
+    kept = [k for k, name in enumerate(scenario.feature_names) if name == scenario.site or name not in ("w", "i")]
+    return np.unique(pool.states[:, kept], axis=0, return_inverse=True)[1].ravel()
+
+
+def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of each group, ``counts`` (M,) saying how much each request weighs."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
+    weight = counts[order].reshape(-1, *[1] * (values.ndim - 1))
+    return np.add.reduceat(weight * values[order], starts, axis=0) / np.add.reduceat(weight, starts, axis=0)
+
+
+def _independent(
+    scenario: Scenario, values: np.ndarray, costs: np.ndarray, weights: np.ndarray, budget: np.ndarray
+) -> float:
+    """True revenue of the best prices for :func:`independent_values`."""
+    believed = independent_values(scenario, values)
+    prices = dual_bound(believed, costs, weights, budget)[1]
+    chosen = allocate(believed, costs, prices)
+    return float(weights @ values[np.arange(len(values)), chosen])
+
+
+def independent_values(scenario: Scenario, values: np.ndarray) -> np.ndarray:
+    """(M, J) the sum of each stage's own mean effect on the values (M, J): what stages believe that know no other."""
+    grid = values.reshape(len(values), *scenario.action_shape)
+    centre = values.mean(axis=1, keepdims=True)
+    believed = np.repeat(centre, values.shape[1], axis=1)
+    for stage in set(scenario.decision_stage):
+        others = tuple(1 + k for k, s in enumerate(scenario.decision_stage) if s != stage)
+        effect = grid.mean(axis=others, keepdims=True)
+        believed += np.broadcast_to(effect, grid.shape).reshape(values.shape) - centre
+    return believed

@@ -1,0 +1,159 @@
+"""Calibration of predicted revenue per slice of the requests, against exact outcomes of every joint action.
+
+The published evaluation's errors, PE = predicted / true − 1 and AbsPE = max / min − 1, of the sums over each slice,
+with what is truly spent as weights; and how much of them is the chance of which requests came. M requests, J joint
+actions, V groups of a slice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evaluation.metrics import absolute_percentage_error, percentage_error, spearman
+from benchmarks.plotting.style import blank
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+
+RESAMPLES = 500
+
+
+def slice_rows(
+    scenario: Scenario, states: np.ndarray, predicted: np.ndarray, true: np.ndarray, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """A row for each group of each slice.
+
+    Args:
+        scenario: whose features and decisions make the slices: ``all``, ``uv``, ``w×g``, each decision.
+        states: (M, F).
+        predicted: (M, J) currency.
+        true: (M, J) likewise.
+
+    Returns:
+        Rows of ``slice``, ``group``, ``requests``, ``spend`` (true mean per request and action), ``pe`` and its 95 %
+        bootstrap interval over requests, ``abs_pe``, and ``spearman`` over the group's (request, action) pairs.
+
+    Raises:
+        InputError: tables of other shapes.
+    """
+    if predicted.shape != true.shape or true.shape != (len(states), scenario.n_joint_actions):
+        raise InputError(f"tables of shapes {predicted.shape} and {true.shape} for {len(states)} requests")
+    weights = _resampled(len(states), seed)
+    rows = []
+    for name, groups in _slices(scenario, states).items():
+        believed, spent = _sums(predicted, groups), _sums(true, groups)
+        drawn = percentage_error(weights @ believed, weights @ spent)  # (R, V)
+        low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+        pe = percentage_error(believed.sum(axis=0), spent.sum(axis=0))
+        off = absolute_percentage_error(believed.sum(axis=0), spent.sum(axis=0))
+        for v, (label, requests, actions) in enumerate(groups):
+            inside = np.ix_(requests, actions)
+            rows.append(
+                {
+                    "slice": name,
+                    "group": label,
+                    "requests": int(requests.sum()),
+                    "spend": float(spent[:, v].sum() / (requests.sum() * actions.sum())),
+                    "share": float(spent[:, v].sum() / spent.sum()),
+                    "pe": float(pe[v]),
+                    "pe_interval": [float(low[v]), float(high[v])],
+                    "abs_pe": float(off[v]),
+                    "spearman": spearman(predicted[inside], true[inside]),
+                }
+            )
+    return rows
+
+
+def slice_summary(
+    scenario: Scenario, states: np.ndarray, predicted: np.ndarray, true: np.ndarray, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """A row for each slice: ``pe`` and ``abs_pe`` of its groups weighted by spend, ``spearman`` of their means, and
+    ``chance``: the AbsPE of the true means of as many requests drawn again, which no model can be told from."""
+    weights, rows = _resampled(len(states), seed), []
+    for name, groups in _slices(scenario, states).items():
+        believed, spent, pairs = _sums(predicted, groups), _sums(true, groups), _pairs(groups)
+        total, counts = spent.sum(axis=0), pairs.sum(axis=0)
+        drawn, asked = weights @ spent, weights @ pairs  # (R, V)
+        again = absolute_percentage_error(drawn / np.maximum(asked, 1e-12), total / counts)
+        rows.append(
+            {
+                "slice": name,
+                "groups": len(groups),
+                "pe": _by_spend(percentage_error(believed.sum(axis=0), total), total),
+                "abs_pe": _by_spend(absolute_percentage_error(believed.sum(axis=0), total), total),
+                "chance": float(np.mean([_by_spend(row, total) for row in again])),
+                "spearman": spearman(believed.sum(axis=0) / counts, total / counts) if len(groups) > 1 else None,
+            }
+        )
+    return rows
+
+
+Group = tuple[str, np.ndarray, np.ndarray]
+"""Label, which requests (M,) and which joint actions (J,) belong to it, both bool."""
+
+
+def _slices(scenario: Scenario, states: np.ndarray) -> dict[str, list[Group]]:
+    """Groups that nobody belongs to are left out."""
+    column = {name: states[:, k] for k, name in enumerate(scenario.feature_names)}
+    every = np.ones(len(states), dtype=bool), np.ones(scenario.n_joint_actions, dtype=bool)
+    found: dict[str, list[Group]] = {"all": [("", *every)]}
+    if "uv" in column:
+        found["uv"] = [(str(v), column["uv"] == v, every[1]) for v in np.unique(column["uv"])]
+    if {"w", "g"} <= set(column):
+        pairs = np.unique(np.stack([column["w"], column["g"]], axis=1), axis=0)
+        found["w×g"] = [(f"{w}, {g}", (column["w"] == w) & (column["g"] == g), every[1]) for w, g in pairs]
+    for d, decision in enumerate(scenario.decisions):
+        chosen = scenario.joint_actions[:, d]
+        found[decision.name] = [(_label(option), every[0], chosen == k) for k, option in enumerate(decision.options)]
+    return found
+
+
+def _label(option: Any) -> str:
+    return " + ".join(option) if isinstance(option, tuple) else str(option)
+
+
+def _sums(table: np.ndarray, groups: list[Group]) -> np.ndarray:
+    """(M, V) what each request adds to each group."""
+    return np.stack([requests * table[:, actions].sum(axis=1, dtype=float) for _, requests, actions in groups], axis=1)
+
+
+def _pairs(groups: list[Group]) -> np.ndarray:
+    return np.stack([requests * float(actions.sum()) for _, requests, actions in groups], axis=1)
+
+
+def _resampled(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, 9]).multinomial(n, np.full(n, 1.0 / n), RESAMPLES).astype(float)
+
+
+def _by_spend(errors: np.ndarray, spend: np.ndarray) -> float:
+    known = np.isfinite(errors)
+    return float(np.average(errors[known], weights=spend[known])) if spend[known].sum() > 0 else float("nan")
+
+
+def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw PE of every group with its interval, a panel per slice, to ``path`` (PNG).
+
+    Raises:
+        ImportError: matplotlib is missing; the message says how to install it.
+    """
+    names = list(dict.fromkeys(row["slice"] for row in rows))
+    figure = blank(figsize=(11, 2.3 * ((len(names) + 1) // 2)))
+    axes = figure.subplots((len(names) + 1) // 2, 2).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        shown = [row for row in rows if row["slice"] == name]
+        middle = np.array([100 * row["pe"] for row in shown])
+        low, high = 100 * np.array([row["pe_interval"] for row in shown]).T
+        axis.errorbar(np.arange(len(shown)), middle, [middle - low, high - middle], fmt="o", ms=4, color="#2f7fb8")
+        axis.axhline(0.0, color="black", linewidth=0.8)
+        labels = [row["group"].rpartition(" + ")[2] for row in shown]
+        axis.set_xticks(np.arange(len(shown)), labels, fontsize=7, rotation=90 if len(shown) > 12 else 0)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[::2]:
+        axis.set_ylabel("predicted / true − 1, %", fontsize=8)
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,121 @@
+"""Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows.
+
+The best trials of every method meet again in finals, with other seeds. ``--methods my_module.MyQMIX`` searches for a
+configuration of your own that derives from a preset's, in the preset's space: what it sets itself stays as it is. Put
+the settings that win into its ``defaults``, for then they are what the ranking runs; those of presets are in
+``benchmarks/tuned.yaml``. A search that has ended keeps its state in the folder of the records: after a change of code
+remove that, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median_high
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.offline.offline_runs import METHODS
+from benchmarks.suite.api import Case, Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SEEDS = (0,)
+SEARCH = ("trials", "updates", "batch")
+"""What of the budget is the search's."""
+ALONE = True
+"""Tune spreads the trials itself."""
+
+
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
+    """A search for each method; ``methods`` may name configurations by their dotted paths.
+
+    Raises:
+        InputError: a method that is none of these, or of which nothing is left to search.
+    """
+    from benchmarks.experiments.tuning.search import read_spaces, searched
+
+    spaces = read_spaces()
+    budget = {name: spaces[name] for name in (*SEARCH, "finals")}
+    if quick:
+        budget |= {"trials": 2, "updates": 20, "batch": 128, "finals": {"entrants": 2, "seeds": [100], "updates": 20}}
+    chosen = methods or (METHODS[-2:-1] if quick else METHODS)
+    return [Case(method, seed, budget=budget, config=searched(method, spaces)) for method in chosen for seed in seeds]
+
+
+def check(case: Case) -> None:
+    """Whether the method learns from the log with the settings of its first trial.
+
+    Raises:
+        InputError: it does not.
+    """
+    from benchmarks.offline.offline_runs import configuration
+
+    configuration(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Search; ``winners.yaml`` in the folder collects the best settings, as ``benchmarks/tuned.yaml`` holds them."""
+    from benchmarks.experiments.tuning.search import best_trials, finals, search
+
+    config, budget = case.config, {name: case.budget[name] for name in SEARCH}
+    searched = replace(case, budget=budget)  # whatever the finals are
+    home = folder / searched.key
+    trials = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
+    final = dict(case.budget["finals"])
+    entrants = best_trials(trials, final.pop("entrants"))
+    found = finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
+    write_winner(folder / "winners.yaml", case.method, found["best"])
+    return {"trials": trials, **found}
+
+
+def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
+    """Add the settings of a method to those of the others."""
+    import yaml
+
+    from marca_env.utils.files import atomic_path
+    from marca_env.utils.yaml_files import read_mapping
+
+    known = read_mapping(path) if path.exists() else {}
+    known[method] = rounded(best)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
+        partial.write_text(yaml.safe_dump(known, default_flow_style=None, sort_keys=False, width=120), encoding="utf-8")
+
+
+def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings to three digits, by name."""
+    return {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in sorted(settings.items())}
+
+
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
+    """The trials and the finals of each method, and the settings that won; below, those of one's own as code."""
+    from rich.table import Table
+
+    own = [f"add to defaults of {r.case.method}: {rounded(r.numbers['best'])}" for r in rows if "." in r.case.method]
+    title = "r_s on validation rows, by the ensemble; of the finals, of every seed"
+    table = Table(title=title, caption="\n".join(own) or None)
+    left = ("method", "finals", "settings of the winner")
+    for column in ("method", "trials", "CPU s", "first trial", "median", "best", *left[1:]):
+        table.add_column(column, justify="left" if column in left else "right")
+    for row in rows:
+        trials, last = row.numbers["trials"], row.numbers["finals"]
+        scores = [trial["spearman_model"] for trial in trials]
+        told = ", ".join(f"{k}={_short(v)}" for k, v in sorted(row.numbers["best"].items()))
+        spent = sum(run["cpu_seconds"] for run in [*trials, *last])  # of a resumed one, too
+        numbers = [f"{x:.4f}" for x in (scores[0], median_high(scores), max(scores))]
+        table.add_row(row.case.method, str(len(scores)), f"{spent:,.0f}", *numbers, _finalists(last), told)
+    yield table
+
+
+def _finalists(runs: Sequence[dict[str, Any]]) -> str:
+    """``0.97 0.98; 0.82 0.96``: an entrant's seeds, then the next one's."""
+    entrants: dict[str, list[str]] = {}
+    for run in runs:
+        entrants.setdefault(str(run["settings"]), []).append(f"{run['spearman_model']:.3f}")
+    return "; ".join(" ".join(scores) for scores in entrants.values())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,204 @@
+"""A training as data: what ``marca train`` is told, or an experiment file says, becomes a configuration and a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marca_env.utils.errors import InputError, unknown_option
+
+DEFAULT_ENV = "marca_env/parallel-v0"
+DEFAULT_STOP = {"training_iteration": 50}
+DEVICES = ("cpu", "cuda")
+IN_PROCESS = ("PPO", "DQN", "SAC")
+"""RLlib's algorithms that sample in this process unless told otherwise, as the presets do."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run."""
+
+    run: str = "AWRQMixer"
+    """Algorithm: a preset, one of RLlib's, or the dotted path of a class or configuration."""
+    env: str | None = None
+    """Environment id or dotted path; ``None``: the recommender, unless ``offline``."""
+    offline: str | None = None
+    """Request log to learn from."""
+    scenario: str | None = None
+    """Preset or YAML file of the environment or the log."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the algorithm; ``env_config`` and ``share_parameters`` among them."""
+    stop: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_STOP))
+    seed: int = 0
+    checkpoint_freq: int = 0
+    """Iterations between checkpoints; 0: the last only."""
+    evaluate_freq: int = 0
+    """Iterations between evaluations of an offline run; 0: after the last only."""
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.offline is not None and self.env is not None:
+            raise InputError("offline and env exclude each other; give one of them")
+        for name in ("seed", "checkpoint_freq", "evaluate_freq"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(f"{name} is {value!r}; it must be a whole number that is not negative")
+        if self.device not in DEVICES:
+            raise InputError(unknown_option("device", self.device, DEVICES))
+
+    @property
+    def where(self) -> str:
+        """What it learns from, in words."""
+        return str(self.offline or self.env or DEFAULT_ENV)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return dataclasses.asdict(self)
+
+    def build(self) -> Any:
+        """The configuration, checked.
+
+        Raises:
+            InputError: an unknown algorithm, environment or option, or values that contradict each other.
+        """
+        from agents.rllib.training.any_algorithm import algorithm_config, on_environment
+        from agents.rllib.training.flat_options import apply_options, checked
+
+        options = dict(self.config)
+        env_config = options.pop("env_config", {})
+        if not isinstance(env_config, Mapping):
+            raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
+        share = options.pop("share_parameters", False)
+        if not isinstance(share, bool):
+            raise InputError(f"share_parameters is {share!r}; give true or false")
+        config = algorithm_config(self.run).debugging(seed=self.seed)
+        if self.run in IN_PROCESS:
+            config.env_runners(num_env_runners=0)
+        if self.offline is not None:
+            options = self._on_log(config, {**options, "share_parameters": True} if share else options)
+        elif self.env is not None or config.env is None:  # a user's configuration may bring its own
+            known = {"scenario": self.scenario} if self.scenario else {}
+            on_environment(config, self.env or DEFAULT_ENV, {**known, **env_config}, share=share)
+        self._place(config, options)
+        return checked(apply_options(config, options))
+
+    def _on_log(self, config: Any, options: dict[str, Any]) -> dict[str, Any]:
+        from agents.rllib.core.config import TeamConfig
+
+        if not isinstance(config, TeamConfig):
+            raise InputError(f"algorithm {self.run} does not learn from request logs; choose a preset, such as QMIX")
+        path = Path(str(self.offline))
+        if not path.exists() and not glob.has_magic(str(path)):
+            raise InputError(f"{path}: no such file; offline needs a request log")
+        config.offline_data(input_=[str(path.resolve())])
+        if self.evaluate_freq:
+            options = {"split": "hash", **options}  # or it would be judged on rows that it learnt from
+        return {"scenario": self.scenario, **options} if self.scenario else options
+
+    def _place(self, config: Any, options: dict[str, Any]) -> None:
+        """Learners on the GPU, unless the options say how many GPUs each has."""
+        from marca_env.utils.files import usable_device
+
+        if options.get("num_gpus_per_learner"):
+            usable_device("cuda")
+        elif self.device != "cpu":
+            usable_device(self.device)
+            config.learners(num_gpus_per_learner=1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    numbers: Mapping[str, Any]
+    """Of its last iteration."""
+    checkpoint: Path
+    interrupted: bool
+
+    @property
+    def policy(self) -> Path | None:
+        """The folder that serves without ray; ``None`` for algorithms that are not of this package."""
+        folder = self.checkpoint / "policy"
+        return folder if folder.is_dir() else None
+
+
+def run_trial(
+    trial: Trial,
+    out: Path,
+    *,
+    config: Any = None,
+    resume: Path | None = None,
+    keep: int | None = None,
+    wandb: str | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Outcome:
+    """Train, with every reported number in ``out``: ``progress.jsonl``, ``progress.csv``, TensorBoard events.
+
+    Args:
+        config: of ``trial``, if it has been built already.
+        resume: checkpoint, or folder of a run, to go on from; ``trial`` then tells the limits alone.
+        keep: newest checkpoints to keep; ``None``: all.
+        wandb: project of Weights & Biases to report to, too.
+        report: called after each iteration with the few numbers that people look at.
+    """
+    from agents.policy.checkpoints import checkpoint_name
+    from agents.rllib.training.training import train
+    from benchmarks.training.run_log import RunLog
+
+    if resume is None and config is None:
+        config = trial.build()
+    evaluate = evaluator(trial, resume)
+    with RunLog(out, wandb=wandb, described=trial.to_dict()) as log:
+        algorithm, numbers = train(
+            config,
+            stop=dict(trial.stop),
+            out=out,
+            resume=resume,
+            checkpoint_freq=trial.checkpoint_freq,
+            keep=keep,
+            report=report,
+            record=log.write,
+            evaluate=evaluate,
+            evaluate_freq=trial.evaluate_freq,
+        )
+    iteration = int(algorithm.iteration)
+    algorithm.stop()
+    told = {k: v for k, v in numbers.items() if k != "interrupted"}
+    return Outcome(told, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
+
+
+def evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:
+    """What judges an offline run during training; ``None`` where nothing is to be judged."""
+    if not trial.evaluate_freq:
+        return None
+    if trial.offline is None and resume is None:
+        raise InputError("evaluate_freq judges offline runs; give a request log in offline, or leave it out")
+    return _HeldOutRows()
+
+
+class _HeldOutRows:
+    """Scores an algorithm on the validation rows of the log that it learns from; prepared when it is first needed."""
+
+    def __init__(self) -> None:
+        self._evaluation: Any = None
+
+    def __call__(self, algorithm: Any) -> dict[str, float]:
+        if self._evaluation is None:
+            self._evaluation = self._prepare(algorithm.config)
+        return self._evaluation(algorithm)
+
+    def _prepare(self, config: Any) -> Any:
+        from agents.rllib.core.offline import log_split
+        from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
+        from marca_env.utils.progress import tracked
+
+        if not config.is_offline:
+            raise InputError("evaluate_freq judges offline runs; this one learns in an environment: leave it out")
+        with tracked("preparing the evaluation") as tell:
+            return OfflineEvaluation.from_log(
+                config.input_, config.scenario, split=log_split(config), part="validation", progress=tell
+            )

@@ -1,0 +1,20 @@
+from .envs.pettingzoo_env import batched_env as batched_env
+from .envs.pettingzoo_env import env as env
+from .envs.pettingzoo_env import parallel_env as parallel_env
+from .envs.wrappers import UniformAgents as UniformAgents
+from .integration.feature_coding import FeatureCoder as FeatureCoder
+from .logs.schema import read_cost_log as read_cost_log
+from .logs.schema import read_request_log as read_request_log
+from .logs.schema import read_system_log as read_system_log
+from .models.cost_model import CostModel as CostModel
+from .models.engine import Engine as Engine
+from .models.revenue_model import RevenueModel as RevenueModel
+from .scenario.scenario import Scenario as Scenario
+from .testbench.testbench import TestBench as TestBench
+from .traffic.workload import read_trace as read_trace
+from .utils.errors import InputError as InputError
+
+__version__: str
+STAGES: range
+ENVIRONMENTS: dict[str, str]
+__all__: list[str]

@@ -1,0 +1,65 @@
+"""Request logs: a behaviour policy over the live cascade, with what users really did (sparse, sampled revenue)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from marca_env.cascade.cascade import LiveCascade
+from marca_env.cascade.outcomes import Progress
+from marca_env.cascade.parallel import on_cascade
+from marca_env.logs.schema import OUTCOMES
+from marca_env.scenario.scenario import Scenario
+
+EXPLORATION = 0.5
+"""Share of requests whose actions are uniformly random; the others follow a rule that favours valuable users."""
+_CHUNK = 500
+
+
+def behaviour_actions(scenario: Scenario, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Actions (B, D) of the behaviour policy in ``states`` (B, F).
+
+    The rule gives every decision a binomial level whose mean rises with the user-value bucket ``uv``, as a
+    hand-tuned production system would; every action has a positive probability in every state.
+    """
+    sizes = np.array(scenario.action_shape)
+    worth = np.full(len(states), 0.5)
+    if "uv" in scenario.feature_names:
+        bucket = scenario.feature_names.index("uv")
+        worth = 0.2 + 0.6 * states[:, bucket] / max(scenario.features[bucket].size - 1, 1)
+    rule = rng.binomial(sizes - 1, worth[:, None])
+    uniform = rng.integers(sizes, size=(len(states), len(sizes)))
+    return np.where(rng.random((len(states), 1)) < EXPLORATION, uniform, rule)
+
+
+def behaviour_log(
+    scenario: Scenario | str, n: int, seed: int, *, workers: int | None = None, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Serve ``n`` requests with the behaviour policy and log them; the log does not depend on ``workers``.
+
+    Returns:
+        One row per request: features, decisions (option index), ``result_<stage>``, and sampled impressions,
+        clicks, revenue and gmv (currency).
+    """
+    scenario = Scenario.load(scenario)
+    jobs = [(min(_CHUNK, n - start), [seed, start]) for start in range(0, n, _CHUNK)]
+    parts: list[np.ndarray] = []
+    for part in on_cascade(_serve_chunk, scenario, jobs, workers):
+        parts.append(part)
+        if progress:
+            progress(sum(map(len, parts)), n)
+    results = [f"result_{stage}" for stage in scenario.stage_names]
+    whole = [*scenario.feature_names, *scenario.decision_names, *results, "impressions", "clicks"]
+    frame = pd.DataFrame(np.concatenate(parts), columns=[*whole, *OUTCOMES[2:]])
+    return frame.astype(dict.fromkeys(whole, np.int16) | dict.fromkeys(OUTCOMES[2:], np.float32))
+
+
+def _serve_chunk(cascade: LiveCascade, n: int, seed: list[int]) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    requests = cascade.sample_requests(rng, n)
+    actions = behaviour_actions(cascade.scenario, requests.states, rng)
+    rows = []
+    for k in range(n):
+        served = cascade.serve(requests.take([k]), actions[k], rng)
+        rows.append(np.concatenate([requests.states[k], actions[k], served.results, served.sampled]))  # type: ignore[list-item]
+    return np.stack(rows)

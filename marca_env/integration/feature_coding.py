@@ -1,0 +1,263 @@
+"""Features of any kind as the codes 0 … size − 1 that a scenario has, the same in every process and at run time.
+
+A coding is learnt from a log once and kept as JSON beside the models. What it has not seen still gets a code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marca_env.utils.dataclass_schema import build, to_plain
+from marca_env.utils.errors import InputError, one_line, unknown_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "features.json"
+MINUTES = 1440
+_WHOLE = re.compile(r"-?\d+\.0+")
+
+
+@dataclass(frozen=True)
+class FeatureCoding:
+    """How one column becomes a feature.
+
+    - ``hash``: any values, however many: a hash of their text (BLAKE2b, not Python's salted one) modulo ``size``.
+    - ``frequency``: the ``size`` − 1 values that the log has most of get a code each; all others share the last.
+    - ``quantile``: numbers, cut at the quantiles of the log into at most ``size`` buckets of about equal count.
+    - ``time``: the time of day, as date and time (ISO 8601) or as minute of the day, in ``size`` equal windows.
+    - ``code``: whole numbers 0 … ``size`` − 1 as they are; no others.
+    """
+
+    name: str
+    size: int
+    column: str
+    coding: str = "hash"
+    values: tuple[str, ...] = ()
+    """``frequency``: the values with a code of their own, as text."""
+    edges: tuple[float, ...] = ()
+    """``quantile``: the greatest number of each bucket but the last."""
+    fill: float = 0.0
+    """``quantile``: the median, which stands for a number that is missing."""
+
+    def __post_init__(self) -> None:
+        where = f"feature {self.name!r}"
+        if self.coding not in CODINGS:
+            raise InputError(f"{where}: {unknown_option('coding', self.coding, CODINGS)}")
+        if self.size < 1:
+            raise InputError(f"{where}: size is {self.size}; it needs at least one category")
+        if self.coding == "time" and MINUTES % self.size:
+            raise InputError(f"{where}: size is {self.size}; windows must divide a day of {MINUTES} minutes")
+
+
+@dataclass(frozen=True)
+class _Coder:
+    learn: Callable[[FeatureCoding, pd.Series], dict[str, Any]]
+    encode: Callable[[FeatureCoding, pd.Series, str], np.ndarray]
+
+
+class FeatureCoder:
+    """Raw features of requests → states (B, F); build it with :meth:`fit` or :meth:`load`."""
+
+    def __init__(self, codings: Sequence[FeatureCoding]) -> None:
+        self.codings = tuple(codings)
+
+    @classmethod
+    def fit(cls, codings: Sequence[FeatureCoding], log: pd.DataFrame, where: str | Path = "log") -> FeatureCoder:
+        """Learn quantiles and frequencies from a log.
+
+        Raises:
+            InputError: a column is missing, or holds what its coding cannot take; names ``where``, row and column.
+        """
+        learnt = []
+        for coding in codings:
+            column = _column(log, coding, where)
+            CODINGS[coding.coding].encode(coding, column, str(where))  # refuses what cannot be coded
+            learnt.append(replace(coding, **CODINGS[coding.coding].learn(coding, column)))
+        return cls(learnt)
+
+    def encode(
+        self, raw: pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]], where: str | Path = "requests"
+    ) -> np.ndarray:
+        """States of raw requests: int64 (B, F).
+
+        Args:
+            raw: a table, columns by name, one request's values by name, or one mapping for each request.
+            where: what it is, for messages.
+
+        Raises:
+            InputError: a column is missing, or is no number, time or code where its coding needs one. Values that were
+                not in the log are not an error, but for ``code``.
+        """
+        frame = _frame(raw)
+        columns = [CODINGS[c.coding].encode(c, _column(frame, c, where), str(where)) for c in self.codings]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        from marca_env.utils.files import write_json
+
+        write_json(path, {"features": [to_plain(c) for c in self.codings]})
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureCoder:
+        """Read what :meth:`save` wrote; ``path`` is the file or the folder of a scenario.
+
+        Raises:
+            InputError: no such file, or not one of these.
+        """
+        path = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; `marca fit --mapping` writes it")
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            codings = [build(FeatureCoding, c, f"features[{k}]") for k, c in enumerate(described["features"])]
+        except InputError as error:
+            raise InputError(f"{path}: {error}; fit again") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a coding of features ({one_line(error)}); fit again") from None
+        return cls(codings)
+
+
+def text_of(value: Any) -> str:
+    """The text of a value that a hash or a frequency table looks at: 3, 3.0 and "3" are one value, missing is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    text = str(value)
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+
+
+def stable_hash(text: str) -> int:
+    """64 bits of BLAKE2b: the same in every process, on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+# -- codings -----------------------------------------------------------------------------------------------------
+def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Distinct texts of a column and which of them each row has."""
+    import pandas as pd
+
+    codes, values = pd.factorize(column, use_na_sentinel=False)
+    return [text_of(v) for v in values], codes
+
+
+def _hashed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    texts, codes = _distinct(column)
+    return np.array([stable_hash(t) % coding.size for t in texts])[codes]
+
+
+def _frequencies(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
+    texts, codes = _distinct(column)
+    counts: dict[str, int] = {}
+    for text, count in zip(texts, np.bincount(codes, minlength=len(texts)), strict=True):
+        counts[text] = counts.get(text, 0) + int(count)
+    ranked = sorted(counts, key=lambda t: (-counts[t], t))
+    return {"values": tuple(ranked[: coding.size - 1])}
+
+
+def _ranked(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    known = {text: k for k, text in enumerate(coding.values)}
+    texts, codes = _distinct(column)
+    return np.array([known.get(t, coding.size - 1) for t in texts])[codes]
+
+
+def _quantiles(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
+    numbers = _numbers(coding, column, "")
+    seen = numbers[~np.isnan(numbers)]
+    if len(seen) == 0:
+        return {}
+    inner = np.arange(1, coding.size) / coding.size
+    edges = np.unique(np.quantile(seen, inner, method="inverted_cdf"))
+    return {"edges": tuple(float(e) for e in edges[edges < seen.max()]), "fill": float(np.median(seen))}
+
+
+def _bucketed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    numbers = _numbers(coding, column, where)
+    filled = np.where(np.isnan(numbers), coding.fill, numbers)
+    return np.searchsorted(np.array(coding.edges), filled, side="left")
+
+
+def _windowed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    import pandas as pd
+
+    stamped = pd.api.types.is_datetime64_any_dtype(column)
+    minutes = np.full(len(column), np.nan) if stamped else pd.to_numeric(column, errors="coerce").to_numpy(float)
+    if np.isnan(minutes).any():
+        try:
+            stamps = column if stamped else pd.to_datetime(column.astype(str), errors="coerce", format="ISO8601")
+        except ValueError:
+            problem = f"column {coding.column!r} has stamps of different time zones; write them all in one"
+            raise InputError(f"{where}: {problem}") from None
+        minutes = np.where(np.isnan(minutes), (stamps.dt.hour * 60 + stamps.dt.minute).to_numpy(float), minutes)
+    bad = ~((minutes >= 0) & (minutes < MINUTES))
+    _refuse(coding, column, bad, where, "is neither a date and time nor a minute of the day (0 … 1439); correct it")
+    return (minutes * coding.size // MINUTES).astype(np.int64)
+
+
+def _as_they_are(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    numbers = _numbers(coding, column, where)
+    bad = ~((numbers >= 0) & (numbers < coding.size) & (numbers % 1 == 0))
+    remedy = f"is not a whole number of 0 … {coding.size - 1}; raise the size, or take coding 'hash'"
+    _refuse(coding, column, bad, where, remedy)
+    return numbers.astype(np.int64)
+
+
+def _numbers(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    missing = column.isna().to_numpy() | (column.astype(str).str.strip() == "").to_numpy()
+    bad = (np.isnan(numbers) & ~missing) | np.isinf(numbers)
+    _refuse(coding, column, bad, where, f"is not a number, which coding {coding.coding!r} needs; take 'hash'")
+    return numbers
+
+
+def _refuse(coding: FeatureCoding, column: pd.Series, bad: np.ndarray, where: str, problem: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        value = column.iloc[row]
+        value = value.item() if isinstance(value, np.generic) else value
+        at = f"row {row + 1}, column {coding.column!r} (feature {coding.name!r})"
+        raise InputError(f"{where}: {at}: {value!r} {problem}")
+
+
+def _nothing(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
+    return {}
+
+
+def _column(frame: pd.DataFrame, coding: FeatureCoding, where: str | Path) -> pd.Series:
+    if coding.column not in frame.columns:
+        found = ", ".join(map(str, frame.columns))
+        raise InputError(f"{where}: column {coding.column!r} of feature {coding.name!r} is missing (found: {found})")
+    return frame[coding.column]
+
+
+def _frame(raw: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    if isinstance(raw, pd.DataFrame):
+        return raw
+    if isinstance(raw, Mapping) and all(np.ndim(v) == 0 for v in raw.values()):
+        raw = [raw]
+    return pd.DataFrame(raw, dtype=object)
+
+
+CODINGS = {
+    "hash": _Coder(_nothing, _hashed),
+    "frequency": _Coder(_frequencies, _ranked),
+    "quantile": _Coder(_quantiles, _bucketed),
+    "time": _Coder(_nothing, _windowed),
+    "code": _Coder(_nothing, _as_they_are),
+}
+"""Name of a coding → how it learns from a column and how it codes one."""

@@ -1,0 +1,227 @@
+"""Which columns of somebody's logs are what: the mapping file of `marca fit --mapping`.
+
+A mapping describes a system of your own: its features, stages, decisions and clusters, and the columns of its three
+logs that hold them. It is YAML; every field is documented below; ``examples/own_system/mapping.yaml`` is a whole one.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from marca_env.integration.feature_coding import FeatureCoding
+from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
+from marca_env.utils.dataclass_schema import build, parse_yaml, read_yaml
+from marca_env.utils.errors import InputError, unknown_option
+
+INDEX = "index"
+CostSource = Literal["buckets", "requests", "system"]
+TIME_FEATURE = "w"
+"""The feature that the simulated day takes as the time of day."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A feature of a request."""
+
+    name: str
+    size: int
+    """Number of codes."""
+    column: str | None = None
+    """Column of the request log; by default the feature's name."""
+    coding: str = "hash"
+    """``hash``, ``frequency``, ``quantile``, ``time`` or ``code``: see :class:`marca_env.integration.feature_coding.FeatureCoding`."""
+    seen_by: tuple[str, ...] = ()
+    """Stages that observe it; none: all."""
+
+    def __post_init__(self) -> None:
+        self.coded()
+        if self.name == TIME_FEATURE and self.coding != "time":
+            raise InputError(
+                f"feature {TIME_FEATURE!r} is the time of day, but its coding is {self.coding!r}; take coding 'time', "
+                "or another name"
+            )
+
+    def coded(self) -> FeatureCoding:
+        """What is to be learnt from the log."""
+        return FeatureCoding(self.name, self.size, self.column or self.name, self.coding)
+
+
+@dataclass(frozen=True)
+class DecisionMap:
+    """An elastic knob; ``kind``, ``options`` and ``channel`` as in :class:`marca_env.scenario.scenario.Decision`."""
+
+    name: str
+    kind: str
+    options: tuple[Any, ...]
+    """What can be chosen, from the cheapest to the dearest."""
+    channel: str | None = None
+    column: str | None = None
+    """Column of the logs; by default the decision's name."""
+    values: Any = None
+    """What the column holds for each option; by default the options themselves; ``index``: their numbers from 0."""
+
+    def __post_init__(self) -> None:
+        if self.values not in (None, INDEX) and (
+            not isinstance(self.values, tuple) or len(self.values) != len(self.options)
+        ):
+            raise InputError(
+                f"decision {self.name!r}: values are {self.values!r}; give one for each of the {len(self.options)} "
+                f"options, or '{INDEX}'"
+            )
+        if self.values is None and self.kind == "channel":
+            raise InputError(f"decision {self.name!r}: say in 'values' what the log holds for each set of channels")
+
+    def logged(self) -> tuple[Any, ...]:
+        """The value of the column for each option."""
+        if self.values == INDEX:
+            return tuple(range(len(self.options)))
+        return self.options if self.values is None else self.values
+
+
+@dataclass(frozen=True)
+class StageMap:
+    """A stage; those with decisions are agents."""
+
+    name: str
+    cluster: str
+    decisions: tuple[DecisionMap, ...] = ()
+    queue_limit: int | None = None
+    """Most candidates that it hands on."""
+    result: str | None = None
+    """Column, of the cost log or else the request log, with the candidates that it processed. Left out: as many as the
+    decisions before it let through."""
+
+
+@dataclass(frozen=True)
+class ClusterMap:
+    """Machines that share a budget."""
+
+    name: str
+    load: str | None = None
+    """Column of the system log with its load."""
+    load_scale: float = 1.0
+    """What a load is multiplied by to give core-seconds per second: 0.01 · cores for a percentage."""
+    cost: str | None = None
+    """Column of the cost log with what a request cost on it."""
+    cost_scale: float = 1.0
+    """What a cost is multiplied by to give core-seconds per request: 0.001 for milliseconds of one core."""
+    budget: float | None = None
+    """Core-seconds per second that may be used; left out: the 95th percentile of its load in the system log."""
+    cores: float | None = None
+    """Capacity; left out: the greatest load in the system log, and at least 1.25 budgets."""
+
+
+@dataclass(frozen=True)
+class RequestsMap:
+    """The request log."""
+
+    revenue: str = "revenue"
+    """Column with the revenue of a request, currency."""
+    clicks: str | None = None
+    """Column with its clicks, if there is one."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of a CSV file without a header."""
+
+
+@dataclass(frozen=True)
+class CostsMap:
+    """The cost log."""
+
+    source: CostSource | None = None
+    """Where costs come from. ``buckets``: the log is one of `marca testbench`. ``requests``: a row per request with the
+    costs that were measured (``cost`` of each cluster). ``system``: nobody measured costs of requests; the mean is load
+    over requests in the system log, and grows in proportion to the candidates processed. Left out: whichever fits."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of a CSV file without a header."""
+    fixed_share: float = 0.2
+    """``system``: share of the mean cost that a request causes whatever its actions. Nothing in the logs tells it."""
+
+    def __post_init__(self) -> None:
+        sources = typing.get_args(CostSource)
+        if self.source is not None and self.source not in sources:
+            raise InputError(f"costs: {unknown_option('source', self.source, sources)}")
+        if not 0 <= self.fixed_share <= 1:
+            raise InputError(f"costs: fixed_share is {self.fixed_share}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class SystemMap:
+    """The system log: a row per period of time."""
+
+    qps: str = "qps"
+    """Column with the requests per second of the period."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of a CSV file without a header."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A system of your own and where its logs say what."""
+
+    name: str
+    features: tuple[FeatureMap, ...]
+    stages: tuple[StageMap, ...]
+    clusters: tuple[ClusterMap, ...]
+    requests: RequestsMap = RequestsMap()
+    costs: CostsMap = CostsMap()
+    system: SystemMap = SystemMap()
+    peak_qps: float | None = None
+    """Requests per second at the peak; left out: the most in the system log."""
+
+    @classmethod
+    def load(cls, source: str | Path) -> Mapping:
+        """Read a YAML file, or the mapping of that name that comes with the package (``published``).
+
+        Raises:
+            InputError: no such file, an unknown or missing field, or an impossible value.
+        """
+        folder = resources.files(__package__) / "mappings"
+        names = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+        if str(source) in names:
+            where = f"mapping {source!r}"
+            data = parse_yaml((folder / f"{source}.yaml").read_text(encoding="utf-8"), where)
+        elif Path(source).suffix in (".yaml", ".yml"):
+            where, data = str(source), read_yaml(Path(source), "mapping")
+        else:
+            raise InputError(unknown_option("mapping", str(source), names) + ", or give the path of a .yaml file")
+        try:
+            mapping = build(cls, data, "mapping")
+            mapping.scenario(dict.fromkeys((c.name for c in mapping.clusters), (1.0, 1.0)), 1.0)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        return mapping
+
+    @property
+    def decisions(self) -> tuple[DecisionMap, ...]:
+        """Every decision, in pipeline order."""
+        return tuple(d for stage in self.stages for d in stage.decisions)
+
+    def scenario(self, clusters: dict[str, tuple[float, float]], peak_qps: float) -> Scenario:
+        """The scenario with (budget, cores) of each cluster and the rate at the peak.
+
+        Raises:
+            ScenarioError: parts that do not fit together.
+        """
+        stages = tuple(
+            Stage(
+                s.name,
+                s.cluster,
+                tuple(Decision(d.name, typing.cast(Any, d.kind), d.options, d.channel) for d in s.decisions),
+                s.queue_limit,
+            )
+            for s in self.stages
+        )
+        return Scenario(
+            name=self.name,
+            stages=stages,
+            clusters=tuple(
+                Cluster(c.name, cores=clusters[c.name][1], budget=clusters[c.name][0]) for c in self.clusters
+            ),
+            features=tuple(Feature(f.name, f.size, f.seen_by) for f in self.features),
+            peak_qps=peak_qps,
+            channels=tuple(dict.fromkeys(c for s in stages for d in s.decisions for c in d.channels)),
+        )

@@ -1,0 +1,102 @@
+"""The small samples published with the method (arXiv 2512.24325), brought into the shape of our logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marca_env.logs.schema import Column, decision_columns, feature_columns
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATE = ("uv", "w", "g", "i")
+ACTIONS = ("a1", "a2", "a3", "a4", "a5")
+RESULTS = ("result_1", "result_2")
+N_REQUEST, N_COST = len(STATE + ACTIONS) + 1, len(STATE + ACTIONS) + len(RESULTS)
+
+
+def is_headerless(frame: pd.DataFrame) -> bool:
+    """Whether the "header" is a row of numbers of a request or cost sample."""
+    if len(frame.columns) not in (N_REQUEST, N_COST):
+        return False
+    try:
+        # pandas renames a repeated "0" to "0.1", which is still a number.
+        return bool(np.isfinite([float(name.split(".")[0]) for name in map(str, frame.columns)]).all())
+    except ValueError:
+        return False
+
+
+def _read(path: str | Path, *layouts: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.read_csv(path, header=None, sep="\t" if Path(path).suffix == ".tsv" else ",")
+    for names in layouts:
+        if len(names) == frame.shape[1]:
+            return frame.set_axis(list(names), axis=1)
+    expected = " or ".join(", ".join(names) for names in layouts)
+    raise InputError(f"{path}: {frame.shape[1]} columns and no header; without one the columns must be {expected}")
+
+
+def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    """Table and schema of a sample of state, actions and either revenue or action results."""
+    frame = _read(path, (*STATE, *ACTIONS, "revenue"), (*STATE, *ACTIONS, *RESULTS))
+    if len(scenario.decisions) != len(ACTIONS):
+        raise InputError(
+            f"{path}: five decisions and no header, but scenario {scenario.name!r} has {len(scenario.decisions)}; "
+            "read it with a scenario of the published shape, such as 'default'"
+        )
+    frame = frame.rename(columns=dict(zip(ACTIONS, scenario.decision_names, strict=True)))
+    for feature in scenario.features:
+        if feature.name not in STATE:
+            frame[feature.name] = 0
+            continue
+        ids = frame[feature.name]
+        if ids.notna().all():  # ids of their own kind: rank them into the buckets of the scenario
+            rank = np.unique(ids.to_numpy(), return_inverse=True)[1]
+            frame[feature.name] = rank * feature.size // (rank.max() + 1)
+    outcome = tuple(Column(name) for name in ("revenue", *RESULTS) if name in frame.columns)
+    return frame, feature_columns(scenario) + decision_columns(scenario) + outcome
+
+
+def cost_sample(path: str | Path) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    """Table and schema of a sample of state, actions and action results."""
+    names = (*STATE, *ACTIONS, *RESULTS)
+    return _read(path, names), tuple(Column(name, "int") for name in names)
+
+
+def is_system_sample(frame: pd.DataFrame) -> bool:
+    """Whether the columns are those of the published system log."""
+    return {"tm", "cpu1", "cpu2", "lambda_value1", "cpu1_"} <= set(frame.columns)
+
+
+def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """Each published transition as two rows of our system log, a control period apart in a day of their own.
+
+    The published loads are CPU readings and its prices belong to its own units of revenue; both are kept as they are.
+    Noise was added to the sample before it was published: what fell below zero is read as zero.
+    """
+    import pandas as pd
+
+    needed = ("tm", "nsum", "cpu1", "cpu2", "lambda_value1", "lambda_value2", "cpu1_", "cpu2_", "Q_sum", "Q_sum_")
+    for name in needed:
+        if name not in frame.columns:
+            raise InputError(f"{path}: column {name!r} is missing; the published system log has {', '.join(needed)}")
+    rows = []
+    for later, mark in ((0, ""), (1, "_")):
+        half = pd.DataFrame(
+            {"day": range(len(frame)), "minute": frame["tm"] + later, "qps": frame["nsum"].clip(lower=0)}
+        )
+        for k, cluster in enumerate(("retrieval", "ranking"), start=1):
+            half[f"load_{cluster}"] = frame[f"cpu{k}{mark}"].clip(lower=0)
+            half[f"price_{cluster}"] = frame[f"lambda_value{k}"]
+            half[f"degradation_{cluster}"] = 0
+            half[f"backlog_{cluster}"] = 0.0
+        half["revenue"] = frame[f"Q_sum{mark}"]
+        rows.append(half)
+    both = pd.concat(rows).sort_values(["day", "minute"], kind="stable")
+    return both.assign(minute=both["minute"] % 1440).reset_index(drop=True)

@@ -1,0 +1,270 @@
+"""The three logs — requests, costs, system — as checked tables: schemas, readers and writers.
+
+CSV (``.csv``, ``.tsv``) or Parquet (``.parquet``) by suffix. A reader returns a checked DataFrame or raises one
+:class:`~marca_env.utils.errors.InputError` that names the file, the row, the column and the remedy.
+The samples published with the method, whose CSV files carry no header, are read as well (:mod:`marca_env.logs.published_samples`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of a log may hold; bounds are inclusive."""
+
+    name: str
+    kind: str = "float"
+    """``int``, ``float`` or ``text``."""
+    low: float = 0.0
+    high: float = np.inf
+    meaning: str = ""
+    """What the value is, for messages."""
+
+
+def _log_columns(*specs: tuple[str, str, float, str]) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, high=high, meaning=meaning) for name, kind, high, meaning in specs)
+
+
+COST_COLUMNS = _log_columns(
+    ("stage", "text", np.inf, "stage"),
+    ("cluster", "text", np.inf, "cluster"),
+    ("component", "text", np.inf, "base, channel:<name>, queue, model:<decision>=<option>, degradation or request"),
+    ("value_bucket", "int", np.inf, "bucket of request value"),
+    ("queue_length", "float", np.inf, "candidates, or level of degradation"),
+    ("qps", "float", np.inf, "requests per second"),
+    ("utilisation", "float", np.inf, "fraction of the machines' cores"),
+    ("machines", "int", np.inf, "service processes"),
+    ("cores", "int", np.inf, "cores of each"),
+    ("repeat", "int", np.inf, "number of the repetition"),
+    ("cost", "float", np.inf, "core-seconds per request"),
+)
+
+
+def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
+    """One per feature: codes 0 … size − 1."""
+    return tuple(
+        Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}") for f in scenario.features
+    )
+
+
+def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
+    """One per decision: option indices."""
+    return tuple(
+        Column(d.name, "int", high=len(d.options) - 1, meaning=f"option index of decision {d.name!r}")
+        for d in scenario.decisions
+    )
+
+
+def result_columns(scenario: Scenario) -> tuple[Column, ...]:
+    """One per stage: candidates that it really processed."""
+    return tuple(Column(f"result_{name}", meaning=f"candidates processed by {name}") for name in scenario.stage_names)
+
+
+def request_columns(scenario: Scenario) -> tuple[Column, ...]:
+    """Every column of a request log, in order."""
+    outcomes = tuple(Column(name, meaning=f"sampled {name} of the request") for name in OUTCOMES)
+    return feature_columns(scenario) + decision_columns(scenario) + result_columns(scenario) + outcomes
+
+
+def system_columns(clusters: Iterable[str]) -> tuple[Column, ...]:
+    """Every column of a system log; loads in core-seconds per second, prices in currency per core-second."""
+    per_cluster = [
+        column
+        for name in clusters
+        for column in (
+            Column(f"load_{name}", meaning="core-seconds per second, undegraded"),
+            Column(f"price_{name}", meaning="currency per core-second"),
+            Column(f"degradation_{name}", "int", meaning="level of degradation"),
+            Column(f"backlog_{name}", meaning="core-seconds"),
+        )
+    ]
+    head = (Column("day", "int"), Column("minute", "int", high=1439, meaning="minute of the day"), Column("qps"))
+    return (*head, *per_cluster, Column("revenue"))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file as it stands, without checking its columns.
+
+    Raises:
+        InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; write the log again")
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", skip_blank_lines=True)
+    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path}: cannot be read ({reason}); it may be cut short: write the log again") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
+        raise InputError(f"{path}: its rows have more fields than its header; name every column, or drop the surplus")
+    return frame
+
+
+def check_table(
+    frame: pd.DataFrame, columns: Iterable[Column], where: str | Path, *, first_row: int = 0
+) -> pd.DataFrame:
+    """The given columns of ``frame``, converted and checked; other columns are kept as they are.
+
+    Args:
+        first_row: rows of the file that come before ``frame``, for messages.
+
+    Raises:
+        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
+            out of range.
+    """
+    import pandas as pd
+
+    columns = tuple(columns)
+    for column in columns:
+        if column.name not in frame.columns:
+            names = ", ".join(c.name for c in columns)
+            raise InputError(f"{where}: column {column.name!r} is missing; a log of this kind has the columns {names}")
+        if frame.columns.tolist().count(column.name) > 1:
+            raise InputError(f"{where}: column {column.name!r} appears twice; remove one")
+    if len(frame) == 0:
+        raise InputError(f"{where}: no rows below the header; write the log again")
+    checked = frame.reset_index(drop=True).copy()
+    for column in columns:
+        raw = checked[column.name]
+        _refuse(where, column, raw, first_row, raw.isna().to_numpy(), "is empty; fill the value in or remove the row")
+        if column.kind == "text":
+            checked[column.name] = raw.astype(str)
+            continue
+        numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float)
+        _refuse(where, column, raw, first_row, ~np.isfinite(numbers), "is not a finite number; correct it")
+        _refuse(where, column, raw, first_row, numbers < column.low, _below(column))
+        _refuse(where, column, raw, first_row, numbers > column.high, _above(column))
+        if column.kind == "int":
+            _refuse(where, column, raw, first_row, numbers % 1 != 0, "must be a whole number; correct it")
+            numbers = numbers.astype(np.int64)
+        checked[column.name] = numbers
+    return checked
+
+
+def _below(column: Column) -> str:
+    return f"is below {column.low:g}; correct it or remove the row"
+
+
+def _above(column: Column) -> str:
+    return f"is out of range {column.low:g} … {column.high:g}; correct it, or give the scenario that it was made with"
+
+
+def _refuse(where: str | Path, column: Column, raw: pd.Series, first_row: int, bad: np.ndarray, problem: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        meaning = f" ({column.meaning})" if column.meaning else ""
+        more = f" [{int(bad.sum())} rows in all]" if bad.sum() > 1 else ""
+        at = f"row {first_row + row + 1}, column {column.name!r}{meaning}"
+        value = raw.iloc[row]
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise InputError(f"{where}: {at}: {shown!r} {problem}{more}")
+
+
+def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
+    """Read a request log: features, decisions (option indices), ``result_<stage>``, impressions, clicks, revenue, gmv.
+
+    The published headerless samples (state, five actions, then a revenue or two action results) are recognised:
+    their ids are ranked into the scenario's buckets, and the columns that they lack are left out.
+
+    Raises:
+        InputError: anything wrong with the file; the message says where and what to do.
+    """
+    from marca_env.logs import published_samples
+
+    scenario = Scenario.load(scenario)
+    frame = read_table(path)
+    if published_samples.is_headerless(frame):
+        return check_table(*published_samples.request_sample(path, scenario), path)
+    return check_table(frame, request_columns(scenario), path)
+
+
+def read_cost_log(path: str | Path) -> pd.DataFrame:
+    """Read the TestBench's cost log (columns: ``COST_COLUMNS``; cost in core-seconds per request).
+
+    The published sample is recognised; it holds action results instead of costs and is returned as such, with
+    columns uv, w, g, i, a1 … a5, result_1, result_2.
+
+    Raises:
+        InputError: anything wrong with the file; the message says where and what to do.
+    """
+    from marca_env.logs import published_samples
+
+    frame = read_table(path)
+    if published_samples.is_headerless(frame):
+        return check_table(*published_samples.cost_sample(path), path)
+    return check_table(frame, COST_COLUMNS, path)
+
+
+def read_system_log(path: str | Path) -> pd.DataFrame:
+    """Read a system log; its clusters are those that have a ``load_<cluster>`` column.
+
+    The published sample is recognised; each of its transitions becomes a "day" of two consecutive rows.
+
+    Raises:
+        InputError: anything wrong with the file; the message says where and what to do.
+    """
+    from marca_env.logs import published_samples
+
+    frame = read_table(path)
+    if published_samples.is_system_sample(frame):
+        frame = published_samples.system_sample(frame, path)
+    clusters = [str(name).removeprefix("load_") for name in frame.columns if str(name).startswith("load_")]
+    if not clusters:
+        raise InputError(f"{path}: column 'load_<cluster>' is missing; a system log has one for each cluster")
+    return check_table(frame, system_columns(clusters), path)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write by suffix, atomically: a kill leaves the old file or none, never half of one."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False, compression="zstd")
+        else:
+            frame.to_csv(temporary, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+
+
+def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario | str = "default") -> None:
+    """Check against the schema of the scenario, then write."""
+    write_table(check_table(frame, request_columns(Scenario.load(scenario)), path), path)
+
+
+def write_cost_log(frame: pd.DataFrame, path: str | Path) -> None:
+    """Check, then write."""
+    write_table(check_table(frame, COST_COLUMNS, path), path)
+
+
+def write_system_log(frame: pd.DataFrame, path: str | Path, clusters: Iterable[str]) -> None:
+    """Check against the schema of the named clusters, then write."""
+    write_table(check_table(frame, system_columns(clusters), path), path)

@@ -1,0 +1,218 @@
+"""What a scenario is made of: features, decisions, stages, clusters, and the laws of the generated world.
+
+Each part is plain, frozen data that is validated when built.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from marca_env.utils.errors import InputError, unknown_option
+
+Kind = Literal["channel", "queue", "model"]
+CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
+NOISE = {"two_tower": 2.5, "item_to_item": 1.0, "rescoring": 0.7, "pre_ranking": 2.0, "ranking": 0.3}
+"""Models of the live cascade, and the error of each unless a catalogue says otherwise."""
+
+
+class ScenarioError(InputError):
+    """A scenario that cannot be run; the message names the field and the remedy."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a :class:`ScenarioError` unless the condition holds."""
+    if not condition:
+        raise ScenarioError(message)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A categorical feature of a request, coded 0 … size − 1."""
+
+    name: str
+    size: int
+    """Number of categories."""
+    seen_by: tuple[str, ...] = ()
+    """Stages that observe it; empty: all of them."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 1, f"feature {self.name!r}: size is {self.size}; it needs at least one category")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One elastic knob. Options are ordered from the cheapest to the dearest.
+
+    ``kind`` is ``channel`` (an option is a tuple of retrieval channels that run), ``queue`` (an option is a
+    number of candidates) or ``model`` (an option is the name of a model, ``off`` for none).
+    """
+
+    name: str
+    kind: Kind
+    options: tuple[Any, ...]
+    channel: str | None = None
+    """For a recall length: the retrieval channel that it belongs to. ``None``: the queue that a stage hands on."""
+
+    def __post_init__(self) -> None:
+        where = f"decision {self.name!r}"
+        kinds = typing.get_args(Kind)
+        if self.kind not in kinds:
+            raise ScenarioError(f"{where}: {unknown_option('kind', self.kind, kinds)}")
+        require(len(self.options) >= 1, f"{where}: no options; give at least one")
+        require(len(set(self.options)) == len(self.options), f"{where}: options repeat: {list(self.options)}")
+        if self.kind == "queue":
+            self._check_lengths(where)
+        if self.kind == "channel":
+            for option in self.options:
+                require(isinstance(option, tuple), f"{where}: option {option!r} must be a list of channels")
+        if self.kind == "model":
+            for option in self.options:
+                text = isinstance(option, str)
+                require(text, f"{where}: option {option!r} must be the name of a model (in YAML, quote 'off')")
+        if self.channel is not None and self.kind != "queue":
+            raise ScenarioError(f"{where}: channel belongs to a queue, its recall length; drop it from a {self.kind}")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Retrieval channels that it switches, or whose length it sets."""
+        if self.kind == "channel":
+            return tuple(dict.fromkeys(name for option in self.options for name in option))
+        return () if self.channel is None else (self.channel,)
+
+    def _check_lengths(self, where: str) -> None:
+        for option in self.options:
+            whole = isinstance(option, int) and not isinstance(option, bool)
+            require(whole and option > 0, f"{where}: queue length {option!r} must be a positive whole number")
+        rising = all(a < b for a, b in zip(self.options, self.options[1:], strict=False))
+        require(rising, f"{where}: queue lengths {list(self.options)} must rise")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the cascade. A stage with decisions is an agent."""
+
+    name: str
+    cluster: str | tuple[str, ...]
+    """Name of the cluster whose cores it uses; in a scenario with sites perhaps one for each, by the site's code."""
+    decisions: tuple[Decision, ...] = ()
+    queue_limit: int | None = None
+    """Most candidates that it hands on; ``None``: as many as it has."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.queue_limit is None or self.queue_limit > 0,
+            f"stage {self.name!r}: queue_limit is {self.queue_limit}; it must be positive (or left out)",
+        )
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Every cluster that it may use."""
+        return (self.cluster,) if isinstance(self.cluster, str) else self.cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines that share a budget of computation."""
+
+    name: str
+    cores: float
+    """Physical capacity, core-seconds per second."""
+    budget: float
+    """What may be used (C_m), core-seconds per second; at most ``cores``."""
+
+    def __post_init__(self) -> None:
+        where = f"cluster {self.name!r}"
+        require(self.budget > 0, f"{where}: budget is {self.budget} core-seconds per second; it must be positive")
+        require(
+            self.cores >= self.budget,
+            f"{where}: budget {self.budget} exceeds its {self.cores} cores; lower the budget or add cores",
+        )
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Overload protection: elastic degradation of a cluster and the time-out of its backlog."""
+
+    levels: tuple[float, ...] = (0.75, 0.5, 0.25)
+    """Level D = 1, 2, …: options above this share of each decision's range are replaced by the highest one allowed."""
+    trigger: float = 1.02
+    """A load above this share of the budget raises the level by one at the next minute."""
+    release: float = 0.98
+    """An undegraded load C = Ĉ + f(D) (Eq. 1) below this share of the budget lowers it by one."""
+    timeout: float = 10.0
+    """Backlog, in seconds of the cluster's cores, beyond which requests are dropped."""
+
+    def __post_init__(self) -> None:
+        falling = all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        require(
+            falling and all(0 <= x < 1 for x in self.levels), f"protection.levels {self.levels} must fall within [0, 1)"
+        )
+        require(
+            0 < self.release <= self.trigger,
+            f"protection: release {self.release} must be positive and at most trigger {self.trigger}",
+        )
+        require(self.timeout > 0, f"protection.timeout is {self.timeout} s; it must be positive")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items and how well each model of the cascade sees the hidden affinity."""
+
+    items: int = 50_000
+    dim: int = 32
+    """Dimensions of the hidden affinity."""
+    categories: int = 64
+    max_history: int = 12
+    """Most items in a user's history."""
+    noise: Mapping[str, float] = field(default_factory=lambda: dict(NOISE))
+    """Standard deviation of each model's error, relative to that of an item's embedding; default for those left out."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("items", "dim", "categories", "max_history"):
+            require(getattr(self, name) > 0, f"catalogue.{name} is {getattr(self, name)}; it must be positive")
+        for name, value in self.noise.items():
+            if name not in NOISE:
+                raise ScenarioError(f"catalogue.noise: {unknown_option('model', name, NOISE)}")
+            require(value >= 0, f"catalogue.noise.{name} is {value}; it must not be negative")
+        object.__setattr__(self, "noise", {**NOISE, **self.noise})
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who asks, and what they are worth."""
+
+    value_sigma: float = 1.0
+    """σ of the log-normal value of a user to advertisers."""
+    affinity_scale: float = 1.0
+    """Scale of the hidden affinity in the click logit."""
+    click_bias: float = -7.0
+    """Click logit of an item of mean affinity."""
+    conversion: float = 0.04
+    """Mean conversions per click."""
+    basket: float = 30.0
+    """Mean basket value of a conversion, currency."""
+    bid: float = 0.1
+    """Median bid for a click, currency."""
+
+    def __post_init__(self) -> None:
+        for name in ("value_sigma", "affinity_scale", "conversion", "basket", "bid"):
+            value = getattr(self, name)
+            require(value >= 0, f"audience.{name} is {value}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class Display:
+    """What the user sees."""
+
+    slots: tuple[int, ...] = (1, 3, 5, 8)
+    """Slots of each placement group."""
+    decay: float = 0.7
+    """Chance that a user who saw slot k also examines slot k + 1."""
+
+    def __post_init__(self) -> None:
+        require(len(self.slots) > 0 and min(self.slots) > 0, f"display.slots {self.slots} must be positive numbers")
+        require(0 < self.decay <= 1, f"display.decay is {self.decay}; it must lie in (0, 1]")

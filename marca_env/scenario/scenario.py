@@ -1,0 +1,317 @@
+"""What a recommender looks like: its stages, the knobs of each, the clusters they run on and what they may use.
+
+A :class:`Scenario` is plain, frozen data. It is validated when built, reads from and writes to YAML, and is
+all that the live cascade, the fitted models and the environments need to know about each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marca_env.scenario.parts import (
+    CHANNELS,
+    Audience,
+    Catalogue,
+    Cluster,
+    Decision,
+    Display,
+    Feature,
+    Protection,
+    ScenarioError,
+    Stage,
+    require,
+)
+from marca_env.utils.dataclass_schema import HIDDEN, build, parse_yaml, read_yaml, to_plain
+from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.validation import check_codes
+
+__all__ = [
+    "CHANNELS",
+    "Audience",
+    "Catalogue",
+    "Cluster",
+    "Decision",
+    "Display",
+    "Feature",
+    "Protection",
+    "Scenario",
+    "ScenarioError",
+    "Stage",
+    "presets",
+]
+
+
+FILE = "scenario.yaml"
+"""Name of the scenario in the folder that `marca fit` makes."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A recommender system, complete; what each part means is said in :mod:`marca_env.scenario.parts`."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    clusters: tuple[Cluster, ...]
+    features: tuple[Feature, ...]
+    peak_qps: float
+    """Requests per second at the peak of a day; traces are rescaled to it."""
+    version: int = 0
+    protection: Protection = field(default_factory=Protection)
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    audience: Audience = field(default_factory=Audience)
+    display: Display = field(default_factory=Display)
+    control_period: int = 1
+    """Minutes between two settings of the prices."""
+    channels: tuple[str, ...] = CHANNELS
+    """Retrieval channels that decisions may name: those of the live cascade, or of a system of your own."""
+    traffic: tuple[float, ...] = ()
+    """Rate of each minute, relative to ``peak_qps``, over and over, where traffic is drawn; none: a smooth day, and
+    windows at the peak. A multiple of 1,440 minutes begins at midnight."""
+    site: str | None = None
+    """Feature that says which data centre serves a request. Stages may have a cluster in each: a request then uses,
+    loads and is priced by those of its own site alone. ``None``: there is one site."""
+    home: Path | None = field(default=None, compare=False, repr=False, metadata=HIDDEN)
+    """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
+
+    def __post_init__(self) -> None:
+        for what in ("stages", "clusters", "features"):
+            names = [x.name for x in getattr(self, what)]
+            require(len(names) > 0, f"scenario {self.name!r}: no {what}; give at least one")
+            require(len(set(names)) == len(names), f"scenario {self.name!r}: two {what} share a name: {names}")
+        names = [d.name for d in self.decisions]
+        require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
+        require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; there is nothing to allocate")
+        for decision in self.decisions:
+            for name in decision.channels:
+                if name not in self.channels:
+                    raise ScenarioError(f"decision {decision.name!r}: {unknown_option('channel', name, self.channels)}")
+        self._check_sites()
+        for stage in self.stages:
+            for cluster in stage.clusters:
+                if cluster not in self.cluster_names:
+                    raise ScenarioError(
+                        f"stage {stage.name!r}: {unknown_option('cluster', cluster, self.cluster_names)}"
+                    )
+        for cluster in self.cluster_names:
+            used = any(cluster in stage.clusters for stage in self.stages)
+            require(used, f"cluster {cluster!r} runs no stage; remove it or give it one")
+        for feature in self.features:
+            for name in feature.seen_by:
+                if name not in self.stage_names:
+                    raise ScenarioError(f"feature {feature.name!r}: {unknown_option('stage', name, self.stage_names)}")
+        require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
+        require(
+            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; give some, or leave it out"
+        )
+        require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
+        require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
+
+    def _check_sites(self) -> None:
+        """Lists of clusters have one for each code of the feature that tells the sites apart."""
+        lists = [stage for stage in self.stages if not isinstance(stage.cluster, str)]
+        if self.site is None:
+            for stage in lists:
+                raise ScenarioError(
+                    f"stage {stage.name!r}: clusters {list(stage.cluster)}, one per data centre; name the feature that "
+                    "tells those apart in 'site', or give one cluster"
+                )
+            return
+        if self.site not in self.feature_names:
+            raise ScenarioError(f"site: {unknown_option('feature', self.site, self.feature_names)}")
+        require(len(lists) > 0, f"site is {self.site!r}, but no stage has a list of clusters; give one, or drop site")
+        size = self.features[self.feature_names.index(self.site)].size
+        for stage in lists:
+            require(
+                len(stage.cluster) == size,
+                f"stage {stage.name!r}: {len(stage.cluster)} clusters for the {size} codes of site feature "
+                f"{self.site!r}; name one for each code",
+            )
+
+    # -- shape ---------------------------------------------------------------------------------------------
+    @cached_property
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.stages)
+
+    @cached_property
+    def cluster_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.clusters)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.features)
+
+    @cached_property
+    def agents(self) -> tuple[Stage, ...]:
+        """The stages that decide, in pipeline order."""
+        return tuple(s for s in self.stages if s.decisions)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every decision of a request, in pipeline order."""
+        return tuple(d for s in self.stages for d in s.decisions)
+
+    @cached_property
+    def decision_names(self) -> tuple[str, ...]:
+        return tuple(d.name for d in self.decisions)
+
+    @cached_property
+    def action_shape(self) -> tuple[int, ...]:
+        """Number of options of each decision."""
+        return tuple(len(d.options) for d in self.decisions)
+
+    @property
+    def n_joint_actions(self) -> int:
+        return int(np.prod(self.action_shape))
+
+    @cached_property
+    def n_sites(self) -> int:
+        """Data centres; 1 in a scenario that does not tell them apart."""
+        return 1 if self.site is None else self.features[self.feature_names.index(self.site)].size
+
+    def site_of(self, states: np.ndarray) -> np.ndarray | None:
+        """Site of each request: ``states`` (…, features) → int (…); ``None`` in a scenario with one site."""
+        return None if self.site is None else np.asarray(states)[..., self.feature_names.index(self.site)]
+
+    @cached_property
+    def stage_clusters(self) -> np.ndarray:
+        """Index of the cluster of each stage at each site; shape (sites, stages)."""
+        names = [[s.cluster] * self.n_sites if isinstance(s.cluster, str) else s.cluster for s in self.stages]
+        return np.array([[self.cluster_names.index(name) for name in row] for row in names]).T
+
+    @cached_property
+    def site_clusters(self) -> np.ndarray:
+        """Whether a request of a site uses a cluster; bool, shape (sites, clusters)."""
+        return (self.stage_clusters[:, :, None] == np.arange(len(self.clusters))).any(axis=1)
+
+    @cached_property
+    def decision_stage(self) -> np.ndarray:
+        """Index of the stage of each decision; shape (decisions,)."""
+        return np.array([k for k, s in enumerate(self.stages) for _ in s.decisions])
+
+    @cached_property
+    def budgets(self) -> np.ndarray:
+        """Budget of each cluster, core-seconds per second; shape (clusters,)."""
+        return np.array([c.budget for c in self.clusters])
+
+    @cached_property
+    def cores(self) -> np.ndarray:
+        """Capacity of each cluster, core-seconds per second; shape (clusters,)."""
+        return np.array([c.cores for c in self.clusters])
+
+    @cached_property
+    def feature_sizes(self) -> np.ndarray:
+        return np.array([f.size for f in self.features])
+
+    @cached_property
+    def joint_actions(self) -> np.ndarray:
+        """All joint actions, the last decision varying fastest; int64, shape (J, decisions)."""
+        return np.indices(self.action_shape).reshape(len(self.action_shape), -1).T.copy()
+
+    def joint_index(self, actions: np.ndarray) -> np.ndarray:
+        """Row of :attr:`joint_actions` for each action; ``actions`` (…, decisions) → (…)."""
+        actions = check_codes("action", actions, self.decision_names, self.action_shape)
+        return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
+
+    def degraded(self, cluster: int, level: int, site: int = 0) -> np.ndarray:
+        """Joint action that runs at ``site`` for each joint action when ``cluster`` is degraded to ``level``; (J,)."""
+        capped = self.joint_actions.copy()
+        if level > 0:
+            share = self.protection.levels[level - 1]
+            for k, size in enumerate(self.action_shape):
+                if self.stage_clusters[site, self.decision_stage[k]] == cluster:
+                    capped[:, k] = np.minimum(capped[:, k], int(share * (size - 1)))
+        return self.joint_index(capped)
+
+    def replace(self, **changes: Any) -> Scenario:
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+    def differs_from(self, other: Scenario) -> tuple[str, ...]:
+        """Parts in which ``other`` is another system, so that models fitted to the one are wrong for the other.
+
+        Names, budgets, traffic and protection may differ.
+        """
+        names = ("stages", "features", "cluster_names", "site", "catalogue", "audience", "display")
+        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+
+    # -- in and out ----------------------------------------------------------------------------------------
+    @classmethod
+    def load(cls, source: str | Path | Scenario = "default") -> Scenario:
+        """Read a preset by name, a YAML file or a folder that `marca fit` made; a Scenario is returned as it is.
+
+        Raises:
+            ScenarioError: none of these, an unknown key, or an impossible value.
+        """
+        if isinstance(source, Scenario):
+            return source
+        path = Path(source)
+        if str(source) in presets():
+            text = (_presets_folder() / f"{source}.yaml").read_text(encoding="utf-8")
+            return cls._checked(lambda: parse_yaml(text, f"preset {source!r}"), f"preset {source!r}")
+        if path.is_dir():
+            if not (path / FILE).is_file():
+                raise ScenarioError(f"{path}: a folder without {FILE}; give one that `marca fit --out` made")
+            path = path / FILE
+        elif path.suffix not in (".yaml", ".yml"):
+            what = "scenario preset" if path.name == str(source) else "scenario preset or folder"
+            remedy = ", or give the path of a .yaml file or of a folder of `marca fit`"
+            raise ScenarioError(unknown_option(what, str(source), presets()) + remedy)
+        scenario = cls._checked(lambda: read_yaml(path, "scenario"), str(path))
+        return scenario.replace(home=path.parent.resolve()) if path.name == FILE else scenario
+
+    @classmethod
+    def _checked(cls, read: Callable[[], Any], where: str) -> Scenario:
+        """A scenario from what ``read`` returns; whatever is wrong is a ScenarioError that names ``where``."""
+        try:
+            data = read()
+        except InputError as error:
+            raise ScenarioError(str(error)) from None
+        if not isinstance(data, dict):
+            raise ScenarioError(f"{where}: expected a mapping of scenario fields, got {type(data).__name__}")
+        try:
+            return cls.from_dict(data)
+        except ScenarioError as error:
+            raise ScenarioError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Scenario:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ScenarioError: an unknown or missing field, or an impossible value.
+        """
+        try:
+            return build(cls, data, "scenario")
+        except InputError as error:
+            raise error if isinstance(error, ScenarioError) else ScenarioError(str(error)) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts and scalars; :meth:`from_dict` turns them back into an equal scenario."""
+        return to_plain(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write as YAML, whole or not at all."""
+        import yaml
+
+        from marca_env.utils.files import atomic_path
+
+        with atomic_path(path) as temporary:
+            text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _presets_folder() -> Any:
+    return resources.files(__package__) / "presets"
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the scenarios that come with the package."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _presets_folder().iterdir() if p.name.endswith(".yaml")))

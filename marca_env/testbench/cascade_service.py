@@ -1,0 +1,183 @@
+"""The live cascade as a service to measure: which buckets there are, and how each is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from marca_env.cascade.cascade import CHANNELS, LiveCascade, Plan
+from marca_env.cascade.world import RequestBatch
+from marca_env.models.cost_map import model_component
+from marca_env.scenario.scenario import Decision, Scenario
+from marca_env.testbench.service import Bucket, Workload
+
+POOL = 240
+"""Requests that are replayed, over and over."""
+QUEUE_STEPS = 5
+"""Lengths at which a queue that no decision sets is measured, each twice the one before."""
+
+
+def even_spots(n: int, dimensions: int) -> np.ndarray:
+    """A sequence (n, dimensions) in [0, 1) whose every beginning is spread evenly (additive recurrence, golden ratio).
+
+    A replay serves as many requests as its rate allows; the first hundred must be as mixed as the first thousand.
+    """
+    ratio = 2.0
+    for _ in range(64):  # the root of x^(d+1) = x + 1
+        ratio = (1.0 + ratio) ** (1.0 / (dimensions + 1))
+    return (0.5 + np.arange(1, n + 1)[:, None] * ratio ** -np.arange(1.0, dimensions + 1)) % 1.0
+
+
+class CascadeService:
+    """Buckets of the live cascade, by request value and by what a stage has to process.
+
+    - ``base``: a stage with next to nothing to do, the service's own overhead included;
+    - ``channel:<name>``: retrieval with that channel beside the cheapest one, less retrieval without it;
+    - ``queue``: a model scoring and cutting a queue, less the same for one candidate;
+    - ``model:…``: retrieval with the model switched on, less the same without it;
+    - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
+      for joint actions spread evenly;
+    - ``request``: the same undegraded stages as they are: no part of the cost map, but what its sums must come to.
+
+    Sites run the same stages on the same machines: what a stage costs is measured once, for the first of its clusters.
+    """
+
+    def __init__(self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3) -> None:
+        self.cascade = LiveCascade(scenario)
+        self.scenario = self.cascade.scenario
+        self.value_buckets = value_buckets
+        self._rng = np.random.default_rng([seed, 3])
+        pool = self.cascade.sample_requests(self._rng, POOL)
+        spots = even_spots(POOL, 1 + len(self.scenario.decisions))
+        history = np.argsort((pool.history >= 0).sum(axis=1), kind="stable")
+        rows = [pool.take([k]) for k in history[np.argsort(np.argsort(spots[:, 0]))]]
+        value = np.array_split(np.argsort([row.value[0] for row in rows], kind="stable"), value_buckets)
+        self._all = rows
+        self._groups = [[rows[k] for k in np.sort(part)] for part in value]
+        self._queues = {id(row): self._candidates(row) for row in rows}
+        self._actions = self.scenario.joint_index((spots[:, 1:] * self.scenario.action_shape).astype(np.int64))
+
+    def _candidates(self, request: RequestBatch) -> np.ndarray:
+        """A queue as long as any stage may get, retrieved items first."""
+        everything = Plan(CHANNELS, {}, False, self.cascade.queue_limit)
+        queue = self._rng.permutation(self.cascade.retrieve(request, everything)[0])
+        rest = self._rng.integers(self.scenario.catalogue.items, size=self.cascade.queue_limit)
+        return np.concatenate([queue, rest])
+
+    # -- what to measure -----------------------------------------------------------------------------------
+    def buckets(self) -> list[Bucket]:
+        """Every bucket of the scenario."""
+        return [*self._retrieval(), *self._queue(1), *self._queue(2), *self._degradation()]
+
+    def _decision(self, kind: str, channel: str | None = None) -> Decision | None:
+        """The scenario's decision of that kind (for that channel), if it has one."""
+        found = [d for d in self.scenario.decisions if d.kind == kind and d.channel == channel]
+        return found[0] if found else None
+
+    def _retrieval(self) -> Iterator[Bucket]:
+        stage = self.scenario.stages[0]
+        switch, model = self._decision("channel"), self._decision("model")
+        fixed_model = model is None
+        used = CHANNELS if switch is None else tuple(c for c in CHANNELS if any(c in o for o in switch.options))
+
+        def retrieve(
+            *channels: tuple[str, int | None], rescoring: bool = fixed_model, group: int | None = None
+        ) -> Workload:
+            return "retrieve", group, (("popularity", None), *channels), rescoring
+
+        for group in range(self.value_buckets):
+            yield Bucket(stage.name, stage.clusters[0], "base", group, 0, retrieve(group=group))
+        for channel in used:
+            decision = self._decision("queue", channel)
+            for length in (None,) if decision is None else decision.options:
+                alone = ("channel", channel), ("nothing",)
+                added = retrieve((channel, length)), retrieve()
+                workload, against = alone if channel == "popularity" else added
+                yield Bucket(stage.name, stage.clusters[0], f"channel:{channel}", 0, length or 0, workload, against)
+        if model is not None:
+            option = next(o for o in model.options if o != "off")
+            longest = self._decision("queue", "two_tower")
+            for length in (50, 200, 800) if longest is None else longest.options:
+                without, full = (retrieve(("two_tower", length), rescoring=on) for on in (False, True))
+                merged = np.mean([self._retrieve(row, without)[1] for row in self._all[:20]])
+                yield Bucket(
+                    stage.name, stage.clusters[0], model_component(model, option), 0, float(merged), full, without
+                )
+
+    def _queue(self, index: int) -> Iterator[Bucket]:
+        stage = self.scenario.stages[index]
+        decision = self._decision("queue")
+        longest = self.cascade.queue_limit
+        lengths = [max(2, longest >> k) for k in reversed(range(QUEUE_STEPS))]
+        if index == 2 and decision is not None:
+            lengths = [min(n, longest) for n in decision.options]
+        for group in range(self.value_buckets):
+            base = ("queue", index, group, 1)
+            yield Bucket(stage.name, stage.clusters[0], "base", group, 0, base)
+            for n in sorted(set(lengths)):
+                yield Bucket(stage.name, stage.clusters[0], "queue", group, n, ("queue", index, group, n), base)
+
+    def _degradation(self) -> Iterator[Bucket]:
+        for g, name in enumerate(self.scenario.cluster_names):
+            stage = next(s.name for s in self.scenario.stages if name in s.clusters)
+            yield Bucket(stage, name, "request", 0, 0, ("request", g, 0))
+            for level in range(1, len(self.scenario.protection.levels) + 1):
+                yield Bucket(stage, name, "degradation", 0, level, ("request", g, level), ("request", g, 0))
+
+    # -- how it is served ----------------------------------------------------------------------------------
+    def handler(self, workload: Workload) -> Callable[[int], object]:
+        """Serve the k-th request of a workload; what can be made ready beforehand is."""
+        assert isinstance(workload, tuple)
+        kind, *rest = workload
+        if kind == "nothing":
+            return lambda k: None
+        if kind == "channel":
+            return lambda k: self.cascade.run_channel(rest[0], self._all[k % POOL])
+        if kind == "retrieve":
+            rows = self._all if rest[0] is None else self._groups[rest[0]]
+            plan = self._plan(workload)
+            return lambda k: self.cascade.retrieve(rows[k % len(rows)], plan)
+        if kind == "queue":
+            index, group, n = rest
+            rows = self._groups[group]
+            queues = [self._queues[id(row)][:n] for row in rows]
+            return lambda k: self._score(index, rows[k % len(rows)], queues[k % len(rows)], max(1, n // 2))
+        return self._whole(*rest)
+
+    @staticmethod
+    def _plan(workload: tuple) -> Plan:
+        _, _, channels, rescoring = workload
+        lengths = {name: length for name, length in channels if length is not None}
+        return Plan(tuple(name for name, _ in channels), lengths, rescoring, 1)
+
+    def _retrieve(self, request: RequestBatch, workload: Workload) -> tuple[np.ndarray, int]:
+        assert isinstance(workload, tuple)
+        return self.cascade.retrieve(request, self._plan(workload))
+
+    def _score(self, index: int, request: RequestBatch, queue: np.ndarray, keep: int) -> np.ndarray:
+        """Pre-ranking (1) or ranking (2) of a queue, and the cut that follows it."""
+        if index == 1:
+            scores = self.cascade.run_pre_ranking(request, queue)
+            return queue[np.argpartition(-scores, keep - 1)[:keep]] if keep < len(queue) else queue
+        scores = self.cascade.run_ranking(request, queue)
+        return queue[np.argsort(-scores, kind="stable")[: self.cascade.world.slots[request.placement[0]]]]
+
+    def _whole(self, cluster: int, level: int) -> Callable[[int], object]:
+        """The stages of one cluster, for joint actions as the degraded cluster would run them."""
+        site = int(self.scenario.site_clusters[:, cluster].argmax())  # any of its sites: they run the same stages
+        indices = self.scenario.degraded(cluster, level, site)[self._actions]
+        plans = [self.cascade.plan(self.scenario.joint_actions[j]) for j in indices]
+        queues = [self.cascade.retrieve(row, plan)[0] for row, plan in zip(self._all, plans, strict=True)]
+        retrieval, pre_ranking, ranking = (int(c) == cluster for c in self.scenario.stage_clusters[site])
+
+        def serve(k: int) -> None:
+            row, plan, queue = self._all[k % POOL], plans[k % POOL], queues[k % POOL]
+            if retrieval:
+                queue, _ = self.cascade.retrieve(row, plan)
+            if pre_ranking:
+                self._score(1, row, queue, plan.truncation)
+            if ranking:
+                self._score(2, row, queue[: plan.truncation], plan.truncation)
+
+        return serve

@@ -1,0 +1,234 @@
+"""A service in a process of its own, and the open-loop load generator that replays requests to it.
+
+Requests travel as small binary messages that carry their deadline. The service answers them in order, on one
+thread, and keeps how late it started each: that, and the CPU clock of its process, is all the TestBench looks at.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+
+from marca_env.utils.errors import InputError
+
+Workload = Hashable
+"""What a service is asked to do for each request of a bucket; only the service reads it."""
+_MESSAGE = struct.Struct("<dq")
+_WARM_UP, _TIMED = 4, 32
+_WARM_UP_SECONDS = 0.15
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A group of like requests, and how its cost is measured."""
+
+    stage: str
+    cluster: str
+    component: str
+    value_bucket: int
+    queue_length: float
+    workload: Workload
+    against: Workload | None = None
+    """Workload that lacks the component: its cost is taken off. ``degradation``: the undegraded workload."""
+
+
+class Service(Protocol):
+    """What the TestBench can measure. Built in the service's process by a picklable factory."""
+
+    def buckets(self) -> Sequence[Bucket]:
+        """Everything that there is to measure."""
+        ...
+
+    def handler(self, workload: Workload) -> Callable[[int], object]:
+        """A function that serves the k-th request of the workload, k = 0, 1, …"""
+        ...
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One bucket, replayed once."""
+
+    seconds: float
+    """Wall-clock time."""
+    cpu: float
+    """CPU time of the service's processes, seconds."""
+    served: int
+    offered: int
+    lateness: np.ndarray
+    """Start of service minus deadline of each request served, seconds, (served,)."""
+    growth: float
+    """Mean lateness of the last quarter of the requests less that of the first, seconds."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time, user and system, that a process has used so far; seconds."""
+    if sys.platform == "linux":
+        try:  # the kernel's clock of that process, in nanoseconds; psutil's readings step by 10 ms
+            return time.clock_gettime((~pid << 3) | 2)
+        except OSError:
+            pass
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+class ServiceProcess:
+    """``machines`` processes that each run the service of ``factory`` on one thread.
+
+    Raises:
+        InputError: the service could not be built for a reason that the user can mend.
+    """
+
+    def __init__(self, factory: Callable[[], Service], machines: int = 1) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.cores = 1
+        self._processes, self._controls, self._loads = [], [], []
+        for _ in range(machines):
+            control, their_control = context.Pipe()
+            their_load, load = context.Pipe(duplex=False)
+            process = context.Process(target=_serve, args=(their_control, their_load, factory), daemon=True)
+            process.start()
+            their_control.close()
+            their_load.close()
+            self._processes.append(process)
+            self._controls.append(control)
+            self._loads.append(load)
+        try:
+            ready = [self._receive(c) for c in self._controls]
+        except BaseException:
+            self.close()
+            raise
+        self.buckets: list[Bucket] = ready[0]
+
+    def prepare(self, workload: Workload) -> float:
+        """Make ready and warm up for a workload; CPU seconds of one request, roughly."""
+        return float(np.mean(self._ask("prepare", workload)))
+
+    def replay(self, due: np.ndarray, patience: float) -> Replay:
+        """Send request k at ``due[k]`` seconds (n,), whatever the service does; it gives up once ``patience`` late."""
+        for k, control in enumerate(self._controls):
+            control.send(("replay", (len(due[k :: len(self._loads)]), patience)))
+        before = self._cpu()
+        start = time.monotonic()
+        self._send(start + due)
+        parts = [self._receive(c) for c in self._controls]
+        seconds = time.monotonic() - start
+        lateness = np.concatenate(parts)
+        growth = max(map(growth_of, parts))
+        return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness, growth)
+
+    def _send(self, due: np.ndarray) -> None:
+        loads, pack = self._loads, _MESSAGE.pack
+        for k, moment in enumerate(due):
+            wait = moment - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            loads[k % len(loads)].send_bytes(pack(moment, k))
+
+    def _cpu(self) -> float:
+        return sum(cpu_seconds(p.pid or 0) for p in self._processes)
+
+    def _ask(self, what: str, argument: Any) -> list[Any]:
+        for control in self._controls:
+            control.send((what, argument))
+        return [self._receive(c) for c in self._controls]
+
+    @staticmethod
+    def _receive(control: Connection) -> Any:
+        try:
+            status, value = control.recv()
+        except EOFError:
+            raise RuntimeError("the service's process ended unexpectedly; see its output above") from None
+        if status == "input error":
+            raise InputError(value)
+        if status == "failed":
+            raise RuntimeError(f"the service failed:\n{value}")
+        return value
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+        for connection in (*self._controls, *self._loads):
+            connection.close()
+
+    def __enter__(self) -> ServiceProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def growth_of(lateness: np.ndarray) -> float:
+    """Mean lateness of the last quarter of the requests (n,) less that of the first, seconds."""
+    quarter = max(1, len(lateness) // 4)
+    return float(lateness[-quarter:].mean() - lateness[:quarter].mean()) if len(lateness) else 0.0
+
+
+# -- the service's process --------------------------------------------------------------------------------
+def _serve(control: Connection, load: Connection, factory: Callable[[], Service]) -> None:
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends this process
+    try:
+        with threadpool_limits(1):
+            service = factory()
+            gc.freeze()  # what was built stays: no need to walk over it while requests are timed
+            control.send(("done", list(service.buckets())))
+            handler: Callable[[int], object] = _nothing
+            while True:
+                what, argument = control.recv()
+                if what == "prepare":
+                    handler = service.handler(argument)
+                    control.send(("done", _warm_up(handler)))
+                else:
+                    control.send(("done", _answer(load, handler, *argument)))
+    except EOFError:
+        pass  # the bench has gone
+    except InputError as error:
+        control.send(("input error", str(error)))
+    except Exception:
+        control.send(("failed", traceback.format_exc()))
+
+
+def _nothing(_: int) -> None:
+    """The handler before any workload."""
+
+
+def _warm_up(handler: Callable[[int], object]) -> float:
+    """Serve a few requests, then time some more; mean CPU seconds of one."""
+    times = []
+    start = time.monotonic()
+    for k in range(_WARM_UP + _TIMED):
+        before = time.process_time()
+        handler(k)
+        times.append(time.process_time() - before)
+        if k >= _WARM_UP and time.monotonic() - start > _WARM_UP_SECONDS:
+            break
+    return float(np.mean(times[_WARM_UP:]))
+
+
+def _answer(load: Connection, handler: Callable[[int], object], n: int, patience: float) -> np.ndarray:
+    """Serve ``n`` messages; beyond ``patience`` seconds of lateness the rest is read but not served."""
+    lateness = []
+    late = 0.0
+    for _ in range(n):
+        due, k = _MESSAGE.unpack(load.recv_bytes())
+        if late <= patience:
+            late = time.monotonic() - due
+            lateness.append(late)
+            handler(k)
+    return np.array(lateness)

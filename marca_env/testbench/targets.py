@@ -1,0 +1,229 @@
+"""What the TestBench can measure beside the live cascade: a Python callable, or any service that speaks HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Protocol
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import numpy as np
+import psutil
+
+from marca_env.testbench.service import Bucket, Replay, Workload, cpu_seconds, growth_of
+from marca_env.utils.errors import InputError, one_line
+
+CPU_METRIC = "process_cpu_seconds_total"
+"""The counter that Prometheus client libraries export."""
+_TIMEOUT = 10.0
+_WARM_UP, _TIMED = 4, 16
+_WARM_UP_SECONDS = 0.3
+
+
+class Target(Protocol):
+    """A running service as the TestBench drives it; a context manager."""
+
+    buckets: list[Bucket]
+    cores: int
+    """Cores of each machine."""
+
+    def prepare(self, workload: Workload) -> float: ...
+
+    def replay(self, due: np.ndarray, patience: float) -> Replay: ...
+
+    def __enter__(self) -> Target: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+# -- a Python callable -------------------------------------------------------------------------------------------
+class FunctionService:
+    """A function of one argument as a service: ``TestBench(service=partial(FunctionService, function, buckets))``.
+
+    A bucket's workload is the argument, or a callable that makes that of the k-th request.
+    """
+
+    def __init__(self, function: Callable[[Any], object], buckets: Sequence[Bucket]) -> None:
+        self.function, self._buckets = function, list(buckets)
+
+    def buckets(self) -> list[Bucket]:
+        """What there is to measure."""
+        return self._buckets
+
+    def handler(self, workload: Workload) -> Callable[[int], object]:
+        """Serve the k-th request of a workload."""
+        if callable(workload):
+            return lambda k: self.function(workload(k))
+        argument = json.loads(workload) if isinstance(workload, str) else workload
+        return lambda _: self.function(argument)
+
+
+# -- HTTP --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class HttpRequest:
+    """One request; ``{k}`` in path and body stands for its number."""
+
+    path: str = "/"
+    method: str = "GET"
+    body: str | None = None
+    content_type: str = "application/json"
+
+
+class HttpTarget:
+    """A service behind HTTP that runs already; requests go out on time over kept connections, one thread each.
+
+    Args:
+        url: scheme, host and port.
+        buckets: what to measure; a workload is an :class:`HttpRequest`.
+        cpu: CPU-seconds that the service has used so far, e.g. :func:`process_clock` or :func:`metric_clock`.
+        cores: of each machine.
+        connections: requests that may be under way at once.
+
+    Raises:
+        InputError: no such scheme, or nothing listens there.
+    """
+
+    def __init__(
+        self, url: str, buckets: Sequence[Bucket], cpu: Callable[[], float], cores: int = 1, connections: int = 8
+    ) -> None:
+        if connections < 1 or cores < 1:
+            raise InputError(f"connections is {connections} and cores {cores}; both must be at least 1")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"url {url!r}: give scheme and host, such as http://127.0.0.1:8080")
+        self.url, self.buckets, self.cores = url.rstrip("/"), list(buckets), cores
+        self._cpu, self._connections = cpu, connections
+        self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._address = parts.hostname, parts.port
+        self._workload = HttpRequest()
+
+    def prepare(self, workload: Workload) -> float:
+        """Warm up; CPU seconds of one request, roughly (at most its latency)."""
+        assert isinstance(workload, HttpRequest)
+        self._workload = workload
+        connection = self._connect()
+        for k in range(_WARM_UP):
+            self._send(connection, k)
+        before, start, sent = self._cpu(), time.monotonic(), 0
+        while sent < _TIMED and time.monotonic() - start < _WARM_UP_SECONDS:
+            self._send(connection, sent)
+            sent += 1
+        latency, used = (time.monotonic() - start) / sent, (self._cpu() - before) / sent
+        connection.close()
+        return used if used > 0 else latency  # a coarse clock has not moved
+
+    def replay(self, due: np.ndarray, patience: float) -> Replay:
+        """Send request k at ``due[k]`` seconds (n,); beyond ``patience`` seconds of lateness the rest is given up."""
+        waiting: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
+        lateness: dict[int, float] = {}
+        failures: list[InputError] = []
+        before, start = self._cpu(), time.monotonic()
+
+        def work() -> None:
+            try:
+                connection = self._connect()
+                while (job := waiting.get()) is not None:
+                    k, moment = job
+                    late = time.monotonic() - moment
+                    if late <= patience and not failures:
+                        lateness[k] = late
+                        self._send(connection, k)
+                connection.close()
+            except InputError as error:
+                failures.append(error)
+
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(self._connections)]
+        for worker in workers:
+            worker.start()
+        for k, moment in enumerate(start + due):
+            time.sleep(max(0.0, moment - time.monotonic()))
+            waiting.put((k, moment))
+        for _ in workers:
+            waiting.put(None)
+        for worker in workers:
+            worker.join()
+        if failures:
+            raise failures[0]
+        late = np.array([lateness[k] for k in sorted(lateness)])
+        return Replay(time.monotonic() - start, self._cpu() - before, len(late), len(due), late, growth_of(late))
+
+    def __enter__(self) -> HttpTarget:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end: the service is not ours."""
+
+    def _connect(self) -> HTTPConnection:
+        return self._kind(*self._address, timeout=_TIMEOUT)
+
+    def _send(self, connection: HTTPConnection, k: int) -> None:
+        request = self._workload
+        path = request.path.replace("{k}", str(k))
+        body = None if request.body is None else request.body.replace("{k}", str(k)).encode()
+        headers = {} if body is None else {"Content-Type": request.content_type}
+        try:
+            connection.request(request.method, path, body, headers)
+            response = connection.getresponse()
+            response.read()
+        except (OSError, HTTPException) as error:
+            raise InputError(
+                f"{request.method} {self.url}{path}: {one_line(error) or type(error).__name__}; is the service running?"
+            ) from None
+        if response.status >= 400:
+            raise InputError(
+                f"{request.method} {self.url}{path}: status {response.status} {response.reason}; mend the request"
+            )
+
+
+def process_clock(pid: int) -> Callable[[], float]:
+    """CPU-seconds of a process of this machine and of its children.
+
+    Raises:
+        InputError: there is no such process, or it ends.
+    """
+
+    def read() -> float:
+        try:
+            process = psutil.Process(pid)
+            return sum(cpu_seconds(p.pid) for p in (process, *process.children(recursive=True)))
+        except psutil.Error:
+            raise InputError(f"pid {pid}: no such process here; give that of the running service") from None
+
+    read()
+    return read
+
+
+def metric_clock(url: str, metric: str = CPU_METRIC) -> Callable[[], float]:
+    """CPU-seconds from an endpoint: a bare number, or Prometheus metrics, of which all series of ``metric`` are summed.
+
+    Raises:
+        InputError: nothing answers there, or there is no such number.
+    """
+
+    def read() -> float:
+        try:
+            with urlopen(url, timeout=_TIMEOUT) as response:
+                text = response.read().decode("utf-8", "replace")
+        except (URLError, OSError, ValueError) as error:
+            raise InputError(f"{url}: {one_line(error)}; give the address of a counter of CPU-seconds") from None
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        named = [line for line in lines if line.partition("{")[0].partition(" ")[0] == metric]
+        bare = lines if len(lines) == 1 and len(lines[0].split()) == 1 else []
+        try:
+            values = [float(line.rpartition("}")[2].split()[-1]) for line in named or bare]
+        except (ValueError, IndexError):
+            values = []
+        if not values or not all(map(math.isfinite, values)):
+            raise InputError(f"{url}: neither a number nor a metric {metric!r}; name the right one in cpu_metric")
+        return sum(values)
+
+    read()
+    return read

@@ -1,0 +1,291 @@
+"""AutoBucket TestBench: replay buckets of like requests at a fixed rate, read the CPU, derive the cost (Eq. 26).
+
+The service under test runs in processes of its own; the load generator is open-loop: it keeps to its timetable
+whatever the service does. All buckets are measured once before any is measured again, in a new order each time, so
+that a machine that drifts touches them alike; the spread between repeats says how far a cost can be trusted.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marca_env.logs.schema import COST_COLUMNS
+from marca_env.scenario.scenario import Scenario
+from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess, Workload
+from marca_env.testbench.targets import Target
+from marca_env.utils.errors import InputError, unknown_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SATURATED, IDLE = 0.9, 0.02
+"""Utilisation above and below which a bench cannot be trusted."""
+GROWTH = 0.3
+"""Lateness that grows by more than this share of the replay betrays a bench that cannot keep up."""
+ARRIVALS = ("uniform", "poisson")
+MAX_QPS = 3000.0
+"""The load generator's own limit."""
+_OVERHEAD = 60e-6
+"""Core-seconds that the service spends on receiving a request, for the first guess of a rate."""
+_LEAST_SECONDS = 0.15
+_RETRIES, _PAUSE = 4, 1.0
+_PATIENCE = 1.5
+"""Seconds of lateness beyond a replay's length at which the rest of it is given up."""
+_KEY = ["stage", "cluster", "component", "value_bucket", "queue_length", "repeat"]
+
+
+class TestBench:
+    """Measures the cost of every bucket of a service, in core-seconds per request.
+
+    Args:
+        scenario: the system whose live cascade is measured.
+        service: another service to measure instead: a picklable factory of a :class:`~marca_env.testbench.service.Service`.
+        target: or a service that runs by itself: a function of the number of machines that gives a
+            :class:`~marca_env.testbench.targets.Target`, as :func:`~marca_env.testbench.target_config.load_target` reads it from a file.
+        machines: number of service processes, each on one core (of a target's own machines).
+        seconds: length of one replay.
+        repeats: replays of each bucket.
+        qps: fixed request rate of every bucket; ``None`` picks a rate for each that uses ``utilisation``.
+        utilisation: CPU utilisation aimed at, a fraction.
+        arrivals: ``uniform`` or ``poisson``.
+        seed: of the requests, the arrivals and the order of the buckets.
+
+    Raises:
+        InputError: an impossible setting.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        scenario: Scenario | str = "default",
+        *,
+        service: Callable[[], Service] | None = None,
+        target: Callable[[int], Target] | None = None,
+        machines: int = 1,
+        seconds: float = 1.0,
+        repeats: int = 3,
+        qps: float | None = None,
+        utilisation: float = 0.45,
+        arrivals: str = "uniform",
+        seed: int = 0,
+    ) -> None:
+        if arrivals not in ARRIVALS:
+            raise InputError(unknown_option("arrivals", arrivals, ARRIVALS))
+        for name, value in (("machines", machines), ("seconds", seconds), ("repeats", repeats), ("qps", qps)):
+            if value is not None and not 0 < value < np.inf:
+                raise InputError(f"{name} is {value}; it must be positive")
+        if not IDLE < utilisation < SATURATED:
+            raise InputError(f"utilisation is {utilisation}; aim between {IDLE} and {SATURATED}, such as 0.45")
+        self.scenario = Scenario.load(scenario)
+        if service is not None and target is not None:
+            raise InputError("service and target exclude each other; give one of them")
+        if target is None:
+            if service is None:
+                from marca_env.testbench.cascade_service import CascadeService
+
+                service = partial(CascadeService, self.scenario, seed)
+            target = partial(ServiceProcess, service)
+        self.target, self.machines, self.seconds, self.repeats = target, machines, seconds, repeats
+        self._capacity = float(machines)
+        """Cores of all machines; known once the target runs."""
+        self.qps, self.utilisation, self.arrivals, self.seed = qps, utilisation, arrivals, seed
+
+    def run(self, **options: Any) -> pd.DataFrame:
+        """All rows of :meth:`measure` as a cost log."""
+        return cost_frame(self.measure(**options))
+
+    def measure(
+        self,
+        *,
+        only: Iterable[str] = (),
+        done: pd.DataFrame | None = None,
+        budget: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Measure and yield the rows of a cost log one by one, so that what was measured survives an interruption.
+
+        Args:
+            only: stages or components (or their beginnings, such as ``channel``) to measure; none: all.
+            done: a cost log of an earlier, interrupted run whose rows need not be measured again.
+            budget: seconds that all may take; replays are shortened to fit.
+            progress: called with (rows measured, rows in all).
+
+        Raises:
+            InputError: nothing matches ``only``, or the service is saturated or idle; the message says what to try.
+        """
+        with self.target(self.machines) as process:
+            self._capacity = float(self.machines * process.cores)
+            buckets = _select(process.buckets, tuple(only))
+            todo = [(r, b) for r in range(self.repeats) for b in buckets]
+            if done is not None:
+                finished = {(*key[:4], round(key[4], 6), key[5]) for key in done[_KEY].itertuples(index=False)}
+                todo = [(r, b) for r, b in todo if _key(r, b) not in finished]
+            seconds = self._fit(budget, todo)
+            rows = 0
+            for repeat in range(self.repeats):
+                for row in self._round(process, [b for r, b in todo if r == repeat], repeat, seconds):
+                    yield row
+                    rows += 1
+                    if progress is not None:
+                        progress(rows, len(todo))
+
+    def _fit(self, budget: float | None, todo: list[tuple[int, Bucket]]) -> float:
+        if budget is None or not todo:
+            return self.seconds
+        replays = len({(r, w) for r, b in todo for w in _workloads(b)})
+        return float(np.clip(budget / replays - 0.1, _LEAST_SECONDS, self.seconds))
+
+    def _round(self, process: Target, buckets: list[Bucket], repeat: int, seconds: float) -> Iterator[dict[str, Any]]:
+        """Every workload once, in a shuffled order; a bucket's row as soon as its workloads are measured."""
+        rng = np.random.default_rng([self.seed, repeat])
+        workloads = sorted({w for b in buckets for w in _workloads(b)}, key=repr)
+        readings: dict[Workload, dict[str, float]] = {}
+        waiting = list(buckets)
+        for k in rng.permutation(len(workloads)):
+            readings[workloads[k]] = self._reading(process, workloads[k], seconds, rng)
+            for bucket in [b for b in waiting if all(w in readings for w in _workloads(b))]:
+                waiting.remove(bucket)
+                yield self._row(bucket, repeat, readings)
+
+    def _row(self, bucket: Bucket, repeat: int, readings: dict[Workload, dict[str, float]]) -> dict[str, Any]:
+        reading = dict(readings[bucket.workload])
+        if bucket.against is not None:
+            sign = -1.0 if bucket.component == "degradation" else 1.0
+            reading["cost"] = max(0.0, sign * (reading["cost"] - readings[bucket.against]["cost"]))
+        key = dict(zip(_KEY, _key(repeat, bucket), strict=True))
+        return {**key, **reading, "machines": self.machines, "cores": round(self._capacity / self.machines)}
+
+    def _reading(
+        self, process: Target, workload: Workload, seconds: float, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Rate, utilisation p and cost = p · machines · cores / QPS (Eq. 26) of one workload."""
+        guess = process.prepare(workload) + _OVERHEAD
+        qps = self.qps or min(self.utilisation * self._capacity / guess, MAX_QPS)
+        replay, problem = self._replay(process, workload, qps, seconds, rng)
+        for attempt in range(_RETRIES if self.qps is None else 0):  # a guess too bold, or a neighbour's burst
+            if problem is None:
+                break
+            time.sleep(_PAUSE * attempt)
+            qps = self._next_rate(qps, replay)
+            replay, problem = self._replay(process, workload, qps, seconds, rng)
+        if problem is not None:
+            raise InputError(problem)
+        utilisation = replay.cpu / (replay.seconds * self._capacity)
+        rate = replay.served / replay.seconds
+        return {
+            "qps": rate,
+            "utilisation": utilisation,
+            "cost": utilisation * self._capacity / rate,
+            "lateness": float(replay.lateness.mean()),
+        }
+
+    def _next_rate(self, qps: float, replay: Replay) -> float:
+        """A lower rate, but none at which the bench idles: a neighbour's burst passes, and cheap work stays cheap."""
+        if replay.served == 0 or replay.cpu <= 0:
+            return 0.7 * qps
+        whole = self._full_rate(replay)
+        return min(self.utilisation * whole, MAX_QPS, max(0.7 * qps, 2 * IDLE * whole))
+
+    def _full_rate(self, replay: Replay) -> float:
+        """Requests per second that would take all cores."""
+        return self._capacity * replay.served / replay.cpu
+
+    def _replay(
+        self, process: Target, workload: Workload, qps: float, seconds: float, rng: np.random.Generator
+    ) -> tuple[Replay, str | None]:
+        replay = process.replay(self._due(qps, seconds, rng), patience=_PATIENCE + seconds)
+        return replay, self._problem(workload, replay, qps, seconds)
+
+    def _due(self, qps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+        """Deadlines, seconds from the start, (n,)."""
+        n = max(2, round(qps * seconds))
+        gaps = np.full(n, 1.0) if self.arrivals == "uniform" else rng.exponential(size=n)
+        return np.cumsum(gaps) / qps
+
+    def _problem(self, workload: Workload, replay: Replay, qps: float, seconds: float) -> str | None:
+        """Why the replay says nothing about cost, with a rate that would; None if it does."""
+        if replay.served == 0 or replay.cpu <= 0:
+            return f"workload {workload}: no request was served at {qps:.0f} QPS; try a lower QPS"
+        used = replay.cpu / (replay.seconds * self._capacity)
+        better = f"try {self.utilisation * self._full_rate(replay):.0f} QPS or leave the QPS out"
+        measured = f"workload {workload} at {qps:.0f} QPS: utilisation {used:.0%}"
+        if used > SATURATED or replay.served < replay.offered:
+            return f"{measured}, lateness up to {replay.lateness.max():.2f} s: the bench is saturated; {better}"
+        if replay.growth > GROWTH * max(seconds, 0.5):
+            if self.qps is None:
+                better = "other work keeps the machine busy: stop it, then go on with --resume"
+            return f"{measured}, lateness grew by {replay.growth:.2f} s: the bench cannot keep up; {better}"
+        if used < IDLE and (self.qps is not None or qps < MAX_QPS):  # work that is cheaper cannot come any faster
+            return f"{measured}: the bench is idle and noise would drown the cost; {better}"
+        return None
+
+
+def _workloads(bucket: Bucket) -> list[Workload]:
+    return [bucket.workload] if bucket.against is None else [bucket.workload, bucket.against]
+
+
+def _key(repeat: int, bucket: Bucket) -> tuple:
+    """Which row this is; lengths are rounded as a file may round them."""
+    length = round(float(bucket.queue_length), 6)
+    return bucket.stage, bucket.cluster, bucket.component, bucket.value_bucket, length, repeat
+
+
+def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
+    if not only:
+        return buckets
+    for name in only:
+        if not any(b.stage == name or b.component.startswith(name) for b in buckets):
+            raise InputError(unknown_option("bucket", name, {x for b in buckets for x in (b.stage, b.component)}))
+    return [b for b in buckets if b.stage in only or b.component.startswith(only)]
+
+
+def cost_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
+    import pandas as pd
+
+    names = [c.name for c in COST_COLUMNS]
+    return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
+
+
+def spread(cost_log: pd.DataFrame) -> pd.DataFrame:
+    """Mean cost of each bucket and its test–retest spread: columns cost, spread (coefficient of variation), repeats."""
+    groups = cost_log.groupby(_KEY[:-1], sort=False)["cost"]
+    table = groups.agg(cost="mean", deviation="std", repeats="count").reset_index()
+    table["spread"] = table.pop("deviation") / table["cost"].where(table["cost"] > 0)
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """The machine that costs were measured on: processor, cores, versions, date."""
+    import datetime
+
+    import psutil
+    from threadpoolctl import threadpool_info
+
+    return {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": sorted({f"{x['internal_api']} {x['version']}" for x in threadpool_info() if x["user_api"] == "blas"}),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

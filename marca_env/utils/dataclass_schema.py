@@ -1,0 +1,114 @@
+"""Plain data, as YAML and JSON hold it, to frozen dataclasses and back; what is unknown or mistyped is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marca_env.utils.errors import InputError, one_line, unknown_option
+
+HIDDEN = {"plain": False}
+"""``field(metadata=HIDDEN)``: a field that plain data does not have."""
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as lists, dicts and scalars; :func:`build` turns them back into an equal one."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in _plain_fields(type(value))}
+    if isinstance(value, Mapping):
+        return {k: to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def build(cls: type, data: Any, where: str) -> Any:
+    """A dataclass from plain data.
+
+    Raises:
+        InputError: an unknown, missing or mistyped field, named with its place below ``where``.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: expected a mapping, got {data!r}")
+    fields = {f.name: f for f in _plain_fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            raise InputError(f"{where}: {unknown_option('field', key, fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in data:
+            raise InputError(f"{where}: field {name!r} is missing")
+    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    return cls(**values)
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        InputError: no such file, not UTF-8, or not YAML.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such {what} file; check the path")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 ({one_line(error)}); save it as one") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What YAML text holds, from ``where``."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not valid YAML: {one_line(error)}; mend that place") from None
+
+
+def _plain_fields(cls: type) -> list[dataclasses.Field]:
+    return [f for f in dataclasses.fields(cls) if f.metadata != HIDDEN]
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where}: expected a list, got {value!r}")
+        return tuple(_convert(args[0], v, f"{where}[{k}]") for k, v in enumerate(value))
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _convert(_alternative(args, value), value, where)
+    if hint is float:
+        return _number(value, where)
+    if hint is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{where}: expected a whole number, got {value!r}")
+    if hint is str and not isinstance(value, str):
+        raise InputError(f"{where}: expected text, got {value!r}")
+    if isinstance(value, Mapping):
+        return {k: _number(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(value)
+    return value
+
+
+def _alternative(hints: tuple[Any, ...], value: Any) -> Any:
+    """The one for lists where the value is one, else the first."""
+    given = [h for h in hints if h is not type(None)]
+    lists = [h for h in given if typing.get_origin(h) is tuple]
+    return lists[0] if lists and isinstance(value, (list, tuple)) else given[0]
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        raise InputError(f"{where}: expected a finite number, got {value!r}")
+    return float(value)

@@ -1,0 +1,152 @@
+"""Files that are whole or absent: atomic writing, and models as safetensors beside a JSON description."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marca_env.utils.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+LAW = "Law"
+"""Kind of a model that is stated, not fitted: a description without weights."""
+_REMEDY = "fit and save the model again, or copy the folder whole"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it when the block ends well and removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write ``data`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def write_pair(
+    folder: str | Path, names: tuple[str, str], tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write weights and their description (plain JSON values) into ``folder`` under ``names``.
+
+    The description goes first and comes last, so that a kill never leaves one beside another model's weights.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, text = (folder / name for name in names)
+    text.unlink(missing_ok=True)
+    with atomic_path(weights) as temporary:
+        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    write_json(text, description)
+
+
+def read_pair(
+    folder: str | Path, names: tuple[str, str], device: str = "cpu", remedy: str = _REMEDY
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`write_pair` wrote: (tensors, description).
+
+    Raises:
+        InputError: a file is missing or cut short, or the device cannot be used.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    usable_device(device)
+    weights = Path(folder) / names[0]
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such file; {remedy}")
+    description = read_description(folder, names[1], remedy)
+    try:
+        return load_file(weights, device=device), description
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{weights}: cannot be read ({one_line(error)}); {remedy}") from None
+
+
+def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = _REMEDY) -> dict[str, Any]:
+    """The description of a model, without its weights.
+
+    Raises:
+        InputError: the file is missing or cut short.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({one_line(error)}); {remedy}") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: not the description of a model; {remedy}")
+    return description
+
+
+def save_model(
+    folder: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
+    write_pair(folder, (WEIGHTS, DESCRIPTION), tensors, {"kind": kind, **description})
+
+
+def load_model(folder: str | Path, kind: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`save_model` wrote: (tensors, description).
+
+    Raises:
+        InputError: a file is missing, cut short or of another kind of model, or the device cannot be used.
+    """
+    tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device)
+    found = description.get("kind")
+    if found != kind:
+        path = Path(folder) / DESCRIPTION
+        raise InputError(f"{path}: holds a {found!r}, not a {kind!r}; give the folder of a {kind}")
+    return tensors, description
+
+
+def is_law(folder: str | Path) -> bool:
+    """Whether the folder holds a stated law instead of a fitted model."""
+    there = (Path(folder) / DESCRIPTION).is_file() and not (Path(folder) / WEIGHTS).is_file()
+    return there and read_description(folder).get("kind") == LAW
+
+
+@contextmanager
+def rebuilding(folder: str | Path) -> Iterator[None]:
+    """Whatever goes wrong while a model is put together from its two files is one InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: its two files do not belong together ({one_line(error)[:200]}); {_REMEDY}"
+        ) from None
+
+
+def usable_device(device: str) -> str:
+    """The torch device as it is.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} cannot be used here ({one_line(error)[:120]}); use 'cpu'") from None
+    return device

@@ -1,0 +1,61 @@
+"""Checks of arrays that come from outside."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from marca_env.utils.errors import InputError, unknown_option
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def known_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Refuse keyword arguments that ``function`` does not have, naming the nearest that it has.
+
+    Environments are often built from option files, where a typo should be one clear line.
+    """
+    parameters = inspect.signature(function).parameters
+    valid = [name for name in parameters if name not in ("self", "core")]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        for name in options:
+            if name not in parameters:
+                raise InputError(unknown_option("environment option", name, valid))
+        return function(*args, **options)
+
+    return checked
+
+
+def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """``codes`` (…, n) as an array whose column k holds 0 … sizes[k] − 1.
+
+    Any other would light up the one-hot of a neighbour, and nobody would notice.
+
+    Args:
+        what: ``state`` or ``action``, for the message.
+        codes: whole numbers.
+        names: of the columns.
+        sizes: categories of each column.
+
+    Raises:
+        InputError: another shape, numbers that are not whole, or a code out of range, naming its row and column.
+    """
+    codes, sizes = np.asarray(codes), np.asarray(sizes)
+    if codes.ndim == 0 or codes.shape[-1] != len(names) or codes.dtype.kind not in "iu":
+        raise InputError(
+            f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
+            f"one column per name: {', '.join(names)}"
+        )
+    wrong = (codes < 0) | (codes >= sizes)
+    if wrong.any():
+        row, column = np.argwhere(wrong.reshape(-1, len(names)))[0]
+        value = codes.reshape(-1, len(names))[row, column]
+        raise InputError(f"{what} {row}: {names[column]} is {value}; it must lie in 0 to {sizes[column] - 1}")
+    return codes

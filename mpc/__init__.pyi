@@ -1,0 +1,14 @@
+from .balancers.base import Balancer as Balancer
+from .balancers.base import DitheredBalancer as DitheredBalancer
+from .balancers.base import FeedbackBalancer as FeedbackBalancer
+from .balancers.base import FeedbackSettings as FeedbackSettings
+from .balancers.base import PrimalDualBalancer as PrimalDualBalancer
+from .balancers.base import StaticBalancer as StaticBalancer
+from .balancers.bisection import BisectionBalancer as BisectionBalancer
+from .balancers.time_of_day import SliceBalancer as SliceBalancer
+from .controller.adaptive import AdaptationSettings as AdaptationSettings
+from .controller.adaptive import AdaptiveBalancer as AdaptiveBalancer
+from .controller.mpc_balancer import MPCBalancer as MPCBalancer
+from .controller.settings import MPCSettings as MPCSettings
+from .controller.traffic_forecast import TrafficForecaster as TrafficForecaster
+from .model.system_model import SystemModel as SystemModel

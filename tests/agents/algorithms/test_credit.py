@@ -1,0 +1,60 @@
+"""VGCA against a loop in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.algorithms.credit import action_variance, credit_weights
+
+
+def slow_variance(returns: np.ndarray, actions: np.ndarray, on: np.ndarray) -> float:
+    means = [returns[on & (actions == a)].mean() for a in np.unique(actions[on])]
+    return float(np.var(means)) if means else 0.0
+
+
+@pytest.fixture
+def batch() -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    rng = np.random.default_rng(3)
+    on = [np.tile([True, True, False], (40, 1)), np.tile([False, False, True], (40, 1))]
+    actions = [np.where(o, rng.integers(0, n, (40, 3)), n) for o, n in zip(on, (4, 3), strict=True)]
+    returns = rng.exponential(size=40) + (actions[1][:, 2] == 2) * 3.0
+    return returns, actions, on
+
+
+def both_forms(batch, form: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    returns, actions, on = batch
+    return credit_weights(
+        torch.tensor(returns), [torch.tensor(a) for a in actions], [torch.tensor(o) for o in on], [5, 4], form
+    ).numpy()
+
+
+def test_variance_of_the_action_means(batch) -> None:  # type: ignore[no-untyped-def]
+    returns, actions, on = batch
+    expected = [[slow_variance(returns, a[:, t], o[:, t]) for t in range(3)] for a, o in zip(actions, on, strict=True)]
+    np.testing.assert_allclose(both_forms(batch, "variance"), expected, rtol=1e-12)
+
+
+def test_the_decision_that_matters_gets_the_largest_weight(batch) -> None:  # type: ignore[no-untyped-def]
+    w = both_forms(batch, "variance")
+    assert w[1, 2] == w.max()
+
+
+def test_cumulative_form_ends_at_one(batch) -> None:  # type: ignore[no-untyped-def]
+    returns, actions, on = batch
+    flat = [slow_variance(returns, actions[g][:, t], on[g][:, t]) for t in range(3) for g in range(2)]
+    expected = (np.cumsum(flat) / np.sum(flat)).reshape(3, 2).T
+    found = both_forms(batch, "cumulative")
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert found[1, 2] == pytest.approx(1.0)
+
+
+def test_without_contrast_there_is_no_variance() -> None:
+    ones = torch.ones(6, dtype=torch.bool)
+    assert action_variance(torch.arange(6.0), torch.zeros(6, dtype=torch.long), ones, 3) == 0
+    assert action_variance(torch.arange(6.0), torch.arange(6), ~ones, 6) == 0
+    same = credit_weights(
+        torch.ones(4), [torch.arange(4)[:, None]], [torch.ones(4, 1, dtype=torch.bool)], [4], "cumulative"
+    )
+    assert float(same) == 1.0

@@ -1,0 +1,160 @@
+"""Presets refuse what no algorithm has, name the nearest valid option, and survive a round trip."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agents.algorithms.presets import PRESETS, Preset, PresetError, preset
+
+
+def test_vdn_and_qmix_differ_by_their_mixer_alone() -> None:
+    vdn, qmix = PRESETS["VDN"], PRESETS["QMIX"]
+    assert (vdn.network, vdn.objective, vdn.credit, vdn.joint) == (
+        qmix.network,
+        qmix.objective,
+        qmix.credit,
+        qmix.joint,
+    )
+    assert vdn.mixer.mixer == "sum"
+    assert qmix.mixer.mixer == "absolute"
+
+
+def test_nine_methods_and_independent_learners() -> None:
+    methods = "AveragedDQN AWRQMixer JointDDQN JointDQN JointDRQN QMIX REM VDN WeightedQMIX"
+    assert set(PRESETS) == {*methods.split(), "IQL"}
+
+
+def test_published_defaults() -> None:
+    """What tells the baselines apart, from their papers; the learning rate and the batch are the configuration's."""
+    flat = {name: p.options for name, p in PRESETS.items()}
+    assert {n for n, o in flat.items() if o["gru"] is None} == {"JointDQN", "JointDDQN", "AveragedDQN", "REM"}
+    assert {n for n, o in flat.items() if o["double_q"]} == {"VDN", "QMIX", "WeightedQMIX", "IQL", "JointDDQN"}
+    assert {n: o["mixer"] for n, o in flat.items() if o["mixer"] != "sum"} == {
+        "QMIX": "absolute",
+        "WeightedQMIX": "absolute",
+        "AWRQMixer": "softplus",
+        "IQL": "none",
+        "AveragedDQN": "none",
+    }
+    assert {n: o["head_weighting"] for n, o in flat.items() if o["head_weighting"] != "mean"} == {
+        "AWRQMixer": "adaptive",
+        "REM": "random",
+    }
+    assert [n for n, o in flat.items() if o["head_target"] == "mean"] == ["AveragedDQN"]
+    assert [n for n, o in flat.items() if o["td_weighting"] != "none"] == ["WeightedQMIX"]
+    assert all(o["mixer_input"] == "state" for o in flat.values())
+    assert all(flat[n]["mixer_activation"] == "elu" for n in ("QMIX", "WeightedQMIX"))
+
+
+def test_table_6() -> None:
+    options = PRESETS["AWRQMixer"].options
+    expected = {
+        "optimizer": "adam",
+        "initializer": "glorot_uniform",
+        "loss": "mse",
+        "double_q": False,
+        "weighting_level": "sample",
+        "head_target": "own",
+        "heads": 20,
+        "gru": 256,
+        "hidden": (512, 256),
+        "dropout": 0.2,
+        "gamma": 0.9,
+        "target_update": 100,
+        "mixer": "softplus",
+        "mixer_activation": "relu",
+        "mixer_input": "state",
+        "head_weighting": "adaptive",
+        "credit": "variance",
+    }
+    assert {k: options[k] for k in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("switch", "option", "value"),
+    [
+        ("adaptive_weighting", "head_weighting", "mean"),
+        ("softplus_mixer", "mixer", "absolute"),
+        ("variance_credit", "credit", "none"),
+    ],
+)
+def test_an_ablation_turns_one_switch(switch: str, option: str, value: str) -> None:
+    full = PRESETS["AWRQMixer"]
+    without = full.replace(**{switch: False})
+    assert without.options == {**full.options, option: value}
+    assert without.replace(**{switch: True}).options == full.options
+    assert full.replace(**{switch: True}) == full
+
+
+def test_a_switch_leaves_another_form_of_the_same_idea() -> None:
+    assert preset("AWRQMixer", credit="cumulative", variance_credit=True).credit.credit == "cumulative"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("QMIXX", {}, "did you mean 'QMIX'"),
+        ("QMIX", {"head": 3}, "did you mean 'heads'"),
+        ("QMIX", {"softplus_mixer": True}, "unknown option"),
+        ("QMIX", {"mixer": "softpluss"}, "did you mean 'softplus'"),
+        ("QMIX", {"gamma": 1.5}, "gamma is 1.5"),
+        ("QMIX", {"hidden": (0,)}, "layer widths"),
+        ("QMIX", {"heads": 2.5}, "whole number"),
+        ("QMIX", {"credit": "variance"}, "agent_loss"),
+        ("QMIX", {"weighting_level": "batch"}, "weighting_level has no effect"),
+        ("QMIX", {"tau": 0.01, "target_update": 5}, "exclude each other"),
+        ("VDN", {"mixer_width": 16}, "no effect"),
+        ("JointDRQN", {"mixer": "softplus"}, "nothing to mix"),
+        ("JointDQN", {"td_weighting": "central"}, "is for teams"),
+        ("QMIX", {"td_weighting": "optimist"}, "did you mean 'optimistic'"),
+        ("VDN", {"td_alpha": 0.5}, "td_alpha has no effect with td_weighting 'none'"),
+        ("QMIX", {"central_width": 8}, "central_width has no effect"),
+        ("WeightedQMIX", {"td_alpha": 1.5}, "td_alpha is 1.5"),
+        ("WeightedQMIX", {"mixer": "none", "agent_loss": 1.0}, "weights the mixer's errors"),
+        ("QMIX", {"mixer": "none"}, "only agent_loss is left"),
+        ("REM", {"mixer": "none", "agent_loss": 1.0}, "'random' mixes heads"),
+        ("QMIX", {"optimizer": "adamw"}, "did you mean 'adam'"),
+        ("QMIX", {"momentum": 0.9}, "momentum has no effect with optimizer 'adam'"),
+        ("QMIX", {"optimizer": "sgd", "momentum": 1.0}, "momentum is 1.0"),
+        ("QMIX", {"weight_decay": -0.1}, "not negative"),
+        ("QMIX", {"loss": "hubber"}, "did you mean 'huber'"),
+        ("QMIX", {"huber_delta": 0.5}, "huber_delta has no effect with loss 'mse'"),
+        ("QMIX", {"loss": "huber", "huber_delta": 0}, "positive"),
+        ("QMIX", {"activation": "rellu"}, "did you mean 'relu'"),
+        ("QMIX", {"normalization": "layers"}, "did you mean 'layer'"),
+        ("QMIX", {"initializer": "glorot"}, "did you mean 'glorot_"),
+        ("QMIX", {"dropout": 1.0}, "in .0, 1."),
+        ("QMIX", {"hidden": (), "dropout": 0.1}, "without hidden layers"),
+        ("QMIX", {"head_target": "mean"}, "head_target acts through agent_loss"),
+        ("QMIX", {"heads": True}, "whole number"),
+        ("QMIX", {"gamma": float("nan")}, "gamma is nan"),
+        ("IQL", {"mixer_width": 8}, "no effect with mixer 'none'"),
+        ("AWRQMixer", {"softplus_mixer": False, "mixer": "softplus"}, "contradicts"),
+        ("AWRQMixer", {"variance_credit": "no"}, "true or false"),
+    ],
+)
+def test_refusals(name: str, options: dict, message: str) -> None:
+    with pytest.raises(PresetError, match=message):
+        preset(name, **options)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_round_trip_through_json(name: str) -> None:
+    assert Preset.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
+
+
+def test_policies_of_earlier_versions_are_read() -> None:
+    """Options that did not exist then have the values that they stood for."""
+    data = PRESETS["QMIX"].to_dict()
+    for group, name in (("network", "activation"), ("network", "normalization"), ("objective", "loss")):
+        del data[group][name]
+    assert Preset.from_dict(data) == PRESETS["QMIX"]
+
+
+def test_a_damaged_description_is_one_error() -> None:
+    data = PRESETS["QMIX"].to_dict()
+    del data["mixer"]
+    with pytest.raises(PresetError, match="mixer"):
+        Preset.from_dict(data)

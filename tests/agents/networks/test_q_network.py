@@ -1,0 +1,284 @@
+"""Q ensembles against a slow float64 reimplementation, and the rule that an agent off turn rests."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from agents.networks.fused_mlp import RESOLUTION, drop_, dropped
+from agents.networks.q_network import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, EnsembleMLP, EnsembleNorm, QNetwork
+from marca_env.utils.errors import InputError
+
+
+def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {k: v.detach().double().numpy() for k, v in module.state_dict().items()}
+
+
+def slow_mlp(w: dict[str, np.ndarray], x: np.ndarray, prefix: str = "") -> np.ndarray:
+    """(I,) → (K, A), head by head."""
+    depth = sum(k.startswith(f"{prefix}layers") for k in w) // 2
+    heads = []
+    for k in range(w[f"{prefix}layers.0.weight"].shape[0]):
+        h = x
+        for layer in range(depth):
+            h = h @ w[f"{prefix}layers.{layer}.weight"][k] + w[f"{prefix}layers.{layer}.bias"][k, 0]
+            h = np.maximum(h, 0) if layer < depth - 1 else h
+        heads.append(h)
+    return np.stack(heads)
+
+
+def slow_gru(w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    gates_x = w["cell.weight_ih"] @ x + w["cell.bias_ih"]
+    gates_h = w["cell.weight_hh"] @ h + w["cell.bias_hh"]
+    (rx, zx, nx), (rh, zh, nh) = np.split(gates_x, 3), np.split(gates_h, 3)
+    reset, update = 1 / (1 + np.exp(-rx - rh)), 1 / (1 + np.exp(-zx - zh))
+    return (1 - update) * np.tanh(nx + reset * nh) + update * h
+
+
+def test_ensemble_is_k_separate_networks() -> None:
+    torch.manual_seed(0)
+    net = EnsembleMLP(3, 5, (7, 6), 4)
+    x = torch.randn(9, 5)
+    expected = np.stack([slow_mlp(weights(net), row) for row in x.double().numpy()])
+    np.testing.assert_allclose(net(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_heads_start_different_within_glorot_bounds() -> None:
+    net = EnsembleMLP(4, 30, (50,), 2)
+    first = net.layers[0].weight
+    assert float(first.detach().abs().max()) <= np.sqrt(6 / 80) + 1e-6
+    assert len({w[0, 0].item() for w in first}) == 4
+
+
+def plain_unroll(net: QNetwork, observations: torch.Tensor, on_turn: torch.Tensor) -> torch.Tensor:
+    """One step at a time, all rows, torch's own GRU cell and head: (B, T, K, A)."""
+    hidden, values = net.initial_hidden(len(observations)), []
+    for t in range(observations.shape[1]):
+        moved = net.advance(observations[:, t], hidden)
+        hidden = torch.where(on_turn[:, t, None], moved, hidden)
+        values.append(net.values(observations[:, t], moved))
+    return torch.stack(values, 1)
+
+
+PATTERNS = {
+    "ragged": lambda rng: rng.random((9, 6)) < 0.5,
+    "lockstep": lambda rng: np.tile([True, True, False, True, False, False], (9, 1)),
+    "always": lambda rng: np.ones((9, 6), bool),
+    "one episode": lambda rng: np.eye(9, 6, dtype=bool) & (np.arange(9) == 2)[:, None],
+}
+
+
+@pytest.mark.parametrize("gru", [None, 6])
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("some", [False, True])
+def test_unroll_matches_one_step_at_a_time(gru: int | None, pattern: str, some: bool) -> None:
+    """Values and gradients, with ragged turns and with values that nobody wants."""
+    torch.manual_seed(1)
+    net = QNetwork(5, 3, heads=2, hidden=(4,), gru=gru).double()
+    for layer in net.head.layers:
+        torch.nn.init.normal_(layer.bias)
+    rng = np.random.default_rng(0)
+    seen = torch.tensor(rng.normal(size=(9, 6, 5)))
+    on = torch.tensor(PATTERNS[pattern](rng))
+    wanted = torch.tensor((rng.random((9, 6)) < 0.5) | np.eye(9, 6, dtype=bool)) if some else None
+    keep = on if wanted is None else on & wanted
+    factor = torch.tensor(rng.normal(size=(9, 6, 2, 3)))
+    gradients = []
+    for q in (net.unroll(seen, on, wanted), plain_unroll(net, seen, on) * keep[..., None, None]):
+        net.zero_grad()
+        (q**2 * factor).sum().backward()
+        gradients.append((q.detach(), {n: p.grad for n, p in net.named_parameters()}))
+    (fast, fast_grad), (plain, plain_grad) = gradients
+    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-12)
+    for name, grad in plain_grad.items():
+        torch.testing.assert_close(fast_grad[name], grad, rtol=1e-9, atol=1e-12)
+    assert keep.any()
+    assert fast[keep].abs().min() > 0
+
+
+@pytest.mark.parametrize("gru", [None, 6])
+def test_unroll_matches_a_slow_network(gru: int | None) -> None:
+    torch.manual_seed(1)
+    net = QNetwork(5, 3, heads=2, hidden=(4,), gru=gru)
+    rng = np.random.default_rng(0)
+    seen, on = rng.normal(size=(6, 4, 5)), rng.random((6, 4)) < 0.6
+    q = net.unroll(torch.tensor(seen, dtype=torch.float32), torch.tensor(on)).detach().numpy()
+    w = weights(net)
+    for b in range(6):
+        h = np.zeros(gru or 0)
+        for t in range(4):
+            if not on[b, t]:
+                continue
+            h = slow_gru(w, seen[b, t], h) if gru else h
+            np.testing.assert_allclose(q[b, t], slow_mlp(w, h if gru else seen[b, t], "head."), atol=1e-5)
+
+
+def test_unroll_of_nobody_on_turn_is_zero() -> None:
+    net = QNetwork(3, 2)
+    assert net.unroll(torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool)).abs().sum() == 0
+
+
+def test_rest_leaves_no_trace() -> None:
+    """What an agent sees while it waits changes nothing later."""
+    torch.manual_seed(2)
+    net = QNetwork(3, 2, gru=4)
+    on = torch.tensor([[True, False, True]])
+    seen = torch.randn(1, 3, 3)
+    other = seen.clone()
+    other[:, 1] += 5
+    assert torch.equal(net.unroll(seen, on)[:, 2], net.unroll(other, on)[:, 2])
+
+
+# -- the fused ensemble ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_fused_path_equals_the_general_one(hidden: tuple[int, ...], rate: float) -> None:
+    """Same masks from the same seed, same values, same gradients; also in parts of few rows, where nothing drops."""
+    torch.manual_seed(3)
+    net = EnsembleMLP(3, 4, hidden, 2, dropout=rate).double()
+    x = torch.randn(11, 4, dtype=torch.float64, requires_grad=True)
+    if rate == 0.0:
+        net._rows = 4
+    found = []
+    for forward in (net, lambda x: net.general(x, rate)):
+        torch.manual_seed(5)
+        out = forward(x)
+        gradients = torch.autograd.grad((out**3).sum(), [x, *net.parameters()])
+        found.append([out.detach(), *gradients])
+    for fused, general in zip(*found, strict=True):
+        torch.testing.assert_close(fused, general, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_the_fused_path_numerically() -> None:
+    torch.manual_seed(0)
+    net = EnsembleMLP(2, 3, (5, 4), 2).double()
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: net(x), (x, *net.parameters()))
+
+
+def test_no_gradient_no_graph() -> None:
+    net = EnsembleMLP(2, 3, (5,), 2)
+    x = torch.randn(6, 3)
+    with torch.no_grad():
+        silent = net(x)
+    assert not silent.requires_grad
+    torch.testing.assert_close(silent, net(x).detach())
+
+
+def test_evaluation_does_not_drop_out() -> None:
+    net = EnsembleMLP(2, 3, (50,), 2, dropout=0.5)
+    x = torch.randn(4, 3)
+    assert not torch.equal(net(x), net(x))
+    net.eval()
+    assert torch.equal(net(x), net(x))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.999, 0.00002])
+def test_dropout_rate_scale_and_independence(rate: float) -> None:
+    torch.manual_seed(0)
+    mask = torch.ones(4, 500, 1003, dtype=torch.float64)
+    scale = drop_(mask, rate)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    realised = 1 - 1 / scale
+    assert abs(realised - rate) <= 0.5 / RESOLUTION
+    n = mask.numel()
+    assert abs(mask.mean().item() - (1 - realised)) < 4 * np.sqrt(rate * (1 - rate) / n)
+    if rate == 0.5:
+        flat = mask.flatten() - 0.5
+        for lag in (1, 2, 3, 4, 1003, 501_500):  # within a word, between words, rows and heads
+            correlation = 4 * (flat[lag:] * flat[:-lag]).mean()
+            assert abs(correlation.item()) < 5 / np.sqrt(n - lag)
+
+
+def test_dropout_follows_torchs_generator() -> None:
+    x = torch.randn(3, 20, 30)
+    torch.manual_seed(7)
+    first, second = dropped(x, 0.4), dropped(x, 0.4)
+    torch.manual_seed(7)
+    assert torch.equal(dropped(x, 0.4), first)
+    assert not torch.equal(first, second)
+    assert torch.equal(dropped(x, 0.0), x)
+
+
+# -- options -----------------------------------------------------------------------------------------------
+SLOW_ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
+    "tanh": np.tanh,
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+}
+
+
+def test_every_activation_has_its_formula() -> None:
+    assert set(SLOW_ACTIVATIONS) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_hidden_layers_by_their_formulas(activation: str, normalization: str) -> None:
+    torch.manual_seed(4)
+    net = EnsembleMLP(2, 3, (5,), 2, activation=activation, normalization=normalization).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
+    x = torch.randn(7, 3, dtype=torch.float64)
+    out = net(x).detach().numpy()
+    w = weights(net)
+    for k in range(2):
+        h = x.numpy() @ w["layers.0.weight"][k] + w["layers.0.bias"][k]
+        if normalization != "none":
+            axis = 1 if normalization == "layer" else 0
+            h = (h - h.mean(axis, keepdims=True)) / np.sqrt(h.var(axis, keepdims=True) + 1e-5)
+            h = h * w["norms.0.weight"][k] + w["norms.0.bias"][k]
+        h = SLOW_ACTIVATIONS[activation](h)
+        np.testing.assert_allclose(out[:, k], h @ w["layers.1.weight"][k] + w["layers.1.bias"][k], atol=1e-10)
+
+
+def test_batch_statistics_are_kept_and_used_in_evaluation() -> None:
+    torch.manual_seed(0)
+    norm = EnsembleNorm("batch", 2, 3).double()
+    x = torch.randn(2, 50, 3, dtype=torch.float64) * 2 + 1
+    norm(x)
+    torch.testing.assert_close(norm.running_mean[:, 0], 0.1 * x.mean(1))
+    torch.testing.assert_close(norm.running_var[:, 0], 0.9 + 0.1 * x.var(1))
+    kept = {n: b.clone() for n, b in norm.named_buffers()}
+    one = x[:, :1]
+    alone = norm(one)  # a single row has no variance
+    norm.eval()
+    expected = (one - kept["running_mean"]) / torch.sqrt(kept["running_var"] + 1e-5)
+    torch.testing.assert_close(norm(one), expected)
+    torch.testing.assert_close(alone, expected)
+    norm(x)
+    assert all(torch.equal(b, kept[n]) for n, b in norm.named_buffers())
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_initialisers_have_their_spread(initializer: str) -> None:
+    torch.manual_seed(0)
+    fan_in, fan_out = 300, 200
+    net = QNetwork(8, 4, heads=3, hidden=(fan_out,), gru=fan_in, initializer=initializer)
+    for weight in net.head.layers[0].weight.detach().double():
+        if initializer == "orthogonal":
+            torch.testing.assert_close(weight.T @ weight, torch.eye(fan_out).double(), atol=1e-5, rtol=0)
+            continue
+        variance = 2 / fan_in if initializer == "he_uniform" else 2 / (fan_in + fan_out)
+        assert weight.var().item() == pytest.approx(variance, rel=0.03)
+        bound = np.sqrt(3 * variance)
+        assert (weight.abs().max() <= bound + 1e-6) == (initializer != "glorot_normal")
+    assert net.cell is not None
+    if initializer == "orthogonal":
+        recurrent = net.cell.weight_hh.detach().double()
+        torch.testing.assert_close(recurrent.T @ recurrent, torch.eye(fan_in).double(), atol=1e-5, rtol=0)
+    assert not any(layer.bias.any() for layer in net.head.layers)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [("activation", "reul", "relu"), ("normalization", "layers", "layer"), ("initializer", "glorot", "glorot_normal")],
+)
+def test_unknown_options_name_the_nearest(option: str, value: str, near: str) -> None:
+    with pytest.raises(InputError, match=f"unknown {option} '{value}'; did you mean '{near}'"):
+        QNetwork(3, 2, **{option: value})  # type: ignore[arg-type]

@@ -1,0 +1,279 @@
+"""The policy's values are the team's own; decisions follow Eq. 6; damaged folders are one clear error."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from agents.algorithms.presets import preset
+from agents.algorithms.td_targets import carry, take
+from agents.offline.episodes import log_episodes, team_encoder
+from agents.policy.allocation_policy import AllocationPolicy, load_team
+from agents.policy.checkpoints import seal
+from agents.team.team import Team, TeamSpec, action_key
+from marca_env.models.cost_model import CostModel
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+
+SMALL = {"gru": 8, "hidden": (8,)}
+VARIANTS = [
+    ("VDN", SMALL),
+    ("QMIX", {**SMALL, "gru": None}),
+    ("AWRQMixer", {**SMALL, "heads": 3}),
+    ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
+    ("WeightedQMIX", SMALL),
+    ("IQL", SMALL),
+    ("JointDQN", {"hidden": (8,)}),
+    ("JointDDQN", {"hidden": (8,)}),
+    ("JointDRQN", SMALL),
+    ("AveragedDQN", {"hidden": (8,), "heads": 3}),
+    ("REM", {"hidden": (8,), "heads": 3}),
+    ("QMIX", {**SMALL, "normalization": "layer", "activation": "elu"}),
+    ("VDN", {**SMALL, "normalization": "batch", "activation": "gelu"}),
+]
+
+
+@pytest.fixture(scope="module")
+def cost_model(tiny_artefacts: Path) -> CostModel:
+    return CostModel.load(tiny_artefacts / "cost_model")
+
+
+def make_policy(scenario: Scenario, costs: CostModel, name: str, options: dict, scale: float = 3.0) -> AllocationPolicy:
+    torch.manual_seed(0)
+    chosen = preset(name, **options)
+    team = Team(TeamSpec.of(team_encoder(scenario, joint=chosen.joint)), chosen)
+    for key, parameter in team.named_parameters():  # zero biases would hide mistakes
+        if key.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return AllocationPolicy(team, scenario, costs, reward_scale=scale)
+
+
+def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Q_tot at the last turn of every episode, as training computes it: (B, J')."""
+    scenario, team = policy.scenario, policy.team
+    rows, actions = np.repeat(states, len(joint), 0), np.tile(joint, (len(states), 1))
+    frame = pd.DataFrame(np.hstack([rows, actions]), columns=[*scenario.feature_names, *scenario.decision_names])
+    seen = actions.copy()
+    seen[:, -1] = 0  # the last decision is not made when results are observed
+    for k, name in enumerate(scenario.stage_names):
+        frame[f"result_{name}"] = policy.cost_model.results(rows, seen)[:, k]
+    columns = log_episodes(frame.assign(revenue=0.0), scenario, joint=policy.preset.joint)
+    batch = {k: torch.as_tensor(v) for k, v in columns.items()}
+    taken = [batch[action_key(a)] for a in team.spec.agents]
+    with torch.no_grad():
+        q, turns = team.unroll(batch)
+        chosen = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
+        used = torch.stack([carry(c, on[:, :-1]) for c, on in zip(chosen, turns, strict=True)], -1)
+        mixed = team.mix(used, batch["state"][:, :-1], taken)[:, -1]
+    return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_values_are_the_mixers_at_the_last_turn(
+    tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict
+) -> None:
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    states = np.random.default_rng(0).integers(0, tiny_scenario.feature_sizes, (7, 4))
+    states[5] = states[1]
+    tree = policy._tree
+    found, expected = policy.values(states), episode_values(policy, states, tree.leaves)
+    np.testing.assert_allclose(found, expected[:, tree.leaf_of], rtol=1e-4, atol=1e-4)
+    assert np.ptp(expected) > 0.01
+
+
+def test_actions_that_do_the_same_share_a_value(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
+    values = policy.values(np.zeros((1, 4), dtype=int))[0]
+    off = [tiny_scenario.joint_index(np.array([0, length, 1, 2])) for length in range(3)]
+    assert len(set(values[off])) == 1
+
+
+def test_chunks_change_nothing(tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "AWRQMixer", {**SMALL, "heads": 2})
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    whole = policy.values(states)
+    monkeypatch.setattr("agents.policy.joint_action_values._CHUNK_NODES", 40)
+    np.testing.assert_allclose(policy.values(states), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_decisions_maximise_value_less_priced_cost(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
+    states = np.random.default_rng(1).integers(0, tiny_scenario.feature_sizes, (20, 4))
+    values, costs = policy.values(states), policy.costs(states)
+    for prices in (np.zeros(2), np.array([5.0, 20.0])):
+        actions = policy.decide(states, prices)
+        score = values - costs @ prices
+        chosen = np.take_along_axis(score, tiny_scenario.joint_index(actions)[:, None], 1)[:, 0]
+        np.testing.assert_allclose(chosen, score.max(1), rtol=1e-4, atol=1e-5)
+    dear = policy.decide(states, np.array([1e6, 1e6]))
+    cheapest = costs.sum(-1).min(1)
+    paid = costs.sum(-1)[np.arange(20), tiny_scenario.joint_index(dear)]
+    np.testing.assert_allclose(paid, cheapest, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path, name: str, options: dict) -> None:
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    policy.save(tmp_path / "p")
+    again = AllocationPolicy.load(tmp_path / "p")
+    states = np.zeros((3, 4), dtype=int)
+    assert np.array_equal(again.values(states), policy.values(states))
+    assert again.scenario == tiny_scenario
+
+
+def test_a_run_is_loaded_by_its_newest_checkpoint(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
+) -> None:
+    """What `marca train --out run` leaves; iterations are compared as numbers."""
+    for name, scale in (("checkpoint_999999", 1.0), ("checkpoint_1000000", 2.0)):
+        make_policy(tiny_scenario, cost_model, "VDN", SMALL, scale).save(tmp_path / name / "policy")
+        seal(tmp_path / name)
+    (tmp_path / "checkpoint_backup").mkdir()
+    assert AllocationPolicy.load(tmp_path).reward_scale == 2.0
+    assert AllocationPolicy.load(tmp_path / "checkpoint_999999").reward_scale == 1.0
+
+
+def test_the_shipped_costs_of_another_system_are_refused(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
+) -> None:
+    policy = make_policy(tiny_scenario.replace(name="default"), cost_model, "VDN", SMALL)
+    policy.save(tmp_path)
+    shutil.rmtree(tmp_path / "cost_model")
+    with pytest.raises(InputError, match="fitted to another system than the policy"):
+        AllocationPolicy.load(tmp_path)
+
+
+def test_a_missing_cost_model_says_what_to_do(
+    tiny_scenario: Scenario, cost_model: CostModel, tiny_artefacts: Path, tmp_path: Path
+) -> None:
+    policy = make_policy(tiny_scenario.replace(name="mine"), cost_model, "VDN", SMALL)
+    policy.save(tmp_path)
+    shutil.rmtree(tmp_path / "cost_model")
+    with pytest.raises(InputError, match="no cost model, and none is shipped for scenario 'mine'; copy the one that"):
+        AllocationPolicy.load(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        AllocationPolicy.load(tmp_path, cost_model=tmp_path / "nowhere")
+    for given in (cost_model, tiny_artefacts / "cost_model", str(tiny_artefacts / "cost_model")):
+        assert AllocationPolicy.load(tmp_path, cost_model=given).costs(np.zeros((1, 4), dtype=int)).shape[2] == 2
+
+
+def test_no_requests_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    assert policy.decide(np.zeros((0, 4), dtype=int), np.ones(2)).shape == (0, 4)
+
+
+def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
+    make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
+    weights, description = tmp_path / "weights.safetensors", tmp_path / "policy.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"weights\.safetensors.*cannot be read"):
+        AllocationPolicy.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        AllocationPolicy.load(tmp_path)
+    weights.write_bytes(whole)
+    text = description.read_text()
+    description.write_text(text.replace('"gru": 8', '"gru": 9'))
+    with pytest.raises(InputError, match="do not belong together"):
+        AllocationPolicy.load(tmp_path)
+    description.write_text(text[:40])
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_team(tmp_path)
+
+
+def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    with pytest.raises(InputError, match="state 1: w is 4"):
+        policy.values(np.array([[0, 0, 0, 0], [0, 4, 0, 0]]))
+    with pytest.raises(InputError, match="one column per name: uv, w, g, history"):
+        policy.values(np.zeros((2, 3), dtype=int))
+
+
+def test_products_are_those_that_the_tree_needs() -> None:
+    """Heads only where an agent decides for the last time; states that are alike, or were seen before, cost nothing."""
+
+    class Costs:
+        def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+            return np.full((len(states), 3), 100.0, np.float32)
+
+    scenario = Scenario.load("default")
+    policy = make_policy(scenario, Costs(), "AWRQMixer", {"gru": 16, "heads": 5, "hidden": (64,)})  # type: ignore[arg-type]
+    states = np.stack(np.unravel_index(np.arange(40), scenario.feature_sizes), 1)
+    flops = []
+    for batch in (states[:20], np.repeat(states[:20], 7, axis=0), np.concatenate([states, states])):
+        with FlopCounterMode(display=False) as counter:
+            policy.values(batch)
+        flops.append(counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.baddbmm, 0))
+    nodes = sum(level.size for level in policy._tree.levels if level.final)
+    assert nodes == 32 + 64
+    heads = (
+        20
+        * 5
+        * sum(
+            2 * level.size * (16 * 64 + 64 * policy.team.agents[g].n_actions)
+            for g, level in enumerate(x for x in policy._tree.levels if x.final)
+        )
+    )
+    mixing = 20 * 64 * 5 * 2 * 2 * 32
+    assert flops == [heads + mixing, 0, heads + mixing]
+
+
+def test_states_are_forgotten(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+    policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+    states = np.zeros((1, 4), dtype=int)
+    before = policy.values(states)
+    with torch.no_grad():
+        for parameter in policy.team.parameters():
+            parameter.mul_(1.5)
+    assert np.array_equal(policy.values(states), before)
+    policy.forget()
+    assert not np.allclose(policy.values(states), before)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize("most", [0, 25_000_000])
+def test_decisions_are_those_of_the_plain_evaluation(
+    tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict, most: int, monkeypatch: Any
+) -> None:
+    """Every state, alone and together, remembered or not, against whole episodes one by one and Eq. 6 by hand."""
+    monkeypatch.setattr("agents.policy.allocation_policy._MOST_REMEMBERED", most)
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    values = episode_values(policy, states, policy._tree.leaves)[:, policy._tree.leaf_of].astype(np.float64)
+    costs = cost_model.table(states)[1]
+    for prices in (np.zeros(2), np.array([3.0, 0.5]), np.array([40.0, 90.0])):
+        score = values - costs @ prices
+        actions = policy.decide(states, prices)
+        chosen = tiny_scenario.joint_index(actions)
+        best = score.max(1)
+        reached = score[np.arange(48), chosen]
+        np.testing.assert_allclose(reached, best, rtol=0, atol=2e-5 * (1 + np.abs(best).max()))
+        second = np.array([np.unique(row.round(4))[-2:] for row in score])
+        clear = second[:, 1] - second[:, 0] > 1e-3
+        assert clear.any()
+        expected = policy._tree.leaves[policy._tree.leaf_of[score.argmax(1)]]
+        assert np.array_equal(actions[clear], expected[clear])
+        alone = np.concatenate([policy.decide(row[None], prices) for row in states[:6]])
+        assert np.array_equal(alone[clear[:6]], actions[:6][clear[:6]])
+
+
+def test_large_state_spaces_are_not_remembered(
+    tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = np.stack(np.unravel_index(np.arange(20), tiny_scenario.feature_sizes), 1)
+    expected = make_policy(tiny_scenario, cost_model, "VDN", SMALL).values(states)
+    for most in (10, 100, 48 * 24):  # fewer than the states; than their values; than their costs
+        monkeypatch.setattr("agents.policy.allocation_policy._MOST_REMEMBERED", most)
+        policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
+        for _ in range(2):
+            np.testing.assert_allclose(policy.values(states), expected, rtol=1e-6)
+            assert policy.decide(states, np.ones(2)).shape == (20, 4)
+        assert policy._leaf_costs.kept is None

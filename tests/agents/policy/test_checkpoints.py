@@ -1,0 +1,149 @@
+"""The folders of a run: what is sealed is whole, every kind of damage is seen, leftovers go, the newest stay."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.policy.checkpoints import (
+    MANIFEST,
+    checkpoints_in,
+    fault_of,
+    keep_newest,
+    newest_whole,
+    remove_leftovers,
+    require_fresh,
+    writing_checkpoint,
+)
+from marca_env.utils.errors import InputError
+
+
+def write(folder: Path, iteration: int) -> Path:
+    with writing_checkpoint(folder, iteration) as part:
+        (part / "state.pkl").write_bytes(bytes(range(256)) * 40)
+        (part / "inner" / "deep").mkdir(parents=True)
+        (part / "inner" / "deep" / "weights.bin").write_bytes(b"w" * 1000)
+        (part / "empty.txt").write_text("")
+    return folder / f"checkpoint_{iteration:06d}"
+
+
+def truncate(checkpoint: Path) -> None:
+    os.truncate(checkpoint / "state.pkl", 5000)
+
+
+def flip_a_bit(checkpoint: Path) -> None:
+    path = checkpoint / "inner" / "deep" / "weights.bin"
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def lose_a_file(checkpoint: Path) -> None:
+    (checkpoint / "empty.txt").unlink()
+
+
+def garble_the_manifest(checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).write_bytes(os.urandom(100))
+
+
+def shorten_the_manifest(checkpoint: Path) -> None:
+    os.truncate(checkpoint / MANIFEST, 30)
+
+
+def lose_the_manifest(checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).unlink()
+
+
+def put_a_list_for_the_manifest(checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).write_text("[1, 2]")
+
+
+def grow(checkpoint: Path) -> None:
+    with (checkpoint / "state.pkl").open("ab") as handle:
+        handle.write(b"x")
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    truncate: "state.pkl has 5000 bytes of 10240",
+    grow: "state.pkl has 10241 bytes of 10240",
+    flip_a_bit: "inner/deep/weights.bin is damaged",
+    lose_a_file: "empty.txt is missing",
+    garble_the_manifest: "manifest.json is damaged",
+    shorten_the_manifest: "manifest.json is damaged",
+    put_a_list_for_the_manifest: "manifest.json is damaged",
+    lose_the_manifest: "manifest.json is missing",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+def test_damage_is_seen_and_the_one_before_is_taken(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    before, newest = write(tmp_path, 9), write(tmp_path, 10)
+    assert newest_whole(tmp_path) == (newest, {})
+    damage(newest)
+    assert DAMAGES[damage] in str(fault_of(newest))
+    found, torn = newest_whole(tmp_path)
+    assert found == before
+    assert list(torn) == [newest]
+    damage(before)
+    with pytest.raises(InputError, match="none of its checkpoints is whole") as refusal:
+        newest_whole(tmp_path)
+    assert str(refusal.value).count(DAMAGES[damage]) == 2
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with writing_checkpoint(tmp_path, 1) as part:
+            (part / "half").write_text("h")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_newer_write_replaces(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    truncate(tmp_path / "checkpoint_000003")
+    assert fault_of(write(tmp_path, 3)) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint_000003"]
+
+
+def test_leftovers_of_the_dead_alone_go(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host = socket.gethostname()
+    living = subprocess.Popen(["sleep", "60"])
+    try:
+        names = {f".part-{host}-{ended.pid}-checkpoint_000001": False}
+        names |= {f".part-{host}-{os.getpid()}-checkpoint_000002": False}
+        names |= {f".part-{host}-{living.pid}-checkpoint_000003": True}
+        names |= {f".part-elsewhere-{ended.pid}-checkpoint_000004": True, ".part-of-something": True}
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "file").write_text("x")
+        assert sorted(p.name for p in remove_leftovers(tmp_path)) == sorted(n for n, kept in names.items() if not kept)
+        assert {p.name for p in tmp_path.iterdir()} == {n for n, kept in names.items() if kept}
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for iteration in (2, 10, 9, 100):
+        write(tmp_path, iteration)
+    keep_newest(tmp_path, 2)
+    assert [p.name for p in checkpoints_in(tmp_path)] == ["checkpoint_000010", "checkpoint_000100"]
+
+
+def test_an_old_run_is_not_mixed_in(tmp_path: Path) -> None:
+    require_fresh(tmp_path)
+    write(tmp_path, 1)
+    with pytest.raises(InputError, match="left by an earlier run"):
+        require_fresh(tmp_path)
+    with pytest.raises(InputError, match="no checkpoint here"):
+        newest_whole(tmp_path / "nowhere")

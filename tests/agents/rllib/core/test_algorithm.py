@@ -1,0 +1,206 @@
+"""The algorithms learn what they can represent, online and from a log, and resume as if uninterrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.policy.allocation_policy import AllocationPolicy, load_team
+from agents.rllib import CONFIGS, offline_train, online_train, train
+from agents.rllib.training.training import restore
+from marca_env.models.cost_model import CostModel
+from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+from tests.helpers.rllib_envs import Corridor
+
+GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
+TINY = {"gru": 8, "hidden": (8,), "updates_per_iteration": 5, "train_batch_size_per_learner": 32, "learning_starts": 32}
+
+
+pytestmark = pytest.mark.usefixtures("one_cpu_ray")
+
+
+def greedy_return(algorithm: Any) -> float:
+    return float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
+
+
+@pytest.mark.parametrize(("name", "expected"), [("QMIX", 8.0), ("VDN", 7.0)])
+def test_two_step_game(name: str, expected: float) -> None:
+    """A sum cannot represent the game's second matrix; a monotone mixer can."""
+    config = CONFIGS[name]().environment(GAME).debugging(seed=0)
+    config.training(
+        epsilon=1.0,
+        lr=5e-3,
+        gru=None,
+        hidden=[32],
+        target_update=20,
+        updates_per_iteration=20,
+        train_batch_size_per_learner=64,
+        learning_starts=64,
+    )
+    algorithm, _ = train(config, stop={"training_iteration": 20})
+    assert greedy_return(algorithm) == expected
+    algorithm.stop()
+
+
+def test_unequal_episodes_and_odd_names() -> None:
+    """Walking on pays: every episode is walked to its end, be it of 2, 3 or 4 cells."""
+    config = CONFIGS["QMIX"]().environment(Corridor).env_runners(num_envs_per_env_runner=4).debugging(seed=0)
+    config.training(**TINY | {"epsilon": 0.5, "lr": 1e-2, "learning_starts": 4})
+    algorithm, numbers = train(config, stop={"training_iteration": 20})
+    assert numbers["env_steps"] == algorithm.buffer.columns["filled"].sum()
+    for _ in range(3):
+        columns = algorithm.env_runner.sample(explore=False)[0].columns
+        assert columns["reward"].sum(1).tolist() == [env.length for env in algorithm.env_runner.env.envs]
+    algorithm.stop()
+
+
+def test_a_joint_controller_decides_for_agents_that_act_at_once() -> None:
+    config = CONFIGS["JointDRQN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).debugging(seed=0)
+    algorithm, numbers = train(config.training(**TINY), stop={"training_iteration": 5})
+    assert numbers["env_steps"] == 5 * 8 * 4  # two agents, two steps: a decision each
+    assert greedy_return(algorithm) in (0.0, 1.0, 7.0, 8.0)
+    assert np.isfinite(numbers["loss"])
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
+    """Every algorithm runs in the recommender, and its policy knows the scenario."""
+    from marca_env.envs.batched_env import BatchedRecommender
+
+    def make(num_envs: int) -> BatchedRecommender:
+        return BatchedRecommender(num_envs, engine=exact_engine)
+
+    config = CONFIGS[name]().environment(make).training(**TINY).debugging(seed=0)
+    algorithm, numbers = train(config, stop={"training_iteration": 2})
+    assert np.isfinite(numbers["loss"])
+    algorithm.export_policy(tmp_path)
+    algorithm.stop()
+    _, description = load_team(tmp_path)
+    assert Scenario.from_dict(description["scenario"]) == exact_engine.scenario
+
+
+def weights(algorithm: Any) -> dict[str, torch.Tensor]:
+    return algorithm.learner_group._learner._team.state_dict()
+
+
+def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
+    config = CONFIGS["AWRQMixer"]().environment(GAME).debugging(seed=0)
+    config.training(**TINY | {"heads": 2, "dropout": 0.2, "target_update": 7, "lr": 1e-2})
+    first, numbers = train(config, stop={"training_iteration": 3}, out=tmp_path, checkpoint_freq=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["checkpoint_000002", "checkpoint_000003"]
+    again = restore(tmp_path)
+    assert again.iteration == 3
+    assert len(again.buffer) == len(first.buffer) > 0
+    rng = torch.get_rng_state()
+    for algorithm in (first, again):
+        torch.set_rng_state(rng)  # the two would share one generator
+        algorithm._learn()
+    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True))
+    assert again.learner_group._learner.gradient_steps == 20
+    assert again.train()["env_runners"]["num_env_steps_sampled_lifetime"] > numbers["env_steps"]
+    description = load_team(tmp_path / "checkpoint_000003")[1]
+    assert description["scenario"] is None
+    for algorithm in (first, again):
+        algorithm.stop()
+    with pytest.raises(InputError, match="without a scenario"):
+        AllocationPolicy.load(tmp_path / "checkpoint_000003")
+
+
+def test_no_checkpoint_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint here"):
+        restore(tmp_path)
+
+
+def test_learning_in_the_environment(exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path) -> None:
+    """With the expected revenue as the reward the ranking of all actions is nearly right."""
+    from marca_env.envs.batched_env import BatchedRecommender
+
+    def make(num_envs: int) -> BatchedRecommender:
+        return BatchedRecommender(num_envs, engine=exact_engine)
+
+    options = {"gru": 16, "hidden": (32,), "train_batch_size_per_learner": 128, "updates_per_iteration": 25}
+    folder = online_train(tmp_path, algo="QMIX", env=make, iterations=10, num_envs=200, options=options)
+    policy = AllocationPolicy.load(folder, cost_model=CostModel.load(tiny_artefacts / "cost_model"))
+    states = exact_engine.population.states
+    truth = exact_engine.table(states)[0]
+    assert np.corrcoef(policy.values(states).ravel(), truth.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", ["AWRQMixer", "JointDRQN"])
+def test_learning_from_a_log(name: str, tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path) -> None:
+    """The policy's mean value is the log's mean revenue, and it ranks actions better than chance."""
+    tiny_scenario.save(tmp_path / "tiny.yaml")
+    policy_folder = offline_train(
+        tiny_artefacts / "requests.parquet",
+        tmp_path / "run",
+        algo=name,
+        scenario=str(tmp_path / "tiny.yaml"),
+        iterations=6,
+        options={"gru": 16, "hidden": (32,), "lr": 5e-3, "train_batch_size_per_learner": 256, **_heads(name)},
+    )
+    policy = AllocationPolicy.load(policy_folder, cost_model=CostModel.load(tiny_artefacts / "cost_model"))
+    from tests.helpers.factories import ExactLaw
+
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    joint = tiny_scenario.joint_actions
+    truth = ExactLaw(tiny_scenario).predict(np.repeat(states, len(joint), 0), np.tile(joint, (48, 1))).reshape(48, -1)
+    values = policy.values(states)
+    assert values.mean() == pytest.approx(truth.mean(), rel=0.35)
+    assert np.corrcoef(values.ravel(), truth.ravel())[0, 1] > 0.6
+    assert json.loads((policy_folder / "policy.json").read_text())["preset"]["name"] == name
+
+
+def test_an_interrupted_training_leaves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
+    from marca_env.envs.batched_env import BatchedRecommender
+
+    def make(num_envs: int) -> BatchedRecommender:
+        return BatchedRecommender(num_envs, engine=exact_engine)
+
+    def interrupt(_: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        online_train(tmp_path, algo="VDN", env=make, iterations=3, num_envs=20, options=TINY, report=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _heads(name: str) -> dict[str, int]:
+    return {"heads": 2} if name == "AWRQMixer" else {}
+
+
+def test_stopping_criteria_are_checked() -> None:
+    with pytest.raises(InputError, match="did you mean 'training_iteration'"):
+        train(CONFIGS["VDN"]().environment(GAME), stop={"training_iterations": 1})
+
+
+def test_a_limit_on_what_an_evaluation_says() -> None:
+    """It may be reached at an evaluation only; between two of them nothing is missed."""
+    config = CONFIGS["VDN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).training(**TINY)
+    scores = iter([1.0, 2.0, 3.0])
+
+    def evaluate(_: Any) -> dict[str, float]:
+        return {"score": next(scores)}
+
+    algorithm, numbers = train(
+        config, stop={"score": 2.0, "training_iteration": 20}, evaluate=evaluate, evaluate_freq=3
+    )
+    algorithm.stop()
+    assert (numbers["training_iteration"], numbers["score"]) == (6, 2.0)
+    with pytest.raises(InputError, match="'scores' is not among"):
+        train(config.copy(), stop={"scores": 2.0}, evaluate=lambda _: {"score": 0.0}, evaluate_freq=1)
+    with pytest.raises(InputError, match="stopping criterion 'score'"):
+        train(config.copy(), stop={"score": 2.0}, evaluate=evaluate)  # evaluated at its end only: never
+
+
+def test_more_actors_than_cpus_are_refused() -> None:
+    config = CONFIGS["VDN"]().environment(GAME).env_runners(num_env_runners=1000)
+    with pytest.raises(InputError, match="need 1000 CPUs"):
+        train(config, stop={"training_iteration": 1})

@@ -1,0 +1,84 @@
+"""A cluster of several nodes on one machine, joined by its address; a node is lost in mid-training."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.rllib.core.cluster import start_ray
+from marca_env.utils.errors import InputError
+from tests.helpers.dice_runs import make_config, shown, workers_that_find_dice
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without CPUs, so that runners are elsewhere, and two nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    with workers_that_find_dice():
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 1024**2})
+        try:
+            yield found
+        finally:
+            import ray
+
+            ray.shutdown()
+            found.shutdown()
+
+
+def add_node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
+
+
+def test_no_cluster_at_the_address() -> None:
+    import ray
+
+    ray.shutdown()
+    with pytest.raises(InputError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        start_ray(address="127.0.0.1:1")
+
+
+def test_a_node_is_lost_in_mid_training(cluster: Any) -> None:
+    first, second = add_node(cluster), add_node(cluster)
+    cluster.wait_for_nodes()
+    start_ray(address=cluster.address)
+    import ray
+
+    assert sum(node["Alive"] for node in ray.nodes()) == 3
+    algorithm = make_config(2, 0).training(epsilon=1.0).build_algo()
+    try:
+        nodes = algorithm.env_runner_group.foreach_env_runner(
+            lambda r: (os.getpid(), ray.get_runtime_context().get_node_id()), local_env_runner=False
+        )
+        assert len({node for _, node in nodes}) == 2
+        algorithm.train()
+        assert len(shown(algorithm)) == 16
+        cluster.remove_node(second, allow_graceful=False)
+
+        began, gained = time.monotonic(), []
+        for _ in range(6):
+            before = len(shown(algorithm))
+            algorithm.train()
+            gained.append(len(shown(algorithm)) - before)
+        assert time.monotonic() - began < 60
+        assert gained[-1] == 8  # one runner goes on; the other waits for a CPU
+        assert set(gained) <= {8, 16}
+
+        add_node(cluster)
+        deadline = time.monotonic() + 240
+        while gained[-1] < 16:
+            assert time.monotonic() < deadline
+            before = len(shown(algorithm))
+            algorithm.train()
+            gained.append(len(shown(algorithm)) - before)
+            time.sleep(0.2)
+        assert len(np.unique(shown(algorithm), axis=0)) == len(shown(algorithm))  # and repeats nothing
+        assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
+    finally:
+        algorithm.stop()
+    assert first is not None

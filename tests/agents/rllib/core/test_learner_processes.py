@@ -1,0 +1,56 @@
+"""Learners in processes of their own: one is as good as none, two hold the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.rllib import CONFIGS
+from marca_env.scenario.scenario import Scenario
+from tests.helpers.dice_runs import SMALL, learner_weights, local_ray, make_config, same, shown
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    with local_ray(num_cpus=4):
+        yield
+
+
+def test_one_runner_and_one_learner_are_none() -> None:
+    """In other processes or in this one: the same weights to the last bit."""
+    found = []
+    for runners, learners in ((0, 0), (1, 1)):
+        algorithm = make_config(runners, learners).build_algo()
+        results = [algorithm.train() for _ in range(4)]
+        found.append((learner_weights(algorithm)[0], shown(algorithm).copy(), results[-1]))
+        algorithm.stop()
+    (weights, episodes, numbers), (weights_there, episodes_there, numbers_there) = found
+    assert np.array_equal(episodes, episodes_there)
+    assert same(weights, weights_there)
+    for key in ("num_env_steps_sampled_lifetime", "episode_return_mean"):
+        assert numbers["env_runners"][key] == numbers_there["env_runners"][key]
+    steps, steps_there = (n["learners"]["default_policy"]["gradient_steps"] for n in (numbers, numbers_there))
+    assert steps == steps_there == 4 * SMALL["updates_per_iteration"]
+
+
+def test_learning_from_a_log_with_several_learners(
+    tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path
+) -> None:
+    tiny_scenario.save(tmp_path / "tiny.yaml")
+    found = {}
+    for learners in (0, 1, 2):
+        config = CONFIGS["AWRQMixer"]().offline_data(input_=[str(tiny_artefacts / "requests.parquet")])
+        config.training(**SMALL, scenario=str(tmp_path / "tiny.yaml")).debugging(seed=3).learners(num_learners=learners)
+        algorithm = config.build_algo()
+        try:
+            for _ in range(3):
+                algorithm.train()
+            found[learners] = learner_weights(algorithm)
+        finally:
+            algorithm.stop()
+    assert same(found[0][0], found[1][0])
+    assert same(*found[2])
+    assert not same(found[0][0], found[2][0])  # two learners take twice as many episodes a step

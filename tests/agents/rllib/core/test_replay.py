@@ -1,0 +1,62 @@
+"""The ring of episodes: order, wrapping, seeded draws, state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
+from marca_env.utils.errors import InputError
+
+
+def episodes(first: int, n: int) -> dict[str, np.ndarray]:
+    reward = np.repeat(np.arange(first, first + n, dtype=np.float32)[:, None], 3, axis=1)
+    return {"reward": reward, "filled": np.ones((n, 3), bool)}
+
+
+def test_the_oldest_give_way() -> None:
+    buffer = EpisodeBuffer(5)
+    for k in range(4):
+        buffer.add(episodes(2 * k, 2))
+    assert len(buffer) == 5
+    assert sorted(buffer.columns["reward"][:, 0]) == [3, 4, 5, 6, 7]
+    buffer.add(episodes(100, 9))
+    assert sorted(buffer.columns["reward"][:, 0]) == [104, 105, 106, 107, 108]
+
+
+def test_draws_are_seeded_and_even() -> None:
+    one, two = EpisodeBuffer(50, seed=3), EpisodeBuffer(50, seed=3)
+    for buffer in (one, two):
+        buffer.add(episodes(0, 40))
+    drawn = one.sample(4000)["reward"][:, 0]
+    assert np.array_equal(drawn, two.sample(4000)["reward"][:, 0])
+    counts = np.bincount(drawn.astype(int), minlength=40)
+    assert counts.max() < 150
+    assert counts.min() > 60
+
+
+@pytest.mark.parametrize("added", [3, 5, 7])
+def test_state_round_trip_goes_on_the_same(added: int) -> None:
+    buffer = EpisodeBuffer(5, seed=1)
+    for k in range(added):
+        buffer.add(episodes(k, 1))
+    buffer.sample(3)
+    again = EpisodeBuffer(5, seed=99)
+    again.set_state(buffer.state())
+    for ring in (buffer, again):
+        ring.add(episodes(50, 2))
+    assert np.array_equal(again.columns["reward"], buffer.columns["reward"])
+    assert np.array_equal(again.sample(20)["reward"], buffer.sample(20)["reward"])
+
+
+def test_a_batch_counts_filled_steps() -> None:
+    columns = episodes(0, 2)
+    columns["filled"][1, 1:] = False
+    batch = EpisodeBatch(columns, n_agents=2)
+    assert (batch.env_steps(), batch.agent_steps()) == (4, 8)
+    assert set(batch.columns) == {"reward", "filled"}
+
+
+def test_nothing_to_draw_from() -> None:
+    with pytest.raises(InputError, match="empty"):
+        next(EpisodeStream(EpisodeBuffer(3)).iter_torch_batches(batch_size=2))

@@ -1,0 +1,299 @@
+"""A log too large for memory: every row once an epoch, the same order for a seed, exact resumption, one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from agents.offline.chunks import log_files, log_pieces
+from agents.offline.episodes import EpisodeEncoder
+from agents.offline.rows import load_rows
+from agents.offline.shuffle_plan import WindowPlan, read_window
+from agents.offline.splits import Split
+from agents.rllib import CONFIGS
+from agents.rllib.core.cluster import start_ray
+from agents.rllib.core.streaming import StreamedLog
+from agents.rllib.training.saving import save_checkpoint
+from agents.rllib.training.training import restore, train
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+
+SMALL = {"gru": 8, "hidden": [16], "lr": 3e-3, "train_batch_size_per_learner": 200, "updates_per_iteration": 5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    """With CPUs for two learners and none for the readers, which must do without."""
+    import ray
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    ray.shutdown()
+    start_ray(num_cpus=2)
+    yield
+    gc.collect()  # streams that nobody closed
+    ray.shutdown()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def log(tiny_requests: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6,000 rows in three files and 21 row groups, whose revenue is the row's number."""
+    folder = tmp_path_factory.mktemp("log")
+    numbered = tiny_requests.assign(revenue=np.arange(6000, dtype=float))
+    for k in range(3):
+        write(numbered.iloc[2000 * k : 2000 * (k + 1)], folder / f"{k}.parquet")
+    return folder
+
+
+def write(frame: pd.DataFrame, path: Path, size: int = 300) -> None:
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=size)
+
+
+def make_plan(log: Path, scenario: Scenario, **options: Any) -> WindowPlan:
+    return WindowPlan(tuple(log_pieces(log_files(log), scenario)), scenario, **{"window": 1000, "seed": 3, **options})
+
+
+def in_order(plan: WindowPlan, epoch: int) -> np.ndarray:
+    """Numbers of the rows of an epoch in the order that they are drawn."""
+    return np.concatenate([plan.read(epoch, k)["reward"] for k in range(len(plan.windows(epoch)))]).astype(int)
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------
+def test_an_epoch_reads_every_row_once_in_a_new_order(log: Path, tiny_scenario: Scenario) -> None:
+    plan = make_plan(log, tiny_scenario)
+    epochs = [in_order(plan, e) for e in range(3)]
+    assert all(sorted(e) == list(range(6000)) for e in epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert np.array_equal(in_order(make_plan(log, tiny_scenario), 2), epochs[2])
+    assert not np.array_equal(in_order(make_plan(log, tiny_scenario, seed=4), 0), epochs[0])
+    windows = plan.windows(0)
+    assert all(plan.counts[list(w)].sum() >= 1000 for w in windows[:-1])
+    assert max(len(w) for w in windows) <= 5  # pieces of 300 and 200 rows
+    # a window mixes files, and its rows are shuffled among each other
+    first = epochs[0][:1000]
+    assert len(np.unique(first // 2000)) > 1
+    assert np.abs(np.diff(first)).mean() > 500
+
+
+def test_places_go_on_from_any_row(log: Path, tiny_scenario: Scenario) -> None:
+    plan = make_plan(log, tiny_scenario)
+
+    def drawn(start: int, n: int) -> np.ndarray:
+        rows: list[np.ndarray] = []
+        for epoch, number, skipped in plan.places(start):
+            rows.append(plan.read(epoch, number)["reward"][skipped:])
+            if sum(map(len, rows)) >= n:
+                return np.concatenate(rows)[:n]
+        raise AssertionError
+
+    whole = drawn(0, 13_000)
+    for start in (0, 1, 999, 1000, 5999, 6000, 6001, 12_345):
+        assert np.array_equal(drawn(start, 600), whole[start : start + 600])
+
+
+def test_only_training_rows_are_read(log: Path, tiny_scenario: Scenario) -> None:
+    split = Split("hash", validation=0.1, test=0.3, seed=2)
+    plan = make_plan(log, tiny_scenario, split=split)
+    train_rows = load_rows(log, tiny_scenario, split=split)["reward"].astype(int)
+    assert sorted(in_order(plan, 0)) == sorted(train_rows)
+    assert plan.counts.sum() == len(train_rows) < 4000
+    late = make_plan(log, tiny_scenario, split=Split("period", validation=0.2, test=0.2))
+    assert sorted(in_order(late, 1)) == list(range(3600))
+    assert set(np.concatenate([late.windows(1)[k] for k in range(len(late.windows(1)))])) <= set(range(21))
+
+
+# -- the stream ----------------------------------------------------------------------------------------------------
+def numbers(columns: dict[str, np.ndarray]) -> np.ndarray:
+    return columns["reward"][:, -1].astype(int)
+
+
+def test_minibatches_are_the_plan_and_go_on_where_they_were(log: Path, tiny_scenario: Scenario) -> None:
+    """Also over the ends of windows, epochs and Ray datasets; a second stream takes the first one's place exactly."""
+    plan, encoder = make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario)
+    stream = StreamedLog(plan, encoder)
+    assert len(stream) == 6000
+    batches = [numbers(stream.sample(700)) for _ in range(20)]
+    expected = np.concatenate([in_order(plan, e) for e in range(3)])
+    assert np.array_equal(np.concatenate(batches), expected[:14_000])
+    state = stream.state()
+    again = StreamedLog(dataclasses.replace(plan, seed=99, _memo={}), encoder)
+    again.set_state(state)
+    assert np.array_equal(numbers(again.sample(700)), expected[14_000:14_700])
+    stream.close()
+    assert np.array_equal(numbers(stream.sample(700)), expected[14_000:14_700])
+    everything = load_rows(log, tiny_scenario)
+    assert stream.return_scale() == pytest.approx(everything["reward"].std(), rel=0.1)
+    one = stream.sample(1)
+    row = everything[numbers(one)]
+    assert all(np.array_equal(one[k], v) for k, v in encoder(row).items())
+    stream.close()
+    again.close()
+
+
+def test_a_closed_stream_leaves_no_thread_that_asks_ray(log: Path, tiny_scenario: Scenario) -> None:
+    """After ray.shutdown() such a thread would end the process."""
+    before = set(threading.enumerate())
+    stream = StreamedLog(make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario))
+    stream.sample(700)
+    assert any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
+    stream.close()
+    assert not any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
+
+
+def test_a_bad_row_is_one_error_as_often_as_one_asks(
+    tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
+) -> None:
+    bad = tiny_requests.iloc[:2000].copy()
+    bad.loc[1234, "revenue"] = np.nan
+    write(bad, tmp_path / "bad.parquet")
+    stream = StreamedLog(make_plan(tmp_path, tiny_scenario, window=300), EpisodeEncoder(tiny_scenario))
+    place = rf"^{tmp_path / 'bad.parquet'}: row 1235, column 'revenue' .*is empty; fill the value in or remove the row$"
+    for _ in range(2):
+        with pytest.raises(InputError, match=place):
+            [stream.sample(100) for _ in range(20)]
+    assert stream.drawn < 2000
+    stream.close()
+
+
+def test_a_file_that_vanishes(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
+    write(tiny_requests.iloc[:600], tmp_path / "a.parquet")
+    plan = make_plan(tmp_path, tiny_scenario)
+    (tmp_path / "a.parquet").unlink()
+    answer = read_window(plan, {"place": np.array([[0, 0]])})
+    assert "a.parquet, rows " in answer["problem"][0]
+    assert "cannot be read" in answer["problem"][0]
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def training_log(
+    tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    write(tiny_requests, folder / "requests.parquet")
+    tiny_scenario.save(folder / "tiny.yaml")
+    return folder
+
+
+def make_config(folder: Path, name: str = "VDN", **options: Any) -> Any:
+    config = CONFIGS[name]().offline_data(input_=[str(folder / "*.parquet")]).debugging(seed=1)
+    settings = {"scenario": str(folder / "tiny.yaml"), "streaming": True, "shuffle_buffer": 1000, **SMALL}
+    return config.training(**{**settings, **options})
+
+
+def weights(algorithm: Any) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in algorithm.learner_group._learner._team.state_dict().items()}
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(training_log: Path, tmp_path: Path) -> None:
+    """To the last bit; it draws on in the middle of the epoch."""
+    whole, _ = train(make_config(training_log), stop={"training_iteration": 4})
+    first, _ = train(make_config(training_log), stop={"training_iteration": 2})
+    kept = save_checkpoint(first, tmp_path)
+    first.stop()
+    again = restore(kept)
+    assert again.buffer.drawn == 2 * 5 * 200
+    for _ in range(2):
+        again.train()
+    assert again.buffer.drawn == whole.buffer.drawn == 4 * 5 * 200
+    one, other = weights(whole), weights(again)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    whole.stop()
+    again.stop()
+
+
+def test_streamed_and_in_memory_learn_alike(training_log: Path, tiny_scenario: Scenario, exact_law: Any) -> None:
+    """The same learner on the same rows in another order: both rank the actions about as well."""
+    from agents.policy.allocation_policy import AllocationPolicy
+
+    states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
+    joint = tiny_scenario.joint_actions
+    truth = exact_law.predict(np.repeat(states, len(joint), 0), np.tile(joint, (48, 1))).reshape(48, -1)
+    reached, means = [], []
+    for streaming in (True, False):
+        options = {"lr": 5e-3, "gru": 16, "hidden": [32], "updates_per_iteration": 40}
+        algorithm, _ = train(make_config(training_log, streaming=streaming, **options), stop={"training_iteration": 5})
+        assert algorithm.offline_data.streamed is streaming
+        team, scale = (
+            algorithm.learner_group._learner._team.online,
+            float(algorithm.learner_group._learner._team.reward_scale),
+        )
+        values = AllocationPolicy(team, tiny_scenario, exact_law, reward_scale=scale).values(states)
+        reached.append(np.corrcoef(values.ravel(), truth.ravel())[0, 1])
+        means.append(values.mean())
+        algorithm.stop()
+    assert min(reached) > 0.7
+    assert abs(reached[0] - reached[1]) < 0.15
+    assert means[0] == pytest.approx(means[1], rel=0.25)
+
+
+def test_two_learners_share_the_stream(
+    training_log: Path, tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
+) -> None:
+    """Both step together on minibatches of their own; a bad row stops both at once, with its own message."""
+    (tmp_path / "tiny.yaml").write_text((training_log / "tiny.yaml").read_text())
+    write(tiny_requests.iloc[:3000], tmp_path / "log.parquet")
+    plan = make_plan(tmp_path / "log.parquet", tiny_scenario, window=600, seed=1)
+    spoilt = tiny_requests.iloc[:3000].copy()
+    row = plan.pieces[plan.windows(0)[-1][0]].first_row  # of what the first epoch reads last
+    spoilt.loc[row, "truncation"] = 9
+    write(spoilt, tmp_path / "log.parquet")
+    options = {"shuffle_buffer": 600, "train_batch_size_per_learner": 100, "updates_per_iteration": 2}
+    config = make_config(tmp_path, **options).learners(num_learners=2)
+    algorithm, _ = train(config, stop={"training_iteration": 1})
+    assert algorithm.buffer.drawn == 2 * 2 * 100
+    answers = algorithm.learner_group.foreach_learner(lambda x: {k: v.numpy() for k, v in x._team.state_dict().items()})
+    one, other = (answer.get() for answer in answers)
+    assert all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
+    message = rf"log.parquet: row {row + 1}, column 'truncation' .*9 is out of range 0 … 2"
+    with pytest.raises(InputError, match=message):
+        [algorithm.train() for _ in range(10)]
+    assert 2000 < algorithm.buffer.drawn < 3000
+    algorithm.stop()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_log(
+    tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
+) -> None:
+    """Six times the rows, the same memory, within the size of a few windows; in memory it grows with the log."""
+    encoder, grown = EpisodeEncoder(tiny_scenario), {}
+    repeated = pd.concat([tiny_requests] * 50, ignore_index=True)  # 300,000 rows, 9 MB as compact rows
+    for size, files in (("small", 2), ("large", 12)):
+        folder = tmp_path / size
+        folder.mkdir()
+        for k in range(files):
+            write(repeated, folder / f"{k:02d}.parquet", size=30_000)
+        stream = StreamedLog(make_plan(folder, tiny_scenario, window=60_000), encoder)
+        stream.sample(2000)
+        process = psutil.Process()
+        before = process.memory_full_info().uss
+        most = before
+        for _ in range(150):
+            stream.sample(2000)
+            most = max(most, process.memory_full_info().uss)
+        grown[size] = most - before
+        stream.close()
+    compact = 3_600_000 * make_plan(folder, tiny_scenario).read(0, 0).dtype.itemsize
+    assert grown["large"] < 0.25 * compact
+    assert grown["large"] < grown["small"] + 0.1 * compact
+
+
+def test_places_are_endless(log: Path, tiny_scenario: Scenario) -> None:
+    """A log smaller than a window is a window of its own, epoch after epoch."""
+    plan = make_plan(log, tiny_scenario, window=10**6)
+    assert list(islice(plan.places(6000 * 5 + 7), 3)) == [(5, 0, 7), (6, 0, 0), (7, 0, 0)]

@@ -1,0 +1,155 @@
+"""Environments for the runner: lookup by name, and looping over PettingZoo environments of unequal episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.rllib.core.rollout import explore
+from agents.rllib.envs.make_env import LoopedEnv, make_batched
+from benchmarks.experiments.games.matrix_games import TwoStepGame
+from marca_env.utils.errors import InputError
+from tests.helpers.rllib_envs import AGENTS, Corridor, Leavers, Turns, make_corridor
+
+
+def test_a_batched_environment_is_taken_as_it_is() -> None:
+    assert isinstance(make_batched("benchmarks.experiments.games.matrix_games.TwoStepGame", 5), TwoStepGame)
+    assert make_batched(TwoStepGame, 5).num_envs == 5
+
+
+def test_names_registered_with_rllib() -> None:
+    from ray.tune.registry import register_env
+
+    register_env("corridor", make_corridor)
+    env = make_batched("corridor", 3, {"masked": True})
+    assert isinstance(env, LoopedEnv)
+    assert env.num_envs == 3
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'marca_env/parallel-v0'"):
+        make_batched("marca_env/paralel-v0", 1)
+
+
+def test_shapes_follow_the_environment() -> None:
+    env = make_batched(Corridor, 2)
+    assert env.agents == tuple(AGENTS)
+    assert env.observation_sizes == {"left": 7, "right.arm": 7}
+    assert env.action_sizes == {"left": 2, "right.arm": 3}
+    assert (env.state_size, env.max_steps) == (14, 6)
+
+
+def test_unequal_episodes() -> None:
+    env = make_batched(Corridor, 3)
+    step = env.reset()
+    assert step.masks["right.arm"].tolist() == [[False, True, True]] * 3
+    go = {"left": np.ones(3, int), "right.arm": np.ones(3, int)}
+    ended, rewards = [], []
+    for _ in range(4):
+        step = env.step(go)
+        ended.append(step.terminated.tolist())
+        rewards.append(step.reward.tolist())
+    # every sub-environment is in its first episode, of two cells
+    assert ended == [[False] * 3, [True] * 3, [False] * 3, [False] * 3]
+    assert np.sum(rewards) == 6
+    assert step.masks["left"].tolist() == [[False, True]] * 3  # gone: may only wait
+    env.envs[0].episode = 1
+    env.reset()
+    lengths = np.zeros(3, int)
+    running = np.ones(3, bool)
+    for _ in range(6):
+        step = env.step(go)
+        lengths += running
+        running &= ~step.terminated
+    assert lengths.tolist() == [4, 3, 3]
+
+
+def test_what_cannot_be_learnt_is_refused() -> None:
+    class Continuous(Corridor):
+        def action_space(self, agent: str):  # type: ignore[no-untyped-def]
+            import gymnasium as gym
+
+            return gym.spaces.Box(0, 1, (2,))
+
+    with pytest.raises(InputError, match="need Discrete"):
+        make_batched(Continuous, 1)
+
+    class Endless(Corridor):
+        max_steps = None  # type: ignore[assignment]
+
+    with pytest.raises(InputError, match="max_episode_steps"):
+        make_batched(Endless, 1)
+    assert make_batched(Endless, 1, max_steps=9).max_steps == 9
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_agents_that_leave_early(cut: bool) -> None:
+    """Truncated: the last observation and its legal actions stand, to be valued. Terminated: everyone waits."""
+    env = make_batched(Leavers, 2, {"cut": cut})
+    step = env.reset(seed=4)
+    assert env.observation_sizes == {"early": 6, "late": 6}
+    assert step.observations["early"][:, 2:].tolist() == [[1, 0, 0, 0]] * 2  # the turn, one-hot
+    assert step.masks["early"].tolist() == [[False, True, False]] * 2
+    rewards, waits, ends = [], [], []
+    for _ in range(3):
+        step = env.step({"early": np.ones(2, int), "late": np.ones(2, int)})
+        rewards.append(step.reward.tolist())
+        waits.append((~step.masks["early"][:, :-1].any(-1)).tolist())
+        ends.append((step.terminated.tolist(), step.truncated.tolist()))
+    assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean of those who are paid
+    assert waits == [[True, True]] * 3
+    assert ends == [([False] * 2, [False] * 2)] * 2 + [([not cut] * 2, [cut] * 2)]
+    assert step.masks["late"].tolist() == [[False, cut, True]] * 2
+
+
+def test_seeds_determine_every_sub_environment() -> None:
+    env = make_batched(Leavers, 3)
+    first, again, other = (env.reset(seed=s).observations["late"] for s in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert len(np.unique(np.concatenate([first, other])[:, 0])) == 6
+
+
+def test_agents_of_rllib_that_take_turns() -> None:
+    env = make_batched(Turns, 2)
+    step, seen = env.reset(seed=0), []
+    for t in range(4):
+        on_turn = [a for a in env.agents if step.masks[a][:, :-1].any()]
+        seen.append(on_turn)
+        step = env.step({"one": np.array([1, 2]), "two": np.array([2, 2])})
+        assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
+    assert seen == [["one"], ["two"], ["one"], ["two"]]
+    assert step.terminated.all()
+    assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # nothing of the last episode
+
+
+def test_wrong_options_of_an_environment() -> None:
+    with pytest.raises(InputError, match=r"unknown option of Corridor 'maskd'; did you mean 'masked'"):
+        make_batched(Corridor, 1, {"maskd": True})
+    with pytest.raises(InputError, match=r"unknown option of TwoStepGame 'seed' \(valid: \)"):
+        make_batched("benchmarks.experiments.games.matrix_games.TwoStepGame", 1, {"seed": 1})
+
+    def passes_on(**options: object) -> Corridor:
+        return Corridor(**options)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="passes_on takes no option 'maskd'"):
+        make_batched(passes_on, 1, {"maskd": True})
+
+    def needs(width: int, masked: bool = True) -> Corridor:
+        return Corridor(masked)
+
+    with pytest.raises(InputError, match="needs needs width"):
+        make_batched(needs, 1, {"masked": True})
+
+
+def test_random_actions_are_legal_and_even() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.tile([[True, False, True, True, False]], (6000, 1))
+    counts = np.bincount(explore(None, mask, 1.0, rng), minlength=5)
+    assert counts[[1, 4]].sum() == 0
+    assert abs(counts[[0, 2, 3]] - 2000).max() < 150
+    greedy = np.full(6000, 2)
+    mixed = explore(greedy, mask, 0.3, rng)
+    assert (mixed != 2).mean() == pytest.approx(0.3 * 2 / 3, abs=0.03)
+    assert (greedy == 2).all()
+    waiting = np.tile([[False, False, True]], (5, 1))
+    assert explore(None, waiting, 1.0, rng).tolist() == [2] * 5

@@ -1,0 +1,67 @@
+"""A run that is broken off and resumed is the unbroken run, to the last bit; damage is seen and passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marca_env.scenario.scenario import Scenario
+from tests.helpers.paths import HELPERS
+from tests.helpers.restart_runs import CASES, make_config, run
+
+PROGRAM = HELPERS / "restart_runs.py"
+
+
+pytestmark = pytest.mark.usefixtures("one_cpu_ray")
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Case → (20 iterations in a row, the last 10 of them again in another process), from the checkpoint after 10."""
+    folder = tmp_path_factory.mktemp("runs")
+    scenario = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
+    tiny_scenario.save(scenario)
+    unbroken = {}
+    for case in CASES:
+        config = make_config(case, tiny_artefacts / "requests.parquet", scenario)
+        unbroken[case] = run(config, 20, out=folder / case, checkpoint_freq=10)
+        shutil.rmtree(folder / case / "checkpoint_000020")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "resume", str(folder), "20"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    broken = json.loads(done.stdout.rpartition("RESULT")[2])
+    return {case: (unbroken[case], broken[case]) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: dict) -> None:
+    (state, said), (state_after, said_after) = runs[case]
+    assert state_after == state
+    assert sorted(said_after, key=int) == [str(k) for k in range(11, 21)]
+    for iteration, numbers in said_after.items():
+        assert numbers == said[iteration]
+    assert said["20"]["gradient_steps"] >= 50
+    assert said["20"]["loss"] != said["19"]["loss"]
+    if case != "log":
+        assert said["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
+
+
+def test_a_run_broken_off_before_its_first_update(tmp_path: Path) -> None:
+    unbroken = run(make_config("dropout"), 4, out=tmp_path / "run", checkpoint_freq=1, keep=9)
+    for later in (2, 3, 4):
+        shutil.rmtree(tmp_path / "run" / f"checkpoint_{later:06d}")
+    state, said = run(None, 4, resume=tmp_path / "run", out=tmp_path / "run")
+    assert "loss" not in unbroken[1]["1"]
+    assert state == unbroken[0]
+    assert said == {k: unbroken[1][k] for k in ("2", "3", "4")}

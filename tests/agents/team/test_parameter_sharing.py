@@ -1,0 +1,159 @@
+"""Agents of equal spaces with one network: it is a Q network of the tagged observation, and all of them teach it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.algorithms.presets import PresetError, preset
+from agents.policy.allocation_policy import load_team, save_team
+from agents.team.parameter_sharing import SharedNetworks
+from agents.team.td_losses import team_losses
+from agents.team.team import Team, TeamSpec, obs_key, turns_of
+from marca_env.utils.errors import InputError
+from tests.helpers.reference_losses import make_batch
+
+SPEC = TeamSpec(("first", "other", "second"), (5, 3, 5), (4, 2, 4), 6, 4)  # the first and the last are alike
+
+
+def make_team(name: str = "QMIX", seed: int = 0, **options: Any) -> Team:
+    torch.manual_seed(seed)
+    chosen = preset(name, **{"share_parameters": True, "hidden": (6,), "gru": 5, **options})
+    return Team(SPEC, chosen, central=True).double()
+
+
+def with_tags(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """What the networks are given: the agent's place behind the observations of those that share."""
+    seen = [batch[obs_key(a)] for a in SPEC.agents]
+    tags = torch.eye(2).double().expand(*seen[0].shape[:-1], 2, 2)
+    return [torch.cat([seen[0], tags[..., 0, :]], -1), seen[1], torch.cat([seen[2], tags[..., 1, :]], -1)]
+
+
+@pytest.mark.parametrize("gru", [None, 5])
+def test_values_are_those_of_one_network_that_sees_the_agent(gru: int | None) -> None:
+    team, batch = make_team(gru=gru), make_batch(SPEC)
+    shared, lone = team.agents.networks
+    turns = turns_of(SPEC, batch)
+    wanted = [on & (torch.rand(on.shape) < 0.7) for on in turns]
+    found, _ = team.unroll(batch, wanted)
+    for q, net, seen, on, at in zip(found, (shared, lone, shared), with_tags(batch), turns, wanted, strict=True):
+        torch.testing.assert_close(q, net.unroll(seen, on, at))
+        assert q[at].abs().min() > 0
+    both = [net.head.layers[0].weight.shape[1] for net in (shared, lone)]
+    assert both == ([5, 5] if gru else [5 + 2, 3])
+
+
+@pytest.mark.parametrize("gru", [None, 5])
+def test_an_agents_view_acts_as_it_is_unrolled(gru: int | None) -> None:
+    team, batch = make_team(gru=gru, heads=2), make_batch(SPEC)
+    for g, (whole, on) in enumerate(zip(*team.unroll(batch), strict=True)):
+        net, seen = team.agents[g], batch[obs_key(SPEC.agents[g])]
+        hidden = net.initial_hidden(len(seen))
+        for t in range(SPEC.max_steps + 1):
+            moved = net.advance(seen[:, t], hidden)
+            if net.cell is not None:  # as joint actions are valued
+                by_parts = net.moved(net.seen(seen[:, t]), net.carried(hidden), hidden)
+                torch.testing.assert_close(moved, by_parts)
+            torch.testing.assert_close(net.values(seen[:, t], moved)[on[:, t]], whole[:, t][on[:, t]])
+            hidden = torch.where(on[:, t, None], moved, hidden)
+
+
+@pytest.mark.parametrize("name", ["VDN", "QMIX", "WeightedQMIX", "IQL"])
+def test_gradients_are_the_sum_of_what_the_agents_teach(name: str) -> None:
+    """As with networks of their own that start equal: the shared weights get the sum of both gradients."""
+    online, target, batch = make_team(name), make_team(name, seed=1), make_batch(SPEC)
+    apart = [_separate(team) for team in (online, target)]
+    seen = with_tags(batch)
+    tagged = {**batch, **{obs_key(a): x for a, x in zip(SPEC.agents, seen, strict=True)}}
+    found, expected = team_losses(online, target, batch), team_losses(*apart, tagged)
+    assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-12)
+    found["loss"].backward()
+    expected["loss"].backward()
+    parts = [(online, apart[0])] + ([(online.central, apart[0].central)] if online.central is not None else [])
+    for one, each in parts:
+        teachers = [dict(net.named_parameters()) for net in each.agents]
+        for label, weight in one.agents.networks[0].named_parameters():
+            torch.testing.assert_close(weight.grad, teachers[0][label].grad + teachers[2][label].grad)
+        for label, weight in one.agents.networks[1].named_parameters():
+            torch.testing.assert_close(weight.grad, teachers[1][label].grad)
+    assert all(p.grad is None for p in target.parameters())
+
+
+def _separate(team: Team) -> Team:
+    """The same team without sharing: each agent has a copy of the network, and sees its tag in its observation."""
+    spec = TeamSpec(SPEC.agents, (7, 3, 7), SPEC.action_sizes, SPEC.state_size, SPEC.max_steps)
+    options = {k: v for k, v in team.preset.options.items() if k in ("hidden", "gru")}
+    apart = Team(spec, preset(team.preset.name, **options), central=True).double()
+    for one, each in ((team, apart), (team.central, apart.central)):
+        if one is None:
+            continue
+        for net, mine in zip(each.agents, (0, 1, 0), strict=True):
+            net.load_state_dict(one.agents.networks[mine].state_dict())
+        if one.mixer is not None:
+            each.mixer.load_state_dict(one.mixer.state_dict())
+    return apart
+
+
+@pytest.mark.parametrize("idle", [(), ("first",), ("first", "second")])
+def test_every_weight_takes_part(idle: tuple[str, ...]) -> None:
+    online = make_team()
+    batch = make_batch(SPEC)
+    for agent in idle:
+        batch[f"mask:{agent}"][..., :-1] = False
+    team_losses(online, copy.deepcopy(online), batch)["loss"].backward()
+    assert [n for n, p in online.named_parameters() if p.grad is None] == []
+
+
+def test_a_policy_comes_back(tmp_path: Path) -> None:
+    team = make_team().float()
+    save_team(tmp_path, tensors=team.state_dict(), preset=team.preset, spec=SPEC, reward_scale=2.0, scenario=None)
+    again, _ = load_team(tmp_path)
+    assert isinstance(again.agents, SharedNetworks)
+    batch = {k: v.float() if v.is_floating_point() else v for k, v in make_batch(SPEC).items()}
+    for a, b in zip(again.unroll(batch)[0], team.unroll(batch)[0], strict=True):
+        assert torch.equal(a, b)
+    names = {name for name, _ in team.named_parameters() if name.startswith("agents")}
+    assert {name.split(".")[2] for name in names} == {"0", "1"}  # two networks for three agents
+
+
+def test_refusals() -> None:
+    with pytest.raises(InputError, match=r"no two agents observe and may do as much \(sizes 5 and 4, 3 and 4\)"):
+        Team(TeamSpec(("a", "b"), (5, 3), (4, 4), 6, 4), preset("VDN", share_parameters=True))
+    with pytest.raises(PresetError, match="share_parameters is for teams"):
+        preset("JointDQN", share_parameters=True)
+    with pytest.raises(PresetError, match="share_parameters is 1; it must be true or false"):
+        preset("VDN", share_parameters=1)
+
+
+def test_training_resumes_and_its_teams_are_checked(tmp_path: Path, one_cpu_ray: None) -> None:
+    from agents.rllib import CONFIGS
+    from agents.rllib.training.training import train
+
+    small = {"gru": None, "hidden": (8,), "updates_per_iteration": 3, "learning_starts": 8, "share_parameters": True}
+    small |= {"train_batch_size_per_learner": 8, "reward_scale": 2.0, "epsilon": 0.5}
+
+    def fresh() -> Any:
+        config = (
+            CONFIGS["QMIX"]().environment("benchmarks.experiments.games.matrix_games.TwoStepGame").training(**small)
+        )
+        return config.env_runners(num_envs_per_env_runner=8).debugging(seed=1)
+
+    def weights(algorithm: Any) -> dict[str, np.ndarray]:
+        return {k: np.asarray(v) for k, v in algorithm.learner_group._learner._team.state_dict().items()}
+
+    whole, _ = train(fresh(), stop={"training_iteration": 4})
+    half, _ = train(fresh(), stop={"training_iteration": 2}, out=tmp_path)
+    half.stop()
+    resumed, _ = train(None, stop={"training_iteration": 4}, resume=tmp_path)
+    expected, found = weights(whole), weights(resumed)
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[k], found[k]) for k in expected)
+    for algorithm in (whole, resumed):
+        algorithm.stop()
+    with pytest.raises(InputError, match="no two agents observe and may do as much"):
+        CONFIGS["QMIX"]().environment("marca_env.parallel_env").training(share_parameters=True).validate()

@@ -1,0 +1,71 @@
+"""A controller in place of agents that act at once: what it sees, what the environment gets, and what it can learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.rllib.envs.make_env import make_batched
+from agents.team.single_controller import CONTROLLER, JointView, SequentialView, joint_view, merge_masks
+from benchmarks.experiments.games import experiment as games
+from benchmarks.experiments.games.matrix_games import MatrixGame, TwoStepGame
+from marca_env.utils.errors import InputError
+from tests.helpers.rllib_envs import Corridor
+
+
+def act(*actions: int) -> dict[str, np.ndarray]:
+    return {CONTROLLER: np.array(actions)}
+
+
+def test_decisions_of_a_step_come_one_after_the_other() -> None:
+    env = make_batched(TwoStepGame, 2, joint=True)
+    assert isinstance(env, SequentialView)
+    assert (env.max_steps, env.action_sizes, env.state_size) == (4, {CONTROLLER: 3}, 4 + 2 * 3)
+    first = env.reset(seed=0)
+    assert first.masks[CONTROLLER].tolist() == [[True, True, False]] * 2
+    assert first.state[0].tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 0, 0]  # phase; agent_0 is next
+    middle = env.step(act(0, 1))
+    assert not middle.reward.any()
+    assert not middle.terminated.any()
+    assert middle.state[1].tolist() == [1, 0, 0, 0, 0, 0, 1, 1, 0, 0]  # it chose 1; agent_1 is next
+    second = env.step(act(0, 0))
+    assert second.state[:, :4].argmax(1).tolist() == [1, 2]  # agent_0 alone chose the matrix
+    env.step(act(1, 1))
+    last = env.step(act(1, 1))
+    assert last.reward.tolist() == [7.0, 8.0]
+    assert last.terminated.all()
+
+
+def test_agents_that_leave_or_may_not_act() -> None:
+    """Whoever is not on turn is waited for, and illegal actions stay illegal."""
+    env = make_batched(Corridor, 1, joint=True)
+    assert isinstance(env, SequentialView)
+    env.reset(seed=0)
+    step = env.step(act(0))  # left stops: the episode is over after right.arm's move
+    assert step.masks[CONTROLLER].tolist() == [[False, True, True, False]]
+    step = env.step(act(1))
+    assert step.terminated.all()
+    assert step.masks[CONTROLLER].tolist() == [[False, False, False, True]]
+
+
+def test_turns_are_left_as_they_are(exact_engine) -> None:  # type: ignore[no-untyped-def]
+    from marca_env.envs.batched_env import BatchedRecommender
+
+    assert isinstance(joint_view(BatchedRecommender(3, engine=exact_engine)), JointView)
+
+
+def test_two_at_once_in_a_view_of_turns_are_refused() -> None:
+    with pytest.raises(InputError, match="two agents act in the same step"):
+        merge_masks({"a": np.ones((1, 3), bool), "b": np.ones((1, 3), bool)}, 3)
+
+
+@pytest.mark.parametrize("game", [TwoStepGame, MatrixGame])
+@pytest.mark.parametrize("algo", ["JointDDQN", "REM"])
+def test_a_controller_finds_what_no_sum_can(game: type, algo: str, one_cpu_ray: None, tmp_path: Path) -> None:
+    """It sees the first decision when it takes the second: no factorisation stands in its way."""
+    options = {"heads": 3} if algo == "REM" else {}
+    case = games.case_of(game.__name__, algo, algo, 8.0, options, seed=0, iterations=20)
+    assert case.config["options"]["epsilon"] == 1.0
+    assert games.measure(case, tmp_path) == {"return": 8.0}

@@ -1,0 +1,184 @@
+"""Every loss and weighting against tests/slow_learning.py; what padding, gradients and data-parallel training need."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.algorithms.presets import PRESETS, preset
+from agents.algorithms.td_targets import used_steps
+from agents.team.td_losses import team_losses
+from agents.team.team import Team, TeamSpec
+from tests.helpers.reference_losses import make_batch, slow_losses
+
+SPEC = TeamSpec(("first", "second", "third"), (5, 4, 3), (4, 3, 2), 6, 4)
+ALONE = TeamSpec(("controller",), (6,), (4,), 6, 4)
+SMALL = {"hidden": (6,), "dropout": 0.0}
+AWRQ = {"gru": 5, "heads": 3}
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("VDN", {"gru": 5}),
+    ("QMIX", {"gru": 5}),
+    ("QMIX", {"gru": None}),
+    ("QMIX", {"gru": 5, "double_q": False}),
+    ("QMIX", {"gru": 5, "heads": 2}),
+    ("QMIX", {"gru": 5, "loss": "mae"}),
+    ("QMIX", {"gru": 5, "loss": "huber", "huber_delta": 0.3}),
+    ("QMIX", {"gru": 5, "mixer_input": "state+actions"}),
+    ("QMIX", {"gru": 5, "mixer_activation": "tanh", "head_weighting": "random", "heads": 4}),
+    ("QMIX", {"gru": 5, "agent_loss": 0.4, "head_target": "mean", "heads": 3}),
+    ("WeightedQMIX", {"gru": 5, "td_alpha": 0.3}),
+    ("WeightedQMIX", {"gru": 5, "td_weighting": "central", "td_alpha": 0.3}),
+    ("WeightedQMIX", {"gru": 5, "td_weighting": "central", "td_alpha": 0.3, "double_q": False, "heads": 2}),
+    ("WeightedQMIX", {"gru": None, "loss": "huber", "huber_delta": 0.5, "mixer": "softplus"}),
+    ("AWRQMixer", AWRQ),
+    ("AWRQMixer", {**AWRQ, "weighting_level": "batch"}),
+    ("AWRQMixer", {**AWRQ, "credit": "cumulative"}),
+    ("AWRQMixer", {**AWRQ, "adaptive_weighting": False}),
+    ("AWRQMixer", {**AWRQ, "variance_credit": False}),
+    ("AWRQMixer", {**AWRQ, "softplus_mixer": False}),
+    ("AWRQMixer", {**AWRQ, "mixer_input": "state+actions", "double_q": True}),
+    ("AWRQMixer", {**AWRQ, "loss": "huber", "huber_delta": 0.5, "mixer_activation": "leaky_relu"}),
+    ("AWRQMixer", {**AWRQ, "td_weighting": "optimistic"}),
+    ("IQL", {"gru": 5}),
+    ("IQL", {"gru": 5, "loss": "mae", "double_q": False}),
+    ("JointDQN", {}),
+    ("JointDDQN", {}),
+    ("JointDRQN", {"gru": 5}),
+    ("AveragedDQN", {"heads": 3}),
+    ("AveragedDQN", {"heads": 3, "head_target": "own"}),
+    ("REM", {"heads": 3}),
+    ("REM", {"heads": 3, "loss": "huber", "double_q": True}),
+]
+
+
+def make_team(name: str, seed: int, options: dict[str, Any]) -> Team:
+    torch.manual_seed(seed)
+    chosen = preset(name, **{**SMALL, **options})
+    team = Team(ALONE if chosen.joint else SPEC, chosen, central=True).double()
+    for label, parameter in team.named_parameters():
+        if label.endswith("bias"):  # zero at first: make them count
+            torch.nn.init.normal_(parameter, std=0.3)
+    return team
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_against_a_slow_reimplementation(name: str, options: dict[str, Any]) -> None:
+    online, target = make_team(name, 0, options), make_team(name, 1, options)
+    for seed in range(2):
+        # Q* compares two values: it takes many samples for a wrong one to change the outcome
+        batch = make_batch(online.spec, n=24 if options.get("td_weighting") != "central" else 150, seed=seed)
+        found = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
+        draw = torch.rand(online.preset.network.heads, generator=torch.Generator().manual_seed(seed)).double().numpy()
+        expected = slow_losses(online, target, batch, scale=2.5, draw=draw)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert found[key].item() == pytest.approx(value, rel=1e-9, abs=1e-12), key
+
+
+def test_every_preset_has_a_case() -> None:
+    assert {name for name, _ in CASES} == set(PRESETS)
+
+
+@pytest.mark.parametrize("weighting", ["optimistic", "central"])
+def test_weights_of_weighted_qmix_lie_on_samples_and_spare_q_star(weighting: str) -> None:
+    """alpha changes what Q_tot learns, nothing of Q*; where every weight is 1 the losses are those of alpha = 1."""
+    grads = []
+    for alpha in (1.0, 0.5):
+        online = make_team("WeightedQMIX", 0, {"gru": 5, "td_weighting": weighting, "td_alpha": alpha})
+        target = make_team("WeightedQMIX", 1, {"gru": 5, "td_weighting": weighting, "td_alpha": alpha})
+        found = team_losses(online, target, make_batch(SPEC))
+        found["loss"].backward()
+        grads.append(({n: p.grad for n, p in online.named_parameters()}, found["mixer_loss"].item()))
+        assert all(p.grad is None for p in target.parameters())
+    (whole, loss), (weighted, less) = grads
+    assert loss / 2 < less < loss  # some weights are 1 and some are alpha
+    ours = {n for n in whole if not n.startswith("central.")}
+    assert all(torch.equal(whole[n], weighted[n]) for n in set(whole) - ours)
+    assert not any(torch.allclose(whole[n], weighted[n]) for n in ours)
+    # not one factor for all, as where a loss is reduced before it is weighted
+    ratios = torch.cat([(weighted[n] / whole[n]).flatten() for n in ours if n.startswith("mixer")])
+    assert ratios[ratios.isfinite()].std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("AWRQMixer", {**AWRQ, "credit": "cumulative"}),
+        ("WeightedQMIX", {"gru": 5, "td_weighting": "central"}),
+        ("IQL", {"gru": 5}),
+        ("QMIX", {"gru": 5, "normalization": "layer"}),
+        ("QMIX", {"gru": 5, "normalization": "batch"}),
+    ],
+)
+def test_padding_changes_nothing(name: str, options: dict[str, Any]) -> None:
+    """What stands after the end of an episode, and what an agent sees while it waits, leaves the loss as it is."""
+    online = make_team(name, 0, options)
+    target = copy.deepcopy(online).eval()
+    batch = make_batch(SPEC)
+    other = {k: v.clone() for k, v in batch.items()}
+    after = ~torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
+    for key, values in other.items():
+        if key.startswith("obs"):
+            waits = ~batch[key.replace("obs", "mask")][..., :-1].any(-1)
+            values[after | waits] = 1e3
+        elif key == "state":
+            values[after] = -1e3
+        elif key.startswith("mask"):
+            values[after] = True
+        elif key == "reward":
+            values[~batch["filled"]] = 77.0
+        elif key.startswith("action"):
+            values[~batch["filled"]] = 0
+    longer = {}
+    for key, values in other.items():
+        extra = torch.zeros_like(values[:, -1:])
+        longer[key] = torch.cat([values, extra], 1)
+    assert not all(torch.equal(batch[k], other[k]) for k in batch)
+    expected = team_losses(copy.deepcopy(online), target, batch)["loss"].item()
+    for changed in (other, longer):
+        assert team_losses(copy.deepcopy(online), target, changed)["loss"].item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("idle", [False, True])
+def test_every_weight_of_the_team_takes_part_and_none_of_the_target(name: str, idle: bool) -> None:
+    """Data-parallel training fails on weights that the forward pass leaves out, were it for want of a turn."""
+    options = {"normalization": "batch", **({"heads": 2} if PRESETS[name].network.heads > 1 else {})}
+    online = make_team(name, 0, options)
+    target = copy.deepcopy(online).eval()
+    batch = make_batch(online.spec)
+    if idle:
+        batch[f"mask:{online.spec.agents[0]}"][..., :-1] = False
+    found = team_losses(online, target, batch)
+    found["loss"].backward()
+    assert all(p.grad is None for p in target.parameters())
+    assert [n for n, p in online.named_parameters() if p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in online.parameters())
+
+
+def test_batch_statistics_are_those_of_decisions() -> None:
+    """Batch normalisation learns from what agents saw on turns that count; the target network's stay."""
+    online = make_team("VDN", 0, {"gru": None, "normalization": "batch"})
+    target = copy.deepcopy(online).eval()
+    batch = make_batch(SPEC)
+    before = {n: b.clone() for n, b in target.named_buffers()}
+    team_losses(online, target, batch)
+    assert all(torch.equal(b, before[n]) for n, b in target.named_buffers())
+    net = online.agents[0]
+    seen = torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
+    on = batch["mask:first"][..., :-1].any(-1) & seen
+    own, ahead, _ = used_steps(on, batch["filled"], batch["terminated"])
+    on = own | ahead  # double Q: the online network also chooses the next action
+    rows = batch["obs:first"][on].numpy()
+    layer = net.head.layers[0]
+    hidden = rows @ layer.weight[0].detach().numpy() + layer.bias[0].detach().numpy()
+    found = dict(net.named_buffers())
+    mean = next(v for n, v in found.items() if n.endswith("running_mean"))
+    var = next(v for n, v in found.items() if n.endswith("running_var"))
+    np.testing.assert_allclose(mean.flatten(), 0.1 * hidden.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(var.flatten(), 0.9 + 0.1 * hidden.var(0, ddof=1), rtol=1e-9)

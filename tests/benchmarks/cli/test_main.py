@@ -1,0 +1,150 @@
+"""The command line: every bad input is one line on stderr, exit status 2, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from benchmarks.cli.main import COMMANDS, main
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    status = main([str(a) for a in arguments])
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"marca {command}" in capsys.readouterr().out
+
+
+def test_commands_of_two_words_explain_themselves(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "file", "--help"])
+    assert stop.value.code == 0
+    assert "usage: marca train file" in capsys.readouterr().out
+
+
+def test_nothing_at_all_shows_what_there_is(capsys):
+    status, error = run(capsys)
+    assert status == 2
+    assert all(name in error for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["simulate", "--minuts", "3"], "unknown argument --minuts 3; did you mean --minutes"),
+        (["simulate", "--minutes", "few"], "argument --minutes: invalid int value: 'few'; see marca simulate --help"),
+        (["--nothing"], "the following arguments are required: COMMAND"),
+        (["headroom", "more"], "unknown argument more"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(arguments, expected, capsys):
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert expected in error
+    assert error.startswith("marca: error: ")
+    assert error.count("\n") == 1
+
+
+def test_the_algorithms_are_listed(capsys):
+    assert main(["train", "--algo", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("AWRQMixer", "WeightedQMIX", "REM", "PPO", "DQN"))
+
+
+def test_unknown_command_and_policy_name_the_nearest(capsys):
+    status, error = run(capsys, "simulat")
+    assert status == 2
+    assert "did you mean 'simulate'" in error
+    status, error = run(capsys, "simulate", "--policies", "marca_mpc")
+    assert status == 2
+    assert "did you mean 'marca-mpc'" in error
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("timestamp,count\n2020-01-01,1\n2020-01-02,1\n", "column 'value' is missing"),
+        ("timestamp,value\n2020-01-02,1\n2020-01-01,1\n", "line 3"),
+        ("timestamp,value\n2020-01-01,1\n2020-01-01,1\n", "repeats"),
+        ("timestamp,value\n2020-01-01,1\n2020-01-02,nan\n", "line 3: value 'nan'"),
+        ("timestamp,value\n2020-01-01,1\n2020-01-02,-4\n", "line 3: value '-4' is negative"),
+    ],
+)
+def test_bad_traces_end_with_status_2_and_touch_nothing(tmp_path, capsys, rows, expected):
+    (tmp_path / "t.csv").write_text(rows)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text("precious")
+    status, error = run(capsys, "simulate", "--trace", tmp_path / "t.csv", "--out", out, "--minutes", 60)
+    assert status == 2
+    assert expected in error
+    assert error.count("\n") == 1
+    assert (out / "summary.json").read_text() == "precious"
+
+
+def test_bad_scenarios_and_checkpoints_end_with_status_2(tmp_path, capsys):
+    from marca_env.scenario.scenario import Scenario
+
+    data = Scenario.load("default").to_dict()
+    data["clusters"][1]["budget"] = 0.01
+    Scenario.from_dict(data).save(tmp_path / "poor.yaml")
+    status, error = run(capsys, "simulate", "--scenario", tmp_path / "poor.yaml", "--minutes", 10)
+    assert status == 2
+    assert "even the cheapest joint action needs" in error
+    (tmp_path / "odd.yaml").write_text("nmae: x\n")
+    status, error = run(capsys, "simulate", "--scenario", tmp_path / "odd.yaml")
+    assert status == 2
+    assert "did you mean 'name'" in error
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "policy.json").write_text('{"kind": "tea')  # cut short
+    (tmp_path / "policy" / "weights.safetensors").write_bytes(b"")
+    status, error = run(capsys, "simulate", "--checkpoint", tmp_path / "policy", "--policies", "marca-mpc")
+    assert status == 2
+    assert "policy.json" in error
+
+
+def test_simulate_writes_tables_figure_and_summary(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MARCA_CACHE", str(tmp_path / "cache"))
+    arguments = ["simulate", "--policies", "static", "dcaf", "--minutes", "70", "--seeds", "0", "1"]
+    assert main([*arguments, "--requests", "64", "--out", str(tmp_path / "day")]) == 0
+    summary = json.loads((tmp_path / "day" / "summary.json").read_text())
+    assert list(summary["policies"]) == ["static", "dcaf"]
+    assert summary["seeds"] == [0, 1]
+    row = summary["policies"]["dcaf"]
+    assert set(row["utilisation"]) == {"retrieval", "ranking"}
+    assert row["uplift_interval"][0] <= row["uplift"] <= row["uplift_interval"][1]
+    assert 0 < row["bound_share"] <= 1
+    assert summary["policies"]["static"]["uplift"] == 0
+    minutes = pd.read_csv(tmp_path / "day" / "minutes.csv")
+    assert len(minutes) == 2 * 2 * 70
+    pairs = minutes.pivot(index=["seed", "minute"], columns="policy", values="requests")
+    assert (pairs["static"] == pairs["dcaf"]).all()
+    assert (tmp_path / "day" / "day.png").stat().st_size > 10_000
+    assert "dcaf" in capsys.readouterr().out
+
+
+def test_a_missing_extra_is_named_and_other_import_errors_are_not_hidden(capsys, monkeypatch):
+    import benchmarks.cli.headroom as command
+
+    def missing(_args):
+        raise ImportError("this needs cvxpy: pip install 'marca-env[mpc]'")
+
+    monkeypatch.setattr(command, "run", missing)
+    status, error = run(capsys, "headroom")
+    assert status == 2
+    assert "pip install 'marca-env[mpc]'" in error
+
+    def broken(_args):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(command, "run", broken)
+    with pytest.raises(ImportError, match="cannot import name"):
+        main(["headroom"])

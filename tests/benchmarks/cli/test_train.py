@@ -1,0 +1,383 @@
+"""``marca train``: what it accepts, what it refuses on one line, what it leaves, and that every kind of run resumes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cli.main import main
+from benchmarks.cli.train import parse_pairs
+from benchmarks.training.run_log import RunLog, read_lines
+from marca_env.utils.errors import InputError
+from tests.helpers.readme import TEN_LINES
+
+GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
+VDN = ["--algo", "VDN", "--env", GAME]
+SMALL = ["--config", "gru=null", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2"]
+PPO = ["--algo", "PPO", "--env", GAME, "--config", "train_batch_size_per_learner=64", "minibatch_size=32"]
+PPO += ["num_epochs=1", 'model_config={"fcnet_hiddens": [8]}']
+DQN = ["--algo", "DQN", "--env", GAME, "--config", "min_sample_timesteps_per_iteration=40", "share_parameters=true"]
+DQN += ["num_steps_sampled_before_learning_starts=20", 'model_config={"fcnet_hiddens": [8]}']
+
+OWN_LOSS = """
+from agents.rllib import QMIXConfig
+from agents.rllib.core.learner import TeamLearner
+
+class Decayed(TeamLearner):
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        size = sum(p.pow(2).sum() for p in self.module[module_id].parameters() if p.requires_grad)
+        self.metrics.log_value((module_id, "size"), float(size.detach()), window=1)
+        return loss + 1e-3 * size
+
+class MyLoss(QMIXConfig):
+    defaults = {"gru": None}
+    def get_default_learner_class(self):
+        return Decayed
+"""
+OWN_SUM = """
+from torch import nn
+
+class Plain(nn.Module):
+    def __init__(self, n_agents, condition_size):
+        super().__init__()
+    def forward(self, utilities, condition):
+        return utilities.sum(-1)
+"""
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line of a refused command."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("marca: error: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_options_from_pairs_objects_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("heads: 3\nmixer: softplus\nlr: 1e-3\n")
+    found = parse_pairs(
+        [str(file), '{"gamma": 0.5}', "heads=5", "gru=null", "hidden=[8,4]", "double_q=false"], "--config"
+    )
+    assert found == {
+        "heads": 5,
+        "mixer": "softplus",
+        "lr": 1e-3,
+        "gamma": 0.5,
+        "gru": None,
+        "hidden": [8, 4],
+        "double_q": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("heads", "give key=value"),
+        ("=3", "give key=value"),
+        ("no.yaml", "no such file"),
+        ("{[", "neither JSON nor YAML"),
+        ("{lr: 1, lr: 2}", "line 1: key 'lr' is there already"),
+    ],
+)
+def test_what_cannot_be_read(item: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_pairs([item], "--config")
+
+
+BAD = [
+    (["--algo", "QMX"], "did you mean 'QMIX'"),
+    (["--algo", "PP0"], "did you mean 'PPO'"),
+    (["--algo", "nowhere.Mine"], "No module named 'nowhere'"),
+    (["--algo", "json.dumps"], "neither an Algorithm nor an AlgorithmConfig"),
+    (["--algo", "json.JSONDecodr"], "did you mean 'JSONDecoder'"),
+    (["--algo"], "expected one argument"),
+    (["--offline", "nowhere.parquet"], "nowhere.parquet: no such file"),
+    (["--offline", __file__, "--env", GAME], "exclude each other"),
+    (["--offline", __file__, "--algo", "PPO"], "PPO does not learn from request logs"),
+    ([*VDN, "--config", "head=2"], "did you mean 'heads'"),
+    ([*VDN, "--config", "optimiser=sgd"], "did you mean 'optimizer'? (also near: "),
+    ([*VDN, "--config", "epsilon=much"], "epsilon is 'much'"),
+    ([*VDN, "--config", "epsilon=[[9,0.5],[3,0]]"], "with rising steps"),
+    ([*VDN, "--config", "reward_scale=-1"], "reward_scale is -1"),
+    ([*VDN, "--config", "grad_clip=-1"], "grad_clip is -1"),
+    ([*VDN, "--config", "num_env_runners=x"], "num_env_runners is 'x'"),
+    ([*VDN, "--config", "env_config=3"], "env_config is 3"),
+    ([*VDN, "--config", "lr=fast"], "lr is 'fast'"),
+    ([*VDN, "--config", "mixer=nowhere.Mixer"], "No module named 'nowhere'"),
+    ([*VDN, "--config", "mixer=json.JSONDecoder"], "not a torch.nn.Module"),
+    (["--algo", "VDN", "--config", "share_parameters=true"], "no two agents observe and may do as much"),
+    ([*VDN, "--config", "share_parameters=2"], "share_parameters is 2"),
+    ([*PPO, "num_epoch=2"], "did you mean 'num_epochs'"),
+    ([*PPO, "num_epochs=two"], "num_epochs is 'two'"),
+    (["--algo", "SAC", "--env", GAME], "SAC respects no action masks"),
+    (["--algo", "VDN", "--env", "marca_env/paralel-v0"], "did you mean 'marca_env/parallel-v0'"),
+    (["--algo", "PPO", "--env", "nowhere.Env"], "No module named 'nowhere'"),
+    ([*VDN, "--config", "lr=NaN"], "lr is nan; give a finite number"),
+    ([*VDN, "--config", "lr=[[0,1],[9,Infinity]]"], "give a finite number"),
+    ([*VDN, "--stop", "training_iteration=-3"], "no negative limit"),
+    ([*VDN, "--stop", "steps=2"], "unknown stopping criterion"),
+    ([*VDN, "--stop", "training_iteration=soon"], "is 'soon'; give a number"),
+    ([*VDN, "--stop", "evaluation/env_runners/episode_return_mean=1"], "nothing is evaluated"),
+    ([*VDN, "--num-env-runners", "-1"], "--num-env-runners is -1"),
+    ([*VDN, "--num-learners", "two"], "invalid int value: 'two'"),
+    ([*VDN, "--device", "tpu"], "unknown device 'tpu'"),
+    ([*VDN, "--seed", "-3"], "seed is -3"),
+    ([*VDN, "--checkpoint-freq", "-1"], "checkpoint_freq is -1"),
+    ([*VDN, "--keep", "0"], "--keep is 0"),
+    ([*VDN, "--evaluate-freq", "3"], "--evaluate-freq judges offline runs"),
+    ([*VDN, "--resume", "nowhere"], "--resume keeps the configuration"),
+    (["--resume", "nowhere"], "nowhere: no such folder"),
+    (["--address", "127.0.0.1:9"], "nothing answers there"),
+    (["--address", "somewhere"], "give host:port"),
+    (["--itertions", "3"], "unknown argument --itertions"),
+    (["--checkpiont-freq", "3"], "did you mean --checkpoint-freq"),
+    (["--wandb"], "expected one argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a).replace(GAME, "G")[-60:] for a, _ in BAD])
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.txt"
+    kept.write_text("precious")
+    assert message in error_of(["train", "--out", str(tmp_path), *arguments], capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+    assert kept.read_text() == "precious"
+
+
+def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "a file; give a folder" in error_of(["train", *VDN, "--out", str(tmp_path / "file")], capsys)
+
+
+def test_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Found before the first iteration; what was made to find it is removed."""
+    (tmp_path / "file").write_text("")
+    assert "nothing can be written there" in error_of(["train", *VDN, "--out", str(tmp_path / "file" / "in")], capsys)
+    with RunLog(tmp_path / "new" / "run"):
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_checkpoints_is_not_written_to_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shorter second run would leave the first one's checkpoint as the newest."""
+    (tmp_path / "checkpoint_000050").mkdir()
+    assert "checkpoint_000050: left by an earlier run" in error_of(["train", *VDN, "--out", str(tmp_path)], capsys)
+
+
+def test_env_steps_cannot_stop_a_run_on_a_log(
+    tiny_artefacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--offline", str(tiny_artefacts / "requests.parquet"), "--algo", "VDN", "--stop", "env_steps=9"]
+    assert "env_steps cannot stop a run on a log" in error_of(["train", *log, "--out", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO, DQN], ids=["VDN", "PPO", "DQN shared"])
+def test_train_then_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every kind of algorithm: two iterations, one more, then none; all numbers are kept, each iteration once."""
+    run = ["train", "--out", str(tmp_path), "--stop"]
+    assert main([*run, "training_iteration=2", *arguments]) == 0
+    assert "next:       marca evaluate" in capsys.readouterr().out
+    resume = ["train", "--resume", str(tmp_path), "--stop"]
+    assert main([*resume, "training_iteration=3", "env_runners/episode_return_mean=1000"]) == 0
+    assert main([*resume, "training_iteration=3"]) == 0
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert [n for n in names if n.startswith("checkpoint")] == ["checkpoint_000002", "checkpoint_000003"]
+    lines = read_lines(tmp_path)
+    assert [line["training_iteration"] for line in lines] == [1, 2, 3]
+    assert lines[0]["time_total_s"] < lines[1]["time_total_s"] < lines[2]["time_total_s"]
+    with (tmp_path / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["episode_return_mean"]) for r in rows] == [line["episode_return_mean"] for line in lines]
+    assert set(rows[0]) == {name for line in lines for name in line}
+    assert "env_runners/episode_return_mean" in rows[0]
+    assert scalars(tmp_path)["episode_return_mean"] == pytest.approx(
+        {int(line["training_iteration"]): line["episode_return_mean"] for line in lines}
+    )
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """Tag → step → value of all TensorBoard events in a folder."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_the_return_of_rllibs_algorithms_is_the_teams(tmp_path: Path) -> None:
+    """RLlib's own number counts the team's reward once for each agent; ours does not, and says both."""
+    assert main(["train", "--out", str(tmp_path), "--stop", "training_iteration=1", *PPO]) == 0
+    (line,) = read_lines(tmp_path)
+    assert line["env_runners/episode_return_mean"] == pytest.approx(2 * line["episode_return_mean"])
+    assert 0 <= line["episode_return_mean"] <= 8
+
+
+def test_a_limit_that_the_run_does_not_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = ["--stop", "learners/default_policy/qtot=5"]
+    error = error_of_last_line(["train", "--out", str(tmp_path), *VDN, *SMALL, *stop], capsys)
+    assert "learners/default_policy/q_tot" in error
+
+
+def error_of_last_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["MyQMIX", "MyLoss"])
+def test_a_users_own_algorithm_trains_resumes_and_is_evaluated(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"own_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(TEN_LINES if name == "MyQMIX" else OWN_LOSS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stop = ["--out", "run", "--stop", "training_iteration=2"]
+    few = ["--config", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2"]
+    assert main(["train", "--algo", f"{module}.{name}", "--env", GAME, *few, *stop]) == 0
+    assert main(["train", "--resume", "run", "--stop", "training_iteration=3"]) == 0
+    lines = read_lines(Path("run"))
+    assert len(lines) == 3
+    assert ("learners/default_policy/size" in lines[-1]) == (name == "MyLoss")
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--episodes", "5"]) == 0
+    assert f"{name} on {GAME}" in capsys.readouterr().out
+
+
+def test_the_readmes_algorithm_has_ten_lines() -> None:
+    assert len([line for line in TEN_LINES.splitlines() if line.strip()]) == 10
+
+
+def test_a_users_own_mixer_serves_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum of the user's own gives the values of every joint action that VDN's gives, from the same weights."""
+    import numpy as np
+
+    from agents.algorithms.presets import preset
+    from agents.offline.episodes import team_encoder
+    from agents.policy.allocation_policy import AllocationPolicy
+    from agents.team.team import Team, TeamSpec
+    from marca_env.models.engine import resolve
+
+    (tmp_path / "own_sum.py").write_text(OWN_SUM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    engine, values = resolve("default"), []
+    states = engine.sample_states(np.random.default_rng(0), 3)
+    weights: dict[str, Any] = {}
+    for mixer in ("sum", "own_sum.Plain"):
+        team = Team(TeamSpec.of(team_encoder(engine.scenario)), preset("VDN", gru=8, hidden=(8,), mixer=mixer))
+        weights = weights or team.state_dict()
+        team.load_state_dict(weights)
+        AllocationPolicy(team, engine.scenario, engine.cost_model).save(tmp_path / mixer)  # type: ignore[arg-type]
+        values.append(AllocationPolicy.load(tmp_path / mixer).values(states))
+    assert np.ptp(values[0]) > 0
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    description = json.loads((tmp_path / "own_sum.Plain" / "policy.json").read_text())
+    description["preset"]["mixer"]["mixer"] = "own_sum.Gone"
+    (tmp_path / "own_sum.Plain" / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match="Gone"):
+        AllocationPolicy.load(tmp_path / "own_sum.Plain")
+
+
+def test_a_mixer_of_the_wrong_shape_is_named() -> None:
+    import torch
+    from torch import nn
+
+    from agents.networks.mixers import OwnMixer
+
+    class Flat(nn.Module):
+        def forward(self, utilities: Any, condition: Any) -> Any:
+            return utilities.sum(-1, keepdim=True)
+
+    with pytest.raises(InputError, match="return one value for each"):
+        OwnMixer(Flat())(torch.zeros(4, 2), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO], ids=["VDN", "PPO"])
+def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.cli.main", "train", "--out", str(tmp_path / "run"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        [*command, "--stop", "training_iteration=100000"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 200
+            while not (tmp_path / "run" / "progress.csv").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()  # or a run that ignores the signal outlives the tests
+    assert process.returncode == 130
+    assert "go on with: marca train --resume" in out
+    (kept,) = (tmp_path / "run").glob("checkpoint_*")
+    done = int(kept.name.removeprefix("checkpoint_"))
+    assert main(["train", "--resume", str(tmp_path / "run"), "--stop", f"training_iteration={done + 1}"]) == 0
+
+
+def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agents.rllib.core.offline import log_split
+    from benchmarks.training.trials import Trial, evaluator
+    from marca_env.models.engine import shipped_folder
+
+    log = str(shipped_folder("default") / "requests.parquet")
+    trial = Trial(run="VDN", offline=log, evaluate_freq=2)
+    config = trial.build()
+    assert config.split == "hash"
+    assert log_split(config) is not None
+    assert evaluator(trial, None) is not None
+    assert evaluator(Trial(run="VDN", offline=log), None) is None
+
+
+def test_numbers_of_a_killed_run_are_whole_lines(tmp_path: Path) -> None:
+    """A line cut short is left out, iterations that a resumed run repeats are replaced, columns may come later."""
+    with RunLog(tmp_path) as log:
+        for k in range(1, 5):
+            log.write({"training_iteration": k, "loss": 0.1 * k})
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"training_iteration": 5, "lo')
+    with RunLog(tmp_path) as log:
+        log.write({"training_iteration": 3, "loss": 9.0, "late": 1.0})
+    assert [(r["training_iteration"], r["loss"]) for r in read_lines(tmp_path)] == [(1, 0.1), (2, 0.2), (3, 9.0)]
+    text = (tmp_path / "progress.csv").read_text().split()
+    assert text == ["training_iteration,late,loss", "1,,0.1", "2,,0.2", "3,1.0,9.0"]
+
+
+def test_wandb_is_asked_for_and_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "pip install wandb" in error_of_last_line(
+        ["train", *VDN, "--out", str(tmp_path / "run"), "--wandb", "x"], capsys
+    )
+
+
+def test_a_run_resumed_within_the_second_keeps_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1.7e9)
+    for iteration in (1, 2):
+        with RunLog(tmp_path) as log:
+            log.write({"training_iteration": iteration, "loss": float(iteration)})
+    assert scalars(tmp_path)["loss"] == {1: 1.0, 2: 2.0}

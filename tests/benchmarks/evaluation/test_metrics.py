@@ -1,0 +1,102 @@
+"""Figures of merit against hand-computed cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.evaluation import metrics, statistics
+from marca_env.utils.errors import InputError
+
+
+def test_utilisation_and_overutilisation_by_hand():
+    load = np.array([[5.0, 20.0], [15.0, 20.0], [10.0, 40.0]])
+    budget = np.array([10.0, 20.0])
+    assert metrics.utilisation(load, budget) == pytest.approx([(0.5 + 1 + 1) / 3, 1.0])
+    assert metrics.overutilisation(load, budget) == pytest.approx([0.5 / 3, 1.0 / 3])
+
+
+def test_ratio_interval_covers_and_narrows():
+    rng = np.random.default_rng(0)
+    base = rng.gamma(20, size=400)
+    better = 1.1 * base + rng.normal(0, 0.5, 400)
+    low, high = metrics.ratio_interval(better, base)
+    assert low < 0.1 < high
+    wide = metrics.ratio_interval(better[:20], base[:20])
+    assert high - low < wide[1] - wide[0]
+    assert metrics.ratio_interval(better, base) == (low, high)
+
+
+def test_one_block_has_no_interval():
+    assert np.isnan(metrics.ratio_interval(np.ones(1), np.ones(1))).all()
+
+
+def test_rising_order_is_a_stable_sort():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 300):
+        values = rng.normal(size=n).round(1)
+        values[rng.integers(0, n, 3)] = [-0.0, 0.0, -np.inf]
+        for x in (values, values.astype(np.float32)):
+            assert metrics.rising_order(x).tolist() == np.argsort(x, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_spearman_agrees_with_scipy_and_keeps_ties(dtype):
+    rng = np.random.default_rng(1)
+    true = rng.normal(size=(40, 25)).round(1).astype(dtype)
+    predicted = (true + rng.normal(size=true.shape)).round(1).astype(dtype)
+    expected = stats.spearmanr(predicted.ravel(), true.ravel()).statistic
+    assert metrics.spearman(predicted, true) == pytest.approx(expected)
+    assert metrics.spearman(predicted, true, true_ranks=metrics.ranks(true)) == pytest.approx(expected)
+    assert metrics.spearman(np.exp(true.astype(float)), true) == pytest.approx(1.0)
+    assert metrics.ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    assert np.isnan(metrics.spearman(np.ones(5), np.arange(5.0)))
+    with pytest.raises(InputError, match="one shape"):
+        metrics.spearman(np.ones(3), np.ones(4))
+    with pytest.raises(InputError, match="finite"):
+        metrics.spearman(np.array([1.0, np.nan]), np.ones(2))
+
+
+def test_return_percent_by_hand():
+    assert metrics.return_percent(np.array([1.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx(50.0)
+    with pytest.raises(InputError, match="earns 0"):
+        metrics.return_percent(np.ones(2), np.zeros(2))
+
+
+def test_percentage_errors_by_hand():
+    predicted, true = np.array([1.0, 4.0, 3.0, 0.0]), np.array([2.0, 2.0, 0.0, 1.0])
+    assert metrics.percentage_error(predicted, true)[[0, 1, 3]] == pytest.approx([-0.5, 1.0, -1.0])
+    assert np.isnan(metrics.percentage_error(predicted, true)[2])
+    assert metrics.absolute_percentage_error(predicted, true)[:2] == pytest.approx([1.0, 1.0])  # half and twice
+    assert np.isnan(metrics.absolute_percentage_error(predicted, true)[2:]).all()
+
+
+def test_slice_errors_weigh_groups_by_what_they_spent():
+    predicted, true = np.array([1.0, 1.0, 3.0, 5.0]), np.array([2.0, 2.0, 8.0, 8.0])
+    found = metrics.slice_errors(predicted, true, {"all": np.zeros(4, int), "uv": np.array([7, 7, 9, 9])})
+    assert found["all"]["pe"] == pytest.approx(10 / 20 - 1)
+    assert found["all"]["abs_pe"] == pytest.approx(1.0)
+    assert found["uv"]["abs_pe"] == pytest.approx((4 * 1.0 + 16 * 1.0) / 20)
+    assert found["uv"]["spearman"] == pytest.approx(1.0)
+    over = metrics.slice_errors(np.array([3.0, 1.0]), np.array([1.0, 3.0]), {"uv": np.array([0, 1])})["uv"]
+    assert over["pe"] == pytest.approx(0.0)  # what one group has too much the other has too little
+    assert over["abs_pe"] == pytest.approx(2.0)
+    assert over["spearman"] == pytest.approx(-1.0)
+
+
+def test_iqm_leaves_out_a_quarter_at_each_end():
+    scores = np.array([[-100.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 1000.0]])
+    assert statistics.iqm(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    low, high = statistics.iqm_interval(scores)
+    assert low < statistics.iqm(scores) < high
+    many = np.random.default_rng(0).normal(1.0, 1.0, (100, 3))
+    assert np.diff(statistics.iqm_interval(many)) < np.diff(statistics.iqm_interval(many[:10]))
+    assert statistics.iqm_interval(many) == statistics.iqm_interval(many)
+    assert np.isnan(statistics.iqm_interval(np.ones((1, 3)))).all()
+
+
+def test_iqm_interval_draws_runs_within_a_task():
+    """Tasks of different scale do not widen it: drawn together they would."""
+    scores = np.array([[0.0, 100.0, 50.0, 50.0]] * 5)
+    assert statistics.iqm_interval(scores) == (50.0, 50.0)

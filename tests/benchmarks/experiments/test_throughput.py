@@ -1,0 +1,62 @@
+"""What ``marca bench run throughput`` counts and times."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from agents.algorithms.presets import preset
+from agents.offline.episodes import log_episodes, team_encoder
+from agents.team.td_losses import team_losses
+from agents.team.team import Team, TeamSpec
+from benchmarks.experiments.throughput import experiment as throughput
+from marca_env.scenario.scenario import Scenario
+
+
+def test_operations_of_an_update_by_hand_and_as_counted() -> None:
+    """Nothing is unrolled that no TD error uses, and what is counted is what the networks need."""
+    scenario, episodes = Scenario.load("default"), 40
+    encoder = team_encoder(scenario)
+    chosen = preset("VDN", heads=3, gru=32, hidden=(16, 8), double_q=False)
+    spec = TeamSpec.of(encoder)
+    rng = np.random.default_rng(0)
+    codes = [rng.integers(0, sizes, (episodes, 5)) for sizes in (scenario.feature_sizes, scenario.action_shape)]
+    log = pd.DataFrame(np.hstack(codes), columns=[*scenario.feature_names, *scenario.decision_names])
+    for stage in scenario.stage_names:
+        log[f"result_{stage}"] = rng.uniform(10, 300, episodes)
+    batch = {k: torch.as_tensor(v) for k, v in log_episodes(log.assign(revenue=1.0), scenario).items()}
+    online, target = Team(spec, chosen), Team(spec, chosen).requires_grad_(False).eval()
+    with FlopCounterMode(display=False) as counter:
+        team_losses(online, target, batch)["loss"].backward()
+    config = types.SimpleNamespace(team=spec.to_dict, preset=lambda: chosen)
+    by_hand = throughput.network_flops(config, episodes)
+    shared_rows = 2 * (2 * 3 * 32 * 32) * 3  # the product of the one zero state: online twice, target once, two agents
+    assert counter.get_total_flops() == by_hand + shared_rows
+
+
+def test_shares_are_rates_over_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "CEILING", 64)
+    a, b = torch.ones(8, 16), torch.ones(16, 4)
+    row = throughput.share_of_ceiling("products", lambda: a @ b, 10, repeats=3)
+    assert row["flops"] == 2 * 8 * 16 * 4
+    for name in ("per_second", "gflops", "ceiling_gflops", "share", "cpu_share"):
+        median, low, high = row[name]
+        assert 0 < low <= median <= high
+    assert row["gflops"][0] == pytest.approx(row["per_second"][0] / 10 * row["flops"] / 1e9)
+    tables = list(throughput.tables({"threads": 1, "update": row, "decide": [row], "single": []}))
+    assert tables[0].row_count == 2
+
+
+def test_decisions_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
+    monkeypatch.setattr("agents.algorithms.presets.preset", lambda name: small)
+    monkeypatch.setattr(throughput, "CEILING", 64)
+    rows, single = throughput._decisions(6, repeats=1, seed=0, singles=2)
+    assert rows[0]["flops"] >= rows[1]["flops"] > 0
+    assert rows[2]["flops"] == 0  # nothing is computed twice
+    assert [0 < s["p50_ms"] <= s["p99_ms"] for s in single] == [True, True]

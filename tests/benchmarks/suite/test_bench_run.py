@@ -1,0 +1,378 @@
+"""The registry of registry, and ``marca bench run``: resumed, failing, on ray, with wrong input."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cli.main import main
+from benchmarks.suite import records, registry
+from benchmarks.suite.staleness import own_file
+from benchmarks.suite.whole import Whole
+from marca_env.utils.errors import InputError
+from tests.helpers.paths import HELPERS, ROOT
+
+ROOTS = "tests.helpers.roots_experiment"
+
+
+@pytest.fixture(autouse=True)
+def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Two experiments of the older form in place of the suite; what they were called with."""
+    calls: dict[str, Any] = {}
+    monkeypatch.setattr(registry, "names", lambda: ("first", "second"))
+
+    def module(name: str, **extra: Any) -> types.ModuleType:
+        made = types.ModuleType(f"benchmarks.suite.registry.{name}", f"Measures {name}.\n\nMore.")
+
+        def run(out: Path, *, quick: bool = False, seeds: Any = (0,)) -> dict[str, Any]:
+            calls[name] = (out, quick, tuple(seeds))
+            return {"rate": 2.5}
+
+        made.run = run  # type: ignore[attr-defined]
+        for key, value in extra.items():
+            setattr(made, key, value)
+        monkeypatch.setitem(sys.modules, made.__name__, made)
+        return made
+
+    module("first", PARTS=("second", "absent"), SEEDS=(3, 4))
+    module("second")
+    return calls
+
+
+def command(*arguments: Any) -> int:
+    return main(["bench", "run", *map(str, arguments)])
+
+
+# -- the registry ----------------------------------------------------------------------------------------------
+def test_every_experiment_keeps_the_convention() -> None:
+    assert "throughput" in registry.names()
+    for name in registry.names():
+        found = registry.load(name)
+        if isinstance(found, Whole):
+            assert callable(found.module.run)
+        else:
+            cases = found.cases(quick=True, seeds=found.SEEDS[:1])
+            assert len({case.key for case in cases}) == len(cases) > 0
+        assert registry.summary(name).endswith((".", "?"))
+
+
+def test_all_in_quick_form_are_those_that_fit(own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "NOT_QUICK", ("second",))
+    assert registry.chosen(["all"]) == ["first", "second"]
+    monkeypatch.setattr(sys.modules["benchmarks.experiments.first"], "PARTS", ())
+    assert registry.chosen(["all"], quick=True) == ["first"]
+    assert registry.chosen(["second"], quick=True) == ["second"]
+
+
+def test_the_list(own: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
+    for arguments in (["bench"], ["bench", "list"]):
+        assert main(arguments) == 0
+        assert "Measures second." in capsys.readouterr().out
+    assert own == {}
+
+
+def test_a_name_alone_is_answered_with_the_command(capsys: pytest.CaptureFixture) -> None:
+    assert main(["bench", "games", "--quick"]) == 2
+    assert "marca bench run games --quick" in capsys.readouterr().err
+
+
+# -- the older form --------------------------------------------------------------------------------------------
+def test_an_experiment_of_the_older_form_is_one_case(own: dict[str, Any], tmp_path: Path) -> None:
+    assert command("first", "second", "--out", tmp_path) == 0
+    assert own == {"first": (tmp_path / "first", False, (3, 4)), "second": (tmp_path / "second", False, (0,))}
+    (row,) = records.read(tmp_path / "first")
+    assert row.numbers == {"rate": 2.5}
+    assert row.case.config == {"quick": False, "seeds": [3, 4]}
+    own.clear()
+    assert command("second", "--seeds", 0, "--out", tmp_path) == 0
+    assert own == {}
+    assert command("second", "--quick", "--seeds", 7, 8, "--out", tmp_path) == 0
+    assert own == {"second": (tmp_path / "second", True, (7, 8))}
+
+
+def test_quick_runs_have_a_folder_of_their_own(
+    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("all", "--quick") == 0
+    assert {name: call[0] for name, call in own.items()} == {
+        name: Path("results/bench-quick") / name for name in ("first", "second")
+    }
+    assert not Path("results/bench").exists()
+
+
+# -- cases -----------------------------------------------------------------------------------------------------
+def test_a_case_is_measured_once_unless_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert command(ROOTS, "--seeds", 2, "--out", tmp_path) == 0
+    assert command(ROOTS, "--out", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "2 of 4 cases to measure" in shown
+    assert "square <roots>" in shown
+    found = records.read(tmp_path / ROOTS)
+    assert [(r.case.method, r.case.seed) for r in found] == [(m, s) for s in (2, 3) for m in ("newton", "bisection")]
+    assert found[0].numbers["error"] < 1e-6 < found[1].numbers["error"]
+    assert command(ROOTS, "--again", "--seeds", 2, "--out", tmp_path) == 0
+    again = records.read(tmp_path / ROOTS)
+    assert again[:4] == found
+    assert [r.case.key for r in again[4:]] == [r.case.key for r in found[:2]]
+
+
+def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--methods", "broken", "newton", f"{ROOTS}.guess", "--seeds", 2, "--out", tmp_path)
+    assert command(ROOTS, *options) == 1
+    error = capsys.readouterr().err
+    assert f"{ROOTS}: broken, root, default, seed 2: ZeroDivisionError: no root at all" in error
+    assert "1 failed; the other cases are recorded" in error
+    found = records.read(tmp_path / ROOTS)
+    assert {r.case.method for r in found} == {"newton", f"{ROOTS}.guess"}
+    assert found[1].numbers["error"] == pytest.approx(2**0.5 - 1)
+    assert command(ROOTS, *options) == 1  # tried again, alone
+    assert len(records.read(tmp_path / ROOTS)) == 2
+
+
+@pytest.mark.parametrize("edited", ["experiment", "method"])
+def test_rows_older_than_ones_own_code_are_said(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment, method = f"own_experiment_{edited}", f"own_method_{edited}"
+    for name in (experiment, method):
+        (tmp_path / f"{name}.py").write_text((HELPERS / "roots_experiment.py").read_text())
+    options = (experiment, "--methods", "newton", f"{method}.guess", "--seeds", 2, "--out", tmp_path / "out")
+    assert command(*options) == 0
+    assert command(*options) == 0
+    assert "last changed" not in capsys.readouterr().out
+    path, number = {"experiment": (tmp_path / f"{experiment}.py", 2), "method": (tmp_path / f"{method}.py", 1)}[edited]
+    later = time.time() + 5
+    os.utime(path, (later, later))
+    assert command(*options) == 0
+    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them anew"
+    assert f"{experiment}: {told}" in capsys.readouterr().out
+    assert command(*options, "--again") == 0
+    assert "last changed" not in capsys.readouterr().out
+
+
+def test_code_of_this_package_is_no_users() -> None:
+    assert own_file(ROOTS) == HELPERS / "roots_experiment.py"
+    assert own_file("benchmarks.suite.runner") is own_file("PPO shared 0") is own_file("no_such.module") is None
+
+
+def test_tables_that_fail_are_no_case_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import tests.helpers.roots_experiment as roots
+
+    monkeypatch.setattr(roots, "tables", lambda rows: 1 / 0)
+    assert command(ROOTS, "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert f"{ROOTS}: its tables: ZeroDivisionError" in error
+    assert "again" not in error
+    assert command(ROOTS, "--methods", "broken", "--seeds", 2, "--out", tmp_path) == 1
+    assert "marca: 1 failed; the other cases are recorded, and the same command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
+    options = [ROOTS, "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
+    folder = tmp_path / ROOTS
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cli.main", "bench", "run", *options], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not (folder / "begun").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(end)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == (130 if end is signal.SIGINT else -9)
+    assert ("what was finished is kept" in error) == (end is signal.SIGINT)
+    (first,) = records.read(folder)
+    with (folder / records.FILE).open("ab") as file:
+        file.write(b'{"key": "to')  # as if the kill had come while a line was written
+    (folder / "go").touch()
+    assert command(*options) == 0
+    found = records.read(folder)
+    assert found[0] == first
+    assert [r.case.method for r in found] == ["newton", "slow", "bisection"]
+
+
+def test_cases_run_as_tasks_of_ray(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--methods", "newton", "broken", "deadly", "bisection", "--out", tmp_path, "--address", "local")
+    assert command(ROOTS, *options) == 1
+    error = capsys.readouterr().err
+    assert f"{ROOTS}: broken, root, default, seed 3: ZeroDivisionError" in error
+    assert f"{ROOTS}: deadly, root, default, seed 3: WorkerCrashedError" in error
+    assert "4 failed" in error
+    found = records.read(tmp_path / ROOTS)
+    assert {(r.case.method, r.case.seed) for r in found} == {(m, s) for m in ("newton", "bisection") for s in (2, 3)}
+    assert all(r.about["machine"]["cores"] >= 1 for r in found)
+
+
+def test_experiments_that_measure_speed_stay_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import tests.helpers.roots_experiment as roots
+
+    monkeypatch.setattr(roots, "ALONE", True, raising=False)
+    monkeypatch.setattr("benchmarks.suite.runner.run_on_ray", lambda plan: pytest.fail("on ray"))
+    assert command(ROOTS, "--out", tmp_path, "--address", "local") == 0
+    assert "one case after another, not on the cluster" in capsys.readouterr().out
+
+
+def test_the_experiment_in_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    (block,) = (b for b in blocks if "def cases" in b)
+    (tmp_path / "my_experiment.py").write_text(block, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert command("my_experiment", "--quick", "--seeds", 0) == 0
+    least, most = records.read(tmp_path / "results" / "bench-quick" / "my_experiment")
+    assert least.numbers["cost"] < most.numbers["cost"]
+    assert "core-seconds" in capsys.readouterr().out
+
+
+# -- wrong input -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["troughput"], "unknown experiment 'troughput'; did you mean 'throughput'"),
+        (["no_such.module"], "experiment no_such.module: No module named 'no_such'"),
+        (["tests.conftest"], "has no function cases"),
+        (["throughput", "--seeds", "-1"], "-1 is negative"),
+        (["throughput", "--methods", "QMIX"], "--methods: experiment throughput does not let one choose"),
+        ([ROOTS, "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
+        ([], "the following arguments are required: ID"),
+        ([ROOTS, "--quik"], "did you mean --quick"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_measured(
+    tmp_path: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert command(*arguments, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["{1, 2}", "float('nan')"])
+def test_a_case_that_is_not_plain_data_is_named(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    parts = ["from benchmarks.suite.api import Case", "measure = tables = print"]
+    parts += ["def cases(*, quick, seeds): return [Case('m', 0, config={'x': VALUE})]"]
+    name = f"not_plain_{len(value)}"
+    (tmp_path / f"{name}.py").write_text("\n".join([f"VALUE = {value}", *parts]))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command(name, "--out", tmp_path / "out") == 2
+    assert f"experiment {name}: a case holds more than plain data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("experiment", "method", "expected"),
+    [
+        ("ranking", "QMX", "unknown method of the ranking 'QMX'; did you mean 'QMIX'? (valid: AWRQMixer, "),
+        ("ranking", "PPO", "unknown method of the ranking 'PPO'"),
+        ("ranking", "ray.rllib.algorithms.sac.SACConfig", "does not learn from request logs; choose a preset"),
+        ("ranking", "agents.rllib.MyQMIX", "unknown name in agents.rllib 'MyQMIX'; did you mean 'QMIXConfig'?"),
+        ("marl", "PPO shard", "unknown method of the leaderboard 'PPO shard'; did you mean 'PPO shared'? (valid: "),
+        ("marl", "SAC", "unknown method of the leaderboard 'SAC'"),
+        ("marl", "ray.rllib.algorithms.sac.SACConfig", "SACConfig: the leaderboard takes presets, PPO, DQN"),
+    ],
+)
+def test_a_wrong_method_is_refused_before_anything_is_measured(
+    experiment: str, method: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ray = pytest.importorskip("ray")
+    running = ray.is_initialized()
+    options = ("--quick", "--seeds", 0, "--methods", "QMIX", method, "--out", tmp_path / "out")
+    assert command(ROOTS, experiment, *options) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert ray.is_initialized() == running
+
+
+def test_methods_that_are_right_pass_the_check() -> None:
+    pytest.importorskip("ray")
+    for name in ("ranking", "marl"):
+        found = registry.load(name)
+        for case in found.cases(quick=True, seeds=(0,), methods=(*found.METHODS, "agents.rllib.VDNConfig", "IQL")):
+            found.check(case)
+
+
+def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tests.helpers.roots_experiment as roots
+
+    seen: list[str] = []
+    monkeypatch.setattr(roots, "check", lambda case: seen.append(case.method), raising=False)
+    assert command(ROOTS, "--methods", "newton", "--out", tmp_path) == 0
+    assert command(ROOTS, "--out", tmp_path) == 0
+    assert seen == ["newton", "bisection"]
+
+
+@pytest.mark.parametrize(
+    ("cases", "expected"),
+    [
+        ("(*, quick): return []", "TypeError: cases() got an unexpected keyword argument 'seeds'; see"),
+        ("(*, quick, seeds): return [1 / 0]", "ZeroDivisionError: division by zero (faulty_1.py, line 3); see"),
+        ("(*, quick, seeds): return ['newton']", "AttributeError: 'str' object has no attribute 'key'; see"),
+        ("(*, quick, seeds): return None", "TypeError: 'NoneType' object is not iterable; see"),
+    ],
+)
+def test_cases_that_raise_are_told_on_one_line(
+    cases: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    name = f"faulty_{int('1 / 0' in cases)}"
+    (tmp_path / f"{name}.py").write_text(f"measure = tables = print\n\ndef cases{cases}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert command(name, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"experiment {name}: cases(*, quick, seeds) fails: {expected} benchmarks/suite/api.py" in error
+    assert error.count("\n") == 1
+
+
+def test_what_measure_returns_is_said_if_it_is_no_dict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import tests.helpers.roots_experiment as roots
+
+    monkeypatch.setattr(roots, "measure", lambda case, folder: 3.0)
+    assert command(ROOTS, "--methods", "newton", "--seeds", 2, "--out", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "newton, root, default, seed 2: measure must return a dict of numbers; got float" in error
+    assert "Traceback" not in error
+
+
+def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(InputError):
+        registry.chosen(["nothing"])
+    (tmp_path / ROOTS).mkdir()
+    (tmp_path / ROOTS / records.FILE).write_text("what\n")
+    assert command("tests.helpers.another_roots", ROOTS, "--out", tmp_path) == 2
+    assert "records.jsonl, line 1: not a record" in capsys.readouterr().err
+    assert not (tmp_path / "tests.helpers.another_roots").exists()
+    (tmp_path / "file").write_text("")
+    assert command(ROOTS, "--out", tmp_path / "file") == 2
+    assert "nothing can be written there" in capsys.readouterr().err

@@ -1,0 +1,179 @@
+"""Toy cooperative environments of the PettingZoo and RLlib kinds, whose episodes differ in length."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from marca_env.envs.batched_env import BatchedStep
+
+AGENTS = ["left", "right.arm"]  # names that neither sort in this order nor are identifiers
+
+
+class Corridor:
+    """A PettingZoo ParallelEnv in all but its base class: walk ``length`` cells together, then stop.
+
+    Action 1 of ``left`` moves on, anything else ends the episode. The reward of each move is 1. The legal actions of
+    ``right.arm`` alternate. Episode k has 2 + k mod 3 cells.
+    """
+
+    possible_agents = AGENTS
+    max_steps = 6
+
+    def __init__(self, masked: bool = True) -> None:
+        self.masked, self.episode, self.agents = masked, -1, list(AGENTS)
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Dict(
+            {"observation": gym.spaces.Discrete(7), "action_mask": gym.spaces.Box(0, 1, (3,), np.int8)}
+        )
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(2 if agent == "left" else 3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.agents, self.at, self.episode = list(AGENTS), 0, self.episode + 1
+        self.length = 2 + self.episode % 3
+        return self._seen(), {a: {} for a in AGENTS}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        self.at += 1
+        over = actions["left"] != 1 or self.at == self.length
+        if over:
+            self.agents = []
+        reward = float(actions["left"] == 1)
+        each = dict.fromkeys(AGENTS, reward)
+        return self._seen(), each, dict.fromkeys(AGENTS, over), dict.fromkeys(AGENTS, False), {a: {} for a in AGENTS}
+
+    def close(self) -> None:
+        pass
+
+    def _seen(self) -> dict[str, Any]:
+        odd = np.array([self.at % 2 == 1, True, self.at % 2 == 0], dtype=np.int8)
+        both = {"left": np.ones(2, np.int8), "right.arm": odd}
+        return {a: {"observation": self.at, "action_mask": both[a]} for a in AGENTS}
+
+
+def make_corridor(config: dict) -> Corridor:
+    """A creator as RLlib knows them."""
+    return Corridor(**config)
+
+
+class Dice:
+    """Batched: each episode shows six random numbers, from the seed alone, and pays for action 1 in two steps.
+
+    Args:
+        num_envs: B.
+        fail_after: resets after which every step raises.
+        fail_at: a file; once it is there every step raises, or with ``die`` ends the process.
+        only_at: the only process in which it can be built.
+    """
+
+    agents = ("a", "b")
+    max_steps, state_size = 2, 6
+
+    def __init__(
+        self,
+        num_envs: int,
+        fail_after: int | None = None,
+        fail_at: str | None = None,
+        die: bool = False,
+        only_at: int | None = None,
+    ) -> None:
+        if only_at not in (None, os.getpid()):
+            raise ArithmeticError("not in this process")
+        self.num_envs, self.fail_after, self.fail_at, self.die = num_envs, fail_after, fail_at, die
+        self.observation_sizes, self.action_sizes = {"a": 6, "b": 6}, {"a": 2, "b": 2}
+        self._resets, self._at = 0, 0
+        self._shown = np.zeros((num_envs, 6), np.float32)
+
+    def reset(self, seed: int | None = None) -> BatchedStep:
+        self._shown = np.random.default_rng(seed).random((self.num_envs, 6), dtype=np.float32)
+        self._resets, self._at = self._resets + 1, 0
+        return self._seen(np.zeros(self.num_envs))
+
+    def step(self, actions: dict[str, np.ndarray]) -> BatchedStep:
+        doomed = self.fail_at is not None and os.path.exists(self.fail_at)
+        if doomed and self.die:
+            os._exit(3)
+        if doomed or (self.fail_after is not None and self._resets > self.fail_after):
+            raise ArithmeticError("the dice fell off the table")
+        self._at += 1
+        return self._seen(actions["a"] * 1.0)
+
+    def _seen(self, reward: np.ndarray) -> BatchedStep:
+        over = np.full(self.num_envs, self._at == 2)
+        legal = {a: np.ones((self.num_envs, 2), bool) for a in self.agents}
+        both = dict.fromkeys(self.agents, self._shown)
+        return BatchedStep(both, legal, self._shown, reward.astype(np.float32), over, np.zeros_like(over))
+
+
+class Leavers:
+    """PettingZoo-like: ``early`` leaves after one step (terminated), ``late`` after three: truncated or terminated.
+
+    Observations are Tuples of a Box and a Discrete; the masks are in the infos; each is paid on its own account.
+    """
+
+    possible_agents: ClassVar = ["early", "late"]
+    max_cycles = 8
+
+    def __init__(self, cut: bool = True) -> None:
+        self.cut, self.agents = cut, []
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Tuple((gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(4)))
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.rng, self.at, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
+        return self._seen(self.agents)
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        assert sorted(actions) == sorted(self.agents)
+        acted, self.at = list(self.agents), self.at + 1
+        paid = {a: {"early": 1.0, "late": 3.0}[a] for a in acted}
+        last = self.at == 3
+        ended = {a: a == "early" or (last and not self.cut) for a in acted}
+        cut = {a: a == "late" and last and self.cut for a in acted}
+        for agent in acted:
+            if ended[agent] or cut[agent]:
+                self.agents.remove(agent)  # in place, as some environments do
+        return *self._seen(acted)[:1], paid, ended, cut, self._seen(acted)[1]
+
+    def close(self) -> None:
+        pass
+
+    def _seen(self, agents: list[str]) -> tuple[dict, dict]:
+        seen = {a: (self.rng.random(2).astype(np.float32), self.at) for a in agents}
+        return seen, {a: {"action_mask": np.array([0, 1, self.at % 2], np.int8)} for a in agents}
+
+
+class Turns(MultiAgentEnv):
+    """RLlib's: the agents take turns, and only the one on turn is shown an observation; four turns in all."""
+
+    max_steps = 4
+
+    def __init__(self, config: dict | None = None) -> None:
+        super().__init__()
+        self.agents = self.possible_agents = ["one", "two"]
+        self.observation_spaces = dict.fromkeys(self.agents, gym.spaces.Box(0, 9, (1,)))
+        self.action_spaces = dict.fromkeys(self.agents, gym.spaces.Discrete(3))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        self.at = 0
+        return self._seen(), {}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        assert list(actions) == [self.agents[self.at % 2]]
+        (agent,) = actions
+        self.at += 1
+        return self._seen(), {agent: float(actions[agent])}, {"__all__": self.at == 4}, {"__all__": False}, {}
+
+    def _seen(self) -> dict[str, np.ndarray]:
+        return {self.agents[self.at % 2]: np.array([self.at], np.float32)}

@@ -1,0 +1,118 @@
+"""The live cascade: one request served alone agrees with all its joint actions evaluated together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marca_env.cascade.behaviour_policy import behaviour_actions, behaviour_log
+from marca_env.cascade.cascade import LiveCascade
+from marca_env.cascade.outcomes import ActionTree, OutcomeTable, _read, _write, evaluate, outcome_table
+from marca_env.logs.schema import OUTCOMES
+from marca_env.scenario.scenario import Scenario, ScenarioError
+
+
+@pytest.fixture(scope="module")
+def cascade(tiny_scenario: Scenario) -> LiveCascade:
+    return LiveCascade(tiny_scenario)
+
+
+def test_all_actions_together_agree_with_each_alone(cascade):
+    requests = cascade.sample_requests(np.random.default_rng(3), 6)
+    tree = ActionTree(cascade)
+    for k in range(len(requests)):
+        request = requests.take([k])
+        results, outcomes = evaluate(cascade, tree, request)
+        for j, action in enumerate(cascade.scenario.joint_actions):
+            served = cascade.serve(request, action)
+            assert np.array_equal(served.results, results[j])
+            alone = [served.impressions, served.clicks, served.revenue, served.gmv]
+            assert np.allclose(alone, outcomes[j], rtol=1e-5)
+
+
+def test_queues_only_shrink_and_respect_limits(cascade, tiny_scenario):
+    requests = cascade.sample_requests(np.random.default_rng(4), 20)
+    tree = ActionTree(cascade)
+    truncation = np.array([5, 10, 20])[tiny_scenario.joint_actions[:, 3]]
+    for k in range(len(requests)):
+        results, _ = evaluate(cascade, tree, requests.take([k]))
+        assert (results[:, 0] >= results[:, 1]).all()
+        assert (results[:, 1] >= results[:, 2]).all()
+        assert (results[:, 1] <= tiny_scenario.stages[0].queue_limit).all()
+        assert (results[:, 2] <= truncation).all()
+
+
+def test_sampled_outcomes_have_the_expected_mean(cascade):
+    requests = cascade.sample_requests(np.random.default_rng(5), 40)
+    action = cascade.scenario.joint_actions[-1]
+    # the request with most clicks, so that a few thousand draws tell a wrong law from the right one
+    best = int(np.argmax([cascade.serve(requests.take([k]), action).clicks for k in range(len(requests))]))
+    request = requests.take([best])
+    served = cascade.serve(request, action)
+    rng = np.random.default_rng(6)
+    worth = cascade.worth(request, served.shown)
+    draws = np.stack([cascade._react(request, served.shown, worth[:, 0], rng) for _ in range(20_000)])
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    expected = np.array([served.impressions, served.clicks, served.revenue, served.gmv])
+    assert (np.abs(draws.mean(axis=0) - expected) < 4.5 * error + 1e-9).all()
+    assert draws[:, 1].max() <= draws[:, 0].max()
+
+
+def test_more_computation_earns_more_on_the_average(tiny_scenario, tmp_path):
+    table = outcome_table(tiny_scenario, 128, seed=1, workers=1, cache=tmp_path)
+    mean = table.outcomes["revenue"].mean(axis=0)
+    assert mean[-1] > 1.2 * mean[0]
+
+
+def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario, tmp_path):
+    one = outcome_table(tiny_scenario, 100, seed=2, workers=1, cache=tmp_path / "a")
+    two = outcome_table(tiny_scenario, 100, seed=2, workers=2, cache=tmp_path / "b")
+    again = outcome_table(tiny_scenario, 100, seed=2, workers=1, cache=tmp_path / "a")
+    assert len(list((tmp_path / "a").iterdir())) == 1
+    for name in OUTCOMES:
+        assert np.array_equal(one.outcomes[name], two.outcomes[name])
+        assert np.array_equal(one.outcomes[name], again.outcomes[name])
+    assert np.array_equal(one.results, again.results)
+    other = outcome_table(tiny_scenario, 100, seed=3, workers=1, cache=tmp_path / "a")
+    assert not np.array_equal(one.states, other.states)
+
+
+def test_long_queues_come_back_from_the_cache_as_they_went_in(tiny_scenario, tmp_path):
+    shape = (1, tiny_scenario.n_joint_actions)
+    results = np.full((*shape, 3), 2105.0, dtype=np.float32)
+    outcomes = {name: np.zeros(shape, dtype=np.float32) for name in OUTCOMES}
+    table = OutcomeTable(tiny_scenario, np.zeros((1, 4), dtype=np.int64), results, outcomes)
+    _write(table, tmp_path / "t.npz")
+    assert np.array_equal(_read(tiny_scenario, tmp_path / "t.npz").results, results)
+
+
+def test_behaviour_log_is_seeded_and_complete(tiny_scenario):
+    one = behaviour_log(tiny_scenario, 600, seed=1, workers=1)
+    two = behaviour_log(tiny_scenario, 600, seed=1, workers=2)
+    assert one.equals(two)
+    assert not one.equals(behaviour_log(tiny_scenario, 600, seed=2, workers=1))
+    assert (one["result_retrieval"] >= one["result_pre_ranking"]).all()
+    assert 0 < (one["revenue"] > 0).mean() < 0.6
+    for name, size in zip(tiny_scenario.decision_names, tiny_scenario.action_shape, strict=True):
+        assert set(one[name]) == set(range(size))
+
+
+def test_behaviour_spends_more_on_valuable_users(tiny_scenario):
+    states = np.zeros((4000, 4), dtype=int)
+    states[2000:, 0] = 2
+    actions = behaviour_actions(tiny_scenario, states, np.random.default_rng(0))
+    assert (actions[2000:].mean(axis=0) > actions[:2000].mean(axis=0)).all()
+
+
+def test_request_features_are_within_their_sizes_and_windows_are_kept(cascade, tiny_scenario):
+    windows = np.arange(50) % 4
+    states = cascade.sample_requests(np.random.default_rng(0), 50, windows).states
+    assert (states >= 0).all()
+    assert (states < tiny_scenario.feature_sizes).all()
+    assert np.array_equal(states[:, 1], windows)
+
+
+def test_other_stages_are_refused_with_a_remedy(tiny_scenario):
+    other = tiny_scenario.replace(stages=tiny_scenario.stages[:2])
+    with pytest.raises(ScenarioError, match="fit its models on logs"):
+        LiveCascade(other)

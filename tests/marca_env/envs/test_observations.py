@@ -1,0 +1,126 @@
+"""What agents see and may do."""
+
+import numpy as np
+import pytest
+
+from marca_env.envs.observations import PRICE_LIMIT, RESULT_LIMIT, ObservationEncoder
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_scenario):
+    return ObservationEncoder(tiny_scenario)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_scenario):
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, tiny_scenario.feature_sizes, (200, 4))
+    actions = rng.integers(0, tiny_scenario.action_shape, (200, 4))
+    return states, actions, rng.integers(1, 60, (200, 3)).astype(float)
+
+
+def test_sizes_of_the_published_shape():
+    encoder = ObservationEncoder(Scenario.load("default"))
+    assert encoder.agents == ("retrieval", "pre_ranking")
+    assert encoder.turn_agent == ("retrieval",) * 4 + ("pre_ranking",)
+    assert encoder.n_actions == {"retrieval": 6, "pre_ranking": 6}
+    # 28 feature categories (23 without history), 6 turns, own options, earlier results, 2 prices
+    assert encoder.sizes == {"retrieval": 28 + 6 + 16 + 0 + 2, "pre_ranking": 23 + 6 + 5 + 1 + 2}
+    assert encoder.state_size == 28 + 6 + 21 + 3 + 2
+
+
+def test_one_observation_by_hand(encoder):
+    states, actions, results = np.array([[2, 0, 1, 1]]), np.array([[1, 2, 0, 1]]), np.array([[30.0, 30.0, 10.0]])
+    seen, _, state = encoder.encode(states, actions, results, 3, np.array([0.0, 50.0 / 0.8]))
+    uv, w, g, turn, truncation = [0, 0, 1], [1, 0, 0, 0], [0, 1], [0, 0, 0, 1, 0], [0, 0, 0]
+    expected = [*uv, *w, *g, *turn, *truncation, 0.5, 0, np.log(2)]
+    np.testing.assert_allclose(seen["pre_ranking"][0], expected, rtol=1e-6)
+    history, channels, length, rescoring = [0, 1], [0, 1], [0, 0, 1], [1, 0]
+    made = [*channels, *length, *rescoring, *truncation]
+    whole = [*uv, *w, *g, *history, *turn, *made, 0.5, 0, 0, 0, np.log(2)]
+    np.testing.assert_allclose(state[0], whole, rtol=1e-6)
+
+
+def test_history_is_hidden_from_pre_ranking(encoder, batch):
+    states, actions, results = batch
+    other = states.copy()
+    other[:, 3] = 1 - other[:, 3]
+    for turn in range(5):
+        a, b = (encoder.encode(s, actions, results, turn)[0] for s in (states, other))
+        np.testing.assert_array_equal(a["pre_ranking"], b["pre_ranking"])
+        assert np.any(a["retrieval"] != b["retrieval"])
+
+
+def test_nothing_of_the_future_is_seen(encoder, batch):
+    states, actions, results = batch
+    rng = np.random.default_rng(1)
+    for turn in range(5):
+        later = actions.copy()
+        later[:, turn:] = rng.integers(0, encoder.scenario.action_shape, actions.shape)[:, turn:]
+        hidden = np.where(encoder.settled(turn), results, 0.0)
+        first = encoder.encode(states, actions, results, turn)
+        second = encoder.encode(states, later, hidden, turn)
+        np.testing.assert_array_equal(first[2], second[2])
+        for agent in encoder.agents:
+            np.testing.assert_array_equal(first[0][agent], second[0][agent])
+
+
+def test_masks_allow_the_options_on_turn_and_wait_elsewhere(encoder, batch):
+    sizes = dict(enumerate(encoder.scenario.action_shape))
+    for turn in range(encoder.n_turns + 1):
+        _, masks, _ = encoder.encode(*batch, turn)
+        for agent in encoder.agents:
+            on_turn = turn < encoder.n_turns and encoder.turn_agent[turn] == agent
+            wait = encoder.n_actions[agent] - 1
+            expected = list(range(sizes[turn])) if on_turn else [wait]
+            assert encoder.legal(agent, turn).tolist() == expected
+            assert masks[agent].shape == (200, encoder.n_actions[agent])
+            assert np.flatnonzero(masks[agent][17]).tolist() == expected
+
+
+def test_everything_lies_in_its_space(encoder, batch):
+    states, actions, results = batch
+    for turn in range(encoder.n_turns + 1):
+        seen, masks, state = encoder.encode(states, actions, results * 1e4, turn, np.array([1e9, 0.0]))
+        assert all(encoder.state_space().contains(row) for row in state[:20])
+        for agent in encoder.agents:
+            for k in range(20):
+                row = {"observation": seen[agent][k], "action_mask": masks[agent][k].astype(np.int8)}
+                assert encoder.observation_space(agent).contains(row)
+    assert state[:, -2].max() == PRICE_LIMIT
+    assert state.max() == max(RESULT_LIMIT, PRICE_LIMIT)
+
+
+def test_episodes_are_the_turns_stacked(encoder, batch):
+    episodes = encoder.episodes(*batch)
+    for turn in range(encoder.n_turns + 1):
+        seen, masks, state = encoder.encode(*batch, turn)
+        np.testing.assert_array_equal(episodes["state"][:, turn], state)
+        for agent in encoder.agents:
+            np.testing.assert_array_equal(episodes["obs"][agent][:, turn], seen[agent])
+            np.testing.assert_array_equal(episodes["mask"][agent][:, turn], masks[agent])
+    actions = episodes["actions"]
+    np.testing.assert_array_equal(actions["retrieval"][:, :3], batch[1][:, :3])
+    assert set(actions["retrieval"][:, 3]) == {3}  # wait
+    assert set(actions["pre_ranking"][:, :3].ravel()) == {3}
+    for agent in encoder.agents:
+        legal = np.take_along_axis(episodes["mask"][agent][:, :-1], actions[agent][..., None], axis=2)
+        assert legal.all()
+
+
+def test_prices_may_differ_by_request(encoder, batch):
+    prices = np.random.default_rng(0).random((200, 2)) * 10
+    together = encoder.encode(*batch, 2, prices)[2]
+    alone = encoder.encode(*(part[5:6] for part in batch), 2, prices[5])[2]
+    np.testing.assert_array_equal(together[5:6], alone)
+
+
+def test_mistakes_are_named(encoder, batch):
+    with pytest.raises(InputError, match="turn is 6"):
+        encoder.encode(*batch, 6)
+    with pytest.raises(InputError, match="prices have shape"):
+        encoder.encode(*batch, 0, np.zeros(3))
+    with pytest.raises(InputError, match="did you mean 'retrieval'"):
+        encoder.observation_space("retreival")

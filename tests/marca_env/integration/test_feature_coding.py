@@ -1,0 +1,101 @@
+"""Features as codes: stable across processes, learnt once, and never at a loss at run time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marca_env.integration.feature_coding import FeatureCoder, FeatureCoding, stable_hash, text_of
+from marca_env.utils.errors import InputError
+
+
+def coder(**fields: object) -> FeatureCoder:
+    log = pd.DataFrame({"x": fields.pop("log")})
+    return FeatureCoder.fit([FeatureCoding("f", column="x", **fields)], log)  # type: ignore[arg-type]
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    code = "from marca_env.integration.feature_coding import stable_hash; print(stable_hash('Ōsaka'))"
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert runs == {f"{stable_hash('Ōsaka')}\n"}
+
+
+def test_a_hash_takes_any_cardinality_and_values_never_seen() -> None:
+    f = coder(log=[f"id-{k}" for k in range(20_000)], coding="hash", size=32)
+    counts = np.bincount(f.encode({"x": [f"id-{k}" for k in range(20_000)]})[:, 0], minlength=32)
+    assert counts.min() > 500
+    for never in ("new", None, float("nan"), "", "\ud800", 3.5, True, b"x"):
+        assert 0 <= f.encode({"x": never})[0, 0] < 32
+
+
+@pytest.mark.parametrize(("a", "b"), [(3, "3"), (3.0, "3"), ("3.0", 3), (np.int64(7), 7.0), (None, float("nan"))])
+def test_one_value_is_one_text_however_it_was_stored(a: object, b: object) -> None:
+    assert text_of(a) == text_of(b)
+
+
+def test_an_id_keeps_its_zeros() -> None:
+    assert text_of("007") != text_of("7")
+
+
+def test_frequent_values_have_a_code_each_and_the_rest_share_one() -> None:
+    f = coder(log=["b"] * 5 + ["a"] * 3 + ["c", "d"], coding="frequency", size=3)
+    assert f.encode({"x": ["b", "a", "c", "d", "never", None]})[:, 0].tolist() == [0, 1, 2, 2, 2, 2]
+
+
+def test_quantiles_fill_their_buckets_evenly_and_ties_stay_together() -> None:
+    numbers = np.random.default_rng(0).exponential(size=4000)
+    codes = coder(log=numbers, coding="quantile", size=8).encode({"x": numbers})[:, 0]
+    assert np.bincount(codes).tolist() == pytest.approx([500] * 8, abs=2)
+    tied = coder(log=[0.0] * 90 + [1.0] * 10, coding="quantile", size=5)
+    assert tied.encode({"x": [0, 1, -5, 99, None]})[:, 0].tolist() == [0, 1, 0, 1, 0]
+
+
+def test_time_of_day_from_stamps_minutes_and_dates() -> None:
+    f = coder(log=["2025-01-01T00:00"], coding="time", size=24)
+    assert f.encode({"x": ["2025-06-01 13:59:59", "719", "2030-01-01"]})[:, 0].tolist() == [13, 11, 0]
+    assert f.encode({"x": pd.to_datetime(["2025-06-01 23:59"])})[0, 0] == 23
+
+
+def test_what_is_saved_codes_alike(tmp_path: Path) -> None:
+    log = pd.DataFrame({"n": [1.0, 2.0, 3.0, 9.0], "c": ["u", "v", "u", "w"]})
+    first = FeatureCoder.fit(
+        [FeatureCoding("a", 3, "n", "quantile"), FeatureCoding("b", 2, "c", "frequency"), FeatureCoding("h", 5, "c")],
+        log,
+    )
+    first.save(tmp_path / "features.json")
+    again = FeatureCoder.load(tmp_path)
+    np.testing.assert_array_equal(first.encode(log), again.encode(log))
+    one = again.encode({"n": 2.5, "c": "never"})
+    many = again.encode([{"n": 2.5, "c": "never"}, {"n": 0, "c": "u"}])
+    assert one.shape == (1, 3)
+    np.testing.assert_array_equal(one[0], many[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"log": [1], "coding": "hsh", "size": 2}, "unknown coding 'hsh'; did you mean 'hash'"),
+        ({"log": [1], "size": 0}, "size is 0"),
+        ({"log": ["00:00"], "coding": "time", "size": 7}, "must divide a day"),
+        (
+            {"log": ["1", "a"], "coding": "quantile", "size": 2},
+            r"row 2, column 'x' \(feature 'f'\): 'a' is not a number",
+        ),
+        ({"log": [0, 5], "coding": "code", "size": 2}, "row 2, column 'x'.* 5 is not a whole number of 0 … 1"),
+        ({"log": ["soon"], "coding": "time", "size": 2}, "'soon' is neither a date and time nor a minute"),
+        ({"log": [1440], "coding": "time", "size": 2}, "1440 is neither"),
+    ],
+)
+def test_what_cannot_be_coded_is_named(fields: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        coder(**fields)

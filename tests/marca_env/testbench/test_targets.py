@@ -1,0 +1,104 @@
+"""The TestBench against a real HTTP server of known cost, and against a Python function."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.cli.main import main
+from marca_env.logs.schema import read_cost_log
+from marca_env.testbench.target_config import load_target
+from marca_env.testbench.targets import HttpRequest, HttpTarget, metric_clock, process_clock
+from marca_env.testbench.testbench import TestBench
+from marca_env.utils.errors import InputError
+from tests.helpers.paths import HELPERS
+
+MILLISECOND = 1e-3
+SERVER = HELPERS / "shop_server.py"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, int]]:
+    """(address, pid) of a server in a process of its own."""
+    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield f"http://127.0.0.1:{process.stdout.readline().strip()}", process.pid
+    process.kill()
+    process.wait()
+
+
+def described(request_of: object, **service: object) -> dict:
+    """A target file with a base and two queues."""
+    of = request_of  # type: ignore[assignment]
+    base = {"stage": "rank", "cluster": "rank", "component": "base", "request": of(0)}
+    queues = [{**base, "component": "queue", "queue_length": n, "request": of(n), "against": of(0)} for n in (20, 50)]
+    return {"buckets": [base, *queues], **service}
+
+
+def by_path(n: int) -> dict:
+    return {"path": f"/rank?n={n}"}
+
+
+def check(log) -> None:
+    """Base 1 ms, 0.1 ms a candidate, give or take what HTTP and messages cost."""
+    cost = log.groupby(["component", "queue_length"])["cost"].mean() / MILLISECOND
+    assert 1.0 < cost["base", 0] < 2.5
+    assert 1.5 < cost["queue", 20] < 2.6
+    assert 4.2 < cost["queue", 50] < 5.9
+
+
+@pytest.mark.parametrize("clock", ["pid", "cpu_url"])
+def test_a_running_http_service_is_measured(server: tuple[str, int], clock: str, tmp_path: Path) -> None:
+    url, pid = server
+    http = {"url": url, "pid": pid} if clock == "pid" else {"url": url, "cpu_url": f"{url}/metrics"}
+    (tmp_path / "target.yaml").write_text(yaml.safe_dump(described(by_path, http=http)))
+    out = tmp_path / "costs.csv"
+    options = ["--seconds", "0.4", "--repeats", "2", "--utilisation", "0.3", "--out", str(out)]
+    assert main(["testbench", "--target", str(tmp_path / "target.yaml"), *options]) == 0
+    log = read_cost_log(out)
+    assert len(log) == 6
+    check(log)
+
+
+def test_a_python_function_is_measured(tmp_path: Path) -> None:
+    target = described(lambda n: {"n": n}, python="tests.helpers.shop_server:rank")
+    (tmp_path / "target.yaml").write_text(yaml.safe_dump(target))
+    check(TestBench(target=load_target(tmp_path / "target.yaml"), seconds=0.3, repeats=2, utilisation=0.3).run())
+
+
+def test_the_clocks_of_a_service_agree(server: tuple[str, int]) -> None:
+    url, pid = server
+    assert process_clock(pid)() == pytest.approx(metric_clock(f"{url}/metrics")(), abs=0.2)
+
+
+def test_a_service_that_fails_says_where(server: tuple[str, int]) -> None:
+    url, pid = server
+    target = HttpTarget(url, [], process_clock(pid))
+    with pytest.raises(InputError, match=r"GET .*/broken: status 500 Internal Server Error"):
+        target.prepare(HttpRequest("/broken"))
+    with pytest.raises(InputError, match="is the service running"):
+        HttpTarget("http://127.0.0.1:9", [], process_clock(pid)).prepare(HttpRequest())
+    with pytest.raises(InputError, match="pid 999999999: no such process"):
+        process_clock(999_999_999)
+    with pytest.raises(InputError, match="neither a number nor a metric 'cpu'"):
+        metric_clock(f"{url}/metrics", "cpu")
+
+
+def test_more_cores_mean_less_utilisation_and_the_same_cost(server: tuple[str, int]) -> None:
+    url, pid = server
+    from marca_env.testbench.service import Bucket
+
+    buckets = [Bucket("rank", "rank", "base", 0, 0, HttpRequest("/rank?n=20"))]
+
+    def start(_machines: int) -> HttpTarget:
+        return HttpTarget(url, buckets, process_clock(pid), cores=4)
+
+    log = TestBench(target=start, seconds=0.5, repeats=1, qps=100.0).run()
+    assert log.loc[0, "cores"] == 4
+    assert log.loc[0, "utilisation"] < 0.15  # type: ignore[operator]
+    assert 3.0 < log.loc[0, "cost"] / MILLISECOND < 4.6  # type: ignore[operator]

@@ -1,0 +1,71 @@
+"""The simulated day: what is counted, what is shared between policies, and the bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marca_env.models.engine import Engine
+from marca_env.traffic.allocation import RequestPool
+from marca_env.traffic.day_simulator import FixedPolicy, PricedPolicy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.workload import Traffic
+from mpc import BisectionBalancer, StaticBalancer
+
+
+@pytest.fixture(scope="module")
+def pool(exact_engine: Engine) -> RequestPool:
+    return exact_engine.pool(60, seed=0)
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    return Traffic("ramp", np.linspace(10.0, 90.0, 45), first_minute=700)
+
+
+def test_a_fixed_cheap_policy_earns_what_the_table_says(pool, traffic):
+    counts = draw_arrivals(pool, traffic, seed=1)
+    rows = replay(FixedPolicy("cheapest", 0), pool, traffic, counts)
+    assert np.allclose(rows["revenue"], counts @ pool.outcomes["revenue"][:, 0], rtol=1e-5)
+    assert np.allclose(rows["load_ranking"], counts @ pool.costs[:, 0, 1] / 60, rtol=1e-5)
+    assert (rows["degradation_ranking"] == 0).all()
+    assert np.array_equal(rows["requests"], counts.sum(axis=1))
+
+
+def test_greed_is_degraded(pool, traffic):
+    counts = draw_arrivals(pool, traffic, seed=1)
+    dearest = pool.scenario.n_joint_actions - 1
+    rows = replay(FixedPolicy("dearest", dearest), pool, traffic, counts)
+    asked = counts @ pool.outcomes["revenue"][:, dearest]
+    assert rows["degradation_ranking"].max() > 0
+    assert rows["revenue"].to_numpy()[-1] < asked[-1]
+
+
+def test_arrivals_are_seeded_and_of_the_current_window(pool, traffic):
+    one, two = draw_arrivals(pool, traffic, 1), draw_arrivals(pool, traffic, 1)
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, draw_arrivals(pool, traffic, 2))
+    windows = pool.states[:, pool.scenario.feature_names.index("w")]
+    assert set(windows[one[0] > 0]) == {700 * 4 // 1440}
+
+
+def test_prices_hold_the_budget_and_no_policy_beats_the_bound(pool, traffic):
+    counts = draw_arrivals(pool, traffic, seed=3)
+    bound = clairvoyant_bound(pool, counts)
+    values = pool.outcomes["revenue"]
+    balancer = BisectionBalancer(values, pool.costs, weights=pool.weights)
+    held = replay(PricedPolicy("held", values, pool.costs, balancer), pool, traffic, counts)
+    free = replay(PricedPolicy("free", values, pool.costs, StaticBalancer([0.0, 0.0])), pool, traffic, counts)
+    cheap = replay(FixedPolicy("cheapest", 0), pool, traffic, counts)
+    assert cheap["revenue"].sum() < held["revenue"].sum() <= bound * (1 + 1e-6)
+    assert held["load_ranking"].max() < free["load_ranking"].max()
+    assert held["price_ranking"].iloc[-1] > held["price_ranking"].iloc[0]
+
+
+def test_a_policy_may_be_limited_to_some_actions(pool, traffic):
+    counts = draw_arrivals(pool, traffic, seed=3)
+    keep = np.array([0])
+    balancer = StaticBalancer([0.0, 0.0])
+    limited = PricedPolicy("limited", pool.outcomes["revenue"], pool.costs, balancer, keep)
+    rows = replay(limited, pool, traffic, counts)
+    fixed = replay(FixedPolicy("cheapest", 0), pool, traffic, counts)
+    assert np.allclose(rows["revenue"], fixed["revenue"])

@@ -1,0 +1,96 @@
+"""Traces and generated traffic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marca_env.traffic.workload import daily_traffic, read_trace
+from marca_env.utils.errors import InputError
+
+
+def write(path, rows, header="timestamp,value"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def hours(n, value=lambda k: 10 + k % 7):
+    return [f"2020-01-{1 + k // 24:02d} {k % 24:02d}:00:00,{value(k)}" for k in range(n)]
+
+
+def test_values_are_interpolated_to_minutes_and_scaled_to_the_peak(tmp_path, tiny_scenario):
+    trace = write(tmp_path / "t.csv", ["2020-01-01 00:00:00,0", "2020-01-01 01:00:00,60", "2020-01-01 02:00:00,0"])
+    traffic = read_trace(trace, tiny_scenario, minutes=100)
+    assert traffic.qps.max() == pytest.approx(50.0)
+    assert traffic.qps[30] == pytest.approx(25.0)
+    assert traffic.qps[90] == pytest.approx(25.0)
+    assert traffic.first_minute == 0
+
+
+def test_start_and_history(tmp_path, tiny_scenario):
+    trace = write(tmp_path / "t.csv", hours(24 * 9))
+    traffic = read_trace(trace, tiny_scenario, minutes=60, start="2020-01-05T06:30")
+    assert traffic.first_minute == 390
+    assert len(traffic.history) == 4 * 1440 + 390
+    assert traffic.minute_of_day(-1) == 389
+    default = read_trace(trace, tiny_scenario)
+    assert default.first_minute == 0
+    assert len(default.history) == 7 * 1440
+
+
+def test_stamps_with_a_time_zone_are_read_by_their_clock(tmp_path, tiny_scenario):
+    trace = write(tmp_path / "t.csv", [row.replace(":00,", ":00+02:00,") for row in hours(48)])
+    traffic = read_trace(trace, tiny_scenario, minutes=60, start="2020-01-01T06:30")
+    assert traffic.first_minute == 390
+
+
+def test_a_generated_day_has_minutes(tiny_scenario):
+    with pytest.raises(InputError, match="minutes is 0"):
+        daily_traffic(tiny_scenario, np.random.default_rng(0), 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "expected"),
+    [
+        (hours(3), "timestamp,count", "column 'value' is missing"),
+        (hours(3), "time,value", "column 'timestamp' is missing"),
+        ([hours(3)[0]], "timestamp,value", "at least two"),
+        ([*hours(3), hours(3)[2]], "timestamp,value", "line 5: timestamp .* repeats"),
+        (hours(3)[::-1], "timestamp,value", "line 3: timestamp .* earlier"),
+        (hours(3, lambda k: "nan"), "timestamp,value", "line 2: value 'nan' is not a finite number"),
+        (hours(3, lambda k: ""), "timestamp,value", "line 2: value '' is not a finite number"),
+        (hours(3, lambda k: "many"), "timestamp,value", "line 2: value 'many'"),
+        (hours(3, lambda k: 1 - k), "timestamp,value", "line 4: value '-1' is negative"),
+        (["yesterday,3", *hours(2)], "timestamp,value", "line 2: timestamp 'yesterday' is not a date"),
+        (hours(3, lambda k: 0), "timestamp,value", "is zero"),
+        ([f"{row},7" for row in hours(3)], "timestamp,value", "more fields than its header"),
+        ([hours(3)[0], f"{hours(3)[1]},7", hours(3)[2]], "timestamp,value", r"not a readable CSV file: [^\n]+$"),
+        (["2020-01-01T00:00Z,1", "2020-01-01T01:00+02:00,1"], "timestamp,value", "different time zones"),
+    ],
+)
+def test_bad_traces_are_refused_by_line(tmp_path, tiny_scenario, rows, header, expected):
+    with pytest.raises(InputError, match=expected):
+        read_trace(write(tmp_path / "t.csv", rows, header), tiny_scenario, minutes=30)
+
+
+def test_impossible_windows(tmp_path, tiny_scenario):
+    trace = write(tmp_path / "t.csv", hours(24))
+    with pytest.raises(InputError, match="covers 1381 minutes, fewer than the 1440"):
+        read_trace(trace, tiny_scenario)
+    with pytest.raises(InputError, match="must lie in"):
+        read_trace(trace, tiny_scenario, minutes=60, start="2021-01-01")
+    with pytest.raises(InputError, match="is not a date"):
+        read_trace(trace, tiny_scenario, minutes=60, start="soon")
+    with pytest.raises(InputError, match="no such trace"):
+        read_trace(tmp_path / "none.csv", tiny_scenario)
+    with pytest.raises(InputError, match="at least one"):
+        read_trace(trace, tiny_scenario, minutes=0)
+
+
+def test_generated_days_are_seeded_and_peak_at_the_scenarios_peak(tiny_scenario):
+    one = daily_traffic(tiny_scenario, np.random.default_rng(1))
+    assert np.array_equal(one.qps, daily_traffic(tiny_scenario, np.random.default_rng(1)).qps)
+    assert not np.array_equal(one.qps, daily_traffic(tiny_scenario, np.random.default_rng(2)).qps)
+    assert one.qps.max() == pytest.approx(50.0)
+    assert one.qps.min() > 0
+    assert one.qps.min() < 20.0

@@ -1,0 +1,113 @@
+"""Prices per slice of the day, searched on replayed traffic; and the closed loop that experiments share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.days.simulated_system import Plant, flash_sale, usual_prices
+from marca_env.traffic.allocation import allocate
+from marca_env.traffic.day_simulator import PricedPolicy, draw_arrivals, replay
+from marca_env.traffic.workload import Traffic
+from marca_env.utils.errors import InputError
+from mpc import Balancer, SliceBalancer, StaticBalancer
+from tests.helpers.small_system import PEAK_QPS, make_pool, observe, sine_days
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return make_pool(per_window=20)
+
+
+def search(pool, qps, **changes):
+    options = {"seed": 0, "slices": 6, "rounds": 10, "samples": 24, "price_max": 300.0, **changes}
+    return SliceBalancer.search(
+        pool.outcomes["revenue"],
+        pool.costs,
+        qps,
+        pool.scenario.budgets,
+        windows=pool.states[:, 0],
+        n_windows=6,
+        **options,
+    )
+
+
+def loads(pool, balancer, qps):
+    """(1440,G) mean load in budgets under the balancer's prices, every request as often as the others of its window."""
+    found = np.empty((1440, 2))
+    for window in range(6):
+        rows = pool.states[:, 0] == window
+        for minute in range(240 * window, 240 * (window + 1)):
+            prices = balancer.update(observe(pool, minute=minute))
+            chosen = allocate(pool.outcomes["revenue"][rows], pool.costs[rows], prices)
+            found[minute] = qps[minute] * pool.costs[rows][np.arange(rows.sum()), chosen].mean(0)
+    return found / pool.scenario.budgets
+
+
+def test_constant_traffic_is_brought_to_the_budget_in_every_slice(pool):
+    qps = np.full(1440, 0.8 * PEAK_QPS)
+    balancer = search(pool, qps)
+    assert isinstance(balancer, Balancer)
+    assert balancer.prices.shape == (6, 2)
+    load = loads(pool, balancer, qps)[::240]
+    assert np.all(load < 1.01)
+    assert load.mean() > 0.93
+
+
+def test_a_slice_is_priced_for_its_busiest_minutes_and_free_when_idle(pool):
+    qps = sine_days(1, seed=2)[0]
+    qps[:240] = 0.05 * PEAK_QPS
+    balancer = search(pool, qps)
+    load = loads(pool, balancer, qps)
+    assert load.max() < 1.1
+    free = search(pool, qps, slices=6, penalty=1e-6)  # nothing is charged for overload
+    assert loads(pool, free, qps).max() > 2.0
+    assert balancer.prices[0].max() < 0.2 * balancer.prices[2:].min()
+
+
+def test_the_search_is_seeded_and_refuses_nonsense(pool):
+    qps = np.full(1440, 100.0)
+    first, again, other = (search(pool, qps, seed=s, rounds=2).prices.tolist() for s in (1, 1, 2))
+    assert first == again != other
+    for bad in ({"slices": 0}, {"samples": 1}, {"elite": 1.0}, {"penalty": 0.0}, {"price_max": -1.0}):
+        with pytest.raises(InputError):
+            search(pool, qps, **bad)
+    with pytest.raises(InputError, match="1440"):
+        search(pool, qps[:10])
+    for prices in ([[np.nan]], [[-1.0]], [1.0], np.ones((1441, 1))):
+        with pytest.raises(InputError, match="slices"):
+            SliceBalancer(prices)
+    held = SliceBalancer([[3.0, 4.0]]).update(observe(pool, minute=float("nan"), prices=(1.0, 9.0)))
+    assert held.tolist() == [1.0, 4.0]
+
+
+# -- the closed loop -----------------------------------------------------------------------------------------------
+def test_the_plant_is_the_simulated_day(pool):
+    traffic = Traffic("ramp", np.linspace(100.0, 500.0, 40), first_minute=700)
+    counts, prices = draw_arrivals(pool, traffic, 4), np.array([2.0, 6.0])
+    values = pool.outcomes["revenue"]
+    rows = replay(PricedPolicy("still", values, pool.costs, StaticBalancer(prices)), pool, traffic, counts)
+    plant = Plant(pool, traffic, seed=4)
+    observation, seen = plant.start(prices), []
+    assert observation.minute == 700
+    for _ in range(40):
+        outcome, observation = plant.step(prices)
+        seen.append(outcome.equivalent)
+    assert np.array(seen) == pytest.approx(rows[["load_retrieval", "load_ranking"]].to_numpy())
+    assert observation.minute == 740
+
+
+def test_a_flash_sale_steps_tenfold_and_fades(pool):
+    traffic = flash_sale(pool, seed=1)
+    growth = traffic.qps[1:] / traffic.qps[:-1]
+    start = int(growth.argmax()) + 1
+    assert 650 < start < 790
+    assert growth.max() > 8
+    assert traffic.qps[start] / traffic.qps[start + 130] > 1.5
+    assert traffic.qps.max() <= pool.scenario.peak_qps
+
+
+def test_usual_prices_are_positive_and_rise_with_traffic(pool):
+    calm, busy = usual_prices(pool, 20.0), usual_prices(pool, PEAK_QPS)
+    assert np.all(calm > 0)
+    assert np.all(busy > calm)

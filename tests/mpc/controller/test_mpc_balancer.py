@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from marca_env.utils.errors import InputError
+from mpc import Balancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
+from mpc.model.conditions import Conditions
+from mpc.planning.objective import Objective
+from tests.helpers.small_system import PEAK_QPS, fitted, observe, simulate, sine_days
+
+
+@pytest.fixture(scope="module")
+def plant():
+    pool, _, model = fitted()
+    return pool, model
+
+
+def copy_of(model: SystemModel, tmp_path) -> SystemModel:
+    model.save(tmp_path)
+    return SystemModel.load(tmp_path)
+
+
+def test_is_a_balancer_and_takes_its_settings_by_name(plant):
+    _, model = plant
+    balancer = MPCBalancer(model, horizon=4, alpha=0.5)
+    assert isinstance(balancer, Balancer)
+    assert balancer.problem.shape == (4, 2)
+    with pytest.raises(InputError, match="did you mean 'horizon'"):
+        MPCBalancer(model, horizn=4)
+    for bad in ({"bias_gain": 2.0}, {"trust_region": 0.0}, {"price_max": -1.0}, {"horizon": 0}):
+        with pytest.raises(InputError):
+            MPCBalancer(model, **bad)
+
+
+@pytest.mark.parametrize("damping", ["predicted", "measured"])
+def test_the_plan_is_as_good_as_a_fine_search(plant, damping):
+    """Prices act on their own minute alone, so with one minute ahead a grid finds the minimum of Eq. 17."""
+    pool, model = plant
+    balancer = MPCBalancer(model, horizon=1, damping=damping, bias_gain=0.0, iterations=20, proximity=0.0)
+    observation = observe(pool, qps=350.0, load=1.3 * pool.scenario.budgets, prices=(2.0, 2.0))
+    prices = balancer.update(observation)
+    grid = np.stack(np.meshgrid(*[np.geomspace(0.5, 100, 160)] * 2, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+    levels = np.zeros((1, 2))
+    last = Conditions(np.array(350.0), np.array(599), levels[0])
+    horizon = Conditions(balancer.forecaster.forecast(1), np.array([600]), levels)
+    objective = Objective(balancer.settings)
+
+    def value(candidates):
+        loads = model.rollout(observation.load, last, observation.prices, horizon, candidates)
+        return objective(loads / pool.scenario.budgets, observation.load / pool.scenario.budgets)
+
+    assert value(prices[None, None])[0] <= value(grid).min() + 1e-4
+    assert not balancer.events
+
+
+def test_holds_the_budget_better_than_feedback(plant):
+    pool, model = plant
+    scale = tuple(model.prices.scale)
+    scores = {}
+    for seed in (0, 1):
+        days = sine_days(1, seed=20 + seed)
+        for name, balancer in (
+            ("mpc", MPCBalancer(model)),
+            ("feedback", FeedbackBalancer(FeedbackSettings(scale=scale))),
+        ):
+            run = simulate(pool, balancer, days, seed=seed, start=(3.0, 3.0), minutes=(240, 600))
+            load = run.log[["load_retrieval", "load_ranking"]].to_numpy()[30:] / pool.scenario.budgets
+            scores[name, seed] = np.minimum(load, 1).mean(), (np.maximum(load, 1) - 1).mean()
+            assert np.isfinite(run.log.to_numpy()).all()
+        assert scores["mpc", seed][0] > 0.97
+        assert scores["mpc", seed][1] < 0.01
+        assert scores["mpc", seed][1] < 0.8 * scores["feedback", seed][1]
+
+
+def test_a_wrong_model_still_holds_the_budget(plant, tmp_path):
+    pool, model = plant
+    wrong = copy_of(model, tmp_path)
+    wrong.scaling["cost_mean"] = [x - np.log(1.3) for x in wrong.scaling["cost_mean"]]  # believes in 23 % less
+    wrong.persistence.data.fill_(-9.0)  # and does not look at the last minute
+    days = np.full((1, 1440), 0.7 * PEAK_QPS)
+    means = {}
+    for gain in (0.0, 0.3):
+        run = simulate(pool, MPCBalancer(wrong, bias_gain=gain, margin=0.0), days, start=(9.0, 9.0), minutes=(480, 600))
+        load = run.log[["load_retrieval", "load_ranking"]].to_numpy() / pool.scenario.budgets
+        means[gain] = load[40:].mean(0)
+    assert np.all(means[0.0] > 1.15)
+    assert means[0.3] == pytest.approx([1.0, 1.0], abs=0.01)
+
+
+def test_overload_is_left_at_once_and_free_computation_is_found(plant):
+    pool, model = plant
+    run = simulate(pool, MPCBalancer(model), np.full((1, 1440), PEAK_QPS), start=(0.0, 0.0), minutes=(600, 606))
+    load = run.log[["load_retrieval", "load_ranking"]].to_numpy() / pool.scenario.budgets
+    assert np.all(load[0] > 2)
+    assert np.all(load[3:] < 1.1)
+    run = simulate(pool, MPCBalancer(model), np.full((1, 1440), 0.1 * PEAK_QPS), start=(20.0, 20.0), minutes=(600, 612))
+    assert run.log[["price_retrieval", "price_ranking"]].to_numpy()[-1].tolist() == [0.0, 0.0]
+
+
+def test_rate_limit_and_price_bound_hold(plant):
+    pool, model = plant
+    balancer = MPCBalancer(model, rate_limit=0.2, price_max=8.0)
+    prices = np.array([1.0, 1.0])
+    for minute in range(12):
+        overload = observe(pool, minute=600 + minute, qps=400.0, load=3 * pool.scenario.budgets, prices=prices)
+        moved = balancer.update(overload)
+        assert np.all(np.abs(model.prices.to_log(moved) - model.prices.to_log(prices)) <= 0.2 + 1e-3)
+        assert np.all(moved <= 8.0)
+        prices = moved
+    assert prices == pytest.approx([8.0, 8.0], rel=1e-3)
+    assert not balancer.events
+
+
+FAULTS = {
+    "qps": {"qps": np.nan},
+    "no traffic": {"qps": 0.0},
+    "load": {"load": [np.nan, 1.0]},
+    "infinite": {"load": [np.inf, np.inf]},
+    "absurd": {"load": [1e9, 1e9]},
+    "negative": {"load": [-5.0, 1.0]},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_telemetry_is_logged_and_survived(plant, fault):
+    pool, model = plant
+    balancer = MPCBalancer(model)
+    good = balancer.update(observe(pool, minute=600))
+    observation = observe(pool, minute=601, prices=good, **FAULTS[fault])
+    prices = balancer.update(observation)
+    assert [(e.minute, e.kind) for e in balancer.events] == [(601, "telemetry")]
+    assert prices.shape == (2,)
+    assert np.all(np.isfinite(prices))
+    assert np.all((prices >= 0) & (prices <= balancer.price_max))
+    again = balancer.update(observe(pool, minute=602, prices=prices))
+    assert len(balancer.events) == 1
+    assert np.all(np.isfinite(again))
+
+
+def test_another_number_of_clusters_is_refused(plant):
+    pool, model = plant
+    with pytest.raises(InputError, match="load has shape"):
+        MPCBalancer(model).update(observe(pool, load=[1.0, 1.0, 1.0]))
+
+
+def test_unknown_prices_in_force_are_remembered(plant):
+    pool, model = plant
+    known, unknown = MPCBalancer(model), MPCBalancer(model)
+    first = known.update(observe(pool, minute=600))
+    unknown.update(observe(pool, minute=600))
+    expected = known.update(observe(pool, minute=601, prices=first))
+    assert unknown.update(observe(pool, minute=601, prices=(np.nan, np.inf))) == pytest.approx(expected)
+
+
+def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
+    pool, model = plant
+    balancer = MPCBalancer(model, direct=False)
+
+    def broken(*_, **__):
+        raise ArithmeticError("the factorisation broke down")
+
+    observation = observe(pool, load=1.5 * pool.scenario.budgets)
+    with monkeypatch.context() as patch:
+        patch.setattr(balancer.problem.program, "solve", broken)
+        prices = balancer.update(observation)
+    (event,) = balancer.events
+    assert event.kind == "solver"
+    assert "factorisation" in event.message
+    expected = FeedbackBalancer(FeedbackSettings(scale=tuple(model.prices.scale))).update(observation)
+    assert prices == pytest.approx(expected)
+    assert np.all(prices > observation.prices)
+    balancer.update(observe(pool, minute=601, prices=prices))
+    assert len(balancer.events) == 1
+
+
+def test_a_broken_model_falls_back_too(plant, tmp_path):
+    pool, model = plant
+    broken = copy_of(model, tmp_path)
+    broken.response.level.data.fill_(np.nan)
+    balancer = MPCBalancer(broken)
+    prices = balancer.update(observe(pool))
+    assert [e.kind for e in balancer.events] == ["model"]
+    assert np.all(np.isfinite(prices))
+
+
+def test_the_program_is_compiled_once_over_a_run(plant, monkeypatch):
+    pool, model = plant
+    balancer = MPCBalancer(model)
+    built, compiled = balancer.problem.problem, balancer.problem.program
+    monkeypatch.setattr(type(built), "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
+    for minute in range(5):
+        balancer.update(observe(pool, minute=601 + minute, qps=300 + 10 * minute))
+        assert balancer.result.iterations > 0
+    assert balancer.problem.problem is built
+    assert balancer.problem.program is compiled
+    assert compiled is not None
+    assert not balancer.events
+
+
+def test_reset_forgets_the_run_but_not_the_events(plant):
+    pool, model = plant
+    used, fresh = MPCBalancer(model), MPCBalancer(model)
+    for minute in range(5):
+        used.update(observe(pool, minute=600 + minute, qps=np.nan if minute == 2 else 380.0))
+    used.reset()
+    assert len(used.events) == 1
+    observation = observe(pool, minute=30, qps=200.0)
+    assert used.update(observation) == pytest.approx(fresh.update(observation), rel=1e-9)
+
+
+anything = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(anything, anything, anything, st.integers(0, 3)), min_size=1, max_size=4))
+def test_prices_are_finite_and_bounded_whatever_comes(plant, readings):
+    pool, model = plant
+    balancer = MPCBalancer(model, horizon=3)
+    for load, qps, price, level in readings:
+        observation = observe(pool, qps=qps, load=[load, 1.0], prices=[price, 1.0], degradation=(level, 0))
+        prices = balancer.update(observation)
+        assert np.all(np.isfinite(prices))
+        assert np.all((prices >= 0) & (prices <= balancer.price_max))
+
+
+def test_a_cluster_that_cannot_use_its_budget_does_not_pull_the_other_away(plant):
+    pool, model = plant
+    balancer = MPCBalancer(model)
+    observation = observe(pool, qps=400.0, load=pool.scenario.budgets, prices=(5.0, 5.0))
+    roomy = dataclasses.replace(observation, budget=pool.scenario.budgets * np.array([1.0, 20.0]))
+    prices = balancer.update(roomy)
+    assert prices[1] == 0.0
+    aim = (1 - balancer.settings.margin) * roomy.budget[0]
+    assert balancer.expected_load[0] == pytest.approx(aim, rel=0.005)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marca_env.utils.errors import InputError
+from mpc.controller.traffic_forecast import ForecastSettings, TrafficForecaster, daily_profile
+from tests.helpers.paths import TRACES
+from tests.helpers.small_system import sine_days
+
+
+def feed(forecaster, series, first=0):
+    for k, qps in enumerate(series):
+        forecaster.observe((first + k) % 1440, qps)
+    return forecaster
+
+
+def test_constant_traffic_stays():
+    assert feed(TrafficForecaster(), [80.0] * 30).forecast(10) == pytest.approx(np.full(10, 80.0))
+
+
+def test_damped_trend_by_hand():
+    forecaster = feed(TrafficForecaster(ForecastSettings(level=1.0, trend=1.0, damping=0.5)), [100.0, 110.0])
+    growth = np.log(1.1)
+    expected = 110 * np.exp(growth * np.array([0.5, 0.5 + 0.25, 0.5 + 0.25 + 0.125]))
+    assert forecaster.forecast(3) == pytest.approx(expected)
+
+
+def test_a_burst_is_believed_and_noise_is_not():
+    gains = ForecastSettings(level=0.3, trend=0.0, jump=4.0)
+    noise = 100 * (1 + 2 / np.sqrt(100 * 60))  # two standard deviations of the count
+    calm = feed(TrafficForecaster(gains), [100.0] * 20 + [noise]).forecast(1)[0]
+    assert calm == pytest.approx(100 * (noise / 100) ** 0.3)
+    assert feed(TrafficForecaster(gains), [100.0] * 20 + [200.0]).forecast(1)[0] > 190
+
+
+def test_the_profile_gives_the_shape_and_telemetry_the_level():
+    profile = np.log(100 + 50 * np.sin(2 * np.pi * np.arange(1440) / 1440))
+    forecaster = feed(TrafficForecaster(profile=profile), 2 * np.exp(profile[1420:1440]), first=1420)
+    assert forecaster.forecast(60) == pytest.approx(2 * np.exp(profile[:60]))  # across midnight
+
+
+def test_profile_of_identical_days_is_the_smoothed_day():
+    day = sine_days(1)[0]
+    profile = daily_profile(np.stack([day, day]))
+    assert np.abs(profile - np.log(day))[10:-10].max() < 0.02  # the day does not end where it began
+    assert daily_profile(np.full((3, 1440), 7.0)) == pytest.approx(np.full(1440, np.log(7.0)))
+
+
+def test_before_any_reading():
+    assert TrafficForecaster().forecast(3).tolist() == [0, 0, 0]
+    assert TrafficForecaster(profile=np.full(1440, np.log(50.0))).forecast(2) == pytest.approx([50, 50])
+    assert feed(TrafficForecaster(), [np.nan, np.nan]).forecast(2).tolist() == [0, 0]
+    assert feed(TrafficForecaster(), [np.nan, 30.0]).forecast(2) == pytest.approx([30, 30])
+
+
+def test_a_missing_reading_follows_the_trend_and_reset_forgets():
+    forecaster = feed(TrafficForecaster(ForecastSettings(level=1, trend=1, damping=1.0)), [100.0, 110.0, np.nan])
+    assert forecaster.forecast(1)[0] == pytest.approx(100 * 1.1**3)
+    forecaster.reset()
+    assert forecaster.forecast(1).tolist() == [0]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(1, 20))
+def test_always_finite_and_never_negative(readings, horizon):
+    forecast = feed(TrafficForecaster(ForecastSettings(trend=0.6, damping=1.0)), readings).forecast(horizon)
+    assert forecast.shape == (horizon,)
+    assert np.all(np.isfinite(forecast))
+    assert np.all(forecast >= 0)
+
+
+def test_smooth_rates_are_told_from_measured_counts():
+    smooth = sine_days(2, seed=1)
+    counts = np.random.default_rng(0).poisson(smooth * 60) / 60
+    trusting = TrafficForecaster.fit(smooth, rates=False, seasonal=False)
+    careful = TrafficForecaster.fit(smooth, seasonal=False)
+    assert careful.settings == TrafficForecaster.fit(smooth, rates=True, seasonal=False).settings
+    assert careful.settings.level < trusting.settings.level
+    assert (
+        TrafficForecaster.fit(counts, seasonal=False).settings
+        == TrafficForecaster.fit(counts, rates=False, seasonal=False).settings
+    )
+    assert careful.copy().settings == careful.settings
+
+
+def error(forecaster, day, horizon):
+    forecaster.reset()
+    errors = []
+    for minute in range(len(day) - horizon):
+        forecaster.observe(minute, day[minute])
+        if minute >= 30:
+            errors.append(forecaster.forecast(horizon)[-1] / day[minute + horizon] - 1)
+    return np.sqrt(np.mean(np.square(errors)))
+
+
+def persistence(day, horizon):
+    return np.sqrt(np.mean((day[30:-horizon] / day[30 + horizon :] - 1) ** 2))
+
+
+def test_better_than_persistence_on_days_not_seen():
+    rng = np.random.default_rng(0)
+    days = rng.poisson(sine_days(4, seed=2) * 60) / 60
+    forecaster = TrafficForecaster.fit(days[:3])
+    assert error(forecaster, days[3], 1) < 0.9 * persistence(days[3], 1)
+    assert error(forecaster, days[3], 10) < 0.7 * persistence(days[3], 10)
+
+
+@pytest.mark.skipif(not (TRACES / "nyc_taxi.csv").is_file(), reason="the public traces are not beside this checkout")
+def test_better_than_persistence_on_taxi_rides():
+    rides = pd.read_csv(TRACES / "nyc_taxi.csv")["value"].to_numpy(dtype=float)[: 48 * 12 + 1]
+    rates = np.interp(np.arange(12 * 1440), 30 * np.arange(len(rides)), rides).reshape(12, 1440)
+    days = np.random.default_rng(0).poisson(rates / rates.max() * 400 * 60) / 60
+    forecaster = TrafficForecaster.fit(days[5:10])
+    assert error(forecaster, days[11], 1) < 0.9 * persistence(days[11], 1)
+    assert error(forecaster, days[11], 10) < 0.8 * persistence(days[11], 10)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ForecastSettings(level=0.0),
+        lambda: ForecastSettings(damping=1.5),
+        lambda: TrafficForecaster(profile=np.zeros(24)),
+        lambda: TrafficForecaster(period=0),
+        lambda: TrafficForecaster.fit(np.zeros((2, 100))),
+        lambda: TrafficForecaster.fit(np.full((2, 1440), np.nan)),
+    ],
+)
+def test_impossible_settings_are_refused(make):
+    with pytest.raises(InputError):
+        make()

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from marca_env.utils.errors import InputError
+from mpc.planning.active_set import box_minimum
+from mpc.planning.load_qp import InfeasibleError, LoadProblem, SolverFailedError, TimeLimitError
+from mpc.planning.objective import Objective, ObjectiveSettings
+
+
+def solve(problem, loads, slopes, nominal, last, *, low=0.0, high=10.0, damped=False, previous=None):
+    shape = problem.shape
+    return problem.solve(
+        np.asarray(loads, dtype=float).reshape(shape),
+        np.asarray(slopes, dtype=float).reshape(*shape, shape[1]),
+        np.asarray(nominal, dtype=float).reshape(shape),
+        np.atleast_1d(np.asarray(last, dtype=float)),
+        low=np.full(shape, low),
+        high=np.full(shape, high),
+        damped=np.full(shape, damped),
+        previous=previous,
+    )
+
+
+def one_step(**changes) -> ObjectiveSettings:
+    return ObjectiveSettings(**{"horizon": 1, "beta": 8.0, "proximity": 0.0, **changes})
+
+
+WAYS = [{"solver": "CLARABEL", "direct": False}, {"solver": "OSQP", "direct": False}, {"direct": True}]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_step_by_hand(way):
+    problem = LoadProblem(1, one_step(), **way)
+    # y = 1.2 − 0.5 (u − 1) meets the budget at u = 1.4
+    plan = solve(problem, [1.2], [-0.5], [1.0], 1.2)
+    assert plan.log_prices.item() == pytest.approx(1.4, abs=1e-4)
+    assert plan.loads.item() == pytest.approx(1.0, abs=1e-4)
+    # damped: (y − 1)² + 8 (y − 1.2)² is least at y = (1 + 8 · 1.2)/9
+    plan = solve(problem, [1.2], [-0.5], [1.0], 1.2, damped=True)
+    assert plan.loads.item() == pytest.approx(10.6 / 9, abs=1e-4)
+    # the bound holds
+    assert solve(problem, [1.2], [-0.5], [1.0], 1.2, high=1.1).log_prices.item() == pytest.approx(1.1)
+    assert solve(problem, [0.5], [-0.5], [0.2], 0.5).log_prices.item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_margin_and_objective_by_hand():
+    assert solve(LoadProblem(1, one_step(margin=0.1)), [1.2], [-0.5], [1.0], 1.2).loads.item() == pytest.approx(0.9)
+    objective = Objective(ObjectiveSettings(horizon=2, alpha=0.5, beta=8.0))
+    loads = np.array([[1.1], [0.9]])
+    # (0.1² + 8 · 0.2²) + 0.5 · 0.1²: the second minute is below the budget, so it is not damped
+    assert objective(loads, np.array([1.3])) == pytest.approx(0.01 + 8 * 0.04 + 0.5 * 0.01)
+
+
+def test_readings_of_the_damping_term():
+    loads, last = np.array([[1.2], [0.97], [0.8]]), np.array([1.1])
+
+    def where(**changes):
+        return Objective(ObjectiveSettings(horizon=3, **changes)).damped(loads, last).ravel().tolist()
+
+    assert where() == [True, False, False]
+    assert where(threshold=44 / 46) == [True, True, False]
+    assert where(damping="measured") == [True, True, True]
+    assert where(damping="measured", threshold=1.2) == [False, False, False]
+    assert where(damping="none") == [False, False, False]
+
+
+def test_objective_takes_batches():
+    objective, rng = Objective(), np.random.default_rng(0)
+    loads, last = rng.uniform(0.5, 1.5, (4, 3, 10, 2)), np.array([1.0, 0.9])
+    values = objective(loads, last)
+    assert values.shape == (4, 3)
+    assert values[2, 1] == pytest.approx(float(objective(loads[2, 1], last)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rate_limit", [None, 0.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_matches_a_general_solver(seed, rate_limit, way):
+    rng = np.random.default_rng(seed)
+    settings = ObjectiveSettings(horizon=4, alpha=0.6, beta=3.0, margin=0.02, proximity=1e-3)
+    problem = LoadProblem(2, settings, rate_limit=rate_limit, **way)
+    shape = problem.shape
+    loads, nominal = rng.uniform(0.7, 1.5, shape), rng.uniform(0.5, 2.0, shape)
+    slopes = -rng.uniform(0.1, 0.6, (*shape, 2)) * (np.eye(2) + 0.2)
+    last, previous, damped = rng.uniform(0.9, 1.2, 2), nominal[0] + 0.1, rng.random(shape) > 0.5
+    low, high = np.zeros(shape), np.full(shape, 3.0)
+    weight = settings.alpha ** np.arange(4)[:, None]
+
+    def cost(flat):
+        u = flat.reshape(shape)
+        y = loads + np.einsum("igh,ih->ig", slopes, u - nominal)
+        steps = np.diff(np.vstack([last, y]), axis=0)
+        tracking = weight * ((y - 0.98) ** 2 + 3.0 * damped * steps**2)
+        return tracking.sum() + 1e-3 * ((u - nominal) ** 2).sum()
+
+    def slack(flat):
+        return (0.3 - np.abs(np.diff(np.vstack([previous, flat.reshape(shape)]), axis=0))).ravel()
+
+    constraints = [] if rate_limit is None else [{"type": "ineq", "fun": slack}]
+    bounds = list(zip(low.ravel(), high.ravel(), strict=True))
+    reference = minimize(
+        cost, nominal.ravel(), bounds=bounds, constraints=constraints, method="SLSQP", options={"ftol": 1e-12}
+    )
+    plan = problem.solve(loads, slopes, nominal, last, low=low, high=high, damped=damped, previous=previous)
+    assert cost(plan.log_prices.ravel()) == pytest.approx(reference.fun, rel=2e-3, abs=1e-5)
+    assert plan.log_prices.ravel() == pytest.approx(reference.x, abs=0.03)
+    if rate_limit is not None:
+        assert slack(plan.log_prices.ravel()).min() > -1e-3
+
+
+def test_is_dpp_and_compiled_once(monkeypatch):
+    problem = LoadProblem(2, ObjectiveSettings(horizon=5), rate_limit=1.0)
+    assert problem.problem.is_dcp(dpp=True)
+    assert problem.program is not None
+    monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        loads = rng.uniform(0.8, 1.2, (5, 2))
+        solve(problem, loads, -np.ones((5, 2, 2)), np.ones((5, 2)), [1.0, 1.0], previous=np.ones(2))
+
+
+@pytest.mark.parametrize("solver", ["CLARABEL", "OSQP"])
+@pytest.mark.parametrize("rate_limit", [None, 0.4])
+def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
+    rng = np.random.default_rng(4)
+    ours, theirs = (
+        LoadProblem(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver, direct=False) for _ in "ab"
+    )
+    theirs.program = None  # as where cvxpy compiles to a form that is not known
+    for _ in range(5):
+        arguments = rng.uniform(0.7, 1.5, (6, 2)), -rng.uniform(0.1, 0.6, (6, 2, 2)), rng.uniform(0.5, 1.0, (6, 2))
+        options = {"damped": rng.random((6, 2)) > 0.5, "previous": np.full(2, 0.7)}
+        plans = [solve(p, *arguments, [1.1, 0.9], **options) for p in (ours, theirs)]
+        assert plans[0].log_prices == pytest.approx(plans[1].log_prices, abs=1e-5 if solver == "CLARABEL" else 2e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("damped", ["nowhere", "somewhere", "everywhere"])
+def test_the_closed_form_is_the_minimum_that_the_solver_finds(size, damped, monkeypatch):
+    rng = np.random.default_rng([size, len(damped)])
+    settings = ObjectiveSettings(horizon=7, alpha=0.8, proximity=1e-3)
+    direct, program = (LoadProblem(size, settings, direct=d) for d in (True, False))
+    monkeypatch.setattr(direct.program, "solve", lambda *_: pytest.fail("the closed form declined"))
+    bound = 0
+    for _ in range(20):
+        shape, coupling = direct.shape, np.eye(size) + 0.3 * rng.random((size, size))
+        loads, slopes = rng.uniform(0.4, 1.6, shape), -rng.uniform(0.1, 0.8, (7, 1, 1)) * coupling
+        nominal, width = rng.uniform(0.1, 2.0, shape), rng.uniform(0.1, 1.5)
+        low, high = np.maximum(nominal - width, 0.0), nominal + width
+        where = {"nowhere": False, "somewhere": rng.random(shape) < 0.4, "everywhere": True}[damped]
+        options = {
+            "low": low,
+            "high": high,
+            "damped": np.broadcast_to(where, shape),
+            "target": rng.uniform(0.9, 1.0, size),
+        }
+        ours, theirs = (p.solve(loads, slopes, nominal, rng.uniform(1, 1, size), **options) for p in (direct, program))
+        assert ours.log_prices == pytest.approx(theirs.log_prices, abs=2e-4)
+        assert ours.loads == pytest.approx(theirs.loads, abs=1e-4)
+        bound += int(((ours.log_prices == low) | (ours.log_prices == high)).sum())
+    assert bound > 20  # bounds took part
+
+
+def test_the_solver_is_asked_where_the_closed_form_declines(monkeypatch):
+    asked = []
+    for n, options in ((1, {"rate_limit": 0.5}), (10, {})):
+        problem = LoadProblem(n, ObjectiveSettings(horizon=30), **options)
+        solver = problem.program.solve
+        monkeypatch.setattr(problem.program, "solve", lambda *a, solver=solver, **k: asked.append(1) or solver(*a, **k))
+        shape = problem.shape
+        slopes = -0.5 * np.broadcast_to(np.eye(n), (*shape, n))
+        solve(problem, np.full(shape, 1.2), slopes, np.ones(shape), np.ones(n), damped=True, previous=np.ones(n))
+    assert len(asked) == 2
+    assert box_minimum(np.zeros((1, 2, 2)), np.ones((1, 2)), np.zeros((1, 2)), np.ones((1, 2))) is None
+
+
+def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
+    monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: ({}, None, None))
+    problem = LoadProblem(1, one_step())
+    assert problem.program is None
+    assert "more slowly" in caplog.text
+    monkeypatch.undo()
+    problem.closed_form = None
+    assert solve(problem, [1.2], [-0.5], [1.0], 1.2).log_prices.item() == pytest.approx(1.4, abs=1e-4)
+
+
+def test_a_time_limit_is_an_error_of_its_own():
+    rng, shape = np.random.default_rng(0), (60, 10)
+    problem = LoadProblem(10, ObjectiveSettings(horizon=60))
+    with pytest.raises(TimeLimitError, match="raise the deadline"):
+        problem.solve(
+            rng.uniform(0.7, 1.5, shape),
+            -rng.uniform(0.1, 0.6, (*shape, 10)),
+            np.ones(shape),
+            np.ones(10),
+            low=np.zeros(shape),
+            high=np.full(shape, 3.0),
+            damped=np.ones(shape, dtype=bool),
+            time_limit=1e-5,
+        )
+
+
+def test_peak_slots_double_the_damping_and_may_pass_midnight():
+    settings = ObjectiveSettings(horizon=4, peak_slots=((1438, 0), (600, 660)))
+    assert settings.emphasis(np.array([1437, 1438, 1439, 0, 1, 630])).tolist() == [1, 2, 2, 2, 1, 2]
+    objective = Objective(ObjectiveSettings(horizon=1, peak_slots=((0, 59),)))
+    loads, last = np.array([[1.1]]), np.array([1.4])
+    calm, peak = (float(objective(loads, last, emphasis=e)) for e in (1.0, np.array([2.0])))
+    assert calm == pytest.approx(0.01 + 8 * 0.09)
+    assert peak == pytest.approx(0.01 + 16 * 0.09)
+    # the convex program too: (y − 1)² + 16 (y − 1.2)² is least at y = (1 + 16 · 1.2)/17
+    problem = LoadProblem(1, one_step())
+    plan = problem.solve(
+        np.array([[1.2]]),
+        np.array([[[-0.5]]]),
+        np.array([[1.0]]),
+        np.array([1.2]),
+        low=np.zeros((1, 1)),
+        high=np.full((1, 1), 9.0),
+        damped=np.ones((1, 1), dtype=bool),
+        emphasis=np.array([2.0]),
+    )
+    assert plan.loads.item() == pytest.approx(20.2 / 17, abs=1e-4)
+    for slots in (((5, 1440),), ((1,),)):
+        with pytest.raises(InputError, match="peak_slots"):
+            ObjectiveSettings(peak_slots=slots)
+
+
+def test_gradient_of_the_objective():
+    rng = np.random.default_rng(3)
+    for damping in ("predicted", "measured", "none"):
+        objective = Objective(ObjectiveSettings(horizon=5, alpha=0.7, damping=damping))
+        loads, last, target = rng.uniform(0.8, 1.3, (5, 2)), rng.uniform(0.9, 1.3, 2), np.array([0.99, 0.97])
+        emphasis = np.array([1.0, 2.0, 2.0, 1.0, 1.0])
+        slope = objective.gradient(loads, last, target, emphasis)
+        for i, g in ((0, 0), (2, 1), (4, 0)):
+            step = np.zeros_like(loads)
+            step[i, g] = 1e-6
+            ends = [float(objective(loads + s * step, last, target, emphasis)) for s in (1, -1)]
+            assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope[i, g], rel=1e-4, abs=1e-8)
+
+
+def test_failures_are_typed(monkeypatch):
+    problem = LoadProblem(1, one_step(), rate_limit=0.1)
+    with pytest.raises(InfeasibleError, match="widen the rate limit"):
+        solve(problem, [1.0], [-0.5], [1.0], 1.0, low=5.0, previous=np.zeros(1))
+
+    def broken(*_):
+        raise cp.error.SolverError("out of luck")
+
+    monkeypatch.setattr(problem.program, "solve", broken)
+    with pytest.raises(SolverFailedError, match="out of luck"):
+        solve(problem, [1.0], [-0.5], [1.0], 1.0, previous=np.ones(1))
+
+
+def test_a_rate_limit_needs_the_previous_prices():
+    with pytest.raises(InputError, match="previous"):
+        solve(LoadProblem(1, one_step(), rate_limit=0.1), [1.0], [-0.5], [1.0], 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ObjectiveSettings(horizon=0),
+        lambda: ObjectiveSettings(horizon=2.5),
+        lambda: ObjectiveSettings(alpha=0.0),
+        lambda: ObjectiveSettings(beta=np.nan),
+        lambda: ObjectiveSettings(damping="always"),
+        lambda: ObjectiveSettings(margin=1.0),
+        lambda: ObjectiveSettings(threshold=0.0),
+        lambda: LoadProblem(1, solver="GUROBI"),
+        lambda: LoadProblem(1, rate_limit=0.0),
+    ],
+)
+def test_impossible_settings_are_refused(make):
+    with pytest.raises(InputError):
+        make()
