@@ -8,8 +8,8 @@ import numpy as np
 
 from marca_env.cascade.outcomes import OutcomeTable, outcome_table
 from marca_env.models.cost_map import CostMap
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import RequestPool
 from marca_env.utils.progress import tracked
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned
-from marca_env.traffic.allocation import MINUTES_PER_DAY, RequestPool
+from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.day_simulator import (
     SECONDS,
     Balancer,
@@ -28,6 +28,7 @@ from marca_env.traffic.day_simulator import (
     replay,
 )
 from marca_env.traffic.days import Course
+from marca_env.utils.units import MINUTES_PER_DAY
 
 if TYPE_CHECKING:
     from marca_env.traffic.clusters import ControlObservation

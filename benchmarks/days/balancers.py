@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.days.policies import release_margin, two_passes
-from benchmarks.days.simulated_system import sale_with_start, system_log, usual_prices
+from benchmarks.days.simulated_system import system_log, usual_prices
 from marca_env.models.engine import Engine
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MINUTES_PER_DAY, RequestPool
 from marca_env.traffic.day_simulator import Balancer, PricedPolicy, distinct_actions, draw_arrivals, replay
-from marca_env.traffic.days import SALE_FACTOR, Course
+from marca_env.traffic.days import SALE_FACTOR, Course, sale_with_start
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.units import MINUTES_PER_DAY
 
 if TYPE_CHECKING:
     from mpc import SystemModel, TrafficForecaster

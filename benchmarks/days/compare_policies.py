@@ -18,8 +18,8 @@ from benchmarks.evaluation import metrics
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.logs.schema import OUTCOMES
 from marca_env.models.engine import Engine
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import RequestPool
 from marca_env.traffic.day_simulator import Policy, clairvoyant_bound, draw_arrivals, replay
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.errors import InputError, unknown_option

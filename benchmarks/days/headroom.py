@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import RequestPool, allocate, dual_bound
+from marca_env.traffic.allocation import allocate
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.utils.errors import InputError
 
 

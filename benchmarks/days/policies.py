@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from marca_env.models.engine import Engine
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MINUTES_PER_DAY, RequestPool, dual_bound
 from marca_env.traffic.day_simulator import FixedPolicy, Policy, PricedPolicy, draw_arrivals, replay
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.units import MINUTES_PER_DAY
 
 if TYPE_CHECKING:
     from mpc import FeedbackSettings, MPCBalancer, SystemModel

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MINUTES_PER_DAY, MinuteOutcome, RequestPool, allocate, dual_bound, serve_minute
+from marca_env.models.request_pool import RequestPool
+from marca_env.traffic.allocation import MinuteOutcome, allocate, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
 from marca_env.traffic.day_simulator import SECONDS, PricedPolicy, distinct_actions, draw_arrivals, replay
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic, daily_traffic
+from marca_env.utils.units import MINUTES_PER_DAY
 
 if TYPE_CHECKING:
     from mpc import SystemModel
@@ -104,23 +106,3 @@ def commissioned(pool: RequestPool, seed: int = 0, **settings: Any) -> SystemMod
     from mpc import SystemModel
 
     return SystemModel.fit(system_log(pool, seed=seed), clusters=pool.scenario.cluster_names, seed=seed, **settings)
-
-
-def flash_sale(pool: RequestPool, seed: int, minutes: int = MINUTES_PER_DAY, factor: float = 10.0) -> Traffic:
-    """A day at a tenth of the peak on which a sale multiplies the traffic by ``factor`` from one minute to the next.
-
-    The sale starts at noon give or take an hour and fades with a half-life of one to two hours.
-    """
-    return sale_with_start(pool.scenario, seed, minutes, factor)[0]
-
-
-def sale_with_start(scenario: Scenario, seed: int, minutes: int, factor: float) -> tuple[Traffic, int]:
-    """:func:`flash_sale` and the minute that the sale starts in."""
-    rng = np.random.default_rng([seed, 8])
-    day = daily_traffic(scenario, rng, minutes)
-    base = day.qps / day.qps.max() * scenario.peak_qps / factor
-    start, half = int(minutes * rng.uniform(0.46, 0.54)), rng.uniform(60, 120)
-    since = np.arange(minutes) - start
-    surge = np.where(since >= 0, (factor - 1) * 0.5 ** (np.maximum(since, 0) / half), 0.0)
-    qps = base * (1 + surge * base[start] / np.maximum(base, 1e-9))
-    return Traffic("flash sale", np.minimum(qps, scenario.peak_qps)), start

@@ -16,8 +16,8 @@ import numpy as np
 from marca_env.models.analytic import Law, LawCost, LawRevenue, StageLaw
 from marca_env.models.population import Population
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
-from marca_env.traffic.allocation import MINUTES_PER_DAY
 from marca_env.traffic.workload import bump
+from marca_env.utils.units import MINUTES_PER_DAY
 
 FEATURES = (Feature("uv", 6), Feature("w", 6), Feature("supply", 4), Feature("taste", 3))
 """User-value bucket, time window, candidates that there are, and how choosy the user is."""

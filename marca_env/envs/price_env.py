@@ -13,19 +13,14 @@ from gymnasium import spaces
 
 from marca_env.envs.rendering import views
 from marca_env.models.engine import Engine, resolve
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import (
-    MINUTES_PER_DAY,
-    MinuteOutcome,
-    RequestPool,
-    allocate,
-    arrivals,
-    dual_bound,
-    serve_minute,
-)
+from marca_env.traffic.allocation import MinuteOutcome, allocate, arrivals, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import known_options
 
 if TYPE_CHECKING:

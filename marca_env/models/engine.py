@@ -18,8 +18,8 @@ import numpy as np
 
 from marca_env.models.population import Population, Sparsity
 from marca_env.models.prediction_cache import Memory
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import RequestPool
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.seeding import Uniform
 from marca_env.utils.validation import check_codes

@@ -14,9 +14,11 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.encoding import InputEncoder
-from marca_env.traffic.allocation import MinuteOutcome, RequestPool, allocate, arrivals, dual_bound, serve_minute
+from marca_env.traffic.allocation import MinuteOutcome, allocate, arrivals, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic
 
 SECONDS = 60.0

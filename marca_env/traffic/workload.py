@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MINUTES_PER_DAY
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.units import MINUTES_PER_DAY
 
 HISTORY_DAYS = 14
 """At most so many days before the start are kept as history."""

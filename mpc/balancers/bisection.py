@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from marca_env.traffic.allocation import MINUTES_PER_DAY, allocate
+from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, bounded, check_price_max, telemetry_fault
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marca_env.traffic.allocation import MINUTES_PER_DAY, allocate
+from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, bounded, check_price_max
 from mpc.balancers.bisection import RequestTable, price_scale, split_tables
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from marca_env.traffic.allocation import MINUTES_PER_DAY
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.controller.mpc_balancer import MPCBalancer
 from mpc.controller.telemetry import Event, FaultError, minute_of, read
 from mpc.model.refit import LEAST, Refit, response_errors

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from marca_env.traffic.allocation import MINUTES_PER_DAY
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import telemetry_fault
 
 if TYPE_CHECKING:

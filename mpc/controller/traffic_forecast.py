@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from marca_env.traffic.allocation import MINUTES_PER_DAY
 from marca_env.utils.errors import InputError
+from marca_env.utils.units import MINUTES_PER_DAY
 
 
 @dataclass(frozen=True)

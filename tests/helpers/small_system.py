@@ -13,8 +13,9 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Protection, Scenario, Stage
-from marca_env.traffic.allocation import RequestPool, allocate, arrivals, serve_minute
+from marca_env.traffic.allocation import allocate, arrivals, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ControlObservation
 
 PEAK_QPS = 400.0

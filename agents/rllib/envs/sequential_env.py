@@ -194,3 +194,17 @@ def _stated_length(env: Any) -> int:
             if isinstance(value, (int, np.integer)) and value > 0:
                 return int(value)
     raise InputError(f"{type(env).__name__} does not say how long an episode may last; set max_episode_steps")
+
+
+def bare_key(space: Any) -> str | None:
+    """The key of the bare observation in a masked observation space; ``None`` if the space has no mask.
+
+    Raises:
+        InputError: a mask beside no observation of a known name.
+    """
+    if not isinstance(space, gym.spaces.Dict) or MASK not in space.spaces:
+        return None
+    found = next((key for key in BARE if key in space.spaces), None)
+    if found is None:
+        raise InputError(f"observations are {space}; name what stands beside {MASK!r} 'observation'")
+    return found

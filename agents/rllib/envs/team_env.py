@@ -17,7 +17,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 
 from agents.rllib.envs.make_env import call_maker, find_maker
-from agents.rllib.modules.masked_modules import MASK, bare_key
+from agents.rllib.envs.sequential_env import MASK, bare_key
 from marca_env.utils.errors import InputError
 
 PARALLEL = {"marca_env/parallel-v0": ("marca_env", "parallel_env", {"on_illegal": "error"})}

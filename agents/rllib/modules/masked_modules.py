@@ -18,22 +18,8 @@ from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPP
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.torch_utils import FLOAT_MIN
 
-from agents.rllib.envs.sequential_env import BARE, MASK
+from agents.rllib.envs.sequential_env import BARE, MASK, bare_key
 from marca_env.utils.errors import InputError
-
-
-def bare_key(space: Any) -> str | None:
-    """The key of the bare observation in a masked observation space; ``None`` if the space has no mask.
-
-    Raises:
-        InputError: a mask beside no observation of a known name.
-    """
-    if not isinstance(space, gym.spaces.Dict) or MASK not in space.spaces:
-        return None
-    found = next((key for key in BARE if key in space.spaces), None)
-    if found is None:
-        raise InputError(f"observations are {space}; name what stands beside {MASK!r} 'observation'")
-    return found
 
 
 def split(observations: Any) -> tuple[Any, torch.Tensor]:

@@ -18,7 +18,7 @@ from benchmarks.suite.public_data import known_traces, trace_folder
 if TYPE_CHECKING:
     from benchmarks.days.balancer_evaluation import Judge
     from benchmarks.days.balancers import Commissioned
-    from marca_env.traffic.allocation import RequestPool
+    from marca_env.models.request_pool import RequestPool
 
 SEEDS = (0, 1, 2, 3, 4)
 TRACES = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.days.simulated_system import Plant
-from marca_env.traffic.allocation import MinuteOutcome, RequestPool
+from marca_env.models.request_pool import RequestPool
+from marca_env.traffic.allocation import MinuteOutcome
 from marca_env.traffic.clusters import ClusterModel, ControlObservation
 from marca_env.utils.errors import InputError
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmarks.days.balancers import Commissioned
-    from marca_env.traffic.allocation import RequestPool
+    from marca_env.models.request_pool import RequestPool
     from mpc import SystemModel
 
 SEEDS = (0, 1, 2, 3, 4)

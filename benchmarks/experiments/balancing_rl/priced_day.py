@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from marca_env.envs.price_env import BalancingEnv
-from marca_env.traffic.allocation import RequestPool
+from marca_env.models.request_pool import RequestPool
 
 REACH = 0.5
 """Largest change of a log price u = log(1 + λ/s) in a minute."""

@@ -10,7 +10,7 @@ from mpc.planning.objective import Now
 from mpc.planning.predicted_loads import PredictedLoads
 
 if TYPE_CHECKING:
-    from marca_env.traffic.allocation import RequestPool
+    from marca_env.models.request_pool import RequestPool
     from mpc import SystemModel
     from mpc.planning.scp import PlannerSettings
 
@@ -22,7 +22,8 @@ State = tuple[PredictedLoads, Now, "np.ndarray | None"]
 
 def collect(pool: RequestPool, model: SystemModel, n: int, seed: int, settings: PlannerSettings) -> list[State]:
     """``n`` problems as a balancer met them, drawn from a generated day and a flash sale: (loads, now, nominal)."""
-    from benchmarks.days.simulated_system import Plant, flash_sale, usual_prices
+    from benchmarks.days.simulated_system import Plant, usual_prices
+    from marca_env.traffic.days import flash_sale
     from marca_env.traffic.workload import daily_traffic
     from mpc import MPCBalancer
 

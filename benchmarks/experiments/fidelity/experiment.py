@@ -119,7 +119,7 @@ def cost_rows(engine: Engine, table: OutcomeTable, cost_log: pd.DataFrame) -> li
 def ranking_rows(engine: Engine, table: OutcomeTable, cost_map: CostMap, seed: int = 0) -> dict[str, list[dict]]:
     """What each policy is worth in the fitted environment and in the live cascade, and how far both rank them alike."""
     from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
-    from marca_env.traffic.allocation import RequestPool
+    from marca_env.models.request_pool import RequestPool
 
     scenario, states = engine.scenario, table.states
     chosen, prices = policies(engine, states, seed)

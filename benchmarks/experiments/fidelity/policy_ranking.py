@@ -16,7 +16,8 @@ from benchmarks.days.headroom import independent_values
 from benchmarks.days.policies import Commissioning
 from marca_env.cascade.behaviour_policy import behaviour_actions
 from marca_env.models.engine import Engine
-from marca_env.traffic.allocation import RequestPool, allocate
+from marca_env.models.request_pool import RequestPool
+from marca_env.traffic.allocation import allocate
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marca_env.traffic.allocation import RequestPool, allocate, arrivals, degrade, serve_minute
+from marca_env.models.request_pool import RequestPool
+from marca_env.traffic.allocation import allocate, arrivals, degrade, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.utils.errors import InputError
 

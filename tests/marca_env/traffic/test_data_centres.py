@@ -19,9 +19,10 @@ from marca_env.envs.price_env import BalancingEnv
 from marca_env.envs.request_window import Window, WindowClusters
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
+from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Cluster, Scenario, ScenarioError
 from marca_env.testbench.cascade_service import CascadeService
-from marca_env.traffic.allocation import RequestPool, allocate, arrivals, degrade, serve_minute
+from marca_env.traffic.allocation import allocate, arrivals, degrade, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.traffic.workload import daily_traffic
 from marca_env.utils.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marca_env.models.engine import Engine
-from marca_env.traffic.allocation import RequestPool
+from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.day_simulator import FixedPolicy, PricedPolicy, clairvoyant_bound, draw_arrivals, replay
 from marca_env.traffic.workload import Traffic
 from mpc import BisectionBalancer, StaticBalancer

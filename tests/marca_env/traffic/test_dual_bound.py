@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from marca_env.traffic.allocation import allocate, dual_bound
+from marca_env.traffic.allocation import allocate
+from marca_env.traffic.dual_bound import dual_bound
 from marca_env.utils.errors import InputError
 
 

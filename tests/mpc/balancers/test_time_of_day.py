@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.days.simulated_system import Plant, flash_sale, usual_prices
+from benchmarks.days.simulated_system import Plant, usual_prices
 from marca_env.traffic.allocation import allocate
 from marca_env.traffic.day_simulator import PricedPolicy, draw_arrivals, replay
+from marca_env.traffic.days import flash_sale
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 from mpc import Balancer, SliceBalancer, StaticBalancer

@@ -21,14 +21,9 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 import tests.helpers.small_team as small_team
 from agents.rllib import VDNConfig, independent, shared, train
+from agents.rllib.envs.sequential_env import bare_key
 from agents.rllib.envs.team_env import TeamEnv, make_one
-from agents.rllib.modules.masked_modules import (
-    MaskedAPPOModule,
-    MaskedDQNModule,
-    MaskedPPOModule,
-    bare_key,
-    masked_module,
-)
+from agents.rllib.modules.masked_modules import MaskedAPPOModule, MaskedDQNModule, MaskedPPOModule, masked_module
 from agents.rllib.training.any_algorithm import algorithm_config
 from agents.rllib.training.flat_options import apply_options, checked
 from agents.rllib.training.training import start_ray
