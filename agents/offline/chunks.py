@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from marca_env.logs import published_samples
 from marca_env.logs.schema import SUFFIXES, read_table, request_columns
@@ -89,9 +92,6 @@ _Found = list[tuple[str, tuple[str, ...], int, int, int, int]]
 
 
 def _parquet_pieces(path: Path, scenario: Scenario) -> _Found:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file() or path.stat().st_size == 0:
         read_table(path)  # says what is wrong
     try:
@@ -106,8 +106,6 @@ def _parquet_pieces(path: Path, scenario: Scenario) -> _Found:
 
 
 def _csv_pieces(path: Path, scenario: Scenario) -> _Found:
-    import pandas as pd
-
     if path.suffix not in SUFFIXES or not path.is_file() or path.stat().st_size == 0:
         read_table(path)  # says what is wrong
     try:

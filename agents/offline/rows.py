@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from agents.offline.chunks import Piece, log_files, log_pieces, separator, unreadable
 from agents.offline.splits import Split
 from marca_env.logs import published_samples
 from marca_env.logs.schema import check_table, request_columns
+from marca_env.models.cost_model import CostModel
+from marca_env.models.engine import shipped_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -58,8 +63,6 @@ def read_piece(piece: Piece, scenario: Scenario) -> np.ndarray:
     Raises:
         InputError: a file that cannot be read, or a bad value, naming file, row and column.
     """
-    import pandas as pd
-    import pyarrow as pa
 
     where = f"{piece.path}, rows {piece.first_row + 1} to {piece.first_row + piece.rows}"
     try:
@@ -77,8 +80,6 @@ def read_piece(piece: Piece, scenario: Scenario) -> np.ndarray:
 
 
 def _parquet_frame(piece: Piece, scenario: Scenario) -> pd.DataFrame:
-    import pyarrow.parquet as pq
-
     with pq.ParquetFile(piece.path) as file:
         columns = [c.name for c in request_columns(scenario)]
         table = file.read_row_group(piece.start, columns=columns, use_threads=False)
@@ -86,8 +87,6 @@ def _parquet_frame(piece: Piece, scenario: Scenario) -> pd.DataFrame:
 
 
 def _csv_frame(piece: Piece) -> pd.DataFrame:
-    import pandas as pd
-
     with open(piece.path, "rb") as file:
         file.seek(piece.start)
         data = file.read(piece.stop - piece.start)
@@ -110,9 +109,6 @@ def _sample_rows(path: str, scenario: Scenario) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _cost_model(name: str) -> Any:
-    from marca_env.models.cost_model import CostModel
-    from marca_env.models.engine import shipped_folder
-
     return CostModel.load(shipped_folder(name) / "cost_model")
 
 

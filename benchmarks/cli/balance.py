@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.days.balancer_report import report
+from benchmarks.days.balancers import METHODS
+from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, Options, Session, read_sweep
+
 HELP = "fit the system model and compare balancers of the price λ on a day of traffic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    from benchmarks.days.balancers import METHODS
-    from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS
 
     parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
     source = parser.add_argument_group("system model (default: fitted on generated telemetry)")
@@ -56,8 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 130 after an interruption that something was finished before."""
-    from benchmarks.days.balancer_report import report
-    from benchmarks.days.compare_balancers import Options, Session, read_sweep
 
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
     chosen = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}

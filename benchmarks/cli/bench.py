@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.suite import registry
+from marca_env.utils.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the list; an experiment's name alone is no command."""
-    from marca_env.utils.errors import InputError
 
     if args.rest:
         raise InputError(f"marca bench runs nothing by itself: marca bench run {' '.join(args.rest)}")
@@ -38,9 +43,6 @@ def run(args: argparse.Namespace) -> int:
 
 def show_list() -> None:
     """Every experiment and its summary."""
-    from rich.table import Table
-
-    from benchmarks.suite import registry
 
     table = Table("experiment", "what it measures")
     for name in registry.names():
@@ -50,6 +52,5 @@ def show_list() -> None:
 
 def console() -> Console:
     """As wide as the terminal, and of a fixed width elsewhere."""
-    from rich.console import Console
 
     return Console(width=None if Console().is_terminal else WIDTH)

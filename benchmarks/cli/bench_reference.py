@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.cli.bench_run import OUT
+from benchmarks.suite.reference import add, available
+from benchmarks.training.run_log import check_writable
 
 DESCRIPTION = """\
 Add the rows behind the README's tables to your records, so that a method of your own is compared with all others as
@@ -22,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Say how many rows each experiment got."""
-    from benchmarks.suite.reference import add, available
-    from benchmarks.training.run_log import check_writable
 
     for name in args.names or available():
         check_writable(args.out / name)

@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.cli.bench_run import OUT
+from benchmarks.cli.train import import_from_here
+from benchmarks.suite.registry import experiment
+from benchmarks.suite.report import write
+from benchmarks.training.run_log import check_writable
 
 DESCRIPTION = """\
 Write report.md and report.html, which needs no other file, from whatever records there are: tables and figures of every
@@ -24,10 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write both; status 1 if something that was measured cannot be shown."""
-    from benchmarks.cli.train import import_from_here
-    from benchmarks.suite.registry import experiment
-    from benchmarks.suite.report import write
-    from benchmarks.training.run_log import check_writable
 
     import_from_here()
     for name in args.names:

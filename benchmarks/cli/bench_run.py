@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.cli.bench import console
+from benchmarks.cli.train import import_from_here
+from benchmarks.suite.registry import chosen, load
+from benchmarks.suite.runner import failure, plan, run_here, run_on_ray
+from benchmarks.suite.select_records import shown
+from benchmarks.training.run_log import check_writable
+from marca_env.utils.errors import InputError
+
 if TYPE_CHECKING:
     from benchmarks.suite.runner import Failure, Plan
 
@@ -44,11 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check everything, then measure; status 1 if a case failed."""
-    from benchmarks.cli.train import import_from_here
-    from benchmarks.suite.registry import chosen
-    from benchmarks.suite.runner import plan
-    from benchmarks.training.run_log import check_writable
-    from marca_env.utils.errors import InputError
 
     import_from_here()
     if any(seed < 0 for seed in args.seeds or ()):
@@ -89,10 +92,6 @@ def _ray(address: str | None) -> Iterator[None]:
 
 def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     """Measure an experiment's cases and print its tables."""
-    from benchmarks.cli.bench import console
-    from benchmarks.suite.registry import load
-    from benchmarks.suite.runner import failure, run_here, run_on_ray
-    from benchmarks.suite.select_records import shown
 
     print(f"{chosen.name}: {len(chosen.todo)} of {len(chosen.cases)} cases to measure; in {chosen.folder}", flush=True)
     if chosen.note:
@@ -113,12 +112,12 @@ def _measure(chosen: Plan, address: str | None) -> list[Failure]:
 
 def _report(failures: Sequence[Failure]) -> int:
     """Say which cases failed; the exit status."""
-    for failure in failures:
-        case = failure.case
+    for failed in failures:
+        case = failed.case
         what = (case.method, case.task, case.scenario, f"seed {case.seed}") if case else ("its tables",)
-        print(failure.trace, end="", file=sys.stderr)
-        print(f"marca: {failure.name}: {', '.join(x for x in what if x)}: {failure.error}", file=sys.stderr)
-    cases = sum(failure.case is not None for failure in failures)
+        print(failed.trace, end="", file=sys.stderr)
+        print(f"marca: {failed.name}: {', '.join(x for x in what if x)}: {failed.error}", file=sys.stderr)
+    cases = sum(failed.case is not None for failed in failures)
     if cases:
         print(
             f"marca: {cases} failed; the other cases are recorded, and the same command tries these again",

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scipy import stats
+
+from benchmarks.cli.train import import_from_here, parse_pairs
+from benchmarks.training.console import console, figure, quiet_libraries, results_table
+from benchmarks.training.run_log import check_writable
 from marca_env.utils.errors import InputError
+from marca_env.utils.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play, print a table, write JSON if asked to."""
-    from benchmarks.cli.train import import_from_here, parse_pairs
-    from benchmarks.training.console import console, quiet_libraries, results_table
 
     _check(args)
     options = parse_pairs(args.config, "--config")
@@ -64,8 +69,6 @@ def run(args: argparse.Namespace) -> int:
     console().print(results_table(rows, {"what": "", "value": ""}))
     print(f"played: {played.source}")
     if args.out is not None:
-        from marca_env.utils.files import write_json
-
         described = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
         lists = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
         write_json(args.out, {**described, "episodes": args.episodes, "seed": args.seed, **figures, **lists})
@@ -81,8 +84,6 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0
         confidence: of the interval of the mean, a bootstrap percentile interval with 2,000 resamples; ``None`` for one
             episode.
     """
-    import numpy as np
-    from scipy import stats
 
     interval = None
     if len(returns) > 1 and np.ptp(returns) > 0:
@@ -110,8 +111,6 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0
 
 
 def _shown(value: Any) -> str:
-    from benchmarks.training.console import figure
-
     if value is None:
         return "–"
     return f"[{figure(value[0])}, {figure(value[1])}], 95 %" if isinstance(value, list) else figure(value)
@@ -129,6 +128,4 @@ def _check(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.exists():
         raise InputError(f"--out {args.out}: exists already; give another name (or remove it)")
     if args.out is not None:
-        from benchmarks.training.run_log import check_writable
-
         check_writable(args.out.parent)

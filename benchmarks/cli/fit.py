@@ -11,6 +11,26 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from benchmarks.cli.testbench import measure
+from benchmarks.days.artefacts import outcomes_with_progress
+from benchmarks.evaluation import model_errors
+from benchmarks.evaluation.fit_own_system import fit_own_system, print_report
+from marca_env.cascade.behaviour_policy import behaviour_log
+from marca_env.integration.logged_system import read_own_system
+from marca_env.integration.mapping import Mapping
+from marca_env.logs.published_samples import is_headerless
+from marca_env.logs.schema import read_cost_log, read_request_log, read_table, write_request_log
+from marca_env.models.cost_model import CostModel
+from marca_env.models.population import Population
+from marca_env.models.revenue_model import RevenueModel
+from marca_env.scenario.scenario import FILE, Scenario
+from marca_env.testbench.testbench import TestBench
+from marca_env.utils.errors import InputError
+from marca_env.utils.files import usable_device, write_json
+from marca_env.utils.progress import tracked
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -50,13 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit on four fifths of the requests, judge on the last, fit again on all, write."""
-    import numpy as np
-
-    from marca_env.models.cost_model import CostModel
-    from marca_env.models.population import Population
-    from marca_env.models.revenue_model import RevenueModel
-    from marca_env.scenario.scenario import FILE, Scenario
-    from marca_env.utils.files import write_json
 
     _check(args)
     if args.mapping or _is_published(args.requests):
@@ -83,9 +96,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_own(args: argparse.Namespace) -> None:
     """A scenario from the logs of a system of one's own."""
-    from benchmarks.evaluation.fit_own_system import fit_own_system, print_report
-    from marca_env.integration.logged_system import read_own_system
-    from marca_env.integration.mapping import Mapping
 
     system = read_own_system(Mapping.load(args.mapping or "published"), args.requests, args.costs, args.system)
     report = fit_own_system(system, args.out, members=args.members, seed=args.seed, device=args.device)
@@ -95,16 +105,12 @@ def _run_own(args: argparse.Namespace) -> None:
 
 def _is_published(requests: Path | None) -> bool:
     """Whether it is the published sample of requests, which has no header."""
-    from marca_env.logs.published_samples import is_headerless
-    from marca_env.logs.schema import read_table
 
     return requests is not None and is_headerless(read_table(requests))
 
 
 def _check(args: argparse.Namespace) -> None:
     """Before minutes are spent on measuring."""
-    from marca_env.utils.errors import InputError
-    from marca_env.utils.files import usable_device
 
     for name, least in (("rows", 1), ("members", 1), ("truth", 0)):
         if getattr(args, name) < least:
@@ -120,10 +126,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
-    from benchmarks.cli.testbench import measure
-    from marca_env.logs.schema import read_cost_log
-    from marca_env.testbench.testbench import TestBench
-
     ours = args.out / "cost_log.csv"
     if args.costs is None and not ours.exists():
         measure(TestBench(scenario, seed=args.seed), ours, budget=args.budget)
@@ -136,10 +138,6 @@ def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
 
 
 def _requests(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
-    from marca_env.cascade.behaviour_policy import behaviour_log
-    from marca_env.logs.schema import read_request_log, write_request_log
-    from marca_env.utils.progress import tracked
-
     ours = args.out / "requests.parquet"
     if args.requests is None and not ours.exists():
         with tracked("serving requests") as progress:
@@ -151,8 +149,6 @@ def _requests(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
 
 
 def _fit(label: str, fit: Any, *data: Any, **options: Any) -> Any:
-    from marca_env.utils.progress import tracked
-
     with tracked(f"fitting the {label}") as progress:
         return fit(*data, progress=progress, **options)
 
@@ -166,7 +162,6 @@ def _report(
     costs: pd.DataFrame,
 ) -> dict[str, Any]:
     """Errors on held-out requests and repeats; printed, too."""
-    from benchmarks.evaluation import model_errors
 
     report: dict[str, Any] = {
         "held_out_requests": len(held),
@@ -177,8 +172,6 @@ def _report(
         "revenue": model_errors.revenue_errors(revenue_model, held),
     }
     if args.truth:
-        from benchmarks.days.artefacts import outcomes_with_progress
-
         table = outcomes_with_progress(scenario, args.truth, args.seed + 1)
         report["revenue_truth"] = model_errors.truth_errors(revenue_model, table)
     _print_report(report)

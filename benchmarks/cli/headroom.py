@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.days.artefacts import true_pool
+from benchmarks.days.headroom import headroom, least_share
+from marca_env.scenario.scenario import Scenario
+
 HELP = "how much better than the best fixed action one could do in a scenario"
 BUDGETS = (0.125, 0.2, 0.5)
 
@@ -23,13 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmarks.days.artefacts import true_pool
-    from benchmarks.days.headroom import headroom, least_share
-    from marca_env.scenario.scenario import Scenario
-
     scenario = Scenario.load(args.scenario)
     pool = true_pool(scenario, args.requests, args.seed, args.costs)
     rows = headroom(pool, args.budgets or [b for b in BUDGETS if b >= least_share(pool)])

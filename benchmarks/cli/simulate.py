@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.days.compare_policies import Day, report
+from benchmarks.days.policies import POLICIES
+from benchmarks.training.default_learner import ITERATIONS
+
 HELP = "replay a day of traffic under several allocation policies"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from benchmarks.days.policies import POLICIES
-    from benchmarks.training.default_learner import ITERATIONS
-
     parser.add_argument(
         "--trace", help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)"
     )
@@ -32,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from benchmarks.days.compare_policies import Day, report
-
     day = Day.prepare(
         scenario=args.scenario,
         trace=args.trace,

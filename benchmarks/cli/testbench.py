@@ -6,6 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+
+from marca_env.logs.schema import read_cost_log, write_cost_log
+from marca_env.testbench.target_config import load_target
+from marca_env.testbench.testbench import TestBench, cost_frame, machine, spread
+from marca_env.utils.errors import InputError
+from marca_env.utils.files import write_json
+from marca_env.utils.progress import tracked
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,10 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
-    from marca_env.logs.schema import read_cost_log
-    from marca_env.testbench.target_config import load_target
-    from marca_env.testbench.testbench import TestBench
-    from marca_env.utils.errors import InputError
 
     if args.out.exists() and not (args.resume or args.overwrite):
         raise InputError(f"{args.out}: exists already; pass --resume to go on with it, --overwrite or another --out")
@@ -77,10 +83,6 @@ def measure(
     budget: float | None = None,
 ) -> pd.DataFrame:
     """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
-    from marca_env.logs.schema import write_cost_log
-    from marca_env.testbench.testbench import cost_frame, machine
-    from marca_env.utils.files import write_json
-    from marca_env.utils.progress import tracked
 
     rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
     write_json(out.with_name("machine.json"), machine())
@@ -93,10 +95,6 @@ def measure(
 
 def print_table(log: pd.DataFrame) -> None:
     """Cost of each bucket, in milliseconds of one core, and its test–retest spread."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from marca_env.testbench.testbench import spread
 
     table = Table("stage", "component", "value", "length", "cost, core-ms", "spread", title="Cost per request (Eq. 26)")
     costs = spread(log)

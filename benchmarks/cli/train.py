@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training.trials import DEFAULT_ENV, Outcome, Trial
+from agents.policy.checkpoints import checkpoints_in, require_fresh
+from benchmarks.training.console import announce, console, quiet_libraries, reporting, results_table, show_outcome
+from benchmarks.training.trials import DEFAULT_ENV, Outcome, Trial, run_trial
 from marca_env.utils.errors import InputError
+from marca_env.utils.yaml_files import read_mapping
 
 HELP = "train an algorithm, online in an environment or from a request log"
 DESCRIPTION = """\
@@ -87,8 +92,6 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, keeping the last checkpoint whatever ends the run; returns 130 after Ctrl-C."""
-    from benchmarks.training.console import announce, quiet_libraries, reporting, show_outcome
-    from benchmarks.training.trials import run_trial
 
     if args.algo == "list":
         return _list_algorithms()
@@ -101,8 +104,6 @@ def run(args: argparse.Namespace) -> int:
         join_cluster(args.address)
     config = None
     if args.resume is None:
-        from agents.policy.checkpoints import require_fresh
-
         require_fresh(out)
         config = trial.build()
     announce(trial, out, resume=args.resume)
@@ -117,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
 def _list_algorithms() -> int:
     from agents.rllib import CONFIGS
     from agents.rllib.training.any_algorithm import ALGORITHMS
-    from benchmarks.training.console import console, results_table
 
     rows = [{"name": n, "about": _first_sentence(c)} for n, c in CONFIGS.items()]
     rows += [{"name": n, "about": "RLlib's"} for n in sorted(ALGORITHMS) if n not in CONFIGS]
@@ -179,7 +179,6 @@ def parse_pairs(items: list[str], flag: str) -> dict[str, Any]:
     Raises:
         InputError: an item that is none of these, naming it.
     """
-    from marca_env.utils.yaml_files import read_mapping
 
     found: dict[str, Any] = {}
     for item in items:
@@ -205,7 +204,6 @@ def _value(text: str) -> Any:
 
 def run_folder(path: Path) -> Path:
     """The run that ``--resume`` names: the folder, or that of the checkpoint."""
-    from agents.policy.checkpoints import checkpoints_in
 
     inside = path.resolve().parent
     return inside if path.resolve() in checkpoints_in(inside) else path
@@ -213,8 +211,6 @@ def run_folder(path: Path) -> Path:
 
 def import_from_here() -> None:
     """Let dotted paths name modules of the current directory, here and in worker processes."""
-    import os
-    import sys
 
     here = os.getcwd()
     if here not in sys.path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -11,8 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agents.policy.checkpoints import checkpoints_in, require_fresh
+from benchmarks.cli.train import import_from_here, join_cluster
+from benchmarks.training.console import console, quiet_libraries, reporting, results_table
 from benchmarks.training.experiment_files import Entry, read_experiments
+from benchmarks.training.trials import run_trial
 from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.files import write_json
 
 HELP = "train the experiments of a YAML file"
 DESCRIPTION = """\
@@ -59,8 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check all, train all, print a table; 1 if one failed, 130 after Ctrl-C."""
-    from benchmarks.cli.train import import_from_here, join_cluster
-    from benchmarks.training.console import console, quiet_libraries, results_table
 
     _check(args)
     entries = _chosen(read_experiments(args.file), args)
@@ -109,7 +113,6 @@ def _chosen(entries: list[Entry], args: argparse.Namespace) -> list[Entry]:
 
 def _waiting(entries: list[Entry], out: Path, args: argparse.Namespace) -> list[Entry]:
     """Those that are not done; nothing of an earlier call is overwritten unless it is resumed as it was."""
-    from agents.policy.checkpoints import require_fresh
 
     found = []
     for entry in entries:
@@ -168,10 +171,6 @@ def _one_by_one(entries: list[Entry], train: Callable[[Entry], dict[str, Any]]) 
 
 def _train(entry: Entry, out: Path, args: argparse.Namespace, config: Any = None) -> dict[str, Any]:
     """One run, whatever happens to it; its result is kept beside its checkpoints."""
-    from agents.policy.checkpoints import checkpoints_in
-    from benchmarks.training.console import reporting
-    from benchmarks.training.trials import run_trial
-    from marca_env.utils.files import write_json
 
     folder, began = out / entry.name, time.monotonic()
     resume = folder if args.resume and checkpoints_in(folder) else None
@@ -227,7 +226,6 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: the file is damaged.
     """
-    import json
 
     path = folder / RESULT
     if not path.is_file():

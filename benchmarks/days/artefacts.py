@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from marca_env.cascade.outcomes import OutcomeTable, outcome_table
+from marca_env.logs.schema import read_cost_log
 from marca_env.models.cost_map import CostMap
+from marca_env.models.engine import Engine, artefact_folder, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.files import is_law
 from marca_env.utils.progress import tracked
 
 
@@ -22,8 +25,6 @@ def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTabl
 def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | None = None) -> RequestPool:
     """Requests drawn with ``seed`` and the truth about each: the live cascade's expected outcomes and the measured cost
     (of the cost log ``costs``) of what it really processed; or, in a generated scenario, what the law states."""
-    from marca_env.models.engine import Engine, artefact_folder
-    from marca_env.utils.files import is_law
 
     if is_law(artefact_folder(scenario) / "revenue_model"):
         return Engine.load(scenario).pool(requests, seed)
@@ -36,8 +37,6 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
 
 def load_cost_map(scenario: Scenario, path: str | Path | None = None) -> CostMap:
     """Measured costs from a cost log; by default the one shipped for the scenario."""
-    from marca_env.logs.schema import read_cost_log
-    from marca_env.models.engine import shipped_folder
 
     log = Path(path) if path else shipped_folder(scenario.name) / "cost_log.csv"
     return CostMap.from_log(scenario, read_cost_log(log))

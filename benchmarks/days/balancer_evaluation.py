@@ -29,6 +29,7 @@ from marca_env.traffic.day_simulator import (
 )
 from marca_env.traffic.days import Course
 from marca_env.utils.units import MINUTES_PER_DAY
+from mpc import BisectionBalancer
 
 if TYPE_CHECKING:
     from marca_env.traffic.clusters import ControlObservation
@@ -139,8 +140,6 @@ class Judge:
         return replay(policy, self.pool, self.course.traffic, self.counts, on_minute, self.course.changes)
 
     def _clairvoyant(self) -> ClairvoyantBalancer:
-        from mpc import BisectionBalancer
-
         values, costs = self.pool.outcomes["revenue"][:, self.actions], self.pool.costs[:, self.actions]
         bisection = BisectionBalancer(values, costs, tolerance=1e-3, sweeps=3, **self.known.windows(self.pool))
         changes = self.course.changes

@@ -23,6 +23,16 @@ from marca_env.traffic.days import SALE_FACTOR, Course, sale_with_start
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
+from mpc import (
+    BisectionBalancer,
+    FeedbackBalancer,
+    FeedbackSettings,
+    PrimalDualBalancer,
+    SliceBalancer,
+    StaticBalancer,
+    SystemModel,
+    TrafficForecaster,
+)
 
 if TYPE_CHECKING:
     from mpc import SystemModel, TrafficForecaster
@@ -112,7 +122,6 @@ class Commissioned:
 
     def fitted(self, log: pd.DataFrame, clusters: tuple[str, ...] | None = None) -> SystemModel:
         """A system model of a log, with the report of its errors on the log's end."""
-        from mpc import SystemModel
 
         options = {"epochs": self.epochs, "members": self.members, "horizons": sorted({1, self.horizon})}
         return SystemModel.fit(log, clusters=clusters or self.scenario.cluster_names, seed=self.seed, **options)
@@ -136,7 +145,6 @@ class Commissioned:
     @cached_property
     def feedback(self) -> Any:
         """Those of :data:`benchmarks.days.policies.GAINS` that earned most, see :func:`benchmarks.days.policies.two_passes`."""
-        from mpc import FeedbackSettings
 
         def settings(gains: tuple[float, ...]) -> Any:
             p, i, m = gains
@@ -150,14 +158,12 @@ class Commissioned:
     @cached_property
     def rate(self) -> np.ndarray:
         """(G,) step of primal–dual, the one of :data:`RATES` that earned most."""
-        from mpc import PrimalDualBalancer
 
         return self._best(RATES, lambda rate: PrimalDualBalancer(rate * self.scale)) * self.scale
 
     @cached_property
     def margin(self) -> float:
         """Share of the budget that the model-predictive ones leave, the one of :data:`MARGINS` that earned most."""
-        from mpc import TrafficForecaster
 
         morning = self.past_days[0].clipped(self.tuning)
         return self._best(MARGINS, lambda m: self._mpc(TrafficForecaster(), margin=m), [morning])
@@ -192,7 +198,6 @@ class Commissioned:
 
     def forecaster(self, course: Course, announced: bool = False) -> TrafficForecaster:
         """Fitted on the days before the course's, or on generated ones where there are none; a fresh one each time."""
-        from mpc import TrafficForecaster
 
         days = course.traffic.history_days()
         key = hash(days.tobytes())
@@ -216,7 +221,6 @@ class Commissioned:
         Raises:
             InputError: an unknown method or setting.
         """
-        from mpc import BisectionBalancer, PrimalDualBalancer, StaticBalancer
 
         check_methods([name])
         values, costs = self.tables
@@ -243,8 +247,6 @@ class Commissioned:
         return MPCBalancer(self.model, forecaster=forecaster, **{"release_margin": self.release_margin, **chosen})
 
     def _slices(self, course: Course) -> Balancer:
-        from mpc import SliceBalancer
-
         days, (values, costs) = course.traffic.history_days(), self.tables
         past = days[-1] if len(days) else self.past_days[0].qps
         return SliceBalancer.search(
@@ -253,8 +255,6 @@ class Commissioned:
 
 
 def _feedback(settings: Any) -> Balancer:
-    from mpc import FeedbackBalancer
-
     return FeedbackBalancer(settings)
 
 

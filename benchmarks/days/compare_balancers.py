@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,14 @@ import yaml
 
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned, check_methods
+from benchmarks.days.compare_policies import embedded_trace
 from marca_env.logs.schema import read_system_log
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, Course, from_trace, generated
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import progress
+from mpc import SystemModel
 
 if TYPE_CHECKING:
     from mpc import SystemModel
@@ -69,7 +72,6 @@ def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         InputError: not of that form, an unknown setting, or a value that it refuses.
     """
-    import dataclasses
 
     from mpc import MPCSettings
 
@@ -161,7 +163,6 @@ class Session:
 
 def course_of(options: Options, scenario: Scenario, seed: int) -> Course:
     """The day that was asked for; generated ones are another for each seed."""
-    from benchmarks.days.compare_policies import embedded_trace
 
     if options.trace is not None or options.traffic == "day":
         return from_trace(options.trace or embedded_trace(), scenario, options.minutes, options.start)
@@ -170,7 +171,6 @@ def course_of(options: Options, scenario: Scenario, seed: int) -> Course:
 
 def model_of(options: Options, known: Commissioned) -> SystemModel:
     """The system model: loaded, fitted on the user's log, or fitted on generated telemetry."""
-    from mpc import SystemModel
 
     if options.model is not None:
         return SystemModel.load(options.model)

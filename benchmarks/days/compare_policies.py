@@ -15,9 +15,10 @@ from rich.table import Table
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.policies import POLICIES, Commissioning, build_policy, need, values_of
 from benchmarks.evaluation import metrics
+from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.logs.schema import OUTCOMES
-from marca_env.models.engine import Engine
+from marca_env.models.engine import Engine, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.day_simulator import Policy, clairvoyant_bound, draw_arrivals, replay
@@ -103,7 +104,6 @@ class Day:
 
 def embedded_trace() -> Path:
     """The day of traffic that comes with the package."""
-    from marca_env.models.engine import shipped_folder
 
     return shipped_folder("traces") / "day.csv"
 
@@ -152,7 +152,6 @@ def _uplift(revenue: dict[Any, pd.Series], name: str) -> dict[str, Any]:
 # -- output -----------------------------------------------------------------------------------------------
 def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     """Print the table; write ``minutes.csv``, ``summary.json`` and ``day.png`` into ``out``."""
-    from benchmarks.plotting.day_figure import day_figure
 
     summary = summarise(day, minutes)
     out.mkdir(parents=True, exist_ok=True)

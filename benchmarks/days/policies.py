@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from agents.policy.allocation_policy import AllocationPolicy
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
@@ -22,6 +23,7 @@ from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
+from mpc import BisectionBalancer, DitheredBalancer, FeedbackBalancer, FeedbackSettings, SystemModel
 
 if TYPE_CHECKING:
     from mpc import FeedbackSettings, MPCBalancer, SystemModel
@@ -120,7 +122,6 @@ class Commissioning:
 
     def system_log(self, values: np.ndarray) -> pd.DataFrame:
         """Days of telemetry under disturbed prices: generated traffic, and the days before where the trace has some."""
-        from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
 
         scale = tuple(self.usual_prices(values).tolist())
         pool = self.pool(values)
@@ -171,7 +172,6 @@ def build_policy(
     Raises:
         InputError: an unknown name, or a budget that no action fits.
     """
-    from mpc import BisectionBalancer, FeedbackBalancer
 
     if name not in POLICIES:
         raise InputError(unknown_option("policy", name, POLICIES))
@@ -205,7 +205,6 @@ def feedback_settings(known: Commissioning, values: np.ndarray) -> FeedbackSetti
         known: what the policy is commissioned on.
         values: (sample, J) what it believes of ``known.states``.
     """
-    from mpc import FeedbackBalancer, FeedbackSettings
 
     day, pool = known.past_days[0].clipped(known.tuning), known.pool(values)
     scale = tuple(known.usual_prices(values).tolist())
@@ -227,7 +226,6 @@ def feedback_settings(known: Commissioning, values: np.ndarray) -> FeedbackSetti
 
 def system_model(known: Commissioning, values: np.ndarray) -> SystemModel:
     """Fitted on the policy's own system log; ``values`` as for :func:`feedback_settings`."""
-    from mpc import SystemModel
 
     return SystemModel.fit(known.system_log(values), clusters=known.scenario.cluster_names, seed=known.seed)
 
@@ -275,7 +273,6 @@ def two_passes(
 
 def values_of(checkpoint: str) -> ValueFunction:
     """The value function of a trained policy folder."""
-    from agents.policy.allocation_policy import AllocationPolicy
 
     return AllocationPolicy.load(checkpoint).values
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import MinuteOutcome, allocate, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
@@ -18,6 +19,7 @@ from marca_env.traffic.day_simulator import SECONDS, PricedPolicy, distinct_acti
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.units import MINUTES_PER_DAY
+from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings, SystemModel
 
 if TYPE_CHECKING:
     from mpc import SystemModel
@@ -69,7 +71,6 @@ class Plant:
 
 def shipped_pool(size: int = POOL_SIZE, seed: int = 0) -> RequestPool:
     """Requests of the default scenario with the outcomes and costs that its shipped models predict."""
-    from marca_env.models.engine import Engine
 
     return Engine.load("default").pool(size, seed=seed)
 
@@ -85,7 +86,6 @@ def usual_prices(pool: RequestPool, qps: float) -> np.ndarray:
 
 def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float = 0.6) -> pd.DataFrame:
     """Days of telemetry under feedback whose prices are disturbed, of generated traffic."""
-    from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
 
     rng, values, logs = np.random.default_rng([seed, 6]), pool.outcomes["revenue"], []
     actions = distinct_actions(pool)
@@ -103,6 +103,5 @@ def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float
 
 def commissioned(pool: RequestPool, seed: int = 0, **settings: Any) -> SystemModel:
     """A system model fitted on :func:`system_log`."""
-    from mpc import SystemModel
 
     return SystemModel.fit(system_log(pool, seed=seed), clusters=pool.scenario.cluster_names, seed=seed, **settings)

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.evaluation import model_errors
+from marca_env.integration.feature_coding import FILE
+from marca_env.integration.logged_system import request_log
+from marca_env.logs.schema import write_request_log
+from marca_env.models.cost_model import CostModel
+from marca_env.models.population import Population
+from marca_env.models.revenue_model import RevenueModel
+from marca_env.scenario import scenario as scenarios
+from marca_env.utils.files import write_json
 from marca_env.utils.progress import tracked
 
 if TYPE_CHECKING:
@@ -41,12 +49,6 @@ def fit_own_system(
     Raises:
         InputError: nothing was earned in the whole log.
     """
-    from marca_env.integration.feature_coding import FILE
-    from marca_env.integration.logged_system import request_log
-    from marca_env.logs.schema import write_request_log
-    from marca_env.models.population import Population
-    from marca_env.scenario import scenario as scenarios
-    from marca_env.utils.files import write_json
 
     rng = np.random.default_rng(seed)
     held = [_held_out(rng, len(log)) for log in (system.results, system.requests)]
@@ -78,8 +80,6 @@ def _models(
     system: OwnSystem, results: np.ndarray, requests: np.ndarray, *, members: int, **options: Any
 ) -> tuple[CostModel, RevenueModel]:
     """Both models, fitted to some rows."""
-    from marca_env.models.cost_model import CostModel
-    from marca_env.models.revenue_model import RevenueModel
 
     with tracked("fitting the cost model") as progress:
         log, costs = system.results[results], system.cost_map(results)

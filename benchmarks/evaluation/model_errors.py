@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from marca_env.models.cost_map import CostMap
@@ -41,7 +42,6 @@ def cluster_map_errors(scenario: Scenario, cost_log: pd.DataFrame) -> dict[str, 
 def _held_repeats(scenario: Scenario, cost_log: pd.DataFrame) -> pd.DataFrame:
     """The log's components with what the other repeats say of each row: ``by_map``, and ``again``, the same bucket's
     mean there (nan where there is none)."""
-    import pandas as pd
 
     log = cost_log[~cost_log["component"].isin(["degradation", "request"])]
     parts = []

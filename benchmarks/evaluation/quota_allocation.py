@@ -7,6 +7,8 @@ which is as often as in the test log, and gives the actions out by a model's val
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment, linprog
 
 from benchmarks.evaluation.metrics import rising_order
 from marca_env.utils.errors import InputError
@@ -95,7 +97,6 @@ def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | Non
     Raises:
         InputError: as :func:`quota_allocation`, or quotas that do not suffice.
     """
-    from scipy.optimize import linear_sum_assignment
 
     values, left = _checked(values, quotas)
     requests = len(values)
@@ -111,9 +112,6 @@ def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | Non
 
 
 def _program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    from scipy import sparse
-    from scipy.optimize import linprog
-
     requests, n_actions = values.shape
     ones = np.ones(requests * n_actions)
     pair = np.arange(requests * n_actions)

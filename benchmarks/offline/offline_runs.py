@@ -6,6 +6,7 @@ rows, and the cascade's requests, judge finished runs alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents.offline.splits import Split
+from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.suite.user_methods import OF_A_RUN, own_options
+from benchmarks.training.trials import Trial
+from marca_env.models.engine import resolve, shipped_folder
+from marca_env.utils.yaml_files import read_mapping
 
 if TYPE_CHECKING:
     from agents.offline.splits import Split
@@ -45,7 +51,6 @@ TEST_SEED, TEST_CASCADE_SEED = 1, 72
 
 def log_path() -> Path:
     """The request log that comes with the default scenario."""
-    from marca_env.models.engine import shipped_folder
 
     return shipped_folder("default") / "requests.parquet"
 
@@ -57,7 +62,6 @@ def settings_of(method: str) -> dict[str, Any]:
     Raises:
         InputError: see :func:`benchmarks.suite.user_methods.own_config`.
     """
-    from marca_env.utils.yaml_files import read_mapping
 
     tuned = read_mapping(TUNED)
     return {**tuned["common"], **tuned["methods"].get(method, {}), **own_options(method)}
@@ -65,7 +69,6 @@ def settings_of(method: str) -> dict[str, Any]:
 
 def split() -> Split:
     """Training, validation and test rows."""
-    from agents.offline.splits import Split
 
     return Split("hash", validation=0.1, test=0.1, seed=0)
 
@@ -73,7 +76,6 @@ def split() -> Split:
 @cache
 def validation(requests: int = VALIDATION_REQUESTS) -> OfflineEvaluation:
     """By the ensemble, on validation rows."""
-    from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 
     return OfflineEvaluation.from_log(
         str(log_path()), split=split(), part="validation", truths=("model",), requests=requests
@@ -83,7 +85,6 @@ def validation(requests: int = VALIDATION_REQUESTS) -> OfflineEvaluation:
 @cache
 def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
     """By the ensemble, on test rows, and by the cascade."""
-    from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 
     return OfflineEvaluation.from_log(
         str(log_path()), split=split(), requests=requests, seed=TEST_SEED, cascade_seed=TEST_CASCADE_SEED
@@ -93,7 +94,6 @@ def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
 def judged_reference(name: str, seed: int, requests: int = REQUESTS) -> dict[str, float]:
     """Scores of one of :data:`REFERENCES`, as :func:`run_offline` gives them in ``test``; actions' means are the
     ensemble's over the requests of the validation."""
-    from marca_env.models.engine import resolve
 
     means = validation().truths[0].values.mean(axis=0)
     values: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -136,7 +136,6 @@ def run_offline(
     Raises:
         KeyboardInterrupt: Ctrl-C, at whatever moment: a run that has not ended is no result.
     """
-    import time
 
     from agents.rllib import train_to_end
 
@@ -180,7 +179,6 @@ def configuration(method: str, seed: int, updates: int, settings: Mapping[str, A
     Raises:
         InputError: an unknown method, one that does not learn from logs, or an option that it does not have.
     """
-    from benchmarks.training.trials import Trial
 
     own = own_options(method)
     options = {name: value for name, value in settings.items() if name not in own}

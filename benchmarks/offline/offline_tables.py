@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.table import Table
 
 from benchmarks.evaluation.statistics import iqm, iqm_interval, paired_difference, probability_of_improvement
+from benchmarks.offline.offline_runs import PER_ITERATION, convergence, gradient_variance
 from benchmarks.plotting.style import blank
 from benchmarks.suite.api import Row
 
@@ -35,7 +37,6 @@ def scores(rows: Sequence[Row], name: str) -> np.ndarray:
 
 def score_table(rows: Sequence[Row], title: str, label: str) -> Table:
     """IQM over seeds with its 95 % bootstrap interval, a line for each method and task."""
-    from rich.table import Table
 
     table = Table(title=f"{title}: interquartile mean over seeds [95 % interval]")
     table.add_column(label)
@@ -90,9 +91,6 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
 def training_table(rows: Sequence[Row], window: int) -> Table:
     """Convergence, and the variance of the gradient's norm within windows of ``window`` reports, also in units of its
     squared mean, which a mere change of scale leaves alone."""
-    from rich.table import Table
-
-    from benchmarks.offline.offline_runs import PER_ITERATION, convergence, gradient_variance
 
     title = f"convergence and gradients: variance within {window * PER_ITERATION} updates; interquartile mean [95 %]"
     table = Table(title=title)
@@ -123,7 +121,6 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
 def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
     """A method against each of the others: mean difference over common seeds with its interval, and the
     probability of improvement; nothing where there is no other."""
-    from rich.table import Table
 
     groups = grouped(rows)
     if first not in groups or len(groups) < 2:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evaluation.statistics import mean_interval
+from benchmarks.evaluation.statistics import mean_interval, performance_profile
 from benchmarks.plotting.style import blank
 
 LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
@@ -140,7 +140,6 @@ def profile_figure(scores: Mapping[str, np.ndarray], label: str, path: Path) -> 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    from benchmarks.evaluation.statistics import performance_profile
 
     every = np.concatenate([np.ravel(values) for values in scores.values()])
     low, high = every.min(), every.max()

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 from scipy.integrate import trapezoid
 
+from benchmarks.evaluation.statistics import iqm, iqm_interval, probability_of_improvement
+from benchmarks.plotting.curves import clocks_figure, profile_figure
 from benchmarks.suite.api import Row
 
 BASE = "QMIX"
@@ -44,7 +47,6 @@ class Board:
 
     def improvement(self, method: str, base: str = BASE) -> float:
         """Chance that a run of ``method`` ends above a run of ``base``, ties half; over all pairs of runs."""
-        from benchmarks.evaluation.statistics import probability_of_improvement
 
         others = self.finals(base)
         return probability_of_improvement(self.finals(method), others)[0] if len(others) else float("nan")
@@ -75,9 +77,6 @@ class Board:
 
 def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
     """The board, best first; returns in thousandths."""
-    from rich.table import Table
-
-    from benchmarks.evaluation.statistics import iqm, iqm_interval
 
     board = Board(rows, references)
     if not board.curves:
@@ -129,7 +128,6 @@ def figures(rows: Sequence[Row], references: Sequence[str], folder: Path) -> dic
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    from benchmarks.plotting.curves import clocks_figure, profile_figure
 
     board = Board(rows, references)
     if not board.learners:

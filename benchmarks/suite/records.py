@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.suite.api import Case, Row
+from marca_env.scenario.scenario import Scenario
+from marca_env.testbench.testbench import machine
 from marca_env.utils.errors import InputError, one_line
 
 FILE = "records.jsonl"
@@ -147,7 +149,6 @@ def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, qu
 @functools.cache
 def scenario_version(name: str) -> int | None:
     """Of a scenario as it is now; ``None`` where a case's name is of something else."""
-    from marca_env.scenario.scenario import Scenario
 
     try:
         return Scenario.load(name).version
@@ -158,7 +159,6 @@ def scenario_version(name: str) -> int | None:
 @functools.cache
 def this_machine() -> dict[str, Any]:
     """Processor, cores, memory and system."""
-    from marca_env.testbench.testbench import machine
 
     return {name: value for name, value in machine().items() if name not in ("date", "numpy", "python")}
 

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import experiments
+from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
 __all__ = ["chosen", "experiment", "load", "names", "summary"]
@@ -81,7 +82,6 @@ def load(name: str) -> Any:
     Raises:
         InputError: there is none of that name, or it lacks functions.
     """
-    from benchmarks.suite.whole import Whole
 
     module = experiment(name)
     missing = [f for f in CONTRACT if not callable(getattr(module, f, None))]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training.trials import Outcome, Trial
+from marca_env.utils.progress import tracked
 
 WIDTH = 110
 COUNTED = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
@@ -54,7 +55,6 @@ def announce(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
 @contextmanager
 def reporting(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that takes each iteration's numbers and shows how far they are."""
-    from marca_env.utils.progress import tracked
 
     name = next((n for n in COUNTED if n in stop), None)
     with tracked(label) as tell:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+
+from agents.team.team import action_key, mask_key, obs_key
 
 Act = Callable[[Any], dict[str, np.ndarray]]
 """Actions (B,) of every agent for a batched step."""
@@ -62,9 +65,6 @@ def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np
 
 def greedy(module: Any) -> Callable[[int], Act]:
     """The greedy policy of a team's module, made afresh (recurrent states at zero) for a batch of episodes."""
-    import torch
-
-    from agents.team.team import action_key, mask_key, obs_key
 
     def begin(batch: int) -> Act:
         hidden = module.initial_hidden(batch)
@@ -97,7 +97,6 @@ def greedy_of(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable[[in
 
 def _rllib(modules: Any, sizes: dict[str, tuple[int, int]]) -> Act:
     """RLlib's modules, one for each agent or a shared one, see what :class:`agents.rllib.envs.team_env.TeamEnv` shows."""
-    import torch
 
     from agents.rllib.training.any_algorithm import SHARED, policy_name
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents.policy.checkpoints import checkpoint_name
+from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
+from benchmarks.training.run_log import RunLog
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import usable_device
+from marca_env.utils.progress import tracked
 
 DEFAULT_ENV = "marca_env/parallel-v0"
 DEFAULT_STOP = {"training_iteration": 50}
@@ -101,7 +106,6 @@ class Trial:
 
     def _place(self, config: Any, options: dict[str, Any]) -> None:
         """Learners on the GPU, unless the options say how many GPUs each has."""
-        from marca_env.utils.files import usable_device
 
         if options.get("num_gpus_per_learner"):
             usable_device("cuda")
@@ -145,9 +149,7 @@ def run_trial(
         wandb: project of Weights & Biases to report to, too.
         report: called after each iteration with the few numbers that people look at.
     """
-    from agents.policy.checkpoints import checkpoint_name
     from agents.rllib.training.training import train
-    from benchmarks.training.run_log import RunLog
 
     if resume is None and config is None:
         config = trial.build()
@@ -193,8 +195,6 @@ class _HeldOutRows:
 
     def _prepare(self, config: Any) -> Any:
         from agents.rllib.core.offline import log_split
-        from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
-        from marca_env.utils.progress import tracked
 
         if not config.is_offline:
             raise InputError("evaluate_freq judges offline runs; this one learns in an environment: leave it out")

@@ -7,6 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
 from marca_env.cascade.cascade import LiveCascade
 from marca_env.scenario.scenario import Scenario
 
@@ -27,7 +30,6 @@ def on_cascade(
         jobs: further arguments of each call.
         workers: processes; 1: this one, ``None``: one per core.
     """
-    from joblib import Parallel, delayed
 
     text = json.dumps(scenario.to_dict())
     run = Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator")
@@ -35,8 +37,6 @@ def on_cascade(
 
 
 def _alone(work: Callable[..., T], scenario: str, job: tuple[Any, ...]) -> T:
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1):
         return work(_cascade(scenario), *job)
 

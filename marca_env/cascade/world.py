@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.special import ndtr
 
 from marca_env.scenario.scenario import Scenario
 
@@ -158,6 +159,4 @@ class World:
 
 
 def _quantile_bucket(standard_normal: np.ndarray, buckets: int) -> np.ndarray:
-    from scipy.special import ndtr
-
     return np.minimum((ndtr(standard_normal) * buckets).astype(np.int64), buckets - 1)

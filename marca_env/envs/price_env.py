@@ -19,6 +19,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import MinuteOutcome, allocate, arrivals, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
+from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import known_options
@@ -245,14 +246,11 @@ class BalancingEnv(gymnasium.Env):
         return taken
 
     def _drawn_traffic(self) -> Traffic:
-        from marca_env.traffic.workload import daily_traffic
-
         return daily_traffic(self.scenario, self.np_random, self.minutes)
 
 
 def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | None:
     """The first ``minutes`` of the traffic, or None where it is to be drawn."""
-    from marca_env.traffic.workload import Traffic, read_trace
 
     if traffic is None:
         return None

@@ -15,6 +15,7 @@ import numpy as np
 
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.utils.dataclass_schema import build
 from marca_env.utils.errors import InputError
 
 LOAD_LIMIT = 4.0
@@ -148,7 +149,5 @@ def checked_window(window: Window | int | dict | None) -> Window | None:
     if window is None or isinstance(window, Window):
         return window
     if isinstance(window, dict):
-        from marca_env.utils.dataclass_schema import build
-
         return build(Window, window, "window")
     return Window(requests=window)

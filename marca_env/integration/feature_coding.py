@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from marca_env.utils.dataclass_schema import build, to_plain
 from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +106,6 @@ class FeatureCoder:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
-        from marca_env.utils.files import write_json
 
         write_json(path, {"features": [to_plain(c) for c in self.codings]})
 
@@ -146,7 +147,6 @@ def stable_hash(text: str) -> int:
 # -- codings -----------------------------------------------------------------------------------------------------
 def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
     """Distinct texts of a column and which of them each row has."""
-    import pandas as pd
 
     codes, values = pd.factorize(column, use_na_sentinel=False)
     return [text_of(v) for v in values], codes
@@ -189,8 +189,6 @@ def _bucketed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarra
 
 
 def _windowed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
-    import pandas as pd
-
     stamped = pd.api.types.is_datetime64_any_dtype(column)
     minutes = np.full(len(column), np.nan) if stamped else pd.to_numeric(column, errors="coerce").to_numpy(float)
     if np.isnan(minutes).any():
@@ -214,8 +212,6 @@ def _as_they_are(coding: FeatureCoding, column: pd.Series, where: str) -> np.nda
 
 
 def _numbers(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
-    import pandas as pd
-
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
     missing = column.isna().to_numpy() | (column.astype(str).str.strip() == "").to_numpy()
     bad = (np.isnan(numbers) & ~missing) | np.isinf(numbers)
@@ -244,8 +240,6 @@ def _column(frame: pd.DataFrame, coding: FeatureCoding, where: str | Path) -> pd
 
 
 def _frame(raw: Any) -> pd.DataFrame:
-    import pandas as pd
-
     if isinstance(raw, pd.DataFrame):
         return raw
     if isinstance(raw, Mapping) and all(np.ndim(v) == 0 for v in raw.values()):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from marca_env.integration.feature_coding import FeatureCoder, text_of
 from marca_env.integration.mapping import ClusterMap, CostSource, Mapping
@@ -119,7 +120,6 @@ def read_own_system(
 # -- parts -------------------------------------------------------------------------------------------------------
 def _coded(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
     """Features and decisions as codes."""
-    import pandas as pd
 
     states = coder.encode(table, where)
     frame = pd.DataFrame(states, columns=[f.name for f in mapping.features])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from marca_env.logs.schema import Column, decision_columns, feature_columns
 from marca_env.scenario.scenario import Scenario
@@ -32,8 +33,6 @@ def is_headerless(frame: pd.DataFrame) -> bool:
 
 
 def _read(path: str | Path, *layouts: tuple[str, ...]) -> pd.DataFrame:
-    import pandas as pd
-
     frame = pd.read_csv(path, header=None, sep="\t" if Path(path).suffix == ".tsv" else ",")
     for names in layouts:
         if len(names) == frame.shape[1]:
@@ -80,7 +79,6 @@ def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     The published loads are CPU readings and its prices belong to its own units of revenue; both are kept as they are.
     Noise was added to the sample before it was published: what fell below zero is read as zero.
     """
-    import pandas as pd
 
     needed = ("tm", "nsum", "cpu1", "cpu2", "lambda_value1", "lambda_value2", "cpu1_", "cpu2_", "Q_sum", "Q_sum_")
     for name in needed:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from marca_env.logs.schema import SUFFIXES, read_table
 from marca_env.utils.errors import InputError, unknown_option
 
@@ -24,7 +26,6 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
         InputError: no such file, an unknown suffix, no rows, ragged rows, a repeated or a number as a column name, or
             other columns than named.
     """
-    import pandas as pd
 
     path = Path(path)
     if path.suffix not in SUFFIXES:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
@@ -106,8 +108,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
     """
-    import pandas as pd
-    import pyarrow as pa
 
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -140,7 +140,6 @@ def check_table(
         InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
             out of range.
     """
-    import pandas as pd
 
     columns = tuple(columns)
     for column in columns:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.isotonic import IsotonicRegression
 
 from marca_env.logs.schema import COST_COLUMNS, check_table
 from marca_env.scenario.scenario import Decision, Scenario, Stage
@@ -34,7 +35,6 @@ class Curve:
     @classmethod
     def isotonic(cls, lengths: np.ndarray, costs: np.ndarray) -> Curve:
         """The non-decreasing curve nearest to the measurements in least squares; repeats share a knot."""
-        from sklearn.isotonic import IsotonicRegression
 
         knots = np.unique(np.asarray(lengths, dtype=float))
         fitted = IsotonicRegression().fit(lengths, costs).predict(knots)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from marca_env.models.cost_map import CostMap, Curve, has_channels, model_component
 from marca_env.scenario.scenario import Decision, Scenario, Stage
@@ -131,7 +132,6 @@ def _non_negative(design: np.ndarray, target: np.ndarray, damped: np.ndarray) ->
 
     A touch of damping on some columns (bool) settles what the data do not, in favour of the others: of the base.
     """
-    from scipy.optimize import nnls
 
     size = np.linalg.norm(design, axis=0)
     size[size == 0] = 1.0

@@ -16,9 +16,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from marca_env.logs.schema import read_request_log
+from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population, Sparsity
 from marca_env.models.prediction_cache import Memory
 from marca_env.models.request_pool import RequestPool
+from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.seeding import Uniform
@@ -128,8 +131,6 @@ class Engine:
         Raises:
             InputError: an artefact is missing or another system's; the message says which command makes it.
         """
-        from marca_env.models.cost_model import CostModel
-        from marca_env.models.revenue_model import RevenueModel
 
         scenario = Scenario.load(scenario)
         home = Path(folder) if folder is not None else artefact_folder(scenario)
@@ -143,8 +144,6 @@ class Engine:
                 )
         sparsity = None
         if noise == "gamma":
-            from marca_env.logs.schema import read_request_log
-
             sparsity = Sparsity.from_log(read_request_log(home / "requests.parquet", scenario))
         cost_model = CostModel.load(home / "cost_model", device=device)
         revenue_model = RevenueModel.load(home / "revenue_model", device=device)

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy.special import gammaincinv
 
+from marca_env.logs.schema import Column, check_table, feature_columns, read_table, write_table
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -42,7 +45,6 @@ class Population:
         Raises:
             InputError: no such file, or values that the scenario does not have.
         """
-        from marca_env.logs.schema import Column, check_table, feature_columns, read_table
 
         columns = (*feature_columns(scenario), Column("count", "int", low=1))
         frame = check_table(read_table(path), columns, path)
@@ -58,9 +60,6 @@ class Population:
 
     def save(self, path: str | Path, scenario: Scenario) -> None:
         """Write as a table (CSV or Parquet by suffix): one column per feature, and ``count``."""
-        import pandas as pd
-
-        from marca_env.logs.schema import write_table
 
         frame = pd.DataFrame(self.states, columns=list(scenario.feature_names))
         write_table(frame.assign(count=self.counts.astype(np.int64)), path)
@@ -95,7 +94,6 @@ class Sparsity:
         A sale comes with probability ``mean / mean_sale`` (at most 1), so that the share of zeros over the
         population is that of the log wherever the means are; its size is gamma-distributed.
         """
-        from scipy.special import gammaincinv
 
         chance = np.clip(mean / self.mean_sale, 0.0, 1.0)
         sold = uniform < chance

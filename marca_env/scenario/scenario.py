@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from marca_env.scenario.parts import (
     CHANNELS,
@@ -31,6 +32,7 @@ from marca_env.scenario.parts import (
 )
 from marca_env.utils.dataclass_schema import HIDDEN, build, parse_yaml, read_yaml, to_plain
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import atomic_path
 from marca_env.utils.validation import check_codes
 
 __all__ = [
@@ -299,9 +301,6 @@ class Scenario:
 
     def save(self, path: str | Path) -> None:
         """Write as YAML, whole or not at all."""
-        import yaml
-
-        from marca_env.utils.files import atomic_path
 
         with atomic_path(path) as temporary:
             text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)

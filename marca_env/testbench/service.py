@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
+from threadpoolctl import threadpool_limits
 
 from marca_env.utils.errors import InputError
 
@@ -180,8 +181,6 @@ def growth_of(lateness: np.ndarray) -> float:
 
 # -- the service's process --------------------------------------------------------------------------------
 def _serve(control: Connection, load: Connection, factory: Callable[[], Service]) -> None:
-    from threadpoolctl import threadpool_limits
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the bench, which then ends this process
     try:
         with threadpool_limits(1):

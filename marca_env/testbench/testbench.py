@@ -7,6 +7,7 @@ that a machine that drifts touches them alike; the spread between repeats says h
 
 from __future__ import annotations
 
+import datetime
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import psutil
+from threadpoolctl import threadpool_info
 
 from marca_env.logs.schema import COST_COLUMNS
 from marca_env.scenario.scenario import Scenario
+from marca_env.testbench.cascade_service import CascadeService
 from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess, Workload
 from marca_env.testbench.targets import Target
 from marca_env.utils.errors import InputError, unknown_option
@@ -89,8 +94,6 @@ class TestBench:
             raise InputError("service and target exclude each other; give one of them")
         if target is None:
             if service is None:
-                from marca_env.testbench.cascade_service import CascadeService
-
                 service = partial(CascadeService, self.scenario, seed)
             target = partial(ServiceProcess, service)
         self.target, self.machines, self.seconds, self.repeats = target, machines, seconds, repeats
@@ -249,7 +252,6 @@ def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
 
 def cost_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
-    import pandas as pd
 
     names = [c.name for c in COST_COLUMNS]
     return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
@@ -265,10 +267,6 @@ def spread(cost_log: pd.DataFrame) -> pd.DataFrame:
 
 def machine() -> dict[str, Any]:
     """The machine that costs were measured on: processor, cores, versions, date."""
-    import datetime
-
-    import psutil
-    from threadpoolctl import threadpool_info
 
     return {
         "processor": _processor(),

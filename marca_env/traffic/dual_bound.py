@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.optimize import linprog
 
 from marca_env.utils.errors import InputError
 
@@ -132,8 +133,6 @@ class _Cuts:
             self.best = value, point
 
     def lowest(self, box: float) -> tuple[float, np.ndarray]:
-        from scipy.optimize import linprog
-
         # prices in units of the box keep the program well scaled however far it reaches
         rows = np.array(self.rows) * np.append(np.full(self.n_prices, box), 1.0)
         bounds = [(0.0, 1.0)] * self.n_prices + [(None, None)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
@@ -66,7 +67,6 @@ def read_yaml(path: Path, what: str) -> Any:
 
 def parse_yaml(text: str, where: str) -> Any:
     """What YAML text holds, from ``where``."""
-    import yaml
 
     try:
         return yaml.safe_load(text)

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
 from marca_env.utils.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -46,7 +50,6 @@ def write_pair(
 
     The description goes first and comes last, so that a kill never leaves one beside another model's weights.
     """
-    from safetensors.torch import save
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +68,6 @@ def read_pair(
     Raises:
         InputError: a file is missing or cut short, or the device cannot be used.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     usable_device(device)
     weights = Path(folder) / names[0]
@@ -143,7 +144,6 @@ def usable_device(device: str) -> str:
     Raises:
         InputError: no such device here.
     """
-    import torch
 
     try:
         torch.empty(0, device=device)

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import jacrev
 
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import load_model, save_model
 from mpc.model.conditions import FLOOR, HARMONICS, Conditions, PriceScale, time_features
+from mpc.model.evaluator import Evaluator
 from mpc.model.response import Response
 
 if TYPE_CHECKING:
@@ -173,7 +175,6 @@ class SystemModel:
         Returns:
             ∂Ĉ_{t+1}/∂λ (G,G) with respect to the coming prices, and ∂Ĉ_{t+1}/∂Ĉ_t (G,G).
         """
-        from torch.func import jacrev
 
         before, after = self.context_tensor(last), self.context_tensor(coming)
         last_log, gain = self.log_prices(last_prices), self._gain(2)
@@ -197,7 +198,6 @@ class SystemModel:
 
     def frozen(self) -> Evaluator:
         """The response as plain arrays, for many quick evaluations; later changes of the model do not reach it."""
-        from mpc.model.evaluator import Evaluator
 
         return Evaluator(self)
 

@@ -19,6 +19,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from agents.policy.allocation_policy import COSTS, save_team
 from agents.rllib.core.cluster import check_resources
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from agents.rllib.core.runner_pool import Workforce, raise_own_error
@@ -198,7 +199,6 @@ class TeamAlgorithm(Algorithm):
 
     def export_policy(self, folder: str | Path) -> Path:
         """Write the team for :class:`agents.policy.allocation_policy.AllocationPolicy`; returns the folder."""
-        from agents.policy.allocation_policy import COSTS, save_team
 
         weights = self.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"][
             DEFAULT_MODULE_ID

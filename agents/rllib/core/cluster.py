@@ -7,6 +7,8 @@ import os
 import socket
 from typing import Any
 
+import ray
+
 from marca_env.utils.errors import InputError, one_line
 
 
@@ -21,7 +23,6 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     Raises:
         InputError: no cluster at the address.
     """
-    import ray
 
     if address is not None:
         _knock(address)
@@ -60,7 +61,6 @@ def check_resources(config: Any) -> None:
     Raises:
         InputError: naming what is needed, what there is and what to lower.
     """
-    import ray
 
     if not ray.is_initialized():
         return

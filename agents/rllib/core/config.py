@@ -10,6 +10,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
 from agents.algorithms.presets import PRESETS, SWITCHES, Preset
+from agents.offline.episodes import team_encoder
 from agents.rllib.core.seeding import fresh_seed
 from agents.rllib.core.settings import check_clipping, check_settings, check_sharing, refuse_unset
 from agents.team.team import TeamSpec
@@ -144,8 +145,6 @@ class TeamConfig(AlgorithmConfig):
             return self._team
         joint = self.preset().joint
         if self.env is None:
-            from agents.offline.episodes import team_encoder
-
             return TeamSpec.of(team_encoder(self.scenario, joint=joint)).to_dict()
         from agents.rllib.envs.make_env import make_batched
 

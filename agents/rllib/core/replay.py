@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -105,7 +106,6 @@ class EpisodeBuffer(Checkpointable):
 
 def pack(values: np.ndarray) -> dict[str, Any]:
     """An array as compressed bytes with its type and shape."""
-    import pyarrow as pa
 
     raw = np.ascontiguousarray(values)
     data = pa.compress(raw.tobytes(), codec="zstd", asbytes=True)
@@ -114,7 +114,6 @@ def pack(values: np.ndarray) -> dict[str, Any]:
 
 def unpack(packed: Mapping[str, Any]) -> np.ndarray:
     """The array that :func:`pack` took."""
-    import pyarrow as pa
 
     dtype, shape = np.dtype(packed["dtype"]), tuple(packed["shape"])
     size = int(np.prod(shape)) * dtype.itemsize

@@ -8,6 +8,9 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
 logger = logging.getLogger(__name__)
 
 EMPTY_ROUNDS = 3
@@ -125,7 +128,6 @@ def raise_own_error(error: Exception) -> None:
     Raises:
         SamplingError: all its remote runners are dead.
     """
-    import ray
 
     group = _group_in(error)
     if group is None or not group.num_remote_workers() or group.num_healthy_remote_workers():
@@ -140,7 +142,6 @@ def raise_own_error(error: Exception) -> None:
 
 def _group_in(error: Exception) -> Any:
     """The group whose building failed; nobody has it yet but the traceback."""
-    from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
     frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return next((group for group in frames if isinstance(group, EnvRunnerGroup)), None)

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import ray.data
 
 from agents.offline.episodes import Columns, EpisodeEncoder
 from agents.offline.rows import row_type
@@ -144,7 +145,6 @@ def _dataset(plan: WindowPlan, places: list[tuple[int, int, int]]) -> Any:
 
     Reading asks for no CPU of its own: beside learners that hold them all it would otherwise wait for ever.
     """
-    import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     items = [{"place": np.array(place[:2])} for place in places]

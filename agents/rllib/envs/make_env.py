@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
 from agents.rllib.envs.sequential_env import LoopedEnv
 from agents.team.single_controller import joint_view
 from marca_env.utils.errors import InputError, one_line, unknown_option
@@ -63,7 +65,6 @@ def find_maker(env: Any) -> Callable[..., Any]:
     if env in ENVS:
         module, name = ENVS[env].split(":")
         return getattr(importlib.import_module(module), name)
-    from ray.tune.registry import ENV_CREATOR, _global_registry
 
     if _global_registry.contains(ENV_CREATOR, env):
         return _global_registry.get(ENV_CREATOR, env)

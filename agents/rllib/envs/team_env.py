@@ -59,7 +59,6 @@ def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
 
 def gym_id(name: str) -> str | None:
     """A gymnasium id in the form that workers, too, can make; ``None`` if gymnasium knows no such id."""
-    import marca_env  # noqa: F401  registers its ids
 
     if name.partition(":")[2] or name not in gym.registry:
         return name if ":" in name else None

@@ -16,6 +16,7 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.registry import ALGORITHMS
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
 from agents.rllib.core.config import CONFIGS, TeamConfig
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_one
@@ -96,8 +97,6 @@ def _as_config(found: Any, name: str) -> AlgorithmConfig:
 
 
 def _registered(name: str) -> Any:
-    from ray.tune.registry import TRAINABLE_CLASS, _global_registry
-
     return _global_registry.get(TRAINABLE_CLASS, name) if _global_registry.contains(TRAINABLE_CLASS, name) else None
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
@@ -23,6 +25,7 @@ from agents.rllib.training.flat_options import apply_options
 from agents.rllib.training.record_text import innermost, make_renderable, side_by_side, watch
 from agents.rllib.training.saving import latest_checkpoint
 from agents.team.team import TeamSpec
+from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line
 
 WEIGHTS = ("learner_group", "learner", "rl_module")
@@ -172,8 +175,6 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
     elif env is not None:
         config.environment(env, env_config=extra)
     elif description.get("scenario") is not None:
-        from marca_env.scenario.scenario import Scenario
-
         known = {"scenario": Scenario.from_dict(description["scenario"])}
         config.environment(next(iter(ENVS)), env_config={**known, **extra})
     else:
@@ -216,8 +217,6 @@ def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
 
 def _restore(runner: Any, checkpoint: Path) -> None:
     """Weights from the learner, connectors (observation filters among them) from the runner."""
-    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-    from ray.rllib.core.rl_module.rl_module import RLModule
 
     weights = checkpoint.joinpath(*WEIGHTS)
     module = runner.module
@@ -238,8 +237,6 @@ def _restore(runner: Any, checkpoint: Path) -> None:
 
 
 def _load(module: Any, folder: Path) -> None:
-    from ray.rllib.core.rl_module.rl_module import RLModule
-
     if not folder.is_dir():
         raise InputError(f"{folder}: no weights here; the environment has other agents than the checkpoint")
     whole = RLModule.from_checkpoint(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Mapping
@@ -143,8 +144,6 @@ def _may_come(name: str, found: Mapping[str, float]) -> bool:
 
 
 def _not_reported(name: str, found: Mapping[str, float]) -> str:
-    import difflib
-
     near = difflib.get_close_matches(name, list(found), n=3, cutoff=0.4)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     return f"stopping criterion {name!r} is not among the {len(found)} numbers that this run reports{hint}"

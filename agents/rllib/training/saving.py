@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from agents.policy.checkpoints import (
@@ -72,7 +73,6 @@ def restore(path: str | Path) -> Any:
     Raises:
         InputError: no checkpoint, or one that is torn.
     """
-    from ray.rllib.algorithms.algorithm import Algorithm
 
     found = latest_checkpoint(path)
     start_ray()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.experiments.ranking.experiment import SEEDS, case_of, measure
+from benchmarks.offline.offline_runs import settings_of
+from benchmarks.offline.offline_tables import against, curves_figure, score_table, training_table
 from benchmarks.suite.api import Case, Row
 
 if TYPE_CHECKING:
@@ -43,7 +45,6 @@ WINDOW = 25
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """Every variant with every seed, with the settings that the ranking has."""
-    from benchmarks.offline.offline_runs import settings_of
 
     chosen = list(PARTS)[:2] if quick else PARTS
     found = []
@@ -56,7 +57,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Scores; what each part changes, seed by seed; convergence and gradients."""
-    from benchmarks.offline.offline_tables import against, score_table, training_table
 
     yield score_table(rows, "ablation", "variant")
     for whole in ("full", AT_ONE):
@@ -67,6 +67,5 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Validation curves."""
-    from benchmarks.offline.offline_tables import curves_figure
 
     return {"Variants during training": curves_figure(rows, folder / "curves.png")}

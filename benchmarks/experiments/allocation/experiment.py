@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
+from benchmarks.evaluation.published_samples import sample_returns
+from benchmarks.evaluation.quota_allocation import action_quotas, best_allocation, quota_allocation, quota_bound
 from benchmarks.suite.api import Case, Row
+from benchmarks.suite.public_data import sample_folder
+from marca_env.logs.schema import read_request_log
+from marca_env.models.engine import Engine, artefact_folder
 
 ALONE = True
 SEEDS = (0, 1, 2)
@@ -30,7 +36,6 @@ REPEATS = 7
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every size with both kinds of values, then the published samples."""
-    from benchmarks.suite.public_data import sample_folder
 
     sizes, timing = ((20, 60), {"repeats": 3}) if quick else (REQUESTS, {"repeats": REPEATS})
     found = [
@@ -77,9 +82,6 @@ def plain_loop(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
 
 def _problem(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Values (M, J) and quotas (J,)."""
-    from benchmarks.evaluation.quota_allocation import action_quotas
-    from marca_env.logs.schema import read_request_log
-    from marca_env.models.engine import Engine, artefact_folder
 
     requests = int(case.budget["requests"])
     engine = Engine.load(case.scenario)
@@ -93,8 +95,6 @@ def _problem(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _timed(values: np.ndarray, quotas: np.ndarray, repeats: int) -> tuple[list[float], list[float], bool]:
-    from benchmarks.evaluation.quota_allocation import quota_allocation
-
     rules: tuple[Callable[..., np.ndarray], ...] = (quota_allocation, plain_loop)
     taken: tuple[list[float], list[float]] = ([], [])
     found = [rule(values, quotas) for rule in rules]  # warms caches, too
@@ -108,7 +108,6 @@ def _timed(values: np.ndarray, quotas: np.ndarray, repeats: int) -> tuple[list[f
 
 def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
     """Shares of the optimum, and how far the dual bound, which no allocation passes, is above it."""
-    from benchmarks.evaluation.quota_allocation import best_allocation, quota_allocation, quota_bound
 
     exact = values.astype(np.float64)
 
@@ -128,9 +127,6 @@ def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
 
 
 def _published() -> dict[str, Any]:
-    from benchmarks.evaluation.published_samples import sample_returns
-    from benchmarks.suite.public_data import sample_folder
-
     folder = sample_folder()
     if not folder.is_dir():
         return {"skipped": "skipped: no published samples; MARCA_SAMPLES names their folder"}
@@ -140,7 +136,6 @@ def _published() -> dict[str, Any]:
 # -- tables ---------------------------------------------------------------------------------------------------------
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """Speed, value, and Return% of the published samples."""
-    from rich.table import Table
 
     measured = [row for row in rows if row.case.method == GREEDY]
     by_task = {
@@ -190,8 +185,6 @@ def _value(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _samples(numbers: Mapping[str, Any]) -> Any:
-    from rich.table import Table
-
     table = Table(title="published samples (ten rows, published with the method, other data)", title_justify="left")
     table.add_column("allocation")
     table.add_column("Return%", justify="right")

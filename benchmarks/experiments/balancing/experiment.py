@@ -6,14 +6,25 @@ The public traces lie where :func:`benchmarks.suite.public_data.trace_folder` lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from rich.table import Table
 
+from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
+from benchmarks.days.balancers import Commissioned
+from benchmarks.days.compare_balancers import means
+from benchmarks.plotting.balancer_figures import side_by_side
+from benchmarks.plotting.curves import band
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.public_data import known_traces, trace_folder
+from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.days import GENERATED, from_trace, generated
 
 if TYPE_CHECKING:
     from benchmarks.days.balancer_evaluation import Judge
@@ -75,7 +86,6 @@ def _frame(folder: Path, case: Case) -> Path:
 
 def known_days() -> list[str]:
     """The traces that there are, and the generated days."""
-    from marca_env.traffic.days import GENERATED
 
     return [*known_traces(TRACES), *GENERATED]
 
@@ -83,8 +93,6 @@ def known_days() -> list[str]:
 @cache
 def _commissioned(effort: Effort) -> Commissioned:
     """The methods of the default scenario, tuned on generated days; once in a process."""
-    from benchmarks.days.balancers import Commissioned
-    from marca_env.models.engine import Engine
 
     return Commissioned(Engine.load("default"), **dict(effort))
 
@@ -92,7 +100,6 @@ def _commissioned(effort: Effort) -> Commissioned:
 @cache
 def _pool(effort: Effort, requests: int) -> RequestPool:
     """Requests that judge."""
-    from benchmarks.days.balancer_evaluation import JUDGE_SEED
 
     return _commissioned(effort).engine.pool(requests, seed=JUDGE_SEED)
 
@@ -100,8 +107,6 @@ def _pool(effort: Effort, requests: int) -> RequestPool:
 @lru_cache(maxsize=1)
 def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> Judge:
     """The day with its arrivals; one is kept at a time."""
-    from benchmarks.days.balancer_evaluation import Judge
-    from marca_env.traffic.days import from_trace, generated
 
     known = _commissioned(effort)
     if day in TRACES:
@@ -113,7 +118,6 @@ def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> 
 
 def _told(known: Commissioned) -> dict[str, Any]:
     """What was tuned on generated days, and the errors of the system model."""
-    from dataclasses import asdict
 
     tuned = {"feedback": asdict(known.feedback), "rate": known.rate.tolist(), "margin": known.margin}
     return {**tuned, "system_model": known.model.report}
@@ -131,10 +135,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Feedback, MPC and the clairvoyant side by side, a figure for each day whose minutes are there."""
-    import pandas as pd
-
-    from benchmarks.plotting.balancer_figures import side_by_side
-    from marca_env.scenario.scenario import Scenario
 
     found, names = {}, ("feedback", "mpc", "clairvoyant")
     whole = [row for row in rows if row.case.budget["minutes"] != SALE_MINUTES and row.case.method in names]
@@ -153,8 +153,6 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
 
 def _methods(rows: Sequence[Row]) -> dict[str, Any]:
     """Means over the seeds of each method, with intervals of μ and ν."""
-    from benchmarks.days.compare_balancers import means
-    from benchmarks.plotting.curves import band
 
     found: dict[str, Any] = {}
     for method in dict.fromkeys(row.case.method for row in rows):
@@ -170,8 +168,6 @@ def _methods(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _day_table(day: str, methods: Mapping[str, Any]) -> Any:
-    from rich.table import Table
-
     shares = next(iter(methods.values()))["priced_share"]  # the clairvoyant's, whether or not its row is there
     clusters = [c for c in shares if c != "all"]
     priced = ", ".join(f"{shares[c]:.0%} ({c})" for c in clusters)
@@ -200,8 +196,6 @@ def _interval(row: Mapping[str, Any], name: str) -> str:
 
 
 def _short_table(title: str, rows: Sequence[Row]) -> Any:
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left")
     for column in ("method", "μ", "ν", "of the bound", "λ travel"):
         table.add_column(column, justify="left" if column == "method" else "right")

@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from rich.table import Table
 
+from benchmarks.days.balancers import MARGINS, Commissioned
+from benchmarks.days.policies import GAINS
+from benchmarks.days.simulated_system import Plant, commissioned, shipped_pool, usual_prices
+from benchmarks.experiments.balancing_adaptation.changing_system import ChangingPlant, with_costs, with_machines
+from benchmarks.experiments.balancing_adaptation.figure import adaptation_figure
 from benchmarks.suite.api import Case, Row, by_method
+from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.workload import Traffic, daily_traffic
+from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
+from mpc.model.conditions import Conditions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,8 +69,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def _grid(method: str) -> dict[str, Any]:
     """What :class:`benchmarks.days.balancers.Commissioned` tunes a method over."""
-    from benchmarks.days.balancers import MARGINS
-    from benchmarks.days.policies import GAINS
 
     return {"tuned": {"gains": [list(gains) for gains in GAINS]} if method == FEEDBACK else {"margins": list(MARGINS)}}
 
@@ -81,8 +91,6 @@ def _minutes(folder: Path, case: Case) -> Path:
 @cache
 def _pools(requests: int) -> dict[str, tuple[RequestPool, RequestPool]]:
     """Change → the requests before it and since."""
-    from benchmarks.days.simulated_system import shipped_pool
-    from benchmarks.experiments.balancing_adaptation.changing_system import with_costs, with_machines
 
     pool = shipped_pool(requests)
     ranking = pool.scenario.cluster_names[-1]
@@ -93,7 +101,6 @@ def _pools(requests: int) -> dict[str, tuple[RequestPool, RequestPool]]:
 def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
     """Fitted on days before any change, or on days of dearer ranking; budgets come with the telemetry, so that lost
     machines make no other model. Once in a process."""
-    from benchmarks.days.simulated_system import commissioned
 
     return commissioned(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
 
@@ -101,8 +108,6 @@ def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
 @cache
 def _before(requests: int, epochs: int, tuning: int) -> Commissioned:
     """What is known before any change. Once in a process, so that all seeds share what is tuned."""
-    from benchmarks.days.balancers import Commissioned
-    from marca_env.models.engine import Engine
 
     model = _model(requests, epochs, dearer=False)
     return Commissioned(Engine.load("default"), requests=requests, tuning=tuning, given=model)
@@ -120,9 +125,6 @@ def changed(
         seed: of traffic and arrivals.
         newer: the model that :data:`TOLD` adopts.
     """
-    from benchmarks.days.simulated_system import usual_prices
-    from benchmarks.experiments.balancing_adaptation.changing_system import ChangingPlant
-    from marca_env.traffic.workload import Traffic, daily_traffic
 
     pool = before.pool
     day = daily_traffic(pool.scenario, np.random.default_rng([seed, 31])).qps
@@ -195,11 +197,6 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
         ``level``: (G,) mean error, which a bias takes away; ``shape``: (G,) standard deviation about it, which only
         better slopes do.
     """
-    import torch
-
-    from benchmarks.days.simulated_system import Plant, usual_prices
-    from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
-    from mpc.model.conditions import Conditions
 
     later = type(traffic)("probe", traffic.qps[-minutes:], traffic.minute_of_day(len(traffic) - minutes))
     plant = Plant(pool, later, seed + 1000)
@@ -228,8 +225,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 
 def _recovery(change: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    from rich.table import Table
-
     seeds = max(map(len, methods.values()))
     table = Table(
         title=f"{change}, {seeds} seed{'s'[: seeds > 1]}: recovery in minutes, – none in {AFTER}; "
@@ -249,8 +244,6 @@ def _recovery(change: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
 
 def _knowledge(change: str, adaptive: Sequence[Mapping[str, Any]]) -> Table:
-    from rich.table import Table
-
     table = Table(title=f"{change}: error of the log cost at disturbed prices, per cluster, mean over seeds")
     for column in ("model", "level", "shape", "refits adopted"):
         table.add_column(column, justify="right")
@@ -266,8 +259,6 @@ def _knowledge(change: str, adaptive: Sequence[Mapping[str, Any]]) -> Table:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """``adaptation.png``: the minutes of the first seed whose minutes are there, a column per change."""
-    from benchmarks.experiments.balancing_adaptation.figure import adaptation_figure
-    from marca_env.scenario.scenario import Scenario
 
     shown: dict[str, Any] = {}
     there = [row.case for row in rows if _minutes(folder, row.case).is_file()]

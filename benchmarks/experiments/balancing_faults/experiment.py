@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
+
+from benchmarks.days.simulated_system import Plant, commissioned, shipped_pool, usual_prices
+from marca_env.traffic.workload import Traffic, daily_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +76,6 @@ HANG_SHARE = 0.1
 
 def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS, steps: int | None = None) -> dict[str, Any]:
     """Run the closed loop of the shipped scenario with faults, and once without for comparison."""
-    from benchmarks.days.simulated_system import commissioned, shipped_pool
 
     pool = shipped_pool(120)
     model = commissioned(pool, epochs=30 if quick else 150)
@@ -91,8 +94,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS, steps: 
 
 def inject(pool: Any, model: Any, steps: int, seed: int, chance: float = CHANCE) -> dict[str, Any]:
     """Run ``steps`` minutes; everything that must never happen is counted."""
-    from benchmarks.days.simulated_system import Plant, usual_prices
-    from marca_env.traffic.workload import Traffic, daily_traffic
     from mpc import MPCBalancer
 
     rng = np.random.default_rng([seed, 12])
@@ -275,7 +276,6 @@ class _Program:
 
 def tables(result: dict[str, Any]) -> Iterable[Table]:
     """What was injected, what the balancer did, what it cost."""
-    from rich.table import Table
 
     summary = Table(title=f"{result['steps']:,} control steps under random faults")
     for column in ("run", "violations", "late", "events", "μ", "ν", "median step", "longest"):

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
 
+from benchmarks.days.policies import release_margin, two_passes
+from benchmarks.days.simulated_system import system_log, usual_prices
+from benchmarks.experiments.balancing_rl.priced_day import PricedDay
+from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED, judged_day, trained
+from benchmarks.plotting.curves import curve, figure
 from benchmarks.suite.api import Case, Row, by_method
+from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,16 +61,12 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def _grid(name: str, quick: bool) -> dict[str, Any]:
     """What a balancer is tuned over: ``settings`` of every candidate of the ``grid``, on the ``day`` of this seed."""
-    from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED
 
     grid = [list(gains) for gains in GAINS] if name == "feedback" else [[margin] for margin in MARGINS]
     return {"day": VALIDATION_SEED, "settings": list(BALANCERS[name]), "grid": grid[: 2 if quick else None]}
 
 
 def _check(seeds: Sequence[int]) -> None:
-    from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED
-    from marca_env.utils.errors import InputError
-
     known = {*DAYS, VALIDATION_SEED} & set(seeds)
     if known:
         raise InputError(f"--seeds: {min(known)} is the seed of a day that is judged; train with another")
@@ -72,8 +75,6 @@ def _check(seeds: Sequence[int]) -> None:
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """``days``: the judged ones; of what learns also its ``curve`` and ``cpu_seconds``, of the others the settings that
     were ``tuned`` and ``validation``, their return with these on the curve's day."""
-    from benchmarks.experiments.balancing_rl.priced_day import PricedDay
-    from benchmarks.experiments.balancing_rl.rl_price_control import judged_day, trained
 
     day = PricedDay(case.config["environment"])
     if case.method not in BALANCERS:
@@ -95,8 +96,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def _commissioned(name: str, day: PricedDay, days: int, epochs: int) -> Callable[..., Balancer]:
     """The balancer as a function of its :data:`BALANCERS` settings; a log, and a fit on it, serve all of them."""
-    from benchmarks.days.policies import release_margin
-    from benchmarks.days.simulated_system import system_log, usual_prices
     from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
 
     pool, price_max = day.base.pool, day.base.price_max
@@ -125,8 +124,6 @@ def _tuned(
         settings: names of what the candidates have.
         grid: candidates, each with a value for every name.
     """
-    from benchmarks.days.policies import two_passes
-    from benchmarks.experiments.balancing_rl.rl_price_control import judged_day
 
     def named(candidate: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(settings, candidate, strict=True))
@@ -141,7 +138,6 @@ def _tuned(
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Mean over days and seeds, with the spread over training seeds where there are several."""
-    from rich.table import Table
 
     if not rows:
         return
@@ -177,7 +173,6 @@ def _days(rows: Sequence[Row]) -> str:
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line, with
     the settings that are best on this day."""
-    from benchmarks.plotting.curves import curve, figure
 
     lines: dict[str, Any] = {}
     for name, mine in by_method(rows).items():

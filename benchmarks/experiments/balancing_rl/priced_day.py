@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from benchmarks.days.simulated_system import shipped_pool
 from marca_env.envs.price_env import BalancingEnv
 from marca_env.models.request_pool import RequestPool
 
@@ -33,7 +34,6 @@ LIMIT = 5.0
 @cache
 def shared_pool(size: int) -> RequestPool:
     """The default scenario's requests; made once a process, as it loads the fitted models."""
-    from benchmarks.days.simulated_system import shipped_pool
 
     return shipped_pool(size)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from benchmarks.experiments.balancing_rl.priced_day import PricedDay
 
@@ -62,7 +63,6 @@ def configuration(algo: str, seed: int, **environment: Any) -> Any:
 
 def greedy(algorithm: Any) -> Act:
     """The policy's most likely action for an observation (O,)."""
-    import torch
 
     module = algorithm.get_module()
     distribution = module.get_inference_action_dist_cls()

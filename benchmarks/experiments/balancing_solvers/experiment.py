@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
+
+from benchmarks.days.simulated_system import shipped_pool, system_log
+from benchmarks.experiments.balancing_solvers.solver_parts import parts
+from benchmarks.experiments.balancing_solvers.solver_states import collect, generated_model, generated_problem
+from mpc import SystemModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,11 +38,7 @@ CLOSE = 1.01, 1e-6
 
 def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """Collect states from the closed loop, solve each with every method in turn, then let the problem grow."""
-    from benchmarks.days.simulated_system import shipped_pool, system_log
     from benchmarks.experiments.balancing_solvers.published_shooting import WideNetwork
-    from benchmarks.experiments.balancing_solvers.solver_parts import parts
-    from benchmarks.experiments.balancing_solvers.solver_states import collect
-    from mpc import SystemModel
     from mpc.planning.scp import PlannerSettings
 
     pool, seed = shipped_pool(120 if quick else 240), seeds[0]
@@ -146,7 +148,6 @@ def _quantiles(seconds: np.ndarray) -> list[float]:
 
 def grown(horizon: int, n_clusters: int, quick: bool, seed: int = 0) -> dict[str, Any]:
     """A generated system of that size: CPU time of a plan and what it reaches beside L-BFGS-B."""
-    from benchmarks.experiments.balancing_solvers.solver_states import generated_model, generated_problem
     from mpc.planning.alternatives.by_name import planning_method
     from mpc.planning.scp import PlannerSettings
 
@@ -193,7 +194,6 @@ def _matmul() -> float:
 
 def tables(result: dict[str, Any]) -> Iterable[Table]:
     """Objective and time of every method, then growth."""
-    from rich.table import Table
 
     readings = ((name, rows, result["reading_states"]) for name, rows in result["readings"].items())
     shooting = "100-sample random shooting", result["shooting"], result["shooting_states"]

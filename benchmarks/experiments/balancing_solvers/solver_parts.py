@@ -7,6 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch.func import jacrev, jvp, vmap
+
+from mpc.model.conditions import Conditions
 
 if TYPE_CHECKING:
     from benchmarks.experiments.balancing_solvers.solver_states import State
@@ -18,10 +22,7 @@ REPEATS = 30
 
 def parts(state: State, model: SystemModel, settings: PlannerSettings, top: np.ndarray) -> dict[str, float]:
     """Median CPU time, milliseconds, of what a step is made of, beside the ways not taken."""
-    import torch
-    from torch.func import jacrev, jvp, vmap
 
-    from mpc.model.conditions import Conditions
     from mpc.planning.scp import Planner
 
     planner, (predicted, now, _) = Planner(model.n_clusters, settings, top), state

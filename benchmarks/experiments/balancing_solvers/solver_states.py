@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from benchmarks.days.simulated_system import Plant, usual_prices
+from marca_env.traffic.days import flash_sale
+from marca_env.traffic.workload import daily_traffic
+from mpc import SystemModel
+from mpc.model.conditions import Conditions
 from mpc.planning.objective import Now
 from mpc.planning.predicted_loads import PredictedLoads
 
@@ -22,9 +28,6 @@ State = tuple[PredictedLoads, Now, "np.ndarray | None"]
 
 def collect(pool: RequestPool, model: SystemModel, n: int, seed: int, settings: PlannerSettings) -> list[State]:
     """``n`` problems as a balancer met them, drawn from a generated day and a flash sale: (loads, now, nominal)."""
-    from benchmarks.days.simulated_system import Plant, usual_prices
-    from marca_env.traffic.days import flash_sale
-    from marca_env.traffic.workload import daily_traffic
     from mpc import MPCBalancer
 
     met: list[State] = []
@@ -53,9 +56,6 @@ class _Recorder:
 
 def generated_model(n_clusters: int, seed: int, epochs: int) -> SystemModel:
     """A system model of a generated system in which every price acts on every cluster, its own most."""
-    import pandas as pd
-
-    from mpc import SystemModel
 
     rng, n = np.random.default_rng([seed, n_clusters]), 2 * 1440
     own, others = rng.uniform(0.3, 0.9, n_clusters), rng.uniform(0.0, 0.2, (n_clusters, n_clusters)) / n_clusters
@@ -72,7 +72,6 @@ def generated_model(n_clusters: int, seed: int, epochs: int) -> SystemModel:
 
 def generated_problem(model: SystemModel, horizon: int, rng: np.random.Generator) -> tuple[PredictedLoads, Now]:
     """A minute at random prices, 10 % off the budget, with traffic that wanders from there."""
-    from mpc.model.conditions import Conditions
 
     size, minute = model.n_clusters, int(rng.integers(1440))
     prices = np.exp(rng.normal(1.0, 0.5, size))

@@ -12,10 +12,19 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+
+import marca_env
+from marca_env.envs import generated_presets
+from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.models.analytic import LawCost, LawRevenue
+from marca_env.models.engine import Engine, resolve
+from marca_env.traffic.allocation import allocate
 
 SEEDS = (0,)
 ROUNDS, SECONDS = 5, 0.3
@@ -50,7 +59,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
 
 def tables(result: dict[str, Any]) -> Iterable[Any]:
     """Rates, memory, and cost by size."""
-    from rich.table import Table
 
     title = f"per second: median of {result['rounds']} interleaved rounds (lowest … highest)"
     table = Table("what", "per second", "aim", title=title)
@@ -98,7 +106,6 @@ def rate(do: Work, seconds: float) -> float:
 
 def contestants(batches: Sequence[int], seed: int) -> dict[str, Work]:
     """What is compared, by name."""
-    import marca_env
 
     engine = marca_env.Engine.load("default")
     work = {f"outcomes, B = {b}": outcomes(engine, b, seed) for b in batches}
@@ -129,7 +136,6 @@ def outcomes(engine: Any, batch: int, seed: int) -> Work:
 
 def batched_steps(engine: Any, batch: int, seed: int, episodes: int = 8) -> Work:
     """Episodes of a batch under random legal actions; the same few again and again, so that all pairs are known."""
-    from marca_env.envs.batched_env import BatchedRecommender
 
     env, played = BatchedRecommender(batch, engine=engine), [0]
     rng = np.random.default_rng(seed)
@@ -230,7 +236,6 @@ def vmas_steps(batches: Sequence[int], seed: int, steps: int = 25) -> dict[str, 
 # -- sizes -------------------------------------------------------------------------------------------------
 def memory(batch: int, seed: int) -> dict[str, int]:
     """Peak bytes that an episode of a batch takes, the environment itself included, models and their memory not."""
-    from marca_env.models.engine import resolve
 
     engine = resolve("ranking-model-v0")
     batched_steps(engine, batch, seed)()
@@ -244,7 +249,6 @@ def memory(batch: int, seed: int) -> dict[str, int]:
 
 def by_size(cases: dict[str, Any], rounds: int, seconds: float, seed: int, batch: int = 64) -> list[dict[str, Any]]:
     """Microseconds of an episode, and of an argmax over all joint actions, of each case (an engine or a preset)."""
-    from marca_env.models.engine import Engine
 
     engines = {name: case if isinstance(case, Engine) else Engine.load(case) for name, case in cases.items()}
     work: dict[str, Work] = {}
@@ -272,8 +276,6 @@ def by_size(cases: dict[str, Any], rounds: int, seconds: float, seed: int, batch
 def choices(engine: Any, requests: int) -> Work:
     """a* = argmax Q − Σ λ_g C_g over every joint action, the models asked through an engine of its own: in a large
     scenario, whose pairs share places, it would push out those of the episodes."""
-    from marca_env.models.engine import Engine
-    from marca_env.traffic.allocation import allocate
 
     engine = Engine(engine.scenario, engine.cost_model, engine.revenue_model, engine.population)
     states, prices = engine.population.states[:requests], np.ones(len(engine.scenario.clusters))
@@ -288,11 +290,6 @@ def choices(engine: Any, requests: int) -> Work:
 
 def widened(options: int) -> Any:
     """The engine of the five-stage chain with more options: ``options``⁵ joint actions, the law unchanged."""
-    from dataclasses import replace
-
-    from marca_env.envs import generated_presets
-    from marca_env.models.analytic import LawCost, LawRevenue
-    from marca_env.models.engine import Engine
 
     made = generated_presets.with_stages(5)
     models = {f"model_{k}": float(price) for k, price in enumerate(np.geomspace(0.4, 3.0, options))}

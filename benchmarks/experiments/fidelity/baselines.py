@@ -12,7 +12,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
+from torch import nn
 
+from marca_env.models.cost_model import TRAINING
+from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 
@@ -83,9 +88,6 @@ def tree_results(scenario: Scenario, log: pd.DataFrame, seed: int) -> RivalResul
 
 def net_results(scenario: Scenario, log: pd.DataFrame, seed: int) -> RivalResults:
     """One multi-layer perceptron for all stages, trained as the MMoE-DCN is."""
-    from torch import nn
-
-    from marca_env.models.cost_model import TRAINING
 
     encoder, x = _encoded(scenario, log, places=False)
     results = log[[f"result_{s}" for s in scenario.stage_names]].to_numpy(np.float32)
@@ -107,7 +109,6 @@ def tree_revenue(scenario: Scenario, log: pd.DataFrame, seed: int) -> RivalReven
 
 def net_revenue(scenario: Scenario, log: pd.DataFrame, seed: int, *, epochs: int = 10) -> RivalRevenue:
     """One multi-layer perceptron on the Poisson deviance of the revenue."""
-    import torch
 
     encoder, x = _encoded(scenario, log, places=False)
     revenue = log["revenue"].to_numpy(np.float32)
@@ -134,8 +135,6 @@ def _encoded(scenario: Scenario, log: pd.DataFrame, *, places: bool) -> tuple[In
 
 
 def _boosted(loss: str, x: np.ndarray, y: np.ndarray, seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
     return HistGradientBoostingRegressor(loss=loss, random_state=seed, **TREES).fit(x, y)
 
 
@@ -149,11 +148,6 @@ def _nodes(models: Sequence[Any]) -> int:
 
 
 def _trained(x: np.ndarray, y: np.ndarray, loss: Any, seed: int, training: dict[str, Any]) -> nn.Module:
-    import torch
-    from torch import nn
-
-    from marca_env.models.training_loop import minimise
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = [x.shape[1], *HIDDEN]
@@ -165,8 +159,6 @@ def _trained(x: np.ndarray, y: np.ndarray, loss: Any, seed: int, training: dict[
 
 
 def _answers(net: nn.Module, x: np.ndarray) -> np.ndarray:
-    import torch
-
     with torch.inference_mode():
         return net(torch.from_numpy(x)).numpy()
 

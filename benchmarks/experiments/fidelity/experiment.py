@@ -13,8 +13,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import torch
 
+from benchmarks.days.artefacts import outcomes_with_progress
+from benchmarks.evaluation import model_errors
+from benchmarks.evaluation.model_errors import cluster_map_errors
+from benchmarks.experiments.fidelity import baselines, revenue_calibration
+from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
 from benchmarks.experiments.fidelity.report_tables import tables
+from marca_env.logs.schema import read_cost_log, read_request_log
+from marca_env.models.cost_map import CostMap
+from marca_env.models.cost_model import CostModel
+from marca_env.models.engine import Engine, shipped_folder
+from marca_env.models.request_pool import RequestPool
+from marca_env.models.revenue_model import RevenueModel
+from marca_env.utils.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +57,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
     Returns:
         ``requests``; ``costs``, ``slices``, ``groups``, ``policies``, ``ranking``, ``results`` and ``revenue``: rows.
     """
-    import torch
-
-    from benchmarks.days.artefacts import outcomes_with_progress
-    from marca_env.logs.schema import read_cost_log, read_request_log
-    from marca_env.models.engine import Engine, shipped_folder
 
     engine, home = Engine.load("default"), shipped_folder("default")
     table = outcomes_with_progress(engine.scenario, QUICK_REQUESTS if quick else REQUESTS, UNSEEN_SEED)
@@ -73,8 +82,6 @@ def judged(
         out: folder of the figure.
         seeds: of the baselines.
     """
-    from benchmarks.experiments.fidelity import revenue_calibration
-    from marca_env.models.cost_map import CostMap
 
     scenario, cost_map = engine.scenario, CostMap.from_log(engine.scenario, cost_log)
     predicted, true = engine.table(table.states)[0], table.outcomes["revenue"]
@@ -96,7 +103,6 @@ def cost_rows(engine: Engine, table: OutcomeTable, cost_log: pd.DataFrame) -> li
     """Of each cluster, relative errors: ``spread`` of a measurement against the mean of its repeats; ``map``, of the
     cost map against a repeat that it has not seen; ``results``, of the cost of predicted instead of true candidates on
     the unseen requests; ``ratio``, (map + results) / spread; ``whole``, predicted over measured whole requests − 1."""
-    from benchmarks.evaluation.model_errors import cluster_map_errors
 
     scenario, maps = engine.scenario, cluster_map_errors(engine.scenario, cost_log)
     believed = engine.table(table.states)[1].astype(float)  # M J G
@@ -118,8 +124,6 @@ def cost_rows(engine: Engine, table: OutcomeTable, cost_log: pd.DataFrame) -> li
 
 def ranking_rows(engine: Engine, table: OutcomeTable, cost_map: CostMap, seed: int = 0) -> dict[str, list[dict]]:
     """What each policy is worth in the fitted environment and in the live cascade, and how far both rank them alike."""
-    from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
-    from marca_env.models.request_pool import RequestPool
 
     scenario, states = engine.scenario, table.states
     chosen, prices = policies(engine, states, seed)
@@ -144,9 +148,6 @@ def result_rows(
 ) -> list[dict[str, Any]]:
     """Errors of every model of the action results, fitted with every seed to the same rows: a row per stage, on the
     rows ``held out`` of the log and on ``unseen`` requests."""
-    from benchmarks.evaluation import model_errors
-    from benchmarks.experiments.fidelity import baselines
-    from marca_env.models.cost_model import CostModel
 
     train, test = split(log)
     judges = {"held out": test, "unseen": unseen_pairs(table)}
@@ -166,9 +167,6 @@ def result_rows(
 def revenue_rows(log: pd.DataFrame, table: OutcomeTable, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Errors of every model of the revenue, fitted with every seed to the same rows: against the truth about the unseen
     requests, and, named ``log_…``, against the sampled revenue of the rows held out."""
-    from benchmarks.evaluation import model_errors
-    from benchmarks.experiments.fidelity import baselines
-    from marca_env.models.revenue_model import RevenueModel
 
     train, test = split(log)
     fits: dict[str, Fit] = {
@@ -192,7 +190,6 @@ def split(log: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _fitted(what: str, fits: dict[str, Fit], seeds: Sequence[int]) -> Iterator[tuple[dict[str, Any], Any]]:
     """Every model with every seed, and what its rows have in common: its size and the CPU seconds of its fit."""
-    from marca_env.utils.progress import progress
 
     with progress(f"Fitting models of the {what}", len(seeds) * len(fits)) as advance:
         for seed in seeds:
@@ -206,7 +203,6 @@ def _fitted(what: str, fits: dict[str, Fit], seeds: Sequence[int]) -> Iterator[t
 
 def unseen_pairs(table: OutcomeTable, pairs: int = PAIRS) -> pd.DataFrame:
     """Random (request, joint action) pairs of a table as a log of features, decisions and true candidates."""
-    import pandas as pd
 
     scenario, rng = table.scenario, np.random.default_rng(0)
     request = rng.integers(len(table), size=pairs)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.table import Table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +22,6 @@ def tables(result: dict[str, Any]) -> Iterable[Table]:
 
 
 def _table(title: str, *columns: str, caption: str | None = None) -> Table:
-    from rich.table import Table
-
     table = Table(title=title, caption=caption)
     for k, column in enumerate(columns):
         table.add_column(column, justify="right" if k else "left")

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from benchmarks.suite.api import Case, Row
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -86,7 +88,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """A line for each algorithm in a game, with the return of every seed."""
-    from rich.table import Table
 
     table = Table("game", "algorithm", "updates", "expected", "greedy return by seed")
     lines: dict[tuple[str, ...], list[str]] = {}

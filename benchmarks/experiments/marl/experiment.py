@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents.algorithms.presets import PRESETS as KNOWN
+from benchmarks.evaluation.population_engine import EveryState
 from benchmarks.offline.offline_runs import METHODS as PRESETS
 from benchmarks.suite.api import Case, Row
+from benchmarks.suite.user_methods import check_name, own_options
+from benchmarks.training.greedy_rollout import greedy_of, play, trained
+from benchmarks.training.trials import DEFAULT_ENV, Trial
+from marca_env.envs.batched_env import REWARDS
+from marca_env.models.engine import resolve
 from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,7 +106,6 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
 def _settings(method: str) -> dict[str, Any]:
     """The part of :data:`SETTINGS` that may matter to a method, and what one of one's own sets itself: where these
     change, its cases are other ones."""
-    from benchmarks.suite.user_methods import own_options
 
     if method in REFERENCES:
         return {}
@@ -115,8 +121,6 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not, or there is none of that name.
     """
-    from agents.algorithms.presets import PRESETS as KNOWN
-    from benchmarks.suite.user_methods import check_name
 
     if case.method in REFERENCES:
         return
@@ -137,8 +141,6 @@ def _environment(case: Case) -> dict[str, Any]:
 
 def _judge(case: Case) -> EveryState:
     """The states that judge."""
-    from benchmarks.evaluation.population_engine import EveryState
-    from marca_env.models.engine import resolve
 
     return EveryState.of(resolve(case.scenario), case.budget["states"])
 
@@ -157,8 +159,6 @@ def _reference(case: Case) -> float:
 
 def _trained(case: Case) -> dict[str, Any]:
     from agents.rllib.envs.make_env import make_batched
-    from benchmarks.training.greedy_rollout import greedy_of, play, trained
-    from benchmarks.training.trials import DEFAULT_ENV
 
     config, judge = configuration(case), _judge(case)
     joint = _kind(config) == "team" and config.preset().joint
@@ -194,7 +194,6 @@ def configuration(case: Case) -> Any:
     Raises:
         InputError: an unknown method, or an option that it does not have.
     """
-    from benchmarks.training.trials import Trial
 
     run, shared = RLLIB.get(case.method, (case.method, False))
     chosen = options(run, case)
@@ -209,7 +208,6 @@ def configuration(case: Case) -> Any:
 
 def scaled(outcome: Any, prices: np.ndarray) -> np.ndarray:
     """The Lagrangian reward, in units of :data:`REWARD_SCALE`."""
-    from marca_env.envs.batched_env import REWARDS
 
     return REWARDS["lagrangian"](outcome, prices) / np.float32(REWARD_SCALE)
 
@@ -219,7 +217,6 @@ def options(run: str, case: Case) -> dict[str, Any]:
 
     An algorithm of one's own keeps its own sizes and whatever else it sets itself, the budget apart.
     """
-    from agents.algorithms.presets import PRESETS as KNOWN
     from agents.rllib.training.any_algorithm import algorithm_config
 
     kind = _kind(algorithm_config(run))
@@ -266,8 +263,6 @@ def _epsilon(case: Case) -> list[list[float]]:
 
 
 def _sizes(preset: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    from agents.algorithms.presets import PRESETS as KNOWN
-
     network = KNOWN[preset].network
     found = dict(sizes["recurrent" if network.gru else "feed-forward"])
     found |= sizes["ensemble"] if network.heads > 1 else {}

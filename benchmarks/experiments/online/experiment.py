@@ -16,7 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.days.artefacts import true_pool
+from benchmarks.days.balancer_evaluation import score
+from benchmarks.days.compare_policies import embedded_trace
+from benchmarks.days.policies import (
+    POLICIES,
+    Commissioning,
+    build_policy,
+    feedback_settings,
+    mpc_balancer,
+    mpc_margin,
+    system_model,
+    values_of,
+)
+from benchmarks.experiments.online import report_tables
 from benchmarks.suite.api import Case, Row
+from benchmarks.suite.cached_folder import kept
+from benchmarks.suite.public_data import known_traces, trace_folder
+from marca_env.logs.schema import OUTCOMES
+from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.day_simulator import PricedPolicy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.days import generated
+from marca_env.traffic.workload import Traffic, read_trace
+from marca_env.utils.files import write_json
+from mpc import FeedbackBalancer, FeedbackSettings, SystemModel
 
 if TYPE_CHECKING:
     from benchmarks.days.policies import Commissioning, ValueFunction
@@ -44,8 +68,6 @@ COMMISSIONING = {"sample": 300, "days": 4, "tuning": 1440}
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every policy, and the bound, on every day that there is."""
-    from benchmarks.days.policies import POLICIES
-    from benchmarks.suite.public_data import known_traces
 
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
@@ -62,11 +84,6 @@ def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
 # -- a case ---------------------------------------------------------------------------------------------------------
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """A day's sums (revenue in currency), CTR, ROI, and μ and ν by cluster and together; of the bound, the revenue."""
-    from benchmarks.days.artefacts import true_pool
-    from benchmarks.days.balancer_evaluation import score
-    from marca_env.logs.schema import OUTCOMES
-    from marca_env.scenario.scenario import Scenario
-    from marca_env.traffic.day_simulator import clairvoyant_bound, draw_arrivals, replay
 
     scenario = Scenario.load(case.scenario)
     traffic = _traffic(case)
@@ -86,12 +103,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _traffic(case: Case) -> Traffic:
-    from benchmarks.days.compare_policies import embedded_trace
-    from benchmarks.suite.public_data import trace_folder
-    from marca_env.scenario.scenario import Scenario
-    from marca_env.traffic.days import generated
-    from marca_env.traffic.workload import read_trace
-
     scenario, minutes = Scenario.load(case.scenario), int(case.budget["minutes"])
     if case.task == EMBEDDED:
         return read_trace(embedded_trace(), scenario, minutes)
@@ -103,10 +114,6 @@ def _traffic(case: Case) -> Traffic:
 
 def _policy(case: Case, folder: Path, states: np.ndarray, traffic: Traffic) -> Policy:
     """Commissioned on generated days with the case's seed, for requests in ``states`` (M, F)."""
-    from benchmarks.days.policies import Commissioning, build_policy, mpc_balancer
-    from marca_env.models.engine import Engine
-    from marca_env.traffic.day_simulator import PricedPolicy
-    from marca_env.traffic.workload import Traffic
 
     engine = Engine.load(case.scenario)
     usual = Traffic("commissioning", np.array([engine.scenario.peak_qps]))
@@ -126,8 +133,6 @@ def _policy(case: Case, folder: Path, states: np.ndarray, traffic: Traffic) -> P
 
 def _learnt(case: Case, folder: Path) -> tuple[ValueFunction, dict[str, Any]]:
     """Values of the policy's learner, trained with the case's seed, and all that they depend on."""
-    from benchmarks.days.policies import values_of
-    from benchmarks.suite.cached_folder import kept
 
     algo, iterations = LEARNERS[case.method], int(case.budget["iterations"])
     training: dict[str, Any] = {
@@ -152,10 +157,6 @@ def _system(
     known: Commissioning, values: ValueFunction, about: Mapping[str, Any], folder: Path
 ) -> tuple[SystemModel, float]:
     """The system model of MPC, and its margin."""
-    from benchmarks.days.policies import mpc_margin, system_model
-    from benchmarks.suite.cached_folder import kept
-    from marca_env.utils.files import write_json
-    from mpc import SystemModel
 
     def make(home: Path) -> None:
         believed = values(known.states)
@@ -169,10 +170,6 @@ def _system(
 
 def _feedback(known: Commissioning, values: ValueFunction, about: Mapping[str, Any], folder: Path) -> FeedbackBalancer:
     """Feedback with its gains and margin."""
-    from benchmarks.days.policies import feedback_settings
-    from benchmarks.suite.cached_folder import kept
-    from marca_env.utils.files import write_json
-    from mpc import FeedbackBalancer, FeedbackSettings
 
     def make(home: Path) -> None:
         write_json(home / "gains.json", asdict(feedback_settings(known, values(known.states))))
@@ -184,13 +181,11 @@ def _feedback(known: Commissioning, values: ValueFunction, about: Mapping[str, A
 # -- tables ---------------------------------------------------------------------------------------------------------
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """Uplifts over static beside the published ones, their significance, every day, and how the budgets are used."""
-    from benchmarks.experiments.online import report_tables
 
     return report_tables.tables(rows, BOUND)
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Revenue over static of every policy on every day."""
-    from benchmarks.experiments.online import report_tables
 
     return report_tables.figures(rows, folder, BOUND)

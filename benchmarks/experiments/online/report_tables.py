@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+from scipy import stats
 
 from benchmarks.evaluation.statistics import mean_interval
+from benchmarks.plotting.curves import profile_figure
+from benchmarks.plotting.day_figure import COLOURS
+from benchmarks.plotting.style import blank
 from benchmarks.suite.api import Row
 from benchmarks.suite.published_tables import ONLINE
 
@@ -87,8 +92,6 @@ def tables(rows: Sequence[Row], bound: str) -> Iterable[Any]:
 
 
 def _table(title: str, first: str, columns: Iterable[str]) -> Any:
-    from rich.table import Table
-
     table = Table(title=title, title_justify="left")
     table.add_column(first, no_wrap=True)
     for column in columns:
@@ -122,7 +125,6 @@ def _percent(values: np.ndarray, digits: int = 1) -> str:
 
 def _significance(found: Found, policies: Sequence[str]) -> Any:
     """Each policy against the one before it, revenue, paired by day and seed."""
-    from scipy import stats
 
     table = _table(
         "revenue, each policy over the one above it, percent; paired by day and seed",
@@ -172,8 +174,6 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    from benchmarks.plotting.day_figure import COLOURS
-    from benchmarks.plotting.style import blank
 
     found = by_case(rows)
     others = [p for p in _policies(found, bound) if p != "static"]
@@ -207,7 +207,6 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
 
 def _profiles(found: Found, folder: Path, bound: str) -> dict[str, Path]:
     """``profiles.png``, of the seeds that have all days; nothing where no seed has them under all policies."""
-    from benchmarks.plotting.curves import profile_figure
 
     shares = {policy: 1 + uplifts(found, policy, "revenue", bound) for policy in _policies(found, bound)}
     whole = {policy: values[np.isfinite(values).all(1)] for policy, values in shares.items()}

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
+from benchmarks.plotting.curves import LABELS, band, curve, figure
 from benchmarks.suite.api import Case, Row
+from benchmarks.training.greedy_rollout import greedy, play, trained
 
 SEEDS = (0, 1, 2, 3, 4)
 METHODS = ("random", "QMIX", "VDN", "IQL")
@@ -129,8 +132,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _returns(case: Case, env: Any, policy: Any) -> float:
-    from benchmarks.training.greedy_rollout import play
-
     return float(play(env, policy, int(case.budget["episodes"]), EVALUATION_SEED + 1000 * case.seed).mean())
 
 
@@ -146,7 +147,6 @@ def _random(case: Case, env: Any) -> list[dict[str, Any]]:
 
 def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
     from agents.rllib.training.any_algorithm import algorithm_config
-    from benchmarks.training.greedy_rollout import greedy, trained
 
     given = case.config
     config = algorithm_config(case.method).environment(case.scenario, env_config=dict(given["env_config"]))
@@ -161,7 +161,6 @@ def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
 # -- tables ---------------------------------------------------------------------------------------------------------
 def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Task → method → :func:`benchmarks.plotting.curves.curve` of its seeds."""
-    from benchmarks.plotting.curves import curve
 
     runs: dict[str, dict[str, list[Any]]] = {}
     for row in rows:
@@ -171,9 +170,6 @@ def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def tables(rows: Sequence[Row]) -> Iterator[Any]:
     """Final greedy returns per task and method."""
-    from rich.table import Table
-
-    from benchmarks.plotting.curves import LABELS, band
 
     for task, found in curves(rows).items():
         table = Table(title=TASKS[task].title, title_justify="left")
@@ -190,7 +186,6 @@ def tables(rows: Sequence[Row]) -> Iterator[Any]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Learning curves, a panel for each task."""
-    from benchmarks.plotting.curves import figure
 
     found = curves(rows)
     figure(found, {task: TASKS[task].title for task in found}, folder / "public.png")

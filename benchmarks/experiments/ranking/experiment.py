@@ -6,8 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.offline.offline_runs import METHODS, REFERENCES, REQUESTS
+from agents.algorithms.presets import PRESETS
+from benchmarks.offline.offline_runs import (
+    METHODS,
+    REFERENCES,
+    REQUESTS,
+    configuration,
+    judged_reference,
+    run_offline,
+    settings_of,
+)
+from benchmarks.offline.offline_tables import against, curves_figure, grouped, score_table
 from benchmarks.suite.api import Case, Row
+from benchmarks.suite.user_methods import check_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +34,6 @@ VALIDATE_EVERY = 100
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
     """The references, then every method with every seed; ``methods`` may name configurations by their dotted paths."""
-    from benchmarks.offline.offline_runs import settings_of
 
     chosen = methods or (METHODS[-2:] if quick else METHODS)
     beside = [case_of(name, 0, {}, quick=quick) for name in REFERENCES]
@@ -42,9 +52,6 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not, or there is none of that name.
     """
-    from agents.algorithms.presets import PRESETS
-    from benchmarks.offline.offline_runs import configuration
-    from benchmarks.suite.user_methods import check_name
 
     if case.method in REFERENCES:
         return
@@ -54,7 +61,6 @@ def check(case: Case) -> None:
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Train and judge; see :func:`benchmarks.offline.offline_runs.run_offline`."""
-    from benchmarks.offline.offline_runs import judged_reference, run_offline
 
     if case.method in REFERENCES:
         return {"test": judged_reference(case.method, case.seed, case.config["requests"])}
@@ -70,7 +76,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Scores by each truth; then AWRQ-Mixer, and every method of one's own, against each of the others."""
-    from benchmarks.offline.offline_tables import against, grouped, score_table
 
     yield score_table(rows, "ranking", "method")
     learnt = _learnt(rows)
@@ -81,7 +86,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Validation curves."""
-    from benchmarks.offline.offline_tables import curves_figure
 
     learnt = _learnt(rows)
     return {"Ranking during training": curves_figure(learnt, folder / "curves.png")} if learnt else {}

@@ -14,6 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from rich.table import Table
+from torch import nn
+
+from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.pettingzoo_env import parallel_env
+from marca_env.models.engine import Engine
+
 EPSILON, HIDDEN = 0.05, 64
 SIZES, REPEATS = (8, 64, 256, 1000), 5
 SEEDS = (0,)
@@ -29,10 +37,8 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
         second of CPU time, which other programs on the machine disturb less), their spread over the repetitions and
         the medians of the paired ratios; ``matmul_gflops``: what the machine did meanwhile.
     """
-    import torch
 
     from agents.rllib.core.cluster import start_ray
-    from marca_env.models.engine import Engine
 
     start_ray(num_cpus=1)
     threads = torch.get_num_threads()
@@ -48,7 +54,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
 
 def tables(result: dict[str, Any]) -> Iterable[Any]:
     """The rows as a table."""
-    from rich.table import Table
 
     table = Table(title="Sampling, environment steps per second")
     for column in ("sub-environments", "RLlib", "ours, PettingZoo", "ours, batched", "PettingZoo ×", "batched ×"):
@@ -140,10 +145,8 @@ def _rllib_runner(size: int, engine: Any, seed: int) -> Callable[[], int]:
 
 def _greedy_module() -> type:
     """An MLP per agent, ε-greedy among its legal actions, as RLlib's runner wants it."""
-    import torch
     from ray.rllib.core.columns import Columns
     from ray.rllib.core.rl_module.torch import TorchRLModule
-    from torch import nn
 
     class Greedy(TorchRLModule):
         def setup(self) -> None:
@@ -161,14 +164,10 @@ def _greedy_module() -> type:
 
 
 def _pettingzoo_maker(engine: Any) -> Callable[..., Any]:
-    from marca_env.envs.pettingzoo_env import parallel_env
-
     return lambda: parallel_env(engine.scenario, engine=engine)
 
 
 def _batched_maker(engine: Any) -> Callable[..., Any]:
-    from marca_env.envs.batched_env import BatchedRecommender
-
     def make(num_envs: int) -> Any:
         return BatchedRecommender(num_envs, engine=engine)
 
@@ -177,7 +176,6 @@ def _batched_maker(engine: Any) -> Callable[..., Any]:
 
 def _matmul_rate() -> float:
     """GFLOP/s of a 1,024³ product in fp32 on one thread, the best of five."""
-    import torch
 
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     taken = []

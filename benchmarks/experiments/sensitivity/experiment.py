@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from rich.table import Table
+
 from benchmarks.experiments.balancing import experiment as balancing
 from benchmarks.experiments.ranking import experiment as ranking
+from benchmarks.offline.offline_runs import settings_of
+from benchmarks.offline.offline_tables import interval, score_table
 from benchmarks.suite.api import Case, Row
 
 if TYPE_CHECKING:
@@ -26,7 +31,6 @@ FIRST_DAY = 100
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """Every value with every seed: the other settings are those of the ranking."""
-    from benchmarks.offline.offline_runs import settings_of
 
     settings = settings_of(METHOD)
     found = []
@@ -55,7 +59,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """A line for each value."""
-    from benchmarks.offline.offline_tables import score_table
 
     if learnt := [row for row in rows if row.case.method == METHOD]:
         yield score_table(learnt, "sensitivity to γ and K", "value")
@@ -64,11 +67,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 
 def _controller_table(rows: Sequence[Row]) -> Table:
-    import numpy as np
-    from rich.table import Table
-
-    from benchmarks.offline.offline_tables import interval
-
     table = Table(title="sensitivity of the MPC to α, β and N: interquartile mean over seeds [95 % interval]")
     for column in ("day", "setting", "seeds", "μ, %", "ν, %", "of the bound, %"):
         table.add_column(column, justify="left" if column in ("day", "setting") else "right")

@@ -17,6 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from agents.algorithms.presets import preset
+from agents.offline.episodes import team_encoder
+from agents.policy.allocation_policy import AllocationPolicy
+from agents.team.team import Team, TeamSpec
+from marca_env.models.cost_model import CostModel
+from marca_env.models.engine import Engine, shipped_folder
+from marca_env.scenario.scenario import Scenario
 
 PARTS = ("sampling",)
 SEEDS = (0,)
@@ -36,7 +47,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
         and CPU time, which other programs disturb less), each ``[median, lowest, highest]``; ``single``: milliseconds
         of one decision, p50 and p99.
     """
-    import torch
 
     repeats = 2 if quick else REPEATS
     update = _updates(32 if quick else BATCH, repeats, seeds[0])
@@ -52,7 +62,6 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict
 
 def tables(result: dict[str, Any]) -> Iterable[Any]:
     """Rates and shares."""
-    from rich.table import Table
 
     title = f"AWRQ-Mixer at the paper's size, fp32, {result['threads']} threads (median, lowest … highest)"
     table = Table("", "per second", "GFLOP", "GFLOP/s", "matrix products", "share", "share, CPU time", title=title)
@@ -78,7 +87,6 @@ def _span(values: Sequence[float], form: str) -> str:
 # -- measuring ---------------------------------------------------------------------------------------------
 def share_of_ceiling(what: str, step: Callable[[], Any], count: int, repeats: int) -> dict[str, Any]:
     """Time ``step``, which does ``count`` things, between large matrix products, ``repeats`` times."""
-    from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         step()
@@ -102,14 +110,10 @@ class _Ceiling:
     """Operations per second, and per CPU second, of a large fp32 matrix product: the best of three."""
 
     def __init__(self) -> None:
-        import torch
-
         self.a, self.b = torch.randn(CEILING, CEILING), torch.randn(CEILING, CEILING)
         self.out = torch.empty(CEILING, CEILING)
 
     def __call__(self) -> tuple[float, float]:
-        import torch
-
         wall, cpu = [], []
         for _ in range(3):
             start, used = time.perf_counter(), time.process_time()
@@ -150,7 +154,6 @@ def network_flops(config: Any, batch: int) -> int:
     episode's first. The GRU's recurrent product is left out at an agent's first turn, where all rows share the zero
     state.
     """
-    from agents.team.team import TeamSpec
 
     spec, network = TeamSpec.from_dict(config.team()), config.preset().network
     turns = {"retrieval": 4, "pre_ranking": 1}
@@ -167,8 +170,6 @@ def network_flops(config: Any, batch: int) -> int:
 
 # -- the policy --------------------------------------------------------------------------------------------
 def _decisions(requests: int, repeats: int, seed: int, singles: int) -> tuple[list[dict[str, Any]], list[dict]]:
-    from marca_env.scenario.scenario import Scenario
-
     scenario = Scenario.load("default")
     rng = np.random.default_rng(seed)
     policy = _policy(scenario, seed)
@@ -211,14 +212,6 @@ def _decisions(requests: int, repeats: int, seed: int, singles: int) -> tuple[li
 
 def _policy(scenario: Any, seed: int) -> Any:
     """An untrained team of the paper's size: the time of a decision does not depend on the weights."""
-    import torch
-
-    from agents.algorithms.presets import preset
-    from agents.offline.episodes import team_encoder
-    from agents.policy.allocation_policy import AllocationPolicy
-    from agents.team.team import Team, TeamSpec
-    from marca_env.models.cost_model import CostModel
-    from marca_env.models.engine import shipped_folder
 
     torch.manual_seed(seed)
     team = Team(TeamSpec.of(team_encoder(scenario)), preset("AWRQMixer"))
@@ -227,7 +220,6 @@ def _policy(scenario: Any, seed: int) -> Any:
 
 def _traffic(scenario: Any, requests: int, rng: np.random.Generator) -> np.ndarray:
     """States of requests as they come: drawn from the population of the scenario."""
-    from marca_env.models.engine import Engine
 
     population = Engine.load(scenario).population
     return population.states[

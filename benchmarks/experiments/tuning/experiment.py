@@ -15,8 +15,14 @@ from pathlib import Path
 from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.offline.offline_runs import METHODS
+import yaml
+from rich.table import Table
+
+from benchmarks.experiments.tuning.search import best_trials, finals, read_spaces, search, searched
+from benchmarks.offline.offline_runs import METHODS, configuration
 from benchmarks.suite.api import Case, Row
+from marca_env.utils.files import atomic_path
+from marca_env.utils.yaml_files import read_mapping
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +40,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] |
     Raises:
         InputError: a method that is none of these, or of which nothing is left to search.
     """
-    from benchmarks.experiments.tuning.search import read_spaces, searched
 
     spaces = read_spaces()
     budget = {name: spaces[name] for name in (*SEARCH, "finals")}
@@ -50,14 +55,12 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not.
     """
-    from benchmarks.offline.offline_runs import configuration
 
     configuration(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Search; ``winners.yaml`` in the folder collects the best settings, as ``benchmarks/tuned.yaml`` holds them."""
-    from benchmarks.experiments.tuning.search import best_trials, finals, search
 
     config, budget = case.config, {name: case.budget[name] for name in SEARCH}
     searched = replace(case, budget=budget)  # whatever the finals are
@@ -72,10 +75,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
     """Add the settings of a method to those of the others."""
-    import yaml
-
-    from marca_env.utils.files import atomic_path
-    from marca_env.utils.yaml_files import read_mapping
 
     known = read_mapping(path) if path.exists() else {}
     known[method] = rounded(best)
@@ -91,7 +90,6 @@ def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """The trials and the finals of each method, and the settings that won; below, those of one's own as code."""
-    from rich.table import Table
 
     own = [f"add to defaults of {r.case.method}: {rounded(r.numbers['best'])}" for r in rows if "." in r.case.method]
     title = "r_s on validation rows, by the ensemble; of the finals, of every seed"

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents.algorithms.presets import PRESETS
+from benchmarks.offline.offline_runs import run_offline
+from benchmarks.suite.user_methods import own_config, own_options
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.yaml_files import read_mapping
 
@@ -55,7 +58,6 @@ def searched(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, Any]
     Raises:
         InputError: neither, or nothing is left to search.
     """
-    from benchmarks.suite.user_methods import own_config, own_options
 
     config = own_config(method) if "." in method else None
     name = getattr(config, "preset_name", method)
@@ -108,9 +110,6 @@ def search(
         Settings and validation numbers of each trial.
     """
     from ray import tune
-
-    from agents.algorithms.presets import PRESETS
-    from benchmarks.suite.user_methods import own_config
 
     drawn = {option: _draw(tune, draw) for option, draw in space.items()}
     fixed = {option: value for option, value in start.items() if option not in drawn}
@@ -218,7 +217,6 @@ def _trial(
     config: dict[str, Any], *, method: str, fixed: Mapping[str, Any], seed: int, updates: int, batch: int
 ) -> dict[str, float]:
     """One trial, in a process of Ray's."""
-    from benchmarks.offline.offline_runs import run_offline
 
     found = run_offline(method, seed, updates, _settings(fixed, config), batch=batch, judge=False)
     return {**found["validation"], "cpu_seconds": found["cpu_seconds"]}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.optimize import LinearConstraint, minimize
 
 from marca_env.utils.errors import InputError
 from mpc.planning.alternatives.search_method import OutOfTimeError, SearchMethod
@@ -29,8 +31,6 @@ class SequentialQuadratic(SearchMethod):
     def _search(
         self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
-        from scipy.optimize import minimize
-
         best = _Best(self._descent(predicted, now, clock), start)
         options = {"maxiter": self.iterations, "ftol": 1e-9}
         try:
@@ -48,8 +48,6 @@ class SequentialQuadratic(SearchMethod):
         return self._allowed(result.x.reshape(self.shape), now), int(result.nit), bool(result.success)
 
     def _rate(self, now: Now) -> list[Any]:
-        from scipy.optimize import LinearConstraint
-
         limit = self.settings.rate_limit
         if limit is None:
             return []
@@ -93,8 +91,6 @@ class QuasiNewton(SearchMethod):
     def _search(
         self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
-        from scipy.optimize import minimize
-
         found: list[tuple[float, np.ndarray, bool]] = []
         rounds = 0
         for k in range(self.starts):
@@ -162,8 +158,6 @@ class ProjectedGradient(SearchMethod):
         return u, self.iterations, False
 
     def _gradient(self, predicted: PredictedLoads, now: Now, log_prices: np.ndarray) -> tuple[float, np.ndarray]:
-        import torch
-
         u = torch.tensor(log_prices, dtype=torch.float64, requires_grad=True)
         loads = predicted.tensor(u)
         seen = loads.detach().numpy()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.optimize import Bounds
 
 from mpc.planning.deadline import Deadline
 from mpc.planning.objective import Now, Objective
@@ -67,8 +68,6 @@ class SearchMethod(PlanningMethod):
         return value_and_slope
 
     def _bounds(self) -> Any:
-        from scipy.optimize import Bounds
-
         return Bounds(np.zeros(self.shape).ravel(), np.tile(self.top, self.shape[0]))
 
     def _allowed(self, log_prices: np.ndarray, now: Now) -> np.ndarray:
