@@ -1,11 +1,15 @@
-"""Setting the prices of computation through a day: a Gymnasium environment whose action is λ."""
+"""``marca_env/Balancing-v0``: a Gymnasium environment whose action is λ, the price of computation.
+
+C is the computation of a request in core-seconds; Ĉ is the undegraded load of a cluster in core-seconds per second:
+the load that it would have without elastic degradation. G clusters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -24,68 +28,90 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import known_options
 
-if TYPE_CHECKING:
-    from marca_env.traffic.workload import Traffic
-
 POWER = 3.0
-"""λ = price_max · action^POWER: small prices, where most of the change is, get most of the range."""
+"""λ = price_max · action^POWER. Most of the action's range goes to small prices, where the load changes most."""
 LOAD_LIMIT = 10.0
-"""Loads and rates are shown relative to budget and peak and cut off here."""
+"""Observed loads over budget and rates over peak are clipped here."""
 
 
 @dataclass(frozen=True)
 class _Period:
-    """One control period: means of its minutes, and what it earned."""
+    """One control period: the outcomes of its minutes and what they earned together."""
 
     outcomes: list[MinuteOutcome]
     revenue: float
+    """Sum over the minutes, currency."""
     overload: np.ndarray
-    """(G,) mean over-utilisation max(0, Ĉ/C_m − 1), the summand of Eq. 22."""
+    """(G,) mean of max(0, Ĉ/budget − 1) over the minutes: the summand of Eq. 22."""
 
 
 class BalancingEnv(gymnasium.Env):
-    """
+    """A day of a recommender under traffic: the agent sets the price λ of computation on each cluster.
+
     ## Description
-    `marca_env/Balancing-v0`: a day of a recommender under traffic. Every control period (a minute, with the default
-    scenario) the agent sets the price λ of computation on each cluster; each request then gets the joint action
-    a* = argmax Q − Σ λ_g C_g (Eq. 6, arXiv 2512.24325). Too low a price overloads a cluster: elastic degradation
-    cuts options in the minutes after, work waits, and what waits too long is dropped with its revenue. Too high a
-    price wastes the budget.
+    The id is `marca_env/Balancing-v0`. One step is one control period (one minute with the default scenario). Each
+    request of the period gets the joint action a* = argmax Q − Σ_g λ_g C_g (Eq. 6, arXiv 2512.24325), where Q is its
+    expected revenue and C_g its computation on cluster g. A price that is too low overloads the cluster: elastic
+    degradation cuts options in the following minutes, work waits, and work that waits too long is dropped with its
+    revenue. A price that is too high leaves budget unused.
 
     ## Action Space
-    `Box(0, 1, (G,), float32)`, one number a per cluster, with λ = price_max · a³ in currency per core-second.
-    Numbers outside are clipped. `prices_of(action)` and `action_of(prices)` convert.
+    `Box(0, 1, (G,), float32)`: one number a per cluster, with λ = price_max · a³ in currency per core-second. Numbers
+    outside [0, 1] are clipped. The methods `prices_of(action)` and `action_of(prices)` convert between the two.
 
     ## Observation Space
-    `Box` float32 of 4·G + 3 numbers: per cluster the undegraded load Ĉ over its budget; per cluster the degradation
-    level over the deepest; per cluster the backlog over the time-out; per cluster the last action; then
-    requests per second over the peak, and sine and cosine of the time of day. Loads and rates are those of the
-    period before, degradation and backlog those that hold now.
+    `Box` float32 of 4·G + 3 numbers. Loads and rates are those of the last period; degradation and backlog are those
+    in force now.
+
+    | index | content | range |
+    |---|---|---|
+    | 0 … G−1 | undegraded load Ĉ over the budget of each cluster | 0 … 10 |
+    | G … 2G−1 | degradation level over the deepest level of each cluster | 0 … 1 |
+    | 2G … 3G−1 | backlog over the time-out of each cluster | 0 … 1 |
+    | 3G … 4G−1 | last action for each cluster | 0 … 1 |
+    | 4G | requests per second over the scenario's peak | 0 … 10 |
+    | 4G+1, 4G+2 | sine and cosine of the time of day | −1 … 1 |
 
     ## Rewards
-    revenue / reference − penalty · Σ_g max(0, Ĉ_g / budget_g − 1). The reference is the greatest revenue of a
-    period at the peak rate, so that the first term lies in about [0, 1]. `info` holds the terms: `revenue`
-    (currency), `overload` (G,), `penalty`, and `load`, `prices`, `degradation`, `dropped`, `qps`. The property
-    `control` is the `ControlObservation` that a balancer takes.
+    reward = revenue / reference − penalty · Σ_g max(0, Ĉ_g / budget_g − 1). The reference is the greatest possible
+    revenue of a period at the peak rate, so that the first term lies in about [0, 1]. `info` holds the terms:
+
+    | key | content |
+    |---|---|
+    | `revenue` | currency, of the period |
+    | `overload` | (G,) mean of max(0, Ĉ/budget − 1) |
+    | `penalty` | second term of the reward |
+    | `load` | (G,) mean Ĉ, core-seconds per second |
+    | `prices` | (G,) λ in force, currency per core-second |
+    | `degradation` | (G,) levels in force in the period's last minute |
+    | `dropped` | (G,) mean share of the work that was dropped |
+    | `qps` | mean requests per second |
+
+    The property `control` is the `ControlObservation` that a balancer takes.
 
     ## Starting State
-    The traffic's first minute, nothing degraded, no backlog; the observation is that of a system on its budget, with
-    free computation. The traffic of a new day is drawn unless it is given.
+    The first minute of the traffic, without degradation or backlog. The first observation is that of a system whose
+    load equals its budget, with λ = 0. The traffic of a new day is drawn at each reset unless `traffic` is given.
 
     ## Episode End
-    Truncated when the traffic ends (after a day). Never terminates.
+    Truncated when the traffic ends (after a day by default). Never terminates.
 
     ## Arguments
-    `scenario`: preset, YAML file or Scenario. `traffic`: `Traffic`, requests per second of each minute (T,), or
-    the path of a trace; drawn anew at each reset if `None`. `penalty`: reward lost per unit of
-    over-utilisation. `price_max`: (G,) or a number, currency per core-second; if `None`, twice the price that
-    presses the load down to a twentieth of the way from its least to its most. `minutes`: length of a day.
-    `pool_size`: requests drawn from the population that stand for all. `engine`, `pool`: instead of the scenario's
-    artefacts. `render_mode`: `ansi`, `rgb_array` or `human`.
+    | name | default | content |
+    |---|---|---|
+    | `scenario` | `"default"` | preset name, YAML file or `Scenario` |
+    | `traffic` | `None` | `Traffic`, requests per second of each minute (T,), or the path of a trace; `None` draws a day at each reset |
+    | `penalty` | 1.0 | reward lost per unit of over-utilisation |
+    | `price_max` | `None` | number or (G,), currency per core-second; `None`: twice the price that brings the load down to a twentieth of the way from its minimum to its maximum |
+    | `minutes` | 1440 | length of a day |
+    | `pool_size` | 240 | requests drawn from the population to stand for all |
+    | `render_mode` | `None` | `ansi`, `rgb_array` or `human` |
+    | `engine` | `None` | engine to use instead of the scenario's fitted models |
+    | `pool` | `None` | request pool to use instead of one drawn from the engine |
 
     ## Version History
     - v0: initial release
-    """
+    """  # noqa: E501
 
     metadata: dict[str, Any] = {"render_modes": list(views.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
@@ -104,18 +130,18 @@ class BalancingEnv(gymnasium.Env):
     ) -> None:
         if minutes < 1 or not penalty >= 0:
             raise InputError(
-                f"minutes is {minutes} and penalty {penalty}; give at least one minute, no negative penalty"
+                f"minutes is {minutes} and penalty is {penalty}; pass at least one minute and a penalty of at least 0"
             )
         if pool_size < 1:
-            raise InputError(f"pool_size is {pool_size}; draw at least one request")
+            raise InputError(f"pool_size is {pool_size}; pass at least 1")
         self.pool = pool if pool is not None else resolve(scenario, engine).pool(pool_size)
         self.scenario = self.pool.scenario
         self.clusters = ClusterModel(self.scenario)
         self.penalty, self.minutes = float(penalty), minutes
         self.render_mode = render_mode
         self._screen = views.Screen(render_mode, self.metadata["render_fps"])
-        self._past: list[ControlObservation] = []
-        # lengths of channels that are off do nothing: one joint action stands for all that do the same
+        self._past_periods: list[ControlObservation] = []
+        # The recall length of a channel that is off has no effect: keep one joint action of each group of equals.
         self._distinct = np.unique(InputEncoder(self.scenario).distinct_of, return_index=True)[1]  # (J',)
         self._values = np.ascontiguousarray(self.pool.outcomes["revenue"][:, self._distinct])  # (M,J')
         self._costs = np.ascontiguousarray(self.pool.costs[:, self._distinct])  # (M,J',G)
@@ -124,7 +150,7 @@ class BalancingEnv(gymnasium.Env):
         weights = np.ones(len(self._values)) if self.pool.weights is None else self.pool.weights
         best = float(np.average(self._values.max(axis=1), weights=weights))
         self.reference = best * self.scenario.peak_qps * 60.0 * self.scenario.control_period
-        self._given = _given_traffic(traffic, self.scenario, minutes)
+        self._fixed_traffic = _checked_traffic(traffic, self.scenario, minutes)
         self.action_space = spaces.Box(0.0, 1.0, shape=(n,), dtype=np.float32)
         high = np.concatenate([np.full(n, LOAD_LIMIT), np.ones(3 * n), [LOAD_LIMIT, 1.0, 1.0]]).astype(np.float32)
         low = np.concatenate([np.zeros(4 * n + 1), [-1.0, -1.0]]).astype(np.float32)
@@ -134,18 +160,18 @@ class BalancingEnv(gymnasium.Env):
 
     @property
     def control(self) -> ControlObservation:
-        """The last period in units, as a balancer takes it."""
+        """Observation of the last period in physical units, as a balancer takes it."""
         if self._control is None:
-            raise InputError("nothing has happened yet; call reset() first")
+            raise InputError("no day has started; call reset() first")
         return self._control
 
     # -- units ---------------------------------------------------------------------------------------------
     def prices_of(self, action: np.ndarray) -> np.ndarray:
-        """λ (G,) of an action (G,) in [0, 1]; currency per core-second."""
+        """Return λ (G,) in currency per core-second for an action (G,) in [0, 1]."""
         return self.price_max * np.clip(np.asarray(action, dtype=np.float64), 0.0, 1.0) ** POWER
 
     def action_of(self, prices: np.ndarray) -> np.ndarray:
-        """The action (G,) that sets λ (G,); prices above ``price_max`` are cut off there."""
+        """Return the action (G,) that sets λ (G,); prices above ``price_max`` are clipped to it."""
         share = np.clip(np.asarray(prices, dtype=np.float64) / self.price_max, 0.0, 1.0)
         return (share ** (1 / POWER)).astype(np.float32)
 
@@ -153,66 +179,52 @@ class BalancingEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start a day."""
+        """Start a day and return the first observation and an empty info."""
         super().reset(seed=seed)
-        self._traffic: Traffic = self._given if self._given is not None else self._drawn_traffic()
-        self._minute, self._revenue, self._past = 0, 0.0, []
+        self._traffic: Traffic = self._fixed_traffic if self._fixed_traffic is not None else self._draw_traffic()
+        self._minute, self._revenue, self._past_periods = 0, 0.0, []
         self._state: ClusterState = self.clusters.initial()
-        # the telemetry of the minute before the first: a system on its budget
+        # There is no last minute yet: observe a system whose load equals its budget, with free computation.
         first, free = self._traffic.minute_of_day(0), np.zeros(len(self.scenario.clusters))
         self._control = self.clusters.observe(
             first, float(self._traffic.qps[0]), self.scenario.budgets, self._state, free
         )
-        self._show()
+        self._render_if_human()
         return self._observation(self._control), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold the prices of ``action`` (G,) for one control period.
 
         Raises:
-            InputError: an action of another shape or not finite, or a day that is over.
+            InputError: the action has another shape or is not finite, or no day is running.
         """
         prices = self.prices_of(self._checked_action(action))
         period = self._run(prices)
-        last = period.outcomes[-1]
-        self._past.append(self.control)
-        load = np.mean([o.equivalent for o in period.outcomes], axis=0)
-        qps = float(np.mean([o.qps for o in period.outcomes]))
-        self._control = self.clusters.observe(self._traffic.minute_of_day(self._minute), qps, load, self._state, prices)
-        self._revenue = period.revenue
-        self._show()
+        self._observe_control(period, prices)
         penalty = self.penalty * float(period.overload.sum())
         reward = period.revenue / self.reference - penalty
-        info = {
-            "revenue": period.revenue,
-            "penalty": penalty,
-            "overload": period.overload,
-            "load": load,
-            "prices": prices,
-            "degradation": last.degradation,
-            "dropped": np.mean([o.reading.dropped for o in period.outcomes], axis=0),
-            "qps": qps,
-        }
-        return self._observation(self._control), reward, False, self._minute >= len(self._traffic), info
+        terminated, truncated = False, self._minute >= len(self._traffic)
+        self._render_if_human()
+        return self._observation(self.control), reward, terminated, truncated, self._info(period, penalty)
 
     def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the last period, or a window (``human``)."""
+        """Return text (``ansi``) or pixels (``rgb_array``) of the last period, or show a window (``human``)."""
         if self.render_mode is None:
             return None
-        return self._screen.show(views.cluster_view(self.scenario, self.control, self._revenue, self._past))
+        return self._screen.show(views.cluster_view(self.scenario, self.control, self._revenue, self._past_periods))
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window if one is open."""
         self._screen.close()
 
-    def _show(self) -> None:
-        """In ``human`` mode every step shows itself."""
+    def _render_if_human(self) -> None:
+        """Render the step in ``human`` mode."""
         if self.render_mode == "human":
             self.render()
 
     # -- parts ---------------------------------------------------------------------------------------------
     def _run(self, prices: np.ndarray) -> _Period:
-        """Serve the minutes of a control period, or what is left of the day."""
+        """Serve the minutes of a control period, or the rest of the day if it is shorter."""
         chosen, outcomes = np.zeros(len(self._values), dtype=np.int64), []
         for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._traffic))):
             of_day = self._traffic.minute_of_day(minute)
@@ -225,7 +237,29 @@ class BalancingEnv(gymnasium.Env):
         overload = np.mean([np.maximum(0.0, o.equivalent / self.scenario.budgets - 1.0) for o in outcomes], axis=0)
         return _Period(outcomes, float(sum(o.outcomes["revenue"] for o in outcomes)), overload)
 
+    def _observe_control(self, period: _Period, prices: np.ndarray) -> None:
+        """Make the means of the period the current control observation."""
+        self._past_periods.append(self.control)
+        load = np.mean([o.equivalent for o in period.outcomes], axis=0)
+        qps = float(np.mean([o.qps for o in period.outcomes]))
+        self._control = self.clusters.observe(self._traffic.minute_of_day(self._minute), qps, load, self._state, prices)
+        self._revenue = period.revenue
+
+    def _info(self, period: _Period, penalty: float) -> dict[str, Any]:
+        """Return the terms of the reward and the state of the clusters."""
+        return {
+            "revenue": period.revenue,
+            "penalty": penalty,
+            "overload": period.overload,
+            "load": self.control.load,
+            "prices": self.control.prices,
+            "degradation": period.outcomes[-1].degradation,
+            "dropped": np.mean([o.reading.dropped for o in period.outcomes], axis=0),
+            "qps": self.control.qps,
+        }
+
     def _observation(self, control: ControlObservation) -> np.ndarray:
+        """Scale a control observation to the observation space."""
         angle = 2 * np.pi * control.minute / MINUTES_PER_DAY
         parts = [
             np.minimum(control.load / control.budget, LOAD_LIMIT),
@@ -237,21 +271,22 @@ class BalancingEnv(gymnasium.Env):
         return np.concatenate(parts).astype(np.float32)
 
     def _checked_action(self, action: np.ndarray) -> np.ndarray:
+        """Return the action as float64 (G,), or raise an InputError."""
         if self._control is None or self._minute >= len(self._traffic):
             raise InputError("no day is running; call reset() first")
-        taken = np.asarray(action, dtype=np.float64)
-        if taken.shape != self.price_max.shape or not np.all(np.isfinite(taken)):
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != self.price_max.shape or not np.all(np.isfinite(values)):
             names = ", ".join(self.scenario.cluster_names)
-            raise InputError(f"action is {taken.tolist()}; give one finite number in [0, 1] per cluster: {names}")
-        return taken
+            raise InputError(f"action is {values.tolist()}; pass one finite number in [0, 1] per cluster: {names}")
+        return values
 
-    def _drawn_traffic(self) -> Traffic:
+    def _draw_traffic(self) -> Traffic:
+        """Draw the traffic of a day."""
         return daily_traffic(self.scenario, self.np_random, self.minutes)
 
 
-def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | None:
-    """The first ``minutes`` of the traffic, or None where it is to be drawn."""
-
+def _checked_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | None:
+    """Return the first ``minutes`` of the given traffic, or ``None`` if it is to be drawn at each reset."""
     if traffic is None:
         return None
     if isinstance(traffic, (str, Path)):
@@ -260,26 +295,30 @@ def _given_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | 
         traffic = Traffic("given", _numbers("traffic", traffic))
     qps = traffic.qps
     if qps.ndim != 1 or len(qps) == 0 or not np.all(np.isfinite(qps)) or np.any(qps < 0):
-        raise InputError(f"traffic of shape {qps.shape}: give finite, non-negative requests per second of each minute")
+        raise InputError(
+            f"traffic has shape {qps.shape}; pass finite, non-negative requests per second, one number per minute"
+        )
     return traffic.clipped(minutes)
 
 
 def _checked_ceiling(price_max: float | Sequence[float] | np.ndarray, n: int) -> np.ndarray:
-    given = _numbers("price_max", price_max)
-    if given.shape not in ((), (n,)) or not np.all(np.isfinite(given)) or np.any(given <= 0):
-        raise InputError(f"price_max is {given.tolist()}; give one positive number, or one per cluster ({n})")
-    return np.full(n, 1.0) * given
+    """Return ``price_max`` as (n,) positive numbers, or raise an InputError."""
+    ceiling = _numbers("price_max", price_max)
+    if ceiling.shape not in ((), (n,)) or not np.all(np.isfinite(ceiling)) or np.any(ceiling <= 0):
+        raise InputError(f"price_max is {ceiling.tolist()}; pass one positive number, or one per cluster ({n})")
+    return np.full(n, 1.0) * ceiling
 
 
-def _numbers(name: str, given: Any) -> np.ndarray:
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Return ``values`` as float64, or raise an InputError that names the option."""
     try:
-        return np.asarray(given, dtype=np.float64)
+        return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} is {given!r}; give numbers") from None
+        raise InputError(f"{name} is {values!r}; pass numbers") from None
 
 
 def _price_ceiling(pool: RequestPool) -> np.ndarray:
-    """(G,) twice the price at which the load is a twentieth of the way from its least to its most."""
+    """Return (G,) twice the price at which the load is a twentieth of the way from its minimum to its maximum."""
     values = pool.outcomes["revenue"]
     weights = np.ones(len(values)) if pool.weights is None else np.asarray(pool.weights, dtype=np.float64)
     rows = np.arange(len(values))

@@ -1,4 +1,4 @@
-"""A day of prices: conformance, units, and that greed costs later."""
+"""Tests of the price environment: conformance, units, and the later cost of free computation."""
 
 import dataclasses
 import warnings
@@ -30,7 +30,7 @@ def run(env, action, steps, seed=0):
     return np.array(seen), infos
 
 
-def test_gymnasium_accepts_it(exact_engine):
+def test_gymnasium_checker_accepts_the_environment(exact_engine):
     env = gymnasium.make("marca_env/Balancing-v0", engine=exact_engine, traffic=DAY[:30], render_mode="ansi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -39,7 +39,7 @@ def test_gymnasium_accepts_it(exact_engine):
     assert "cores" in env.render()
 
 
-def test_a_day_ends_with_its_traffic(exact_engine):
+def test_episode_is_truncated_when_the_traffic_ends(exact_engine):
     env = BalancingEnv(engine=exact_engine, traffic=DAY[:5])
     env.reset(seed=0)
     ends = [env.step(np.zeros(2))[2:4] for _ in range(5)]
@@ -48,14 +48,14 @@ def test_a_day_ends_with_its_traffic(exact_engine):
         env.step(np.zeros(2))
 
 
-def test_a_control_period_holds_its_prices(exact_engine):
+def test_one_step_is_one_control_period(exact_engine):
     scenario = exact_engine.scenario.replace(control_period=4)
     env = BalancingEnv(pool=dataclasses.replace(exact_engine.pool(48), scenario=scenario), traffic=DAY[:10])
     env.reset(seed=0)
     assert [env.step(np.zeros(2))[3] for _ in range(3)] == [False, False, True]
 
 
-def test_reward_is_its_terms(balancing):
+def test_reward_equals_the_terms_in_info(balancing):
     _, infos = run(balancing, [0.1, 0.1], 900)
     assert max(i["penalty"] for i in infos) > 0
     for info in infos:
@@ -66,7 +66,7 @@ def test_reward_is_its_terms(balancing):
     assert max(i["revenue"] for i in infos) / balancing.reference < 1.2
 
 
-def test_observation_is_the_control_observation_scaled(balancing):
+def test_observation_is_the_scaled_control_observation(balancing):
     seen, infos = run(balancing, [0.3, 0.5], 700)
     control = balancing.control
     np.testing.assert_allclose(seen[-1][:2], control.load / control.budget, rtol=1e-5)
@@ -78,7 +78,7 @@ def test_observation_is_the_control_observation_scaled(balancing):
     assert control.minute == 700
 
 
-def test_prices_and_actions_are_each_others_inverse(balancing):
+def test_prices_of_and_action_of_are_inverse(balancing):
     action = np.array([0.25, 1.0])
     prices = balancing.prices_of(action)
     np.testing.assert_allclose(prices, balancing.price_max * [0.25**3, 1.0])
@@ -86,7 +86,7 @@ def test_prices_and_actions_are_each_others_inverse(balancing):
     np.testing.assert_array_equal(balancing.prices_of(np.array([-1.0, 2.0])), [0.0, balancing.price_max[1]])
 
 
-def test_the_dearest_price_presses_the_load_down(balancing):
+def test_highest_price_brings_the_load_near_its_minimum(balancing):
     pool = balancing.pool
     rows, values = np.arange(len(pool.states)), pool.outcomes["revenue"]
     free, dear = (
@@ -97,8 +97,8 @@ def test_the_dearest_price_presses_the_load_down(balancing):
     assert np.all(dear <= least + 0.06 * (free - least))
 
 
-def test_greed_costs_later(exact_engine):
-    """At the peak, free computation first earns more, then overload degrades the clusters and it earns less."""
+def test_free_computation_at_the_peak_earns_less_later(exact_engine):
+    """At the peak, free computation earns more at first; then overload degrades the clusters and it earns less."""
     peak = np.full(60, 60.0)
     greedy = run(BalancingEnv(engine=exact_engine, traffic=peak), [0.0, 0.0], 60)[1]
     thrifty = run(BalancingEnv(engine=exact_engine, traffic=peak), [0.57, 0.57], 60)[1]
@@ -109,19 +109,19 @@ def test_greed_costs_later(exact_engine):
     assert np.mean([i["revenue"] for i in greedy[1:]]) < np.mean([i["revenue"] for i in thrifty[1:]])
 
 
-def test_the_same_seed_repeats_the_day(balancing):
+def test_same_seed_repeats_the_day(balancing):
     first, second, third = (run(balancing, [0.4, 0.4], 50, seed)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert np.any(first != third)
 
 
-def test_a_trace_keeps_its_time_of_day(exact_engine):
+def test_trace_keeps_its_time_of_day(exact_engine):
     seen, infos = run(BalancingEnv(engine=exact_engine, traffic=Traffic("noon", DAY[:3], 720)), [0.5, 0.5], 3)
     np.testing.assert_allclose(seen[0, 9:], [0.0, -1.0], atol=1e-6)
     assert all(info["revenue"] > 0 for info in infos)
 
 
-def test_traffic_is_drawn_where_none_is_given(exact_engine):
+def test_traffic_is_drawn_if_none_is_given(exact_engine):
     env = BalancingEnv(engine=exact_engine, minutes=20)
     seen, _ = run(env, [0.5, 0.5], 20)
     again, _ = run(env, [0.5, 0.5], 20)
@@ -133,29 +133,29 @@ def test_traffic_is_drawn_where_none_is_given(exact_engine):
     ("options", "message"),
     [
         ({"minutes": 0}, "minutes is 0"),
-        ({"penalty": -1.0}, "penalty -1"),
+        ({"penalty": -1.0}, "penalty is -1"),
         ({"price_max": [1.0, 2.0, 3.0]}, "one per cluster"),
         ({"price_max": 0.0}, "positive"),
-        ({"price_max": "dear"}, "price_max is 'dear'; give numbers"),
-        ({"traffic": ["a"]}, "traffic is .*; give numbers"),
+        ({"price_max": "dear"}, "price_max is 'dear'; pass numbers"),
+        ({"traffic": ["a"]}, "traffic is .*; pass numbers"),
         ({"pool_size": 0}, "pool_size is 0"),
         ({"traffic": [1.0, -1.0]}, "non-negative"),
         ({"render_mode": "humn"}, "did you mean .human."),
     ],
 )
-def test_wrong_options_are_named(exact_engine, options, message):
+def test_wrong_options_are_named_in_the_error(exact_engine, options, message):
     with pytest.raises(InputError, match=message):
         BalancingEnv(engine=exact_engine, **{"traffic": DAY, **options})
 
 
 @pytest.mark.parametrize("action", [[0.5], [np.nan, 0.0]])
-def test_wrong_actions_are_named(balancing, action):
+def test_wrong_actions_raise_and_name_the_clusters(balancing, action):
     balancing.reset(seed=0)
     with pytest.raises(InputError, match="retrieval, ranking"):
         balancing.step(np.array(action))
 
 
-def test_pixels(exact_engine):
+def test_rgb_array_is_720_pixels_wide(exact_engine):
     env = BalancingEnv(engine=exact_engine, traffic=DAY, render_mode="rgb_array")
     env.reset(seed=0)
     assert env.render().shape[1:] == (720, 3)
