@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.training.experiment_files import read_experiments
 from benchmarks.training.trials import Trial
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import read_mapping
 from tests.helpers.paths import EXAMPLES
 
 

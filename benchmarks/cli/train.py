@@ -15,7 +15,7 @@ from agents.policy.checkpoints import checkpoints_in, require_fresh
 from benchmarks.training.console import announce, console, quiet_libraries, reporting, results_table, show_outcome
 from benchmarks.training.trials import DEFAULT_ENV, Outcome, Trial, run_trial
 from marca_env.utils.errors import InputError
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import parse_mapping, read_mapping
 
 HELP = "train an algorithm, online in an environment or from a request log"
 DESCRIPTION = """\
@@ -185,7 +185,7 @@ def parse_pairs(items: list[str], flag: str) -> dict[str, Any]:
         if item.endswith((".json", ".yaml", ".yml")) and "=" not in item:
             found |= read_mapping(Path(item).expanduser())
         elif item.lstrip().startswith("{"):
-            found |= read_mapping(item, where=flag)
+            found |= parse_mapping(item, flag)
         elif "=" in item and item.partition("=")[0].strip():
             key, _, value = item.partition("=")
             found[key.strip()] = _value(value)

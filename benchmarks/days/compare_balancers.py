@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned, check_methods
@@ -23,6 +22,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, Course, from_trace, generated
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import progress
+from marca_env.utils.yaml import parse_yaml
 from mpc import SystemModel
 
 if TYPE_CHECKING:
@@ -85,10 +85,7 @@ def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
             raise InputError(f"--sweep: {unknown_option('setting', name, sorted(known))}")
         if name in found:
             raise InputError(f"--sweep: {name} is given twice; put all its values in one list")
-        try:
-            found[name] = [yaml.safe_load(value) for value in text.split(",")]
-        except yaml.YAMLError:
-            raise InputError(f"--sweep {word!r}: a value cannot be read; write NAME=VALUE,VALUE") from None
+        found[name] = [parse_yaml(value, f"--sweep {word!r}") for value in text.split(",")]
     for chosen in combinations(found):
         try:
             MPCSettings(**chosen)

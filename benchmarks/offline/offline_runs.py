@@ -19,7 +19,7 @@ from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.suite.user_methods import OF_A_RUN, own_options
 from benchmarks.training.trials import Trial
 from marca_env.models.engine import resolve, shipped_folder
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import read_mapping
 
 if TYPE_CHECKING:
     from agents.offline.splits import Split

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.training.trials import Trial
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import read_mapping
 
 GRID = "grid_search"
 SAMPLES = "num_samples"
@@ -57,7 +57,7 @@ def read_experiments(path: str | Path) -> list[Entry]:
         InputError: no such file, or a fault in it; the message names file, experiment and field.
     """
     path = Path(path)
-    data = read_mapping(path)
+    data = read_mapping(path, "experiment")
     if not data:
         raise InputError(f"{path}: no experiments; give at least one as name: {{run: …, stop: …, config: …}}")
     entries: list[Entry] = []

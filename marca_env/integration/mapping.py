@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from marca_env.integration.feature_coding import FeatureCoding
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
-from marca_env.utils.dataclass_schema import build, parse_yaml, read_yaml
+from marca_env.utils.dataclass_schema import build
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.yaml import parse_mapping, read_mapping
 
 INDEX = "index"
 CostSource = Literal["buckets", "requests", "system"]
@@ -183,9 +184,9 @@ class Mapping:
         names = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
         if str(source) in names:
             where = f"mapping {source!r}"
-            data = parse_yaml((folder / f"{source}.yaml").read_text(encoding="utf-8"), where)
+            data = parse_mapping((folder / f"{source}.yaml").read_text(encoding="utf-8"), where)
         elif Path(source).suffix in (".yaml", ".yml"):
-            where, data = str(source), read_yaml(Path(source), "mapping")
+            where, data = str(source), read_mapping(Path(source), "mapping")
         else:
             raise InputError(unknown_option("mapping", str(source), names) + ", or give the path of a .yaml file")
         try:

@@ -30,10 +30,11 @@ from marca_env.scenario.parts import (
     Stage,
     require,
 )
-from marca_env.utils.dataclass_schema import HIDDEN, build, parse_yaml, read_yaml, to_plain
+from marca_env.utils.dataclass_schema import HIDDEN, build, to_plain
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.validation import check_codes
+from marca_env.utils.yaml import parse_mapping, read_mapping
 
 __all__ = [
     "CHANNELS",
@@ -257,7 +258,7 @@ class Scenario:
         path = Path(source)
         if str(source) in presets():
             text = (_presets_folder() / f"{source}.yaml").read_text(encoding="utf-8")
-            return cls._checked(lambda: parse_yaml(text, f"preset {source!r}"), f"preset {source!r}")
+            return cls._checked(lambda: parse_mapping(text, f"preset {source!r}"), f"preset {source!r}")
         if path.is_dir():
             if not (path / FILE).is_file():
                 raise ScenarioError(f"{path}: a folder without {FILE}; give one that `marca fit --out` made")
@@ -266,7 +267,7 @@ class Scenario:
             what = "scenario preset" if path.name == str(source) else "scenario preset or folder"
             remedy = ", or give the path of a .yaml file or of a folder of `marca fit`"
             raise ScenarioError(unknown_option(what, str(source), presets()) + remedy)
-        scenario = cls._checked(lambda: read_yaml(path, "scenario"), str(path))
+        scenario = cls._checked(lambda: read_mapping(path, "scenario"), str(path))
         return scenario.replace(home=path.parent.resolve()) if path.name == FILE else scenario
 
     @classmethod
@@ -276,8 +277,6 @@ class Scenario:
             data = read()
         except InputError as error:
             raise ScenarioError(str(error)) from None
-        if not isinstance(data, dict):
-            raise ScenarioError(f"{where}: expected a mapping of scenario fields, got {type(data).__name__}")
         try:
             return cls.from_dict(data)
         except ScenarioError as error:

@@ -30,8 +30,9 @@ from marca_env.testbench.targets import (
     metric_clock,
     process_clock,
 )
-from marca_env.utils.dataclass_schema import build, read_yaml
+from marca_env.utils.dataclass_schema import build
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.yaml import read_mapping
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def load_target(path: str | Path) -> Callable[[int], Target]:
         InputError: no such file, an unknown or missing field, no such function, or no way to read the CPU.
     """
     try:
-        data = _requests_as_text(read_yaml(Path(path), "target"))
+        data = _requests_as_text(read_mapping(Path(path), "target"))
         file = build(_File, data, "target")
         return _target(file)
     except InputError as error:

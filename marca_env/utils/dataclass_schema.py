@@ -6,13 +6,11 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.errors import InputError, unknown_option
 
 HIDDEN = {"plain": False}
 """``field(metadata=HIDDEN)``: a field that plain data does not have."""
@@ -48,30 +46,6 @@ def build(cls: type, data: Any, where: str) -> Any:
             raise InputError(f"{where}: field {name!r} is missing")
     values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
     return cls(**values)
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        InputError: no such file, not UTF-8, or not YAML.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such {what} file; check the path")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 ({one_line(error)}); save it as one") from None
-    return parse_yaml(text, str(path))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """What YAML text holds, from ``where``."""
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {one_line(error)}; mend that place") from None
 
 
 def _plain_fields(cls: type) -> list[dataclasses.Field]:

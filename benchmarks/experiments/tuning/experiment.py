@@ -22,7 +22,7 @@ from benchmarks.experiments.tuning.search import best_trials, finals, read_space
 from benchmarks.offline.offline_runs import METHODS, configuration
 from benchmarks.suite.api import Case, Row
 from marca_env.utils.files import atomic_path
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import read_mapping
 
 if TYPE_CHECKING:
     from rich.table import Table

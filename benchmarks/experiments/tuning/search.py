@@ -14,7 +14,7 @@ from agents.algorithms.presets import PRESETS
 from benchmarks.offline.offline_runs import run_offline
 from benchmarks.suite.user_methods import own_config, own_options
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.yaml_files import read_mapping
+from marca_env.utils.yaml import read_mapping
 
 if TYPE_CHECKING:
     from agents.rllib.core.config import TeamConfig

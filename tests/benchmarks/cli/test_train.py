@@ -87,8 +87,8 @@ def test_options_from_pairs_objects_and_files(tmp_path: Path) -> None:
         ("heads", "give key=value"),
         ("=3", "give key=value"),
         ("no.yaml", "no such file"),
-        ("{[", "neither JSON nor YAML"),
-        ("{lr: 1, lr: 2}", "line 1: key 'lr' is there already"),
+        ("{[", "not valid YAML or JSON"),
+        ("{lr: 1, lr: 2}", "line 1, column 9: key 'lr' appears twice, first on line 1"),
     ],
 )
 def test_what_cannot_be_read(item: str, message: str) -> None:

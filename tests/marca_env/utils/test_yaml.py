@@ -1,0 +1,110 @@
+"""Hand-written YAML and JSON: exact values, and one line for every fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from marca_env.utils.errors import InputError
+from marca_env.utils.yaml import parse_mapping, parse_yaml, read_mapping
+from tests.helpers.paths import ROOT
+
+SHIPPED = sorted(
+    path
+    for package in ("marca_env", "benchmarks", "examples")
+    for path in (ROOT / package).rglob("*.yaml")
+    if "data" not in path.parts
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e0", 1.0),
+        ("1e-3", 0.001),
+        ("-2.5E+2", -250.0),
+        ("1.e5", 100_000.0),
+        (".5e1", 5.0),
+        ("1.5e3", 1500.0),
+        ("1e", "1e"),
+        ("e3", "e3"),
+        ("1e3x", "1e3x"),
+        ("'1e3'", "1e3"),
+        ("7", 7),
+        ("0.25", 0.25),
+        ("'off'", "off"),
+        ("null", None),
+        ("true", True),
+        ("{a: 1e-1, b: [2e2, x]}", {"a": 0.1, "b": [200.0, "x"]}),
+    ],
+)
+def test_scalars_have_the_expected_value_and_type(text: str, value: Any) -> None:
+    parsed = parse_yaml(text, "text")
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_json_is_read_as_json_reads_it() -> None:
+    data = {"a": [1, 2.5, 1e-7, None, True, "x: y"], "b": {"c": -1e300}, "ü": "\u2028"}
+    assert parse_mapping(json.dumps(data), "text") == data
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
+def test_shipped_files_are_read_as_before(path: Path) -> None:
+    """PyYAML's own loader gives the same, except that it leaves ``1e-3`` as text."""
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: numbers(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [numbers(v) for v in value]
+        try:
+            return float(value) if isinstance(value, str) and "e" in value else value
+        except ValueError:
+            return value
+
+    assert read_mapping(path) == numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_a_merged_mapping_may_override_keys() -> None:
+    text = "base: &base {a: 1, b: 2}\nother: {<<: *base, b: 3}\nthird: {<<: *base, a: 0}"
+    assert parse_mapping(text, "text") == {
+        "base": {"a": 1, "b": 2},
+        "other": {"a": 1, "b": 3},
+        "third": {"a": 0, "b": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "line 3, column 1: key 'a' appears twice, first on line 1"),
+        ("x:\n  y: {a: 1, 'a': 2}", "line 2, column 13: key 'a' appears twice, first on line 2"),
+        ('{"a": 1, "a": 1}', "key 'a' appears twice"),
+        ("a: [1, 2", "line 1, column 9: expected ',' or ']', but got '<stream end>'"),
+        ("a: 2020-13-45", "month must be in 1..12"),
+        ("? [1]\n: 2", "found unhashable key"),
+        ("a: \x00", "special characters are not allowed"),
+        ("", "expected a mapping, got nothing"),
+        ("- a", "expected a mapping, got list"),
+        ("3: x", "key 3 is not text; put it in quotes"),
+    ],
+)
+def test_a_fault_is_one_line_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_mapping(text, "f.yaml")
+    assert str(error.value).startswith("f.yaml: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such target file; check the path"):
+        read_mapping(tmp_path / "none.yaml", "target")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"b\.yaml: not a text file in UTF-8 .*; save it as UTF-8"):
+        read_mapping(tmp_path / "b.yaml")
