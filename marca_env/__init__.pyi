@@ -3,9 +3,9 @@ from .envs.pettingzoo_env import env as env
 from .envs.pettingzoo_env import parallel_env as parallel_env
 from .envs.wrappers import UniformAgents as UniformAgents
 from .integration.feature_coding import FeatureCoder as FeatureCoder
-from .logs.schema import read_cost_log as read_cost_log
-from .logs.schema import read_request_log as read_request_log
-from .logs.schema import read_system_log as read_system_log
+from .logs.log_files import read_cost_log as read_cost_log
+from .logs.log_files import read_request_log as read_request_log
+from .logs.log_files import read_system_log as read_system_log
 from .models.cost_model import CostModel as CostModel
 from .models.engine import Engine as Engine
 from .models.revenue_model import RevenueModel as RevenueModel

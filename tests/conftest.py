@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from marca_env.logs.schema import write_request_log
+from marca_env.logs.log_files import write_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine
 from marca_env.models.population import Population

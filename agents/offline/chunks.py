@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marca_env.logs import published_samples
-from marca_env.logs.schema import SUFFIXES, read_table, request_columns
+from marca_env.logs.log_files import SUFFIXES, read_table
+from marca_env.logs.schema import request_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 

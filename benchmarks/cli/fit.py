@@ -20,8 +20,8 @@ from benchmarks.evaluation.fit_own_system import fit_own_system, print_report
 from marca_env.cascade.behaviour_policy import behaviour_log
 from marca_env.integration.logged_system import read_own_system
 from marca_env.integration.mapping import Mapping
+from marca_env.logs.log_files import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.logs.published_samples import is_headerless
-from marca_env.logs.schema import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population
 from marca_env.models.revenue_model import RevenueModel

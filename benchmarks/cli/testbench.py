@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from marca_env.logs.schema import read_cost_log, write_cost_log
+from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.testbench import TestBench, cost_frame, machine, spread
 from marca_env.utils.errors import InputError

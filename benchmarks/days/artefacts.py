@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from marca_env.cascade.outcomes import OutcomeTable, outcome_table
-from marca_env.logs.schema import read_cost_log
+from marca_env.logs.log_files import read_cost_log
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine, artefact_folder, shipped_folder
 from marca_env.models.request_pool import RequestPool

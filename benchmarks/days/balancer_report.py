@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.days.compare_balancers import Session, flat_rows, summarise
 from benchmarks.plotting.balancer_figures import side_by_side, sweep_figure
-from marca_env.logs.schema import write_table
+from marca_env.logs.log_files import write_table
 from marca_env.utils.files import write_json
 
 LEGEND = (

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned, check_methods
 from benchmarks.days.compare_policies import embedded_trace
-from marca_env.logs.schema import read_system_log
+from marca_env.logs.log_files import read_system_log
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, Course, from_trace, generated

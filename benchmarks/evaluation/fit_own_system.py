@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.evaluation import model_errors
 from marca_env.integration.feature_coding import FILE
 from marca_env.integration.logged_system import request_log
-from marca_env.logs.schema import write_request_log
+from marca_env.logs.log_files import write_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population
 from marca_env.models.revenue_model import RevenueModel

@@ -13,7 +13,8 @@ import pandas as pd
 
 from benchmarks.evaluation.metrics import return_percent
 from benchmarks.evaluation.quota_allocation import quota_allocation
-from marca_env.logs.schema import Column, check_table, read_table
+from marca_env.logs.log_files import read_table
+from marca_env.logs.schema import Column, check_table
 from marca_env.utils.errors import InputError
 
 STATE, ACTIONS = ("uv", "w", "g", "i"), ("a1", "a2", "a3", "a4", "a5")

@@ -11,9 +11,10 @@ import pandas as pd
 
 from marca_env.integration.feature_coding import FeatureCoder, text_of
 from marca_env.integration.mapping import ClusterMap, CostSource, Mapping
+from marca_env.logs.log_files import read_cost_log
 from marca_env.logs.published_samples import is_system_sample
 from marca_env.logs.raw_tables import read_raw
-from marca_env.logs.schema import COST_COLUMNS, Column, check_table, read_cost_log
+from marca_env.logs.schema import COST_COLUMNS, Column, check_table
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_regression import fit_cost_map, nominal_results
 from marca_env.scenario.scenario import Scenario

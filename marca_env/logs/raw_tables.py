@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from marca_env.logs.schema import SUFFIXES, read_table
+from marca_env.logs.log_files import SUFFIXES, read_table
 from marca_env.utils.errors import InputError, unknown_option
 
 if TYPE_CHECKING:

@@ -1,29 +1,17 @@
-"""The three logs — requests, costs, system — as checked tables: schemas, readers and writers.
-
-CSV (``.csv``, ``.tsv``) or Parquet (``.parquet``) by suffix. A reader returns a checked DataFrame or raises one
-:class:`~marca_env.utils.errors.InputError` that names the file, the row, the column and the remedy.
-The samples published with the method, whose CSV files carry no header, are read as well (:mod:`marca_env.logs.published_samples`).
-"""
+"""Schemas of the three logs (requests, costs, system): their columns, and the check of a table against them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.files import atomic_path
+from marca_env.utils.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SUFFIXES = (".csv", ".tsv", ".parquet")
 OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
 
 
@@ -101,33 +89,6 @@ def system_columns(clusters: Iterable[str]) -> tuple[Column, ...]:
     return (*head, *per_cluster, Column("revenue"))
 
 
-# -- reading -----------------------------------------------------------------------------------------------------
-def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file as it stands, without checking its columns.
-
-    Raises:
-        InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
-    """
-
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; write the log again")
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", skip_blank_lines=True)
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"{path}: cannot be read ({reason}); it may be cut short: write the log again") from None
-    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
-        raise InputError(f"{path}: its rows have more fields than its header; name every column, or drop the surplus")
-    return frame
-
-
 def check_table(
     frame: pd.DataFrame, columns: Iterable[Column], where: str | Path, *, first_row: int = 0
 ) -> pd.DataFrame:
@@ -185,85 +146,3 @@ def _refuse(where: str | Path, column: Column, raw: pd.Series, first_row: int, b
         value = raw.iloc[row]
         shown = value.item() if isinstance(value, np.generic) else value
         raise InputError(f"{where}: {at}: {shown!r} {problem}{more}")
-
-
-def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
-    """Read a request log: features, decisions (option indices), ``result_<stage>``, impressions, clicks, revenue, gmv.
-
-    The published headerless samples (state, five actions, then a revenue or two action results) are recognised:
-    their ids are ranked into the scenario's buckets, and the columns that they lack are left out.
-
-    Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
-    """
-    from marca_env.logs import published_samples
-
-    scenario = Scenario.load(scenario)
-    frame = read_table(path)
-    if published_samples.is_headerless(frame):
-        return check_table(*published_samples.request_sample(path, scenario), path)
-    return check_table(frame, request_columns(scenario), path)
-
-
-def read_cost_log(path: str | Path) -> pd.DataFrame:
-    """Read the TestBench's cost log (columns: ``COST_COLUMNS``; cost in core-seconds per request).
-
-    The published sample is recognised; it holds action results instead of costs and is returned as such, with
-    columns uv, w, g, i, a1 … a5, result_1, result_2.
-
-    Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
-    """
-    from marca_env.logs import published_samples
-
-    frame = read_table(path)
-    if published_samples.is_headerless(frame):
-        return check_table(*published_samples.cost_sample(path), path)
-    return check_table(frame, COST_COLUMNS, path)
-
-
-def read_system_log(path: str | Path) -> pd.DataFrame:
-    """Read a system log; its clusters are those that have a ``load_<cluster>`` column.
-
-    The published sample is recognised; each of its transitions becomes a "day" of two consecutive rows.
-
-    Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
-    """
-    from marca_env.logs import published_samples
-
-    frame = read_table(path)
-    if published_samples.is_system_sample(frame):
-        frame = published_samples.system_sample(frame, path)
-    clusters = [str(name).removeprefix("load_") for name in frame.columns if str(name).startswith("load_")]
-    if not clusters:
-        raise InputError(f"{path}: column 'load_<cluster>' is missing; a system log has one for each cluster")
-    return check_table(frame, system_columns(clusters), path)
-
-
-# -- writing -----------------------------------------------------------------------------------------------------
-def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write by suffix, atomically: a kill leaves the old file or none, never half of one."""
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
-    with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            frame.to_parquet(temporary, index=False, compression="zstd")
-        else:
-            frame.to_csv(temporary, index=False, sep="\t" if path.suffix == ".tsv" else ",")
-
-
-def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario | str = "default") -> None:
-    """Check against the schema of the scenario, then write."""
-    write_table(check_table(frame, request_columns(Scenario.load(scenario)), path), path)
-
-
-def write_cost_log(frame: pd.DataFrame, path: str | Path) -> None:
-    """Check, then write."""
-    write_table(check_table(frame, COST_COLUMNS, path), path)
-
-
-def write_system_log(frame: pd.DataFrame, path: str | Path, clusters: Iterable[str]) -> None:
-    """Check against the schema of the named clusters, then write."""
-    write_table(check_table(frame, system_columns(clusters), path), path)

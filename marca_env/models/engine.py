@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from marca_env.logs.schema import read_request_log
+from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population, Sparsity
 from marca_env.models.prediction_cache import Memory

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaincinv
 
-from marca_env.logs.schema import Column, check_table, feature_columns, read_table, write_table
+from marca_env.logs.log_files import read_table, write_table
+from marca_env.logs.schema import Column, check_table, feature_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 

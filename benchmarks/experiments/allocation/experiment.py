@@ -20,7 +20,7 @@ from benchmarks.evaluation.published_samples import sample_returns
 from benchmarks.evaluation.quota_allocation import action_quotas, best_allocation, quota_allocation, quota_bound
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.public_data import sample_folder
-from marca_env.logs.schema import read_request_log
+from marca_env.logs.log_files import read_request_log
 from marca_env.models.engine import Engine, artefact_folder
 
 ALONE = True

@@ -22,7 +22,7 @@ from benchmarks.evaluation.model_errors import cluster_map_errors
 from benchmarks.experiments.fidelity import baselines, revenue_calibration
 from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
 from benchmarks.experiments.fidelity.report_tables import tables
-from marca_env.logs.schema import read_cost_log, read_request_log
+from marca_env.logs.log_files import read_cost_log, read_request_log
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine, shipped_folder

@@ -19,7 +19,7 @@ from agents.offline.rows import load_rows, read_piece, row_type, rows_of
 from agents.offline.splits import PARTS, Split
 from agents.rllib import CONFIGS
 from agents.rllib.core.offline import LogBuffer, must_stream
-from marca_env.logs.schema import write_request_log
+from marca_env.logs.log_files import write_request_log
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.paths import SAMPLES

@@ -20,7 +20,7 @@ from marca_env.cascade.outcomes import _fingerprint, outcome_table
 from marca_env.integration.feature_coding import FeatureCoder
 from marca_env.integration.logged_system import read_own_system
 from marca_env.integration.mapping import Mapping
-from marca_env.logs.schema import read_cost_log, read_request_log, read_system_log
+from marca_env.logs.log_files import read_cost_log, read_request_log, read_system_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine
 from marca_env.models.population import Population

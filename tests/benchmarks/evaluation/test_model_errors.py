@@ -10,7 +10,7 @@ import pytest
 from benchmarks.cli.main import main
 from benchmarks.evaluation import model_errors
 from marca_env.cascade.outcomes import OutcomeTable
-from marca_env.logs.schema import read_request_log, write_cost_log, write_request_log
+from marca_env.logs.log_files import read_request_log, write_cost_log, write_request_log
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario

@@ -19,7 +19,7 @@ from benchmarks.cli.main import main
 from marca_env.integration.feature_coding import FeatureCoder
 from marca_env.integration.logged_system import read_own_system
 from marca_env.integration.mapping import Mapping
-from marca_env.logs.schema import read_request_log
+from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.cost_regression import fit_cost_map, nominal_results
 from marca_env.models.engine import Engine

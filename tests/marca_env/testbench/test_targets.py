@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from benchmarks.cli.main import main
-from marca_env.logs.schema import read_cost_log
+from marca_env.logs.log_files import read_cost_log
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.targets import HttpRequest, HttpTarget, metric_clock, process_clock
 from marca_env.testbench.testbench import TestBench

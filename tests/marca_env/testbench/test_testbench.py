@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.cli.testbench import measure
-from marca_env.logs.schema import read_cost_log, write_cost_log
+from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.models.cost_map import CostMap
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.cascade_service import CascadeService, even_spots

@@ -327,7 +327,7 @@ def test_what_training_covered_is_remembered(tmp_path):
 
 @pytest.mark.skipif(not (SAMPLES / "system.csv").is_file(), reason="the published samples are not beside this checkout")
 def test_the_published_log_can_be_fitted_as_it_is():
-    from marca_env.logs.schema import read_system_log
+    from marca_env.logs.log_files import read_system_log
 
     model = SystemModel.fit(read_system_log(SAMPLES / "system.csv"), epochs=5, members=2)
     assert model.clusters == ("retrieval", "ranking")

@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marca_env.logs.schema import (
-    check_table,
-    decision_columns,
+from marca_env.logs.log_files import (
     read_cost_log,
     read_request_log,
     read_system_log,
@@ -17,6 +15,7 @@ from marca_env.logs.schema import (
     write_request_log,
     write_system_log,
 )
+from marca_env.logs.schema import check_table, decision_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.factories import make_cost_log
