@@ -83,7 +83,9 @@ class PlanningMethod(Protocol):
         ...
 
 
-def start_point(now: Now, nominal: np.ndarray | None, shape: tuple[int, int], top: np.ndarray, limit: float | None):
+def start_point(
+    now: Now, nominal: np.ndarray | None, shape: tuple[int, int], top: np.ndarray, limit: float | None
+) -> np.ndarray:
     """The nominal sequence (N,G) within the bounds; the price in force where there is none or the rate forbids it."""
     if nominal is None or (limit is not None and np.any(np.abs(nominal[0] - now.in_force) > limit)):
         nominal = np.broadcast_to(now.in_force, shape)
