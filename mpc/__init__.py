@@ -1,7 +1,9 @@
-"""Balancers: what sets the price λ of computation, minute by minute, so that the load stays at the budget.
+"""Control of the price λ of computation, so that the load of each cluster stays at its budget.
 
-The public names are listed in ``__init__.pyi`` and imported when they are first used: the simple balancers need
-neither torch nor cvxpy.
+Start with :class:`MPCBalancer` and :class:`SystemModel`; the simple balancers, such as :class:`FeedbackBalancer`, need
+neither torch nor cvxpy. ``balancers`` holds the simple rules, ``model`` the learned system model, ``planning`` the
+optimisation of prices, ``controller`` the model-predictive balancer. The public names are listed in ``__init__.pyi``
+and imported when they are first used.
 """
 
 import lazy_loader

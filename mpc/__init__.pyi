@@ -1,10 +1,10 @@
 from .balancers.base import Balancer as Balancer
-from .balancers.base import DitheredBalancer as DitheredBalancer
-from .balancers.base import FeedbackBalancer as FeedbackBalancer
-from .balancers.base import FeedbackSettings as FeedbackSettings
-from .balancers.base import PrimalDualBalancer as PrimalDualBalancer
-from .balancers.base import StaticBalancer as StaticBalancer
 from .balancers.bisection import BisectionBalancer as BisectionBalancer
+from .balancers.dithered import DitheredBalancer as DitheredBalancer
+from .balancers.feedback import FeedbackBalancer as FeedbackBalancer
+from .balancers.feedback import FeedbackSettings as FeedbackSettings
+from .balancers.primal_dual import PrimalDualBalancer as PrimalDualBalancer
+from .balancers.static import StaticBalancer as StaticBalancer
 from .balancers.time_of_day import SliceBalancer as SliceBalancer
 from .controller.adaptive import AdaptationSettings as AdaptationSettings
 from .controller.adaptive import AdaptiveBalancer as AdaptiveBalancer

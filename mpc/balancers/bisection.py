@@ -1,4 +1,7 @@
-"""DCAF's balancer: the smallest prices whose replayed cost fits what a request may use, found by bisection."""
+"""Bisection on replayed requests, as in DCAF (a dynamic computation allocation framework).
+
+The balancer finds the smallest prices at which the mean cost of a sample of requests fits the budget per request.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,36 @@ from scipy.spatial import ConvexHull, QhullError
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
-from mpc.balancers.base import PRICE_MAX, bounded, check_price_max, telemetry_fault
+from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
 
 if TYPE_CHECKING:
     from marca_env.traffic.clusters import ControlObservation
 
-_HULL_CLUSTERS = 3  # a hull of more dimensions takes longer than the actions that it saves
+_HULL_CLUSTERS = 3  # with more clusters a convex hull takes longer than it saves
 
 
 class BisectionBalancer:
-    """Replays a sample of requests and bisects for the smallest λ whose cost fits budget / QPS per request.
+    """Replays a sample of requests and bisects for the smallest λ whose mean cost fits budget/QPS per request.
 
-    The cost of the replay is a non-increasing step function of each price (Eq. 6 is the argmax of functions that are
-    linear in λ); with several clusters the prices are bisected in turn, each for the others as they stand, until none
-    moves. The traffic is that of the last minute, so this balancer is feed-forward in costs and late in traffic.
+    The mean cost is a non-increasing step function of each price, because Eq. 6 (arXiv 2512.24325) takes the argmax of
+    functions that are linear in λ. With several clusters the prices are bisected in turn while the others stay fixed,
+    until none changes. The QPS is that of the last minute, so this balancer lags behind the traffic by a minute.
 
     Args:
         values: (M,J) predicted currency per request of the sample.
         costs: (M,J,G) predicted core-seconds per request.
-        weights: (M,) how often each request comes; ``None``: all alike.
-        windows: (M,) part of the day, 0 … W − 1, that each request belongs to; then only those of the current
-            minute's part are replayed. ``None``: all of them always.
-        n_windows: W, equal parts of the day.
+        weights: (M,) relative frequency of each request; ``None``: all equal.
+        windows: (M,) window of the day, 0 … W − 1, of each request. Only the requests of the current window are
+            replayed. ``None``: all requests are replayed in every minute.
+        n_windows: W, the number of equal windows of a day.
         tolerance: relative width at which the bisection of a price stops.
-        sweeps: most rounds over the clusters.
-        release_margin: share of the budget that a degraded cluster leaves free, so that overload protection lets go.
-        price_max: () or (G,) bound of the prices.
+        sweeps: largest number of rounds over the clusters.
+        release_margin: fraction of the budget that a degraded cluster leaves free, so that overload protection is
+            released.
+        price_max: () or (G,) upper bound of the prices, currency per core-second.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, or a window out of range.
+        InputError: shapes that do not match, values that are not finite, or a setting out of range.
     """
 
     def __init__(
@@ -66,15 +70,17 @@ class BisectionBalancer:
         self.reset()
 
     def reset(self) -> None:
+        """Forget the prices of the last minute, where the next search would start."""
         self._prices: np.ndarray | None = None
 
     def update(self, observation: ControlObservation) -> np.ndarray:
+        """Return the prices (G,) for the coming minute; unusable telemetry leaves the prices in force."""
         if telemetry_fault(observation, limit=np.inf) is not None or observation.qps <= 0:
-            return bounded(observation.prices, self.price_max)
-        share = int(observation.minute) % MINUTES_PER_DAY * self.n_windows // MINUTES_PER_DAY
+            return clip_prices(observation.prices, self.price_max)
+        window = int(observation.minute) % MINUTES_PER_DAY * self.n_windows // MINUTES_PER_DAY
         allowance = np.asarray(observation.budget, dtype=np.float64) / observation.qps  # (G,) core-seconds per request
         allowance = np.where(np.asarray(observation.degradation) > 0, 1 - self.release_margin, 1.0) * allowance
-        self._prices = self.solve(allowance, window=share, start=self._prices)
+        self._prices = self.solve(allowance, window=window, start=self._prices)
         return self._prices.copy()
 
     def solve(
@@ -85,15 +91,15 @@ class BisectionBalancer:
         start: np.ndarray | None = None,
         weights: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Smallest prices (G,) whose replayed mean cost is at most ``allowance`` (G,), core-seconds per request.
+        """Return the smallest prices (G,) whose mean cost in the replay is at most ``allowance``.
 
         A cluster whose cheapest actions do not fit gets ``price_max``.
 
         Args:
-            allowance: core-seconds per request.
-            window: part of the day whose requests are replayed.
-            start: prices to start from.
-            weights: (M,) how often each request of the sample comes, instead of what was given at first.
+            allowance: (G,) core-seconds per request.
+            window: window of the day whose requests are replayed.
+            start: (G,) prices at which the search starts.
+            weights: (M,) relative frequency of each request, in place of the one passed at construction.
         """
         table = self._tables[window] if weights is None else self._tables[window].reweighted(weights)
         prices = np.zeros(len(self._scale)) if start is None else np.array(start, dtype=np.float64)
@@ -106,7 +112,7 @@ class BisectionBalancer:
         return prices
 
     def _bisect(self, table: RequestTable, prices: np.ndarray, g: int, allowance: float) -> float:
-        """Smallest price of cluster g that fits, the others as they stand. Brackets around the present price first."""
+        """Return the smallest price of cluster g that fits while the others stay; bracket the present price first."""
         trial = prices.copy()
 
         def fits(price: float) -> bool:
@@ -115,9 +121,9 @@ class BisectionBalancer:
 
         if fits(0.0):
             return 0.0
-        known = prices[g] > self.tolerance * self._scale[g]
-        low, high = 0.0, min(float(prices[g] if known else self._scale[g]), self.price_max[g])
-        step = 1.05  # the price of the last minute is nearly right; widen fast where it is not
+        is_priced = prices[g] > self.tolerance * self._scale[g]
+        low, high = 0.0, min(float(prices[g] if is_priced else self._scale[g]), self.price_max[g])
+        step = 1.05  # the price of the last minute is usually nearly right; otherwise the bracket widens fast
         while not fits(high):
             if high >= self.price_max[g]:
                 return float(self.price_max[g])
@@ -135,58 +141,63 @@ class BisectionBalancer:
 
 
 class RequestTable:
-    """Requests of one part of the day, without the actions that no price would choose.
+    """Requests of one window of the day, without the actions that no price would choose.
 
     Args:
         values: (M,J) currency per request.
         costs: (M,J,G) core-seconds per request.
-        weights: (M,) how often each comes, in any unit.
-        rows: (M,) which rows of a larger sample these are; ``None``: they are the sample.
+        weights: (M,) relative frequency of each request, in any unit.
+        rows: (M,) rows of these requests in a larger sample; ``None``: they are the whole sample.
 
     Attributes:
-        values: (M,J') currency per request; ``costs`` (M,J',G) core-seconds; ``weights`` (M,), which sum to one.
+        values: (M,J') currency per request.
+        costs: (M,J',G) core-seconds per request.
+        weights: (M,) relative frequencies, which sum to one.
     """
 
     def __init__(
         self, values: np.ndarray, costs: np.ndarray, weights: np.ndarray, rows: np.ndarray | None = None
     ) -> None:
-        kept = [_supported(v, c) for v, c in zip(values, costs, strict=True)]
-        width = max(len(k) for k in kept)
-        index = np.array([np.concatenate([k, np.full(width - len(k), k[0])]) for k in kept])  # repeats never matter
-        each = np.arange(len(values))
-        self.values, self.costs = values[each[:, None], index], costs[each[:, None], index]
-        self.rows = each if rows is None else rows
+        actions = [_supported(v, c) for v, c in zip(values, costs, strict=True)]
+        width = max(len(a) for a in actions)
+        # Rows are padded with their first action; a repeated action never changes the choice.
+        index = np.array([np.concatenate([a, np.full(width - len(a), a[0])]) for a in actions])
+        requests = np.arange(len(values))
+        self.values, self.costs = values[requests[:, None], index], costs[requests[:, None], index]
+        self.rows = requests if rows is None else rows
         self.weights = weights / weights.sum()
 
     def reweighted(self, weights: np.ndarray) -> RequestTable:
-        """The same requests that come as ``weights`` (M,) of the whole sample say."""
-        other = copy(self)
-        part = np.asarray(weights, dtype=np.float64)[self.rows]
-        other.weights = part / part.sum()
-        return other
+        """Return the same requests with other weights, (M,) of the whole sample."""
+        table = copy(self)
+        own_weights = np.asarray(weights, dtype=np.float64)[self.rows]
+        table.weights = own_weights / own_weights.sum()
+        return table
 
     def cost(self, prices: np.ndarray) -> np.ndarray:
-        """(G,) mean core-seconds per request under the prices."""
-        chosen = allocate(self.values, self.costs, prices)
-        return self.weights @ self.costs[np.arange(len(chosen)), chosen]
+        """Return the mean cost (G,), core-seconds per request, under prices (G,)."""
+        actions = allocate(self.values, self.costs, prices)
+        return self.weights @ self.costs[np.arange(len(actions)), actions]
 
 
 def _supported(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Indices of the actions (J,), (J,G) that may be the best under some prices: corners of the convex hull of what no
-    other action matches in value at no more cost."""
-    kept = _undominated(values, costs)
-    if costs.shape[1] > _HULL_CLUSTERS or len(kept) <= 4 * (costs.shape[1] + 2):
-        return kept
-    points = np.column_stack([values[kept], costs[kept]]).astype(np.float64)
+    """Return the actions that may be the best under some prices, from values (J,) and costs (J,G).
+
+    They are the corners of the convex hull of the actions that no other action dominates.
+    """
+    undominated = _undominated(values, costs)
+    if costs.shape[1] > _HULL_CLUSTERS or len(undominated) <= 4 * (costs.shape[1] + 2):
+        return undominated
+    points = np.column_stack([values[undominated], costs[undominated]]).astype(np.float64)
     try:
         corners = ConvexHull((points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12)).vertices
-    except QhullError:  # flat: all on one line or plane
-        return kept
-    return kept[np.sort(corners)]
+    except QhullError:  # all points lie on one line or plane
+        return undominated
+    return undominated[np.sort(corners)]
 
 
 def _undominated(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Indices of the actions that no other action matches in value at no more cost on every cluster; (J,), (J,G)."""
+    """Return the actions that no other dominates: has at least their value, (J,), at no more cost, (J,G)."""
     order = np.lexsort((costs.sum(-1), -values))  # best value first, then cheapest
     ordered = costs[order]
     cheaper = np.ones((len(order), len(order)), dtype=bool)  # [j, k]: k costs no more than j anywhere
@@ -198,17 +209,17 @@ def _undominated(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
 def split_tables(
     values: np.ndarray, costs: np.ndarray, weights: Any, windows: Any, n_windows: int | None
 ) -> tuple[list[RequestTable], int]:
-    """A sample of requests by the part of the day that they belong to, and the number of parts.
+    """Split a sample of requests by window of the day; return the tables and the number of windows W.
 
     Args:
         values: (M,J) currency per request.
         costs: (M,J,G) core-seconds per request.
-        weights: (M,) how often each comes; ``None``: all alike.
-        windows: (M,) parts of the day; ``None``: every part has them all.
-        n_windows: number of parts; ``None``: as many as ``windows`` names.
+        weights: (M,) relative frequency of each request; ``None``: all equal.
+        windows: (M,) window of each request; ``None``: every window has all requests.
+        n_windows: W; ``None``: one more than the largest of ``windows``.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, or a window out of range.
+        InputError: shapes that do not match, values that are not finite, or a window out of range.
     """
     values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
     if values.ndim != 2 or costs.shape[:2] != values.shape or costs.ndim != 3 or values.size == 0:
@@ -230,13 +241,13 @@ def split_tables(
     tables: dict[int, RequestTable] = {}
     for window in range(n_windows):
         within = (windows == window) & (weights > 0)
-        # a part of the day without requests replays them all
+        # a window without requests replays all of them
         rows = np.flatnonzero(within if within.any() else weights > 0)
         tables[window] = RequestTable(values[rows], costs[rows], weights[rows], rows)
     return [tables[w] for w in range(n_windows)], n_windows
 
 
 def price_scale(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """(G,) value per unit of cost: where the interesting prices begin."""
+    """Return the typical value per unit of cost (G,), currency per core-second: the order of useful prices."""
     spread = np.ptp(values, axis=1).mean()
     return np.maximum(spread, 1e-9) / np.maximum(np.ptp(costs, axis=1).mean(axis=0), 1e-9)

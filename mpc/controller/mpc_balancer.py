@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marca_env.utils.errors import InputError, unknown_option
-from mpc.balancers.base import Balancer, FeedbackBalancer, FeedbackSettings, bounded, check_price_max
+from mpc.balancers.base import Balancer, check_price_max, clip_prices
+from mpc.balancers.feedback import FeedbackBalancer, FeedbackSettings
 from mpc.controller.bias_correction import Correction
 from mpc.controller.fallback import Fallback, KeptPlan, kind_of
 from mpc.controller.settings import MPCSettings
@@ -152,7 +153,7 @@ class MPCBalancer:
             prices = self._fallen_back(observation, reading, error)
         if reading is not None:
             self._levels = reading.degradation
-        self._prices = bounded(prices, self.price_max)
+        self._prices = clip_prices(prices, self.price_max)
         return self._prices.copy()
 
     def _read(self, observation: ControlObservation) -> Reading:
@@ -171,7 +172,7 @@ class MPCBalancer:
         self._first = False
         self._observe(reading.minute, reading.qps)
         prices = np.where(np.isfinite(reading.prices), reading.prices, self._prices)
-        return dataclasses.replace(reading, prices=bounded(prices, self.price_max))
+        return dataclasses.replace(reading, prices=clip_prices(prices, self.price_max))
 
     def _missed(self, minutes: int) -> None:
         """Minutes went by without a reading: traffic drifts on, the plan is older, and the last forecast unchecked."""

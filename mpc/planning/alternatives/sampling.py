@@ -6,6 +6,7 @@ import numpy as np
 
 from marca_env.utils.errors import InputError
 from mpc.planning.alternatives.search_method import SearchMethod
+from mpc.planning.cross_entropy import cross_entropy
 from mpc.planning.deadline import Deadline
 from mpc.planning.objective import Now
 from mpc.planning.predicted_loads import PredictedLoads
@@ -87,21 +88,21 @@ class CrossEntropy(SearchMethod):
         if samples < 4 or not 0 < elite < 1 or rounds < 1 or not spread > 0:
             raise InputError(f"cem: samples {samples} ≥ 4, elite {elite} in (0, 1), rounds {rounds} ≥ 1, spread > 0")
         self.samples, self.rounds, self.spread = samples, rounds, spread
-        self.kept = max(2, int(samples * elite))
+        self.elite = max(2, int(samples * elite))
         self._rng = np.random.default_rng(seed)
 
     def _search(
         self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
-        mean, spread = start, np.full(self.shape, self.spread)
-        best, least = start, float(self._values(predicted, now, start))
-        for k in range(self.rounds):
-            drawn = self._allowed(mean + spread * self._rng.standard_normal((self.samples, *self.shape)), now)
-            values = self._values(predicted, now, drawn)
-            order = np.argsort(values)[: self.kept]
-            if values[order[0]] < least:
-                best, least = drawn[order[0]], float(values[order[0]])
-            mean, spread = drawn[order].mean(0), drawn[order].std(0) + 1e-6
-            if clock.passed or spread.max() < 1e-3:
-                return best, k + 1, spread.max() < 1e-3
-        return best, self.rounds, False
+        return cross_entropy(
+            lambda log_prices: self._values(predicted, now, log_prices),
+            start,
+            self.spread,
+            self._rng,
+            project=lambda log_prices: self._allowed(log_prices, now),
+            samples=self.samples,
+            elite=self.elite,
+            rounds=self.rounds,
+            least_spread=1e-6,
+            out_of_time=lambda: clock.passed,
+        )

@@ -1,3 +1,5 @@
+"""The simple balancers: constant prices, feedback, primal-dual steps and dither."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,25 +35,25 @@ def test_every_balancer_satisfies_the_protocol():
         DitheredBalancer(balancer, seed=0).reset()
 
 
-def test_public_names_are_found_lazily_and_typos_are_not():
+def test_public_names_are_imported_on_first_use_and_unknown_names_are_errors():
     assert all(hasattr(mpc, name) for name in mpc.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'MPC'"):
+    with pytest.raises(AttributeError, match="attribute '?MPC"):
         mpc.MPC  # noqa: B018
 
 
-def test_static_prices_never_change_and_cannot_be_changed_from_outside():
+def test_static_prices_never_change():
     balancer = StaticBalancer([1.0, 2.0])
     balancer.update(observation([9.0, 0.1], (0, 0)))[0] = 7.0
     assert balancer.update(observation([np.nan, 0.1], (0, 0))).tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("prices", [[-1.0], [np.nan], [[1.0]]])
-def test_static_refuses_impossible_prices(prices):
+def test_static_balancer_refuses_impossible_prices(prices):
     with pytest.raises(InputError, match="prices are"):
         StaticBalancer(prices)
 
 
-def test_additive_feedback_by_hand():
+def test_additive_feedback_matches_a_hand_computed_case():
     gains = FeedbackSettings(proportional=2.0, integral=0.0, derivative=1.0, form="additive", scale=0.5)
     balancer = FeedbackBalancer(gains, price_max=10.0)
     # λ + scale · (2 · error + 1 · change of the error); the first reading has no change
@@ -66,7 +68,7 @@ def test_feedback_aims_below_the_budget_and_lower_while_degraded():
     assert FeedbackBalancer(settings).update(observation([1.0], level=1)) == pytest.approx([1.05])
 
 
-def test_logarithmic_feedback_by_hand_reaches_zero_and_leaves_it():
+def test_logarithmic_feedback_matches_a_hand_computed_case_and_leaves_zero():
     balancer = FeedbackBalancer(FeedbackSettings(proportional=1.0, integral=0.0, derivative=0.0, scale=2.0))
     expected = 2.0 * np.expm1(np.log1p(3.0 / 2.0) - 0.5)
     assert balancer.update(observation([0.5], (3.0,))) == pytest.approx([expected])
@@ -85,30 +87,32 @@ def test_integrator_starts_only_after_readings_near_the_target():
     assert moves == pytest.approx([0, 0, 0, 0.05, 0.1])  # the overload of 0.5 was never summed
 
 
-def test_integrator_is_emptied_after_readings_well_below():
+def test_integrator_is_reset_after_readings_well_below_the_target():
     balancer = integrating(start_after=1, below=0.15, reset_after=2)
     for _ in range(4):
         balancer.update(observation([1.05]))
-    assert balancer.update(observation([0.8])) == pytest.approx([1.0])  # 0.2 summed so far, 0.2 taken away
+    assert balancer.update(observation([0.8])) == pytest.approx([1.0])  # 0.2 summed so far, then 0.2 subtracted
     balancer.update(observation([1.05], (1.0,)))
     balancer.update(observation([0.8]))
-    assert balancer.update(observation([0.8])) == pytest.approx([1.0])  # second in a row: emptied, no move
+    assert balancer.update(observation([0.8])) == pytest.approx(
+        [1.0]
+    )  # second in a row: the integrator is reset, no move
 
 
-def test_idle_hours_at_price_zero_do_not_wind_up():
+def test_idle_hours_at_price_zero_do_not_wind_up_the_integrator():
     idle, fresh = (FeedbackBalancer(FeedbackSettings(integral=0.3, below=0.5, derivative=0.0)) for _ in range(2))
     for _ in range(600):
         assert idle.update(observation([0.95], (0.0,))).tolist() == [0.0]
     assert idle.update(observation([1.08], (0.0,))) >= fresh.update(observation([1.08], (0.0,)))
 
 
-def test_feedback_holds_the_price_where_telemetry_is_unusable():
+def test_feedback_holds_the_price_if_telemetry_is_unusable():
     balancer = FeedbackBalancer()
     for bad in (observation([np.nan], (3.0,)), observation([1.0], (3.0,), qps=np.nan), observation([-1.0], (3.0,))):
         assert balancer.update(bad).tolist() == [3.0]
 
 
-def test_primal_dual_by_hand_averages_its_window():
+def test_primal_dual_matches_a_hand_computed_case_and_averages_its_window():
     balancer = PrimalDualBalancer(2.0, window=2)
     assert balancer.update(observation([1.1])) == pytest.approx([1.2])
     assert balancer.update(observation([1.3], (1.2,))) == pytest.approx([1.2 + 2 * 0.2])
@@ -117,7 +121,7 @@ def test_primal_dual_by_hand_averages_its_window():
     assert balancer.update(observation([1.1])) == pytest.approx([1.2])
 
 
-def test_dither_is_seeded_centred_and_leaves_its_base_alone():
+def test_dither_is_seeded_and_centred_and_does_not_disturb_its_base():
     runs = []
     for _ in range(2):
         balancer = DitheredBalancer(StaticBalancer([2.0]), seed=5, spread=0.4, zero=0.0)
@@ -129,7 +133,7 @@ def test_dither_is_seeded_centred_and_leaves_its_base_alone():
     base = FeedbackBalancer(FeedbackSettings(integral=0.0))
     balancer = DitheredBalancer(base, seed=0, spread=1.0)
     price = 1.0
-    for _ in range(200):  # at the target the base holds its own price, so the disturbed one cannot drift away
+    for _ in range(200):  # at the target the base holds its price, so the disturbed one does not drift
         price = float(balancer.update(observation([1.0], (price,)))[0])
     assert balancer._undisturbed == pytest.approx([1.0])
 
@@ -153,7 +157,7 @@ def test_impossible_settings_are_refused(make):
         make()
 
 
-def test_a_misspelt_form_names_the_nearest():
+def test_an_unknown_form_of_feedback_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'logarithmic'"):
         FeedbackSettings(form="logaritmic")
 
@@ -163,7 +167,7 @@ anything = st.floats(allow_nan=True, allow_infinity=True)
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(anything, anything, anything), min_size=1, max_size=12))
-def test_prices_stay_finite_and_bounded_whatever_the_telemetry(readings):
+def test_prices_stay_finite_and_bounded_for_any_telemetry(readings):
     for balancer in (
         FeedbackBalancer(price_max=50.0),
         FeedbackBalancer(FeedbackSettings(form="additive"), price_max=50.0),

@@ -1,3 +1,5 @@
+"""Bisection on replayed requests (DCAF)."""
+
 from __future__ import annotations
 
 import itertools
@@ -12,8 +14,8 @@ from tests.helpers.small_system import make_pool, observe
 
 
 def replayed(values, costs, prices, weights=None):
-    chosen = allocate(values, costs, np.asarray(prices, dtype=float))
-    return np.average(costs[np.arange(len(values)), chosen], axis=0, weights=weights)
+    actions = allocate(values, costs, np.asarray(prices, dtype=float))
+    return np.average(costs[np.arange(len(values)), actions], axis=0, weights=weights)
 
 
 def tables(n=6, n_joint=7, n_clusters=1, seed=0):
@@ -26,7 +28,7 @@ def tables(n=6, n_joint=7, n_clusters=1, seed=0):
 
 
 def smallest_by_enumeration(values, costs, allowance):
-    """One cluster: the cost only changes where two actions of a request tie, so only those prices need a try."""
+    """Try all prices of one cluster at which two actions of a request tie: only there can the cost change."""
     ties = [0.0]
     for v, c in zip(values.astype(float), costs[..., 0].astype(float), strict=True):
         for a, b in itertools.permutations(range(len(v)), 2):
@@ -40,7 +42,7 @@ def smallest_by_enumeration(values, costs, allowance):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 1.1])
-def test_one_cluster_matches_exact_enumeration(seed, share):
+def test_the_price_of_one_cluster_matches_exact_enumeration(seed, share):
     values, costs = tables(seed=seed)
     free, least = replayed(values, costs, [0.0])[0], replayed(values, costs, [1e6])[0]
     allowance = least + share * (free - least)
@@ -49,7 +51,7 @@ def test_one_cluster_matches_exact_enumeration(seed, share):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_two_clusters_fit_and_no_price_can_be_lowered(seed):
+def test_prices_of_two_clusters_fit_and_none_can_be_lowered(seed):
     values, costs = tables(n=40, n_joint=30, n_clusters=2, seed=seed)
     allowance = 0.6 * replayed(values, costs, [0.0, 0.0])
     prices = BisectionBalancer(values, costs).solve(allowance)
@@ -69,7 +71,7 @@ def test_the_price_does_not_depend_on_where_the_search_starts():
         assert balancer.solve(allowance, start=np.array([start])) == pytest.approx(cold, rel=5e-3)
 
 
-def test_update_uses_the_budget_per_request_and_only_the_current_window():
+def test_update_replays_the_current_window_at_the_budget_per_request():
     pool = make_pool(per_window=20)
     balancer = BisectionBalancer(
         pool.outcomes["revenue"], pool.costs, windows=pool.states[:, 0], n_windows=6, price_max=1e3
@@ -90,7 +92,7 @@ def test_unusable_telemetry_keeps_the_prices():
         assert balancer.update(bad).tolist() == [5.0, 5.0]
 
 
-def test_weights_count():
+def test_weights_act_as_repeated_requests():
     values, costs = tables(n=2, n_joint=6, seed=3)
     weights = np.array([9.0, 1.0])
     allowance = 0.7 * replayed(values, costs, [0.0], weights)

@@ -1,4 +1,4 @@
-"""Prices per slice of the day, searched on replayed traffic; and the closed loop that experiments share."""
+"""Prices per slice of the day, and the simulated system that experiments share."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def search(pool, qps, **changes):
 
 
 def loads(pool, balancer, qps):
-    """(1440,G) mean load in budgets under the balancer's prices, every request as often as the others of its window."""
-    found = np.empty((1440, 2))
+    """Return the mean load (1440,G) in budgets under the balancer's prices, with equally frequent requests in a window."""
+    load = np.empty((1440, 2))
     for window in range(6):
         rows = pool.states[:, 0] == window
         for minute in range(240 * window, 240 * (window + 1)):
             prices = balancer.update(observe(pool, minute=minute))
-            chosen = allocate(pool.outcomes["revenue"][rows], pool.costs[rows], prices)
-            found[minute] = qps[minute] * pool.costs[rows][np.arange(rows.sum()), chosen].mean(0)
-    return found / pool.scenario.budgets
+            actions = allocate(pool.outcomes["revenue"][rows], pool.costs[rows], prices)
+            load[minute] = qps[minute] * pool.costs[rows][np.arange(rows.sum()), actions].mean(0)
+    return load / pool.scenario.budgets
 
 
-def test_constant_traffic_is_brought_to_the_budget_in_every_slice(pool):
+def test_constant_traffic_uses_the_budget_in_every_slice(pool):
     qps = np.full(1440, 0.8 * PEAK_QPS)
     balancer = search(pool, qps)
     assert isinstance(balancer, Balancer)
@@ -55,21 +55,21 @@ def test_constant_traffic_is_brought_to_the_budget_in_every_slice(pool):
     assert load.mean() > 0.93
 
 
-def test_a_slice_is_priced_for_its_busiest_minutes_and_free_when_idle(pool):
+def test_a_busy_slice_is_priced_for_its_busiest_minutes_and_an_idle_one_is_nearly_free(pool):
     qps = sine_days(1, seed=2)[0]
     qps[:240] = 0.05 * PEAK_QPS
     balancer = search(pool, qps)
     load = loads(pool, balancer, qps)
     assert load.max() < 1.1
-    free = search(pool, qps, slices=6, penalty=1e-6)  # nothing is charged for overload
-    assert loads(pool, free, qps).max() > 2.0
+    uncharged = search(pool, qps, slices=6, penalty=1e-6)  # overload costs nearly nothing
+    assert loads(pool, uncharged, qps).max() > 2.0
     assert balancer.prices[0].max() < 0.2 * balancer.prices[2:].min()
 
 
-def test_the_search_is_seeded_and_refuses_nonsense(pool):
+def test_the_search_is_seeded_and_refuses_impossible_settings(pool):
     qps = np.full(1440, 100.0)
-    first, again, other = (search(pool, qps, seed=s, rounds=2).prices.tolist() for s in (1, 1, 2))
-    assert first == again != other
+    first, second, other_seed = (search(pool, qps, seed=s, rounds=2).prices.tolist() for s in (1, 1, 2))
+    assert first == second != other_seed
     for bad in ({"slices": 0}, {"samples": 1}, {"elite": 1.0}, {"penalty": 0.0}, {"price_max": -1.0}):
         with pytest.raises(InputError):
             search(pool, qps, **bad)
@@ -83,7 +83,7 @@ def test_the_search_is_seeded_and_refuses_nonsense(pool):
 
 
 # -- the closed loop -----------------------------------------------------------------------------------------------
-def test_the_plant_is_the_simulated_day(pool):
+def test_the_simulated_system_reproduces_the_simulated_day(pool):
     traffic = Traffic("ramp", np.linspace(100.0, 500.0, 40), first_minute=700)
     counts, prices = draw_arrivals(pool, traffic, 4), np.array([2.0, 6.0])
     values = pool.outcomes["revenue"]

@@ -1,0 +1,49 @@
+"""Primal-dual steps on the prices, in the style of GreenFlow."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marca_env.utils.errors import InputError
+from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+
+if TYPE_CHECKING:
+    from marca_env.traffic.clusters import ControlObservation
+
+
+class PrimalDualBalancer:
+    """Sets prices by online dual ascent: λ ← max(0, λ + η · (mean load/budget of a window − 1)).
+
+    Args:
+        rate: η, currency per core-second for an overload of one budget; a number or (G,).
+        window: number of minutes over which the load is averaged.
+        price_max: () or (G,) upper bound of the prices, currency per core-second.
+
+    Raises:
+        InputError: a setting outside its range.
+    """
+
+    def __init__(self, rate: Any, *, window: int = 1, price_max: float | np.ndarray = PRICE_MAX) -> None:
+        self.rate = np.asarray(rate, dtype=np.float64)
+        if not np.all(np.isfinite(self.rate)) or np.any(self.rate <= 0):
+            raise InputError(f"rate is {self.rate.tolist()}; it must be finite and positive")
+        if window < 1:
+            raise InputError(f"window is {window} minutes; it must be at least 1")
+        self.window = window
+        self.price_max = check_price_max(price_max)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the errors of the window."""
+        self._errors: deque[np.ndarray] = deque(maxlen=self.window)
+
+    def update(self, observation: ControlObservation) -> np.ndarray:
+        """Return the prices (G,) for the coming minute; unusable telemetry leaves the prices in force."""
+        prices = clip_prices(observation.prices, self.price_max)
+        if telemetry_fault(observation, limit=np.inf) is not None:
+            return prices
+        self._errors.append(np.asarray(observation.load) / np.asarray(observation.budget) - 1.0)
+        return clip_prices(prices + self.rate * np.mean(self._errors, axis=0), self.price_max)

@@ -1,0 +1,64 @@
+"""One way to check settings: rules for single values, and a function that applies them to the fields of a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from marca_env.utils.errors import InputError
+
+
+class Rule(NamedTuple):
+    """A condition on one value."""
+
+    holds: Callable[[Any], bool]
+    requirement: str
+    """Completes the sentence "it must …"."""
+
+
+def _all_finite(value: Any) -> bool:
+    return bool(np.all(np.isfinite(value)))
+
+
+POSITIVE = Rule(lambda value: value > 0, "be positive")
+AT_LEAST_ONE = Rule(lambda value: value >= 1, "be at least 1")
+ABOVE_ONE = Rule(lambda value: value > 1, "exceed 1")
+FINITE_POSITIVE = Rule(
+    lambda value: _all_finite(value) and bool(np.all(np.asarray(value) > 0)), "be finite and positive"
+)
+FINITE_NOT_NEGATIVE = Rule(lambda value: _all_finite(value) and value >= 0, "be finite and not negative")
+FRACTION = Rule(lambda value: 0 <= value <= 1, "lie in [0, 1]")
+FRACTION_ABOVE_ZERO = Rule(lambda value: 0 < value <= 1, "lie in (0, 1]")
+FRACTION_BELOW_ONE = Rule(lambda value: 0 <= value < 1, "lie in [0, 1)")
+OPEN_FRACTION = Rule(lambda value: 0 < value < 1, "lie in (0, 1)")
+MARGIN = Rule(FRACTION_BELOW_ONE.holds, "lie in [0, 1), a share of the budget")
+
+
+def whole_number(least: int, most: float = np.inf, unit: str = "") -> Rule:
+    """Return the rule that a value is an ``int`` (not a bool) from ``least`` to ``most``."""
+    amount = f"whole number of {unit}" if unit else "whole number"
+    span = f"at least {least}" if most == np.inf else f"{least} to {most}"
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most,
+        f"be a {amount}, {span}",
+    )
+
+
+def check_fields(settings: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """Check the fields of ``settings`` that ``rules`` names.
+
+    Args:
+        settings: the object whose attributes are checked.
+        rules: the rule of each attribute.
+        prefix: beginning of the error message, such as "feedback: ".
+
+    Raises:
+        InputError: a value breaks its rule; the message names the field, the value and the rule.
+    """
+    for name, rule in rules.items():
+        value = getattr(settings, name)
+        if not rule.holds(value):
+            shown = repr(value) if isinstance(value, str) else value
+            raise InputError(f"{prefix}{name} is {shown}; it must {rule.requirement}")
