@@ -9,8 +9,6 @@ from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
 from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, Options, Session, read_sweep
 
-HELP = "fit the system model and compare balancers of the price λ on a day of traffic"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.cli.bench_run import OUT
-from benchmarks.cli.train import import_from_here
 from benchmarks.suite.registry import experiment
 from benchmarks.suite.report import write
 from benchmarks.training.run_log import check_writable
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write both; status 1 if something that was measured cannot be shown."""
 
-    import_from_here()
+    make_current_folder_importable()
     for name in args.names:
         experiment(name)
     check_writable(args.to)

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.cli.bench import console
-from benchmarks.cli.train import import_from_here
+from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.suite.registry import chosen, load
 from benchmarks.suite.runner import failure, plan, run_here, run_on_ray
 from benchmarks.suite.select_records import shown
 from benchmarks.training.run_log import check_writable
+from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything, then measure; status 1 if a case failed."""
 
-    import_from_here()
+    make_current_folder_importable()
     if any(seed < 0 for seed in args.seeds or ()):
         raise InputError(f"--seeds: {min(args.seeds)} is negative; give whole numbers from 0")
     out = args.out or (OUT_QUICK if args.quick else OUT)
@@ -102,7 +102,7 @@ def _measure(chosen: Plan, address: str | None) -> list[Failure]:
     try:
         found = shown(chosen.name, chosen.folder, quick=chosen.quick)
         for table in load(chosen.name).tables(found.rows) if found.rows else ():
-            console().print(table)
+            make_console().print(table)
         if found.outdated:
             print(f"{chosen.name}: {len(found.outdated)} of the recorded rows not shown: {found.why_outdated}")
     except Exception as error:  # of some rows only, perhaps; what comes after is measured all the same

@@ -4,59 +4,54 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.cli.train import import_from_here, parse_pairs
-from benchmarks.training.console import console, figure, quiet_libraries, results_table
+from benchmarks.cli.arguments import make_current_folder_importable, parse_pairs
+from benchmarks.training.console import format_number, quiet_libraries, results_table
 from benchmarks.training.run_log import check_writable
+from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import write_json
 
-if TYPE_CHECKING:
-    import numpy as np
-
-HELP = "play greedy episodes with a trained policy"
 DESCRIPTION = """\
-Play greedy episodes with a checkpoint, the newest one of a run, or a policy folder, and report their returns. The
-return is the team's: a reward that is given whole to every agent counts once.
+Play greedy episodes with a checkpoint, the newest checkpoint of a run, or a policy folder, and report their returns.
+Returns are the team's: a team reward is given whole to every agent and counts once.
 
   marca evaluate results/qmix --episodes 500
   marca evaluate results/ppo/checkpoint_000050 --render"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Add the options of the command."""
     parser.description = DESCRIPTION
     parser.add_argument("checkpoint", type=Path, help="folder of a run, a checkpoint or a policy")
-    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the environment (default: %(default)s)")
-    parser.add_argument("--env", metavar="ID", help="another environment than it was trained in: id or dotted path")
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the environment (default: %(default)s)")
+    parser.add_argument("--env", metavar="ID", help="environment: id or dotted path (default: that of the training)")
     parser.add_argument(
         "--config",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="settings, such as env_config={...} for the environment",
+        help="options, such as env_config={...} for the environment",
     )
     parser.add_argument("--render", action="store_true", help="also print one episode as text")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures and every return as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play, print a table, write JSON if asked to."""
-
+    """Play the episodes, print a table, write JSON if asked to."""
     _check(args)
     options = parse_pairs(args.config, "--config")
     env_config = options.pop("env_config", {})
     if not isinstance(env_config, dict):
         raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
     quiet_libraries()
-    import_from_here()
+    make_current_folder_importable()
     from agents.rllib.training.evaluation import Player
 
     player = Player(args.checkpoint, env=args.env, env_config=env_config, options=options, seed=args.seed)
@@ -64,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     figures = summarise(played.returns, played.lengths)
     if args.render:
         print("\n\n".join(player.frames()) + "\n")
-    rows = [{"what": name.replace("_", " "), "value": _shown(value)} for name, value in figures.items()]
+    rows = [{"what": name.replace("_", " "), "value": _format(value)} for name, value in figures.items()]
     print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}")
-    console().print(results_table(rows, {"what": "", "value": ""}))
-    print(f"played: {played.source}")
+    make_console().print(results_table(rows, {"what": "", "value": ""}))
+    print(f"policy: {played.source}")
     if args.out is not None:
         described = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
         lists = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
@@ -77,17 +72,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0.95) -> dict[str, Any]:
-    """Figures of independent episodes.
+    """Summarise independent episodes: mean, median and range of returns and lengths.
 
     Args:
-        returns, lengths: (E,).
-        confidence: of the interval of the mean, a bootstrap percentile interval with 2,000 resamples; ``None`` for one
-            episode.
+        returns: (E,).
+        lengths: (E,).
+        confidence: level of the mean's interval, a bootstrap percentile interval of 2,000 resamples; the interval of
+            one episode is ``None``.
     """
-
     interval = None
     if len(returns) > 1 and np.ptp(returns) > 0:
-        found = stats.bootstrap(
+        bootstrap = stats.bootstrap(
             (returns,),
             np.mean,
             confidence_level=confidence,
@@ -95,7 +90,7 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0
             method="percentile",
             rng=np.random.default_rng(0),
         ).confidence_interval
-        interval = [float(found.low), float(found.high)]
+        interval = [float(bootstrap.low), float(bootstrap.high)]
     elif len(returns) > 1:
         interval = [float(returns[0]), float(returns[0])]
     return {
@@ -110,10 +105,14 @@ def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0
     }
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "–"
-    return f"[{figure(value[0])}, {figure(value[1])}], 95 %" if isinstance(value, list) else figure(value)
+    return (
+        f"[{format_number(value[0])}, {format_number(value[1])}], 95 %"
+        if isinstance(value, list)
+        else format_number(value)
+    )
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from marca_env.scenario.scenario import Scenario
 
-HELP = "fit the cost and revenue models of a scenario from logs"
 HELD_OUT = 0.2
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.headroom import headroom, least_share
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.console import make_console
 
-HELP = "how much better than the best fixed action one could do in a scenario"
 BUDGETS = (0.125, 0.2, 0.5)
 
 
@@ -40,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         gains = [row.truncation, row.independent, row.joint, row.hindsight]
         view.add_row(f"{row.share:.1%}", f"{row.static:.4f}", *[f"{g:+.1%}" for g in gains])
-    Console().print(view)
+    make_console().print(view)
     return 0

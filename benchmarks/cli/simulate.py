@@ -9,8 +9,6 @@ from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
 
-HELP = "replay a day of traffic under several allocation policies"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

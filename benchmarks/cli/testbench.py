@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.testbench import TestBench, cost_frame, machine, spread
+from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import write_json
 from marca_env.utils.progress import tracked
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from marca_env.testbench.testbench import TestBench
-
-HELP = "measure what the stages cost, on a running service"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +99,7 @@ def print_table(log: pd.DataFrame) -> None:
     columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]
     for stage, component, value, length, cost, noise in costs[columns].to_numpy():
         table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _share(noise))
-    console = Console(width=110) if not Console().is_terminal else Console()
+    console = make_console()
     console.print(table)
     console.print(
         f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {_share(costs['spread'].median())}; "

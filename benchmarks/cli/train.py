@@ -1,51 +1,47 @@
-"""``marca train``: train an algorithm in an environment or on a request log; ``marca train file`` for several."""
+"""``marca train``: train an algorithm in an environment or on a request log."""
 
 from __future__ import annotations
 
 import argparse
 import glob
-import json
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_fresh
-from benchmarks.training.console import announce, console, quiet_libraries, reporting, results_table, show_outcome
-from benchmarks.training.trials import DEFAULT_ENV, Outcome, Trial, run_trial
+from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
+from benchmarks.training.console import announce, quiet_libraries, reporting, results_table, show_outcome
+from benchmarks.training.trials import DEFAULT_ENV, Trial, run_trial
+from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
-from marca_env.utils.yaml import parse_mapping, read_mapping
 
-HELP = "train an algorithm, online in an environment or from a request log"
 DESCRIPTION = """\
-Train an algorithm. Several experiments in one file: marca train file --help
+Train an algorithm. To train several from one file, see marca train file --help.
 
   marca train --algo QMIX --config lr=5e-4 --stop training_iteration=80 --out results/qmix
   marca train --algo PPO --config share_parameters=true --stop episode_return_mean=0.05 --out results/ppo
   marca train --algo my_module.MyQMIX --env my_module.MyEnv --out results/mine
   marca train --resume results/qmix --stop training_iteration=200
 
---algo takes a preset (AWRQMixer, QMIX, VDN, ...), one of RLlib's algorithms (PPO, DQN, ...), or the dotted path of your
-own Algorithm or AlgorithmConfig; --algo list shows all names. Returns are the team's, given whole to every agent.
-Every number that the run reports goes to OUT/progress.csv, OUT/progress.jsonl and TensorBoard
+--algo takes a preset (AWRQMixer, QMIX, VDN, ...), an algorithm of RLlib (PPO, DQN, ...), or the dotted path of your own
+Algorithm or AlgorithmConfig; --algo list shows all names. Returns are the team's: a team reward is given whole to every
+agent and counts once. All numbers of the run go to OUT/progress.csv, OUT/progress.jsonl and TensorBoard
 (tensorboard --logdir OUT)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Add the options of the command."""
     parser.description = DESCRIPTION
     what = parser.add_argument_group("what is trained")
     what.add_argument("--algo", metavar="NAME", help="algorithm (default: AWRQMixer)")
-    what.add_argument("--env", metavar="ID", help=f"environment id or the dotted path of one (default: {DEFAULT_ENV})")
+    what.add_argument("--env", metavar="ID", help=f"environment: id or dotted path (default: {DEFAULT_ENV})")
     what.add_argument(
         "--offline",
         type=Path,
         metavar="LOG",
         help="learn from this request log instead (.parquet, .csv, a folder, a pattern)",
     )
-    what.add_argument("--scenario", help="preset or .yaml file of the log, or of the environment (default: default)")
+    what.add_argument("--scenario", help="preset or .yaml file of the environment or the log (default: default)")
     what.add_argument(
         "--config",
         nargs="+",
@@ -53,53 +49,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="options of the algorithm: key=value pairs, a .json or .yaml file, or a JSON object; env_config={...} "
-        "goes to the environment, share_parameters=true gives agents one network (of equal spaces in a preset)",
+        "goes to the environment, share_parameters=true gives agents one network (a preset: agents of equal spaces)",
     )
-    what.add_argument("--seed", type=int, help="(default: 0)")
-    run = parser.add_argument_group("how long, and what is kept")
+    what.add_argument("--seed", type=int, help="seed of the run (default: 0)")
+    run = parser.add_argument_group("length and output")
     run.add_argument(
         "--stop",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=N",
-        help="limits, of which the first that is reached ends the run: training_iteration, env_steps, gradient_steps, "
+        help="limits; the first one that is reached ends the run: training_iteration, env_steps, gradient_steps, "
         "episode_return_mean, time_total_s, or any number that the run reports, such as "
         "env_runners/episode_return_mean (default: training_iteration=50)",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="checkpoints and logs (default: results/train)")
-    run.add_argument("--resume", type=Path, metavar="DIR", help="go on from this checkpoint or the newest of this run")
+    run.add_argument("--resume", type=Path, metavar="DIR", help="continue from a checkpoint or the newest of a run")
     run.add_argument(
-        "--checkpoint-freq", type=int, default=0, metavar="N", help="iterations between them (0: the last)"
+        "--checkpoint-freq",
+        type=int,
+        default=0,
+        metavar="N",
+        help="iterations between checkpoints; 0: only the last (default: %(default)s)",
     )
     run.add_argument("--keep", type=int, metavar="N", help="newest checkpoints to keep (default: all)")
     run.add_argument(
-        "--evaluate-freq", type=int, default=0, metavar="N", help="judge an offline run every N iterations"
+        "--evaluate-freq",
+        type=int,
+        default=0,
+        metavar="N",
+        help="iterations between evaluations of an offline run; 0: none (default: %(default)s)",
     )
-    run.add_argument("--wandb", metavar="PROJECT", help="also report to Weights & Biases")
-    add_placement(parser)
-
-
-def add_placement(parser: argparse.ArgumentParser) -> None:
-    """Options that say where the work is done."""
+    run.add_argument("--wandb", metavar="PROJECT", help="also report to this project of Weights & Biases")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--num-env-runners", type=int, metavar="N", help="processes that sample (default: 0, this one)")
     where.add_argument("--num-learners", type=int, metavar="N", help="processes that learn (default: 0, this one)")
-    where.add_argument("--device", default="cpu", help="cpu or cuda, of the learners (default: %(default)s)")
+    where.add_argument("--device", default="cpu", help="device of the learners: cpu or cuda (default: %(default)s)")
     where.add_argument("--num-gpus-per-learner", type=float, metavar="N", help="GPUs of each learner")
     where.add_argument("--address", metavar="HOST:PORT", help="run on this Ray cluster (auto: the one of this machine)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, keeping the last checkpoint whatever ends the run; returns 130 after Ctrl-C."""
-
+    """Train and save a last checkpoint however the run ends; return 130 after Ctrl-C."""
     if args.algo == "list":
-        return _list_algorithms()
-    trial = trial_of(args)
+        _list_algorithms()
+        return 0
+    trial = _trial(args)
     _check(args, trial)
-    out = args.out or (run_folder(args.resume) if args.resume else Path("results/train"))
+    out = args.out or (_run_folder(args.resume) if args.resume else Path("results/train"))
     quiet_libraries()
-    import_from_here()
+    make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)
     config = None
@@ -112,142 +111,78 @@ def run(args: argparse.Namespace) -> int:
             trial, out, config=config, resume=args.resume, keep=args.keep, wandb=args.wandb, report=report
         )
     show_outcome(outcome, out)
-    return _status(outcome, out)
-
-
-def _list_algorithms() -> int:
-    from agents.rllib import CONFIGS
-    from agents.rllib.training.any_algorithm import ALGORITHMS
-
-    rows = [{"name": n, "about": _first_sentence(c)} for n, c in CONFIGS.items()]
-    rows += [{"name": n, "about": "RLlib's"} for n in sorted(ALGORITHMS) if n not in CONFIGS]
-    console().print(results_table(rows, {"name": "--algo", "about": ""}))
+    if outcome.interrupted:
+        print(f"interrupted; continue with: marca train --resume {out}")
+        return 130
     return 0
 
 
-def _first_sentence(described: type) -> str:
-    words = " ".join((described.__doc__ or "").split()).replace("``", "")
+def _list_algorithms() -> None:
+    from agents.rllib import CONFIGS
+    from agents.rllib.training.any_algorithm import ALGORITHMS
+
+    rows = [{"name": name, "about": _first_sentence(config)} for name, config in CONFIGS.items()]
+    rows += [{"name": name, "about": "RLlib's"} for name in sorted(ALGORITHMS) if name not in CONFIGS]
+    make_console().print(results_table(rows, {"name": "--algo", "about": ""}))
+
+
+def _first_sentence(documented: type) -> str:
+    words = " ".join((documented.__doc__ or "").split()).replace("``", "")
     return re.split(r"(?<!et al)\. |: |; ", words)[0].rstrip(".")
 
 
-def _status(outcome: Outcome, out: Path) -> int:
-    if not outcome.interrupted:
-        return 0
-    print(f"interrupted; go on with: marca train --resume {out}")
-    return 130
-
-
-def trial_of(args: argparse.Namespace) -> Trial:
-    """The run that the command line describes.
-
-    Raises:
-        InputError: an argument that cannot be read.
-    """
-    given: dict[str, Any] = {}
+def _trial(args: argparse.Namespace) -> Trial:
+    """Return the run that the command line describes."""
+    optional: dict[str, Any] = {}
     if args.stop:
-        given["stop"] = parse_pairs(args.stop, "--stop")
+        optional["stop"] = parse_pairs(args.stop, "--stop")
     if args.algo is not None:
-        given["run"] = args.algo
+        optional["run"] = args.algo
     if args.seed is not None:
-        given["seed"] = args.seed
-    options = {**parse_pairs(args.config, "--config"), **placement(args)}
+        optional["seed"] = args.seed
     return Trial(
         env=args.env,
         offline=None if args.offline is None else str(args.offline),
         scenario=args.scenario,
-        config=options,
+        config={**parse_pairs(args.config, "--config"), **_placement(args)},
         checkpoint_freq=args.checkpoint_freq,
         evaluate_freq=args.evaluate_freq,
         device=args.device,
-        **given,
+        **optional,
     )
 
 
-def placement(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of :func:`add_placement` as options of the algorithm."""
+def _placement(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the processes and GPUs asked for, as options of the algorithm."""
     names = ("num_env_runners", "num_learners", "num_gpus_per_learner")
-    found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    for name, value in found.items():
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name, value in options.items():
         if value < 0:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must not be negative")
-    return found
+    return options
 
 
-def parse_pairs(items: list[str], flag: str) -> dict[str, Any]:
-    """Options from files, JSON objects and ``key=value`` pairs; later ones win.
-
-    Raises:
-        InputError: an item that is none of these, naming it.
-    """
-
-    found: dict[str, Any] = {}
-    for item in items:
-        if item.endswith((".json", ".yaml", ".yml")) and "=" not in item:
-            found |= read_mapping(Path(item).expanduser())
-        elif item.lstrip().startswith("{"):
-            found |= parse_mapping(item, flag)
-        elif "=" in item and item.partition("=")[0].strip():
-            key, _, value = item.partition("=")
-            found[key.strip()] = _value(value)
-        else:
-            raise InputError(f"{flag} {item!r}: give key=value, a JSON object, or a .json or .yaml file")
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        named: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
-        return named.get(text.strip().lower(), text)
-
-
-def run_folder(path: Path) -> Path:
-    """The run that ``--resume`` names: the folder, or that of the checkpoint."""
-
-    inside = path.resolve().parent
-    return inside if path.resolve() in checkpoints_in(inside) else path
-
-
-def import_from_here() -> None:
-    """Let dotted paths name modules of the current directory, here and in worker processes."""
-
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    others = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != here]
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, *others])
-
-
-def join_cluster(address: str) -> None:
-    """Connect to a running Ray cluster.
-
-    Raises:
-        InputError: not an address, or nothing answers there.
-    """
-    from agents.rllib.training.training import start_ray
-
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address != "auto" and not (host and port.isdigit()):
-        raise InputError(f"--address {address!r}: give host:port of the cluster's head, or auto")
-    start_ray(address=address)
+def _run_folder(path: Path) -> Path:
+    """Return the folder of the run that ``--resume`` names, itself or by one of its checkpoints."""
+    parent = path.resolve().parent
+    return parent if path.resolve() in checkpoints_in(parent) else path
 
 
 def _check(args: argparse.Namespace, trial: Trial) -> None:
     if args.offline is not None and not args.offline.exists() and not glob.has_magic(str(args.offline)):
         raise InputError(f"{args.offline}: no such file; --offline needs a request log")
-    names = ("algo", "config", "offline", "env", "scenario", "seed", "num_env_runners", "num_learners")
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, [])]
-    if args.resume is not None and given:
-        raise InputError(f"--resume keeps the configuration of the checkpoint; leave {' and '.join(given)} out")
-    if args.resume is not None and not args.resume.exists():
-        raise InputError(f"{args.resume}: no such folder; --resume needs a checkpoint or the folder of a run")
+    if args.resume is not None:
+        names = ("algo", "config", "offline", "env", "scenario", "seed", "num_env_runners", "num_learners")
+        extra = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, [])]
+        if extra:
+            raise InputError(f"--resume keeps the configuration of the checkpoint; leave {' and '.join(extra)} out")
+        if not args.resume.exists():
+            raise InputError(f"{args.resume}: no such folder; --resume needs a checkpoint or the folder of a run")
     if args.keep is not None and args.keep < 1:
         raise InputError(f"--keep is {args.keep}; keep at least one checkpoint")
-    if args.out is not None and args.out.exists() and not args.out.is_dir():
-        raise InputError(f"--out {args.out}: a file; give a folder")
+    check_output_folder(args.out)
     if args.evaluate_freq and args.resume is None and trial.offline is None:
-        raise InputError("--evaluate-freq judges offline runs; give --offline LOG too, or leave it out")
+        raise InputError("--evaluate-freq evaluates offline runs; pass --offline LOG too, or leave it out")
     from agents.rllib.training.results import check_stop
 
     check_stop(trial.stop, None, evaluates=trial.offline is not None or args.resume is not None)

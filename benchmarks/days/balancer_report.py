@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.days.compare_balancers import Session, flat_rows, summarise
 from benchmarks.plotting.balancer_figures import side_by_side, sweep_figure
 from marca_env.logs.log_files import write_table
+from marca_env.utils.console import make_console
 from marca_env.utils.files import write_json
 
 LEGEND = (
@@ -35,7 +35,7 @@ def report(session: Session, out: Path) -> dict[str, Any]:
     """Print the tables; write ``summary.json``, ``scores.csv``, ``minutes.csv`` and the figures into ``out``."""
     summary = summarise(session)
     out.mkdir(parents=True, exist_ok=True)
-    console = Console() if Console().is_terminal else Console(width=132)
+    console = make_console()
     clusters = session.known.scenario.cluster_names
     for table in (model_table(summary["model"], session.known.model.clusters), *score_tables(summary, clusters)):
         console.print(table)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.days.artefacts import true_pool
@@ -23,6 +22,7 @@ from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.day_simulator import Policy, clairvoyant_bound, draw_arrivals, replay
 from marca_env.traffic.workload import Traffic, read_trace
+from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import progress
@@ -159,7 +159,7 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     _write(out / "summary.json", json.dumps(summary, indent=2, default=float))
     title = f"{day.traffic.name} · scenario {day.scenario.name} · {len(day.traffic)} minutes"
     day_figure(minutes, day.scenario, title, out / "day.png")
-    console = Console() if Console().is_terminal else Console(width=110)
+    console = make_console()
     for table in tables_of(summary):
         console.print(table)
     if day.interrupted:

@@ -1,4 +1,4 @@
-"""What people see of a training: a line before, a bar with return and loss during, a few lines after."""
+"""Terminal output of a training: a line before, a bar with return and loss during, a few lines after."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.training.trials import Outcome, Trial
+from benchmarks.training.trials import Trial, TrialOutcome
 from marca_env.utils.progress import tracked
 
-WIDTH = 110
 COUNTED = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
-"""Limits that a bar can count up to."""
+"""Stopping criteria that a bar can count up to."""
 SHOWN = {
     "training_iteration": "iterations",
     "env_steps": "env steps",
@@ -29,50 +27,43 @@ SHOWN = {
 }
 
 
-def console() -> Console:
-    """For tables: as wide as the terminal, and of a fixed width elsewhere."""
-    found = Console()
-    return found if found.is_terminal else Console(width=WIDTH)
-
-
 def quiet_libraries() -> None:
-    """Ray's and RLlib's advice to their own developers is no use to those who train; errors stay."""
+    """Silence deprecation warnings and log lines of Ray and RLlib below errors."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", module=r"gymnasium|ray|google|tensorboardX")
-    import agents.rllib  # noqa: F401  importing RLlib sets its levels: ours must come after
+    import agents.rllib  # noqa: F401  importing RLlib sets its log levels: set ours after it
 
     for name in ("ray", "ray.rllib", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def announce(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
-    """Say what begins, so that a wrong default is seen before its hour is spent."""
+    """Print what begins, so that a wrong default is seen before the training is paid for."""
     limits = ", ".join(f"{name} ≥ {limit:g}" for name, limit in trial.stop.items())
-    what = f"going on with {resume}" if resume else f"training {trial.run} on {trial.where}"
+    what = f"continuing {resume}" if resume else f"training {trial.run} on {trial.where}"
     print(f"{what} until {limits}; in {out}", flush=True)
 
 
 @contextmanager
 def reporting(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that takes each iteration's numbers and shows how far they are."""
-
+    """Show progress; yields a function that takes the numbers of each iteration."""
     name = next((n for n in COUNTED if n in stop), None)
     with tracked(label) as tell:
 
         def report(numbers: dict[str, Any]) -> None:
             done = numbers.get(name or "training_iteration", 0)
             limit = None if name is None else int(stop[name])
-            shown = [f"{SHOWN[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
-            tell(int(done if limit is None else min(done, limit)), limit, ", ".join(shown))
+            words = [f"{SHOWN[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
+            tell(int(done if limit is None else min(done, limit)), limit, ", ".join(words))
 
         yield report
 
 
-def show_outcome(outcome: Outcome, out: Path) -> None:
-    """The last numbers, where things are, and what to do next."""
-    told = [f"{SHOWN[n]} {figure(outcome.numbers[n])}" for n in SHOWN if n in outcome.numbers]
-    others = [f"{n} {figure(v)}" for n, v in outcome.numbers.items() if n not in SHOWN and "/" not in n]
-    print("; ".join(told + others))
+def show_outcome(outcome: TrialOutcome, out: Path) -> None:
+    """Print the last numbers, the files of the run and the next command."""
+    known = [f"{SHOWN[n]} {format_number(outcome.numbers[n])}" for n in SHOWN if n in outcome.numbers]
+    others = [f"{n} {format_number(v)}" for n, v in outcome.numbers.items() if n not in SHOWN and "/" not in n]
+    print("; ".join(known + others))
     print(f"checkpoint: {outcome.checkpoint}")
     if outcome.policy is not None:
         print(f"policy:     {outcome.policy}")
@@ -81,20 +72,25 @@ def show_outcome(outcome: Outcome, out: Path) -> None:
         print(f"next:       marca evaluate {out}")
 
 
-def figure(value: Any) -> str:
-    """A number as people write it."""
+def format_number(value: Any) -> str:
+    """Format a number with thousands separators or four significant digits."""
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def results_table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> Table:
-    """A table of ``rows``; ``columns`` key → heading, those that no row has left out."""
+    """Make a table of ``rows``.
+
+    Args:
+        rows: key → value.
+        columns: key → heading; a column without any value is left out.
+    """
     used = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
-    view = Table(show_header=any(columns.values()))
+    table = Table(show_header=any(columns.values()))
     for key in used:
         numeric = all(isinstance(row.get(key), (int, float, type(None))) for row in rows)
-        view.add_column(columns[key], justify="right" if numeric else "left", overflow="fold", no_wrap=key == "name")
+        table.add_column(columns[key], justify="right" if numeric else "left", overflow="fold", no_wrap=key == "name")
     for row in rows:
-        view.add_row(*["–" if row.get(key) in (None, "") else figure(row[key]) for key in used])
-    return view
+        table.add_row(*["–" if row.get(key) in (None, "") else format_number(row[key]) for key in used])
+    return table

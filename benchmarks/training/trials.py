@@ -115,7 +115,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """How a run ended."""
 
     numbers: Mapping[str, Any]
@@ -139,7 +139,7 @@ def run_trial(
     keep: int | None = None,
     wandb: str | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
-) -> Outcome:
+) -> TrialOutcome:
     """Train, with every reported number in ``out``: ``progress.jsonl``, ``progress.csv``, TensorBoard events.
 
     Args:
@@ -170,7 +170,7 @@ def run_trial(
     iteration = int(algorithm.iteration)
     algorithm.stop()
     told = {k: v for k, v in numbers.items() if k != "interrupted"}
-    return Outcome(told, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
+    return TrialOutcome(told, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
 
 
 def evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:

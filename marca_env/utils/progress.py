@@ -9,6 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from marca_env.utils.console import make_console
+
 
 class Tell(Protocol):
     """Called with (done, total) and a few words; the total is ``None`` where nobody knows it."""
@@ -19,7 +21,7 @@ class Tell(Protocol):
 @contextmanager
 def tracked(label: str) -> Iterator[Tell]:
     """A function to call with (done, total) as the work goes on."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         yield _Lines(label, console)
         return

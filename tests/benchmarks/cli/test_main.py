@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
-from benchmarks.cli.main import COMMANDS, main
+from benchmarks.cli.main import main
+from benchmarks.cli.parsers import COMMANDS
+from benchmarks.cli.reference import cli_reference
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -16,24 +20,38 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_explains_itself(command, capsys):
+def test_every_command_has_a_help_page(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stop.value.code == 0
-    assert f"marca {command}" in capsys.readouterr().out
+    assert f"usage: marca {command}" in capsys.readouterr().out
 
 
-def test_commands_of_two_words_explain_themselves(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "file", "--help"])
-    assert stop.value.code == 0
-    assert "usage: marca train file" in capsys.readouterr().out
+def test_help_imports_no_command():
+    code = "import sys; from benchmarks.cli.main import main; main(['--help'])"
+    check = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); {code}"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "False"
 
 
-def test_nothing_at_all_shows_what_there_is(capsys):
+def test_the_reference_page_has_every_command_and_option():
+    page = cli_reference()
+    assert all(f"\n## marca {command}\n" in page for command in COMMANDS)
+    assert "| `--stop KEY=N [KEY=N ...]` | limits" in page
+    assert "--entry" not in page
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_scripts_know_commands_and_options(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("headroom", "reference", "checkpoint-freq"))
+
+
+def test_marca_alone_prints_its_help_with_status_2(capsys):
     status, error = run(capsys)
     assert status == 2
-    assert all(name in error for name in COMMANDS)
+    assert all(name in error for name in COMMANDS if " " not in name)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +61,11 @@ def test_nothing_at_all_shows_what_there_is(capsys):
         (["simulate", "--minutes", "few"], "argument --minutes: invalid int value: 'few'; see marca simulate --help"),
         (["--nothing"], "the following arguments are required: COMMAND"),
         (["headroom", "more"], "unknown argument more"),
+        (["bench", "reprot"], "unknown command of marca bench 'reprot'; did you mean 'report'?"),
+        (["train", "fle"], "unknown command of marca train 'fle'; did you mean 'file'?"),
     ],
 )
-def test_what_cannot_be_parsed_is_one_line(arguments, expected, capsys):
+def test_parse_errors_are_one_line_with_a_suggestion(arguments, expected, capsys):
     status, error = run(capsys, *arguments)
     assert status == 2
     assert expected in error

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cli.arguments import parse_pairs
 from benchmarks.cli.main import main
-from benchmarks.cli.train import parse_pairs
 from benchmarks.training.run_log import RunLog, read_lines
 from marca_env.utils.errors import InputError
 from tests.helpers.readme import TEN_LINES
@@ -136,7 +136,7 @@ BAD = [
     ([*VDN, "--seed", "-3"], "seed is -3"),
     ([*VDN, "--checkpoint-freq", "-1"], "checkpoint_freq is -1"),
     ([*VDN, "--keep", "0"], "--keep is 0"),
-    ([*VDN, "--evaluate-freq", "3"], "--evaluate-freq judges offline runs"),
+    ([*VDN, "--evaluate-freq", "3"], "--evaluate-freq evaluates offline runs"),
     ([*VDN, "--resume", "nowhere"], "--resume keeps the configuration"),
     (["--resume", "nowhere"], "nowhere: no such folder"),
     (["--address", "127.0.0.1:9"], "nothing answers there"),
@@ -313,7 +313,7 @@ def test_a_mixer_of_the_wrong_shape_is_named() -> None:
 
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO], ids=["VDN", "PPO"])
 def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.cli.main", "train", "--out", str(tmp_path / "run"), *arguments]
+    command = [sys.executable, "-m", "benchmarks.cli", "train", "--out", str(tmp_path / "run"), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with subprocess.Popen(
         [*command, "--stop", "training_iteration=100000"], env=environment, stdout=subprocess.PIPE, text=True

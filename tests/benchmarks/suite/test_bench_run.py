@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: sig
     options = [ROOTS, "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
     folder = tmp_path / ROOTS
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.cli.main", "bench", "run", *options], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.cli", "bench", "run", *options], stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             while not (folder / "begun").exists():
@@ -202,7 +202,7 @@ def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: sig
         finally:
             process.kill()
     assert process.returncode == (130 if end is signal.SIGINT else -9)
-    assert ("what was finished is kept" in error) == (end is signal.SIGINT)
+    assert ("finished results are saved" in error) == (end is signal.SIGINT)
     (first,) = records.read(folder)
     with (folder / records.FILE).open("ab") as file:
         file.write(b'{"key": "to')  # as if the kill had come while a line was written

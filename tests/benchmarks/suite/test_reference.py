@@ -53,7 +53,7 @@ def test_rows_of_other_settings_than_todays_are_said(
     assert main(["bench", "reference", "--out", str(tmp_path / "mine")]) == 0
     shown_then = capsys.readouterr().out
     assert "ranking: 1 rows added" in shown_then
-    assert "ranking: 1 of the package's rows not added: of other settings than the experiment has now" in shown_then
+    assert "ranking: 1 reference rows not added: of other settings than the experiment has now" in shown_then
     assert records.read(tmp_path / "mine" / "ranking") == [first]
 
 
