@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.offline.splits import Split
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
-from benchmarks.suite.user_methods import OF_A_RUN, own_options
+from benchmarks.suite.user_methods import RUN_OPTIONS, user_options
 from benchmarks.training.trials import Trial
 from marca_env.models.engine import resolve, shipped_folder
 from marca_env.utils.yaml import read_mapping
@@ -60,11 +60,11 @@ def settings_of(method: str) -> dict[str, Any]:
     one's own, what it sets itself before all.
 
     Raises:
-        InputError: see :func:`benchmarks.suite.user_methods.own_config`.
+        InputError: see :func:`benchmarks.suite.user_methods.user_config`.
     """
 
     tuned = read_mapping(TUNED)
-    return {**tuned["common"], **tuned["methods"].get(method, {}), **own_options(method)}
+    return {**tuned["common"], **tuned["methods"].get(method, {}), **user_options(method)}
 
 
 def split() -> Split:
@@ -180,12 +180,12 @@ def configuration(method: str, seed: int, updates: int, settings: Mapping[str, A
         InputError: an unknown method, one that does not learn from logs, or an option that it does not have.
     """
 
-    own = own_options(method)
+    own = user_options(method)
     options = {name: value for name, value in settings.items() if name not in own}
     rate = {**settings, **own}["lr"]
     if isinstance(rate, (int, float)):  # a schedule of one's own stays
         options["lr"] = [[0, rate], [updates * batch, FINAL_RATE * rate]]
-    options |= dict(zip(OF_A_RUN, (batch, PER_ITERATION, "hash"), strict=True))
+    options |= dict(zip(RUN_OPTIONS, (batch, PER_ITERATION, "hash"), strict=True))
     return Trial(run=method, offline=str(log_path()), seed=seed, config=options).build()
 
 

@@ -1,4 +1,8 @@
-"""What is dear to make and shared by many cases, made once and kept in a folder under a fingerprint of what it is."""
+"""Cache of folders: expensive artefacts that several cases share, each made once.
+
+joblib's ``Memory`` is not used: it stores pickled return values, not files, and two processes that need the same
+artefact at the same time both compute it.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 
-def kept(folder: Path, name: str, about: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-    """The folder that ``make`` filled, now or before; whoever asks for it meanwhile, in another process, waits.
+
+def cached_folder(folder: Path, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    """Return the folder that ``make`` fills, from the cache if it is there; other processes wait meanwhile.
 
     Args:
-        folder: where things are kept; made if it is missing.
-        name: for whoever looks into it.
-        about: all that the content depends on, as plain data; another value is another folder.
-        make: fills the empty folder that it is given. Where it fails, or is killed, nothing is kept.
+        folder: the cache; made if it is missing.
+        name: readable beginning of the folder's name.
+        inputs: everything that the content depends on, as plain data; its hash ends the folder's name.
+        make: fills the empty folder that it gets. If it fails or is killed, nothing is cached.
     """
-    from filelock import FileLock
-
-    text = json.dumps(dict(about), sort_keys=True)
-    home = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if home.is_dir():
-        return home
+    text = json.dumps(dict(inputs), sort_keys=True)
+    cached = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if cached.is_dir():
+        return cached
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{home.name}.lock"):
-        if not home.is_dir():
-            partial = folder / f"{home.name}.part"
+    with FileLock(folder / f"{cached.name}.lock"):
+        if not cached.is_dir():
+            partial = folder / f"{cached.name}.part"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             make(partial)
             (partial / "about.json").write_text(text, encoding="utf-8")
-            partial.rename(home)
-    return home
+            partial.rename(cached)
+    return cached

@@ -1,4 +1,4 @@
-"""Where public data lies that comes with no package: beside the checkout, or where an environment variable says."""
+"""Folders of public data that comes with no package: beside the checkout, or named by an environment variable."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ log = logging.getLogger(__name__)
 
 
 def trace_folder() -> Path:
-    """The public traces of traffic: ``MARCA_TRACES``, or ``shared/data/traces`` beside the checkout."""
+    """Return the folder of public traffic traces: ``MARCA_TRACES``, or ``shared/data/traces`` beside the checkout."""
     return _folder("MARCA_TRACES", "traces")
 
 
-def known_traces(files: Mapping[str, str]) -> list[str]:
-    """Those names whose trace is there; the others are warned of. ``files``: name → file in the folder."""
+def available_traces(files: Mapping[str, str]) -> list[str]:
+    """Return the names whose trace is in :func:`trace_folder`, and warn of the others.
+
+    Args:
+        files: name → file in the folder.
+    """
     missing = [name for name, file in files.items() if not (trace_folder() / file).is_file()]
     if missing:
         log.warning("no traces %s in %s; set MARCA_TRACES", ", ".join(missing), trace_folder())
@@ -24,10 +28,10 @@ def known_traces(files: Mapping[str, str]) -> list[str]:
 
 
 def sample_folder() -> Path:
-    """The published samples of logs: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
+    """Return the folder of published log samples: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
     return _folder("MARCA_SAMPLES", "sample_logs")
 
 
 def _folder(variable: str, name: str) -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / name
-    return Path(os.environ.get(variable) or beside)
+    default = Path(__file__).resolve().parents[3] / "shared" / "data" / name
+    return Path(os.environ.get(variable) or default)

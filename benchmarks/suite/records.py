@@ -1,15 +1,14 @@
-"""Rows of an experiment on disk: ``<out>/<id>/records.jsonl``, a JSON line each, appended and never overwritten.
+"""Records of an experiment on disk: ``<out>/<id>/records.jsonl``, one JSON line a row, appended, never overwritten.
 
 A line holds the case and its key, its numbers, seconds of wall-clock and CPU time, and when, where, with which versions
-and at which revision it was measured. A process that is killed while it writes leaves a last line without its end: that
-one does not count, and the next append takes it away. A case measured again is another line; :func:`newest` has the
-last of each.
+and at which revision it was measured. A process that is killed while it writes leaves an unfinished last line: it is
+ignored, and the next append removes it. A case that is measured again is another line; :func:`newest` returns the last
+line of each case.
 """
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import functools
 import json
 import os
@@ -20,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from benchmarks.suite.api import Case, Row
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import machine
@@ -27,82 +28,84 @@ from marca_env.utils.errors import InputError, one_line
 
 FILE = "records.jsonl"
 PACKAGES = ("marca-env", "torch", "ray", "numpy", "scipy", "pandas", "gymnasium", "pettingzoo", "cvxpy")
-"""Whose versions are kept."""
+"""Packages whose versions are recorded."""
 MACHINE = ("processor", "cores", "memory_gib", "system")
-"""What a report says of the machine."""
+"""Fields of the machine that a report shows."""
 _NO_ROW = (ValueError, TypeError, KeyError)
 _MEASURED = ("numbers", "seconds", "cpu_seconds", "about")
 
 
 def append(folder: Path, *rows: Row) -> None:
-    """Add rows, each whole or not at all, and see them on the disk.
+    """Append rows, each completely or not at all, and sync them to the disk.
 
     Args:
-        folder: the experiment's own; made if there is none.
-        rows: their numbers must be what JSON holds; NumPy's scalars and arrays become numbers and lists.
+        folder: of the experiment; made if it is missing.
+        rows: their numbers must be JSON data; NumPy scalars and arrays become numbers and lists.
     """
     lines = "".join(map(to_line, rows)).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("ab+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another run may write the same file
+    path = folder / FILE
+    with FileLock(path.with_suffix(".lock")), path.open("ab+") as file:  # another run may write the same file
         file.seek(0)
-        whole, end, rest = file.read().rpartition(b"\n")
-        if rest and _is_row(rest):  # an editor took the line's end
+        complete, newline, rest = file.read().rpartition(b"\n")
+        if rest and _is_row(rest):  # an editor removed the newline
             lines = b"\n" + lines
         elif rest:
-            file.truncate(len(whole) + len(end))
+            file.truncate(len(complete) + len(newline))
         file.write(lines)
         file.flush()
         os.fsync(file.fileno())
 
 
 def to_line(row: Row) -> str:
-    """The row as a line of JSON, its end included."""
-    told = {"key": row.case.key, "case": row.case.to_dict(), **{name: getattr(row, name) for name in _MEASURED}}
-    return json.dumps(told, default=_plain) + "\n"
+    """Return the row as a line of JSON with its newline."""
+    data = {"key": row.case.key, "case": row.case.to_dict(), **{name: getattr(row, name) for name in _MEASURED}}
+    return json.dumps(data, default=_plain) + "\n"
 
 
 def from_line(line: str | bytes) -> Row:
-    """The row of a line.
+    """Read the row of a line.
 
     Raises:
-        ValueError, TypeError, KeyError: it is none.
+        ValueError: the line is not JSON.
+        TypeError: a field has the wrong type.
+        KeyError: a field is missing.
     """
-    told = json.loads(line)
-    row = Row(Case(**told["case"]), **{name: told[name] for name in _MEASURED})
+    data = json.loads(line)
+    row = Row(Case(**data["case"]), **{name: data[name] for name in _MEASURED})
     if not isinstance(row.numbers, dict):
-        raise TypeError("its numbers are no mapping")
+        raise TypeError("`numbers` must be a mapping")
     if not (isinstance(row.about, dict) and isinstance(row.seconds, (int, float)) and isinstance(row.case.seed, int)):
-        raise TypeError("its about is no mapping, its seconds are no number, or its seed is no whole one")
+        raise TypeError("`about` must be a mapping, `seconds` a number, `seed` an integer")
     _check_about(row.about)
     _ = row.case.key  # raises where the case is not plain data
     return row
 
 
 def _check_about(about: Mapping[str, Any]) -> None:
-    """Whether what a report needs, as far as it is there, is of its kind."""
+    """Check the types of the fields that a report needs; each may be missing."""
     datetime.datetime.fromisoformat(about.get("when", "2000-01-01"))
     versions, machine = about.get("versions", {}), about.get("machine", dict.fromkeys(MACHINE))
     if not (isinstance(versions, dict) and all(isinstance(version, str) for version in versions.values())):
-        raise TypeError("its versions are no mapping of words")
+        raise TypeError("`versions` must be a mapping of strings")
     if not (isinstance(machine, dict) and set(MACHINE) <= machine.keys()):
-        raise TypeError(f"its machine is no mapping with {', '.join(MACHINE)}")
+        raise TypeError(f"`machine` must be a mapping with {', '.join(MACHINE)}")
     if not isinstance(about.get("revision"), str | None):
-        raise TypeError("its revision is no word")
+        raise TypeError("`revision` must be a string")
 
 
 def _plain(value: Any) -> Any:
-    """What NumPy's values are in JSON."""
+    """Convert NumPy values to JSON data."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON: {value!r}")
 
 
 def read(folder: Path) -> list[Row]:
-    """All rows of an experiment, oldest first; none if nothing was recorded.
+    """Read all rows of an experiment, oldest first; an empty list if nothing is recorded.
 
     Raises:
-        InputError: a line that is no row, the torn end apart; the message names file and line.
+        InputError: a line that is not a row, unless it is an unfinished last one; the message names file and line.
     """
     path = Path(folder) / FILE
     if not path.is_file():
@@ -115,7 +118,7 @@ def read(folder: Path) -> list[Row]:
         except _NO_ROW as error:
             raise InputError(
                 f"{path}, line {number}: not a record ({type(error).__name__}: {one_line(error)[:100]}); "
-                "remove the line, or move the file away to measure anew"
+                "remove the line, or move the file away to measure again"
             ) from None
     return rows
 
@@ -129,12 +132,12 @@ def _is_row(line: bytes) -> bool:
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """The last row of each case, in the order in which the cases first came."""
+    """Return the last row of each case, in the order in which the cases first came."""
     return list({row.case.key: row for row in rows}.values())
 
 
-def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, quick: bool) -> Row:
-    """A row of what has just been measured here, as :func:`read` will return it."""
+def new_row(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, quick: bool) -> Row:
+    """Return the row of a case just measured on this machine, as :func:`read` will return it."""
     about = {
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,
@@ -148,8 +151,7 @@ def measured(case: Case, numbers: Any, seconds: float, cpu_seconds: float, *, qu
 
 @functools.cache
 def scenario_version(name: str) -> int | None:
-    """Of a scenario as it is now; ``None`` where a case's name is of something else."""
-
+    """Return the present version of a scenario; ``None`` if ``name`` is not a scenario."""
     try:
         return Scenario.load(name).version
     except InputError:
@@ -158,28 +160,27 @@ def scenario_version(name: str) -> int | None:
 
 @functools.cache
 def this_machine() -> dict[str, Any]:
-    """Processor, cores, memory and system."""
-
+    """Return processor, cores, memory and system."""
     return {name: value for name, value in machine().items() if name not in ("date", "numpy", "python")}
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of Python and of those :data:`PACKAGES` that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the installed :data:`PACKAGES`."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @functools.cache
 def revision() -> str | None:
-    """Of the checkout that is running, ``-dirty`` if something in it is not committed; ``None`` outside of one."""
+    """Return the revision of the running checkout, ``-dirty`` if it has changes; ``None`` outside a checkout."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # installed, perhaps within somebody else's checkout
+    if not (root / ".git").exists():  # installed, perhaps inside another checkout
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:

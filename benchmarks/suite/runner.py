@@ -153,7 +153,7 @@ def attempt(name: str, case: Case, folder: Path, quick: bool) -> Row | Failure:
         seconds = time.perf_counter() - begun
         if not isinstance(numbers, dict):
             raise InputError(f"measure must return a dict of numbers; got {type(numbers).__name__}")
-        return records.measured(case, numbers, seconds, _cpu_seconds() - cpu, quick=quick)
+        return records.new_row(case, numbers, seconds, _cpu_seconds() - cpu, quick=quick)
     except Exception as error:
         return failure(name, case, error)
 

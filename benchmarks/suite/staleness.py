@@ -1,7 +1,7 @@
-"""Whether the code of one's own experiment or method changed after rows of it were recorded.
+"""Warnings about records that are older than the user's code they were measured with.
 
-A case is data: its key does not know the code behind a dotted path. The time of the file alone is looked at, not what
-it imports; one that was merely touched counts as changed.
+A case is data: its key does not know the code behind a dotted path. Only the modification time of the module's own file
+counts, not what it imports; a file that was merely touched counts as changed.
 """
 
 from __future__ import annotations
@@ -13,42 +13,41 @@ from pathlib import Path
 
 from benchmarks.suite.api import Row
 
-OURS = ("agents", "benchmarks", "marca_env", "mpc")
-"""Packages whose code is no user's: rows keep its revision."""
+OUR_PACKAGES = ("agents", "benchmarks", "marca_env", "mpc")
+"""Packages whose code is not a user's: rows record its revision."""
 
 
 def outdated_note(experiment: str, rows: Sequence[Row]) -> str:
-    """What to say of recorded rows that are older than the code that they are of; empty if there are none.
+    """Describe the recorded rows that are older than their code; empty if there are none.
 
     Args:
-        experiment: its module's dotted path.
-        rows: of cases that are not to be measured again.
+        experiment: dotted path of the experiment's module.
+        rows: of cases that are not measured again.
     """
-    changed = [found for row in rows if (found := _changed_since(row, experiment))]
+    changed = [files for row in rows if (files := _files_changed_since(row, experiment))]
     if not changed:
         return ""
-    files = ", ".join(sorted({name for found in changed for name in found}))
-    return f"{len(changed)} of {len(rows)} rows were recorded before {files} last changed; --again measures them anew"
+    names = ", ".join(sorted(set().union(*changed)))
+    return f"{len(changed)} of {len(rows)} rows were recorded before {names} last changed; --again measures them again"
 
 
-def _changed_since(row: Row, experiment: str) -> set[str]:
-    """Names of the files that a row is of and that changed after it."""
-    files = filter(None, map(own_file, (experiment, row.case.method.rpartition(".")[0])))
+def _files_changed_since(row: Row, experiment: str) -> set[str]:
+    files = filter(None, map(user_module_file, (experiment, row.case.method.rpartition(".")[0])))
     return {file.name for file in files if file.stat().st_mtime >= _recorded(row)}
 
 
-def own_file(module: str) -> Path | None:
-    """The file of a user's module; ``None`` for those of this package, and where there is no such module."""
-    if not module or module.partition(".")[0] in OURS:
+def user_module_file(module: str) -> Path | None:
+    """Return the file of a user's module; ``None`` for modules of this package and for modules that do not exist."""
+    if not module or module.partition(".")[0] in OUR_PACKAGES:
         return None
     try:
-        found = importlib.util.find_spec(module)
-    except Exception:  # a name with a dot that is no path, or a package that has a fault by now
+        spec = importlib.util.find_spec(module)
+    except Exception:  # a name with a dot that is not a path, or a package that fails to import
         return None
-    path = Path(found.origin) if found and found.origin else None
+    path = Path(spec.origin) if spec and spec.origin else None
     return path if path and path.is_file() else None
 
 
 def _recorded(row: Row) -> float:
-    """Seconds since the epoch by which the row was there; never, if it does not say."""
+    """Return the time by which the row existed, in seconds since the epoch; infinity if the row does not say."""
     return datetime.fromisoformat(row.about["when"]).timestamp() + 1 if "when" in row.about else float("inf")

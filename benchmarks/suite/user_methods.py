@@ -1,4 +1,4 @@
-"""Methods by name: a preset, or an algorithm of one's own by its dotted path, and what that sets itself."""
+"""Methods by name: a preset, or a user's algorithm by its dotted path with the options that it sets."""
 
 from __future__ import annotations
 
@@ -8,59 +8,61 @@ from typing import Any
 
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
-OF_A_RUN = ("train_batch_size_per_learner", "updates_per_iteration", "split")
-"""Options that are alike for all methods."""
+RUN_OPTIONS = ("train_batch_size_per_learner", "updates_per_iteration", "split")
+"""Options that are the same for all methods of an experiment."""
 
 
-def check_name(method: str, where: str, valid: Iterable[str], own: str) -> None:
-    """Refuse a name without dots that is none of the valid ones.
+def check_method_name(method: str, experiment: str, valid: Iterable[str], described: str) -> None:
+    """Check that a name without dots is a known method.
 
     Args:
         method: the name, or a dotted path.
-        where: what takes it, such as ``ranking``.
-        valid: names.
-        own: what a dotted path may lead to, such as ``an algorithm``.
+        experiment: what takes the method, such as ``ranking``.
+        valid: names of methods.
+        described: what a dotted path may name, such as ``an algorithm``.
 
     Raises:
-        InputError: it is none; the message names the nearest.
+        InputError: unknown name; the message names the nearest one.
     """
     valid = tuple(valid)
     if "." not in method and method not in valid:
-        told = unknown_option(f"method of the {where}", method, valid)
-        raise InputError(f"{told}; or the dotted path of {own} of your own, such as my_module.MyQMIX")
+        message = unknown_option(f"method of the {experiment}", method, valid)
+        raise InputError(f"{message}; or give the dotted path of {described} of yours, such as my_module.MyQMIX")
 
 
-def own_options(method: str) -> dict[str, Any]:
-    """What an algorithm of one's own, given by its dotted path, sets itself: the options in ``defaults``, and those
-    that differ from its preset's, those of :data:`OF_A_RUN` apart; as plain data, classes by their dotted paths.
+def user_options(method: str) -> dict[str, Any]:
+    """Return the options that a user's algorithm sets, as plain data with classes by their dotted paths.
+
+    These are the options in its ``defaults`` and those that differ from its preset's, without :data:`RUN_OPTIONS`.
+    Empty for a name without dots.
 
     Raises:
-        InputError: see :func:`own_config`.
+        InputError: see :func:`user_config`.
     """
     if "." not in method:
         return {}
     from agents.rllib.core.config import CONFIGS, RLLIB_OPTIONS, TeamConfig
 
-    config = own_config(method)
+    config = user_config(method)
     if not isinstance(config, TeamConfig):
         return {}
-    usual = CONFIGS[config.preset_name]()
+    preset = CONFIGS[config.preset_name]()
     values = {name: _plain(getattr(config, name)) for name in (*config.option_names(), *RLLIB_OPTIONS)}
     return {
         name: value
         for name, value in values.items()
-        if name not in OF_A_RUN and (name in config.defaults or value != _plain(getattr(usual, name)))
+        if name not in RUN_OPTIONS and (name in config.defaults or value != _plain(getattr(preset, name)))
     }
 
 
-def own_config(method: str) -> Any:
-    """A fresh configuration of an algorithm of one's own.
+def user_config(method: str) -> Any:
+    """Build a new configuration of a user's algorithm.
 
     Args:
         method: its dotted path.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be built.
     """
     from agents.rllib.training.any_algorithm import algorithm_config
 
@@ -68,7 +70,7 @@ def own_config(method: str) -> Any:
         return algorithm_config(method)
     except InputError:
         raise
-    except Exception as error:  # a fault in the user's own class
+    except Exception as error:  # a fault in the user's class
         raise InputError(f"algorithm {method}: {type(error).__name__}: {one_line(error)}") from error
 
 

@@ -21,7 +21,7 @@ from benchmarks.days.compare_balancers import means
 from benchmarks.plotting.balancer_figures import side_by_side
 from benchmarks.plotting.curves import band
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.public_data import known_traces, trace_folder
+from benchmarks.suite.public_data import available_traces, trace_folder
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, from_trace, generated
@@ -87,7 +87,7 @@ def _frame(folder: Path, case: Case) -> Path:
 def known_days() -> list[str]:
     """The traces that there are, and the generated days."""
 
-    return [*known_traces(TRACES), *GENERATED]
+    return [*available_traces(TRACES), *GENERATED]
 
 
 @cache

@@ -21,7 +21,7 @@ from agents.algorithms.presets import PRESETS as KNOWN
 from benchmarks.evaluation.population_engine import EveryState
 from benchmarks.offline.offline_runs import METHODS as PRESETS
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.user_methods import check_name, own_options
+from benchmarks.suite.user_methods import check_method_name, user_options
 from benchmarks.training.greedy_rollout import greedy_of, play, trained
 from benchmarks.training.trials import DEFAULT_ENV, Trial
 from marca_env.envs.batched_env import REWARDS
@@ -110,7 +110,7 @@ def _settings(method: str) -> dict[str, Any]:
     if method in REFERENCES:
         return {}
     kinds = ("team", "sizes") if method in PRESETS else RLLIB[method][:1] if method in RLLIB else ("team", "PPO", "DQN")
-    own = {"own": own_options(method)} if "." in method else {}
+    own = {"own": user_options(method)} if "." in method else {}
     return {kind: SETTINGS[kind] for kind in kinds} | own
 
 
@@ -124,7 +124,7 @@ def check(case: Case) -> None:
 
     if case.method in REFERENCES:
         return
-    check_name(case.method, "leaderboard", (*METHODS, *KNOWN, "PPO", "DQN"), "an algorithm")
+    check_method_name(case.method, "leaderboard", (*METHODS, *KNOWN, "PPO", "DQN"), "an algorithm")
     configuration(case)
 
 

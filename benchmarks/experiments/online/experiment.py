@@ -31,8 +31,8 @@ from benchmarks.days.policies import (
 )
 from benchmarks.experiments.online import report_tables
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.cached_folder import kept
-from benchmarks.suite.public_data import known_traces, trace_folder
+from benchmarks.suite.cached_folder import cached_folder
+from benchmarks.suite.public_data import available_traces, trace_folder
 from marca_env.logs.schema import OUTCOMES
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
@@ -72,7 +72,7 @@ def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
     files = {day: file for day, (file, _) in TRACE_DAYS.items()}
-    days = ("smooth",) if quick else (EMBEDDED, *known_traces(files), *GENERATED)
+    days = ("smooth",) if quick else (EMBEDDED, *available_traces(files), *GENERATED)
     return [
         Case(method, seed, task=day, budget=budget, config=effort)
         for seed in seeds
@@ -148,7 +148,7 @@ def _learnt(case: Case, folder: Path) -> tuple[ValueFunction, dict[str, Any]]:
         online_train(home / "run", env_config={"scenario": case.scenario}, **training)
 
     about = {"scenario": case.scenario, **training}
-    home = kept(folder, algo, about, make)
+    home = cached_folder(folder, algo, about, make)
     (policy,) = (home / "run").glob("checkpoint_*/policy")
     return values_of(str(policy)), {**about, **case.config}
 
@@ -164,7 +164,7 @@ def _system(
         model.save(home / "model")
         write_json(home / "margin.json", mpc_margin(known, believed, model))
 
-    home = kept(folder, "system", about, make)
+    home = cached_folder(folder, "system", about, make)
     return SystemModel.load(home / "model"), json.loads((home / "margin.json").read_text(encoding="utf-8"))
 
 
@@ -174,7 +174,7 @@ def _feedback(known: Commissioning, values: ValueFunction, about: Mapping[str, A
     def make(home: Path) -> None:
         write_json(home / "gains.json", asdict(feedback_settings(known, values(known.states))))
 
-    told = json.loads((kept(folder, "feedback", about, make) / "gains.json").read_text(encoding="utf-8"))
+    told = json.loads((cached_folder(folder, "feedback", about, make) / "gains.json").read_text(encoding="utf-8"))
     return FeedbackBalancer(FeedbackSettings(**{**told, "scale": tuple(told["scale"])}))
 
 

@@ -18,7 +18,7 @@ from benchmarks.offline.offline_runs import (
 )
 from benchmarks.offline.offline_tables import against, curves_figure, grouped, score_table
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.user_methods import check_name
+from benchmarks.suite.user_methods import check_method_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,7 @@ def check(case: Case) -> None:
 
     if case.method in REFERENCES:
         return
-    check_name(case.method, "ranking", PRESETS, "a configuration")
+    check_method_name(case.method, "ranking", PRESETS, "a configuration")
     configuration(case.method, case.seed, settings=case.config["settings"], **case.budget)
 
 

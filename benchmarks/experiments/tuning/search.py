@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.algorithms.presets import PRESETS
 from benchmarks.offline.offline_runs import run_offline
-from benchmarks.suite.user_methods import own_config, own_options
+from benchmarks.suite.user_methods import user_config, user_options
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.yaml import read_mapping
 
@@ -59,14 +59,14 @@ def searched(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, Any]
         InputError: neither, or nothing is left to search.
     """
 
-    config = own_config(method) if "." in method else None
+    config = user_config(method) if "." in method else None
     name = getattr(config, "preset_name", method)
     if name not in spaces["methods"]:
         told = unknown_option("method of the tuning", method, spaces["methods"])
         raise InputError(f"{told}; or the dotted path of a configuration that derives from one of theirs")
     found = {"space": spaces["methods"][name], "start": {**spaces["fixed"].get(name, {}), **spaces["start"]}}
     if config is not None:
-        own = found["own"] = own_options(method)
+        own = found["own"] = user_options(method)
         found["space"] = {k: d for k, d in found["space"].items() if k not in own and _acts(config, k, _values(d))}
         found["start"] = {k: v for k, v in found["start"].items() if k not in own and _acts(config, k, [v])}
     if not found["space"]:
@@ -113,7 +113,7 @@ def search(
 
     drawn = {option: _draw(tune, draw) for option, draw in space.items()}
     fixed = {option: value for option, value in start.items() if option not in drawn}
-    usual = (own_config(method).preset() if "." in method else PRESETS[method]).options
+    usual = (user_config(method).preset() if "." in method else PRESETS[method]).options
     first = {option: _coded(start.get(option, usual.get(option))) for option in drawn}
     results = _fitted(
         folder.resolve() / method,

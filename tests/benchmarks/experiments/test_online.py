@@ -11,7 +11,7 @@ import pytest
 from benchmarks.experiments.online import experiment as online
 from benchmarks.experiments.online import report_tables
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.cached_folder import kept
+from benchmarks.suite.cached_folder import cached_folder
 
 
 def test_what_is_kept_is_made_once_and_whole(tmp_path: Path) -> None:
@@ -22,10 +22,10 @@ def test_what_is_kept_is_made_once_and_whole(tmp_path: Path) -> None:
         (home / "x").write_text("done")
 
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: kept(tmp_path / "new", "x", {"seed": 0}, make), range(8)))
+        found = set(pool.map(lambda _: cached_folder(tmp_path / "new", "x", {"seed": 0}, make), range(8)))
     assert len(made) == len(found) == 1
     assert (found.pop() / "x").read_text() == "done"
-    assert kept(tmp_path / "new", "x", {"seed": 1}, make).is_dir()
+    assert cached_folder(tmp_path / "new", "x", {"seed": 1}, make).is_dir()
     assert len(made) == 2
 
     def killed(home: Path) -> None:
@@ -33,8 +33,8 @@ def test_what_is_kept_is_made_once_and_whole(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept(tmp_path, "x", {}, killed)
-    assert (kept(tmp_path, "x", {}, make) / "x").read_text() == "done"
+        cached_folder(tmp_path, "x", {}, killed)
+    assert (cached_folder(tmp_path, "x", {}, make) / "x").read_text() == "done"
 
 
 def row(method: str, day: str, seed: int, revenue: float) -> Row:

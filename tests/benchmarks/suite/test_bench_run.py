@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.suite import records, registry
-from benchmarks.suite.staleness import own_file
+from benchmarks.suite.staleness import user_module_file
 from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError
 from tests.helpers.paths import HELPERS, ROOT
@@ -161,15 +161,15 @@ def test_rows_older_than_ones_own_code_are_said(
     later = time.time() + 5
     os.utime(path, (later, later))
     assert command(*options) == 0
-    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them anew"
+    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them again"
     assert f"{experiment}: {told}" in capsys.readouterr().out
     assert command(*options, "--again") == 0
     assert "last changed" not in capsys.readouterr().out
 
 
 def test_code_of_this_package_is_no_users() -> None:
-    assert own_file(ROOTS) == HELPERS / "roots_experiment.py"
-    assert own_file("benchmarks.suite.runner") is own_file("PPO shared 0") is own_file("no_such.module") is None
+    assert user_module_file(ROOTS) == HELPERS / "roots_experiment.py"
+    assert user_module_file("benchmarks.suite.runner") is user_module_file("PPO shared 0") is user_module_file("no_such.module") is None
 
 
 def test_tables_that_fail_are_no_case_to_try_again(

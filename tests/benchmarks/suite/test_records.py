@@ -117,7 +117,7 @@ def test_damage_elsewhere_names_file_and_line(tmp_path: Path, damage: bytes) -> 
 
 def test_numbers_of_numpy_become_numbers(tmp_path: Path) -> None:
     numbers = {"a": np.float32(0.5), "b": np.arange(3), "c": np.int64(4), "d": float("nan"), "e": np.bool_(True)}
-    made = records.measured(Case("m", 0), numbers, 1.0, 0.5, quick=True)
+    made = records.new_row(Case("m", 0), numbers, 1.0, 0.5, quick=True)
     assert {k: v for k, v in made.numbers.items() if k != "d"} == {"a": 0.5, "b": [0, 1, 2], "c": 4, "e": True}
     assert math.isnan(made.numbers["d"])
     assert made.about["quick"] is True
@@ -127,7 +127,7 @@ def test_numbers_of_numpy_become_numbers(tmp_path: Path) -> None:
     records.append(tmp_path, made)
     assert records.read(tmp_path)[0].about == made.about
     with pytest.raises(TypeError, match="is not JSON"):
-        records.measured(Case("m", 0), {"a": object()}, 1.0, 0.5, quick=True)
+        records.new_row(Case("m", 0), {"a": object()}, 1.0, 0.5, quick=True)
 
 
 def test_lines_of_several_writers_do_not_mix(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_published_tables_and_pictures_left_behind_stand_beside_ours(
     monkeypatch.setattr(balancing_faults, "tables", lambda result: ())
     out = tmp_path / "records"
     case = Case("balancing_faults", 0, config={"quick": False, "seeds": [0]})
-    records.append(out / "balancing_faults", records.measured(case, {}, 1.0, 1.0, quick=False))
+    records.append(out / "balancing_faults", records.new_row(case, {}, 1.0, 1.0, quick=False))
     (out / "balancing_faults" / "smooth.png").write_bytes(b"\x89PNG...")
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
