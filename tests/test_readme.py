@@ -13,7 +13,7 @@ from agents.algorithms.presets import preset
 from agents.offline.episodes import team_encoder
 from agents.policy.allocation_policy import AllocationPolicy
 from agents.team.team import Team, TeamSpec
-from marca_env.models.engine import resolve
+from marca_env.models.engine import get_engine
 from tests.helpers.paths import ROOT
 
 README = ROOT / "README.md"
@@ -27,7 +27,7 @@ def run(block: str, **given: Any) -> dict[str, Any]:
 
 
 def save_untrained_policy(folder: Path) -> None:
-    engine = resolve("default")
+    engine = get_engine("default")
     chosen = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
     team = Team(TeamSpec.of(team_encoder(engine.scenario)), chosen)
     AllocationPolicy(team, engine.scenario, engine.cost_model).save(folder)  # type: ignore[arg-type]
@@ -48,8 +48,8 @@ def test_the_other_blocks_run_beside_a_trained_policy(
 ) -> None:
     save_untrained_policy(tmp_path / "results" / "awrq")
     monkeypatch.chdir(tmp_path)
-    scenario = resolve("default").scenario
-    states = resolve("default").sample_states(np.random.default_rng(0), 3)
+    scenario = get_engine("default").scenario
+    states = get_engine("default").sample_states(np.random.default_rng(0), 3)
     found = run(block, states=states)
     if "actions" in found and isinstance(found["actions"], np.ndarray):
         assert scenario.joint_index(found["actions"]).shape == (3,)

@@ -60,7 +60,7 @@ class Plant:
     def step(self, prices: np.ndarray) -> tuple[MinuteOutcome, ControlObservation]:
         """Serve a minute under ``prices`` (G,): what happened, and what is reported of it."""
         k, of_day = self.minute % len(self.traffic), self.traffic.minute_of_day(self.minute)
-        rows = np.flatnonzero(self.pool.chances(of_day))
+        rows = np.flatnonzero(self.pool.probabilities(of_day))
         chosen = np.zeros(len(self._values), dtype=np.int64)
         chosen[rows] = allocate(self._values[rows], self.pool.costs[rows], prices)
         outcome, self._state = serve_minute(self.pool, chosen, self.counts[k], self.clusters, self._state, SECONDS)

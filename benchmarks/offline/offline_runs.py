@@ -18,7 +18,7 @@ from agents.offline.splits import Split
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.suite.user_methods import RUN_OPTIONS, user_options
 from benchmarks.training.trials import Trial
-from marca_env.models.engine import resolve, shipped_folder
+from marca_env.models.engine import get_engine, shipped_folder
 from marca_env.utils.yaml import read_mapping
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def judged_reference(name: str, seed: int, requests: int = REQUESTS) -> dict[str
     values: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "random values": lambda states: np.random.default_rng(seed).random((len(states), len(means))),
         "mean of each action": lambda states: np.tile(means, (len(states), 1)),
-        "the ensemble itself": lambda states: resolve("default").table(states)[0],
+        "the ensemble itself": lambda states: get_engine("default").table(states)[0],
     }
     return judgement(requests).score(values[name])
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from marca_env.envs.observations import ObservationEncoder
-from marca_env.envs.request_window import Window, WindowClusters, checked_window
-from marca_env.models.engine import Engine, Outcome, resolve
+from marca_env.envs.request_window import RequestWindow, WindowClusters, checked_window
+from marca_env.models.engine import Engine, RequestOutcome, get_engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.seeding import Chance
 from marca_env.utils.validation import known_options
 
-RewardFunction = Callable[[Outcome, np.ndarray], np.ndarray]
+RewardFunction = Callable[[RequestOutcome, np.ndarray], np.ndarray]
 """``(outcome, prices) → reward (B,)``; prices are (G,), or (B,G) in windows."""
 
 
@@ -29,16 +29,16 @@ class IllegalActionError(InputError):
     """An action that the mask forbids; the message names the agent, the turn and the legal actions."""
 
 
-def _revenue(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+def _revenue(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
     return outcome.revenue
 
 
-def _lagrangian(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+def _lagrangian(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
     """Revenue less what the computation costs at the prices, the objective of Eq. 6."""
     return outcome.revenue - _computation(outcome, prices)
 
 
-def _computation(outcome: Outcome, prices: np.ndarray) -> np.ndarray:
+def _computation(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
     """λ·C, (B,) currency."""
     return (outcome.cost * prices).sum(axis=1)
 
@@ -81,7 +81,7 @@ class BatchedRecommender:
         on_illegal: what a masked action does. ``error`` (the default) raises; ``nearest`` takes the dearest option
             of the decision on turn, and ``wait`` elsewhere, for algorithms that know no masks.
         window: episodes of several requests whose computation is felt by the next ones: a
-            :class:`~marca_env.envs.request_window.Window`, its fields as a dict, or a number of requests. Revenue is then net of
+            :class:`~marca_env.envs.request_window.RequestWindow`, its fields as a dict, or a number of requests. Revenue is then net of
             what is dropped, and costs are those of the degraded options that ran. ``None``: one request.
 
     Attributes:
@@ -102,7 +102,7 @@ class BatchedRecommender:
         prices: Sequence[float] | np.ndarray | None = None,
         engine: Engine | None = None,
         on_illegal: str = "error",
-        window: Window | int | dict | None = None,
+        window: RequestWindow | int | dict | None = None,
     ) -> None:
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise InputError(f"num_envs is {num_envs}; run a whole number of at least one")
@@ -114,7 +114,7 @@ class BatchedRecommender:
             raise InputError(f"reward is {reward!r}; give one of {', '.join(REWARDS)}, or a callable (outcome, prices)")
         if reward == "lagrangian" and prices is None:
             raise InputError("reward 'lagrangian' needs prices; give one per cluster, in currency per core-second")
-        self.engine = resolve(scenario, engine)
+        self.engine = get_engine(scenario, engine)
         self.scenario = self.engine.scenario
         self.window = checked_window(window)
         self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
@@ -123,7 +123,7 @@ class BatchedRecommender:
         self.prices = _checked_prices(self.scenario, prices)  # (G,)
         self.clusters: WindowClusters | None = None
         if self.window is not None:
-            shares = self.engine.population.shares(self.scenario)
+            shares = self.engine.population.site_shares(self.scenario)
             self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices, shares)
             self.prices = self.clusters.prices  # (B,G)
         self._reward = REWARDS[reward] if isinstance(reward, str) else reward
@@ -229,7 +229,7 @@ class BatchedRecommender:
         results = outcome.results if over else self._results_so_far()
         return self._packed(results, reward, np.full(self.num_envs, over), infos)
 
-    def _felt(self, outcome: Outcome, clusters: WindowClusters) -> tuple[Outcome, dict[str, np.ndarray]]:
+    def _felt(self, outcome: RequestOutcome, clusters: WindowClusters) -> tuple[RequestOutcome, dict[str, np.ndarray]]:
         """The outcome net of what the clusters dropped, and what they say."""
         chosen = self.engine.evaluate(self.states, self.actions)[1]
         in_force = clusters.state.degradation

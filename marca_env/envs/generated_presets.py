@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from marca_env.models.analytic import Law, LawCost, LawRevenue, StageLaw
+from marca_env.models.analytic import Law, StageLaw
+from marca_env.models.cost_model import AnalyticCostModel
 from marca_env.models.population import Population
+from marca_env.models.revenue_model import AnalyticRevenueModel
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
 from marca_env.traffic.workload import bump
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -44,8 +46,8 @@ class Generated:
         """Write the preset and its models as the package holds them."""
         folder = package / "data" / self.scenario.name
         self.scenario.save(package / "scenario" / "presets" / f"{self.scenario.name}.yaml")
-        LawCost(self.scenario, self.law).save(folder / "cost_model")
-        LawRevenue(self.scenario, self.law).save(folder / "revenue_model")
+        AnalyticCostModel(self.scenario, self.law).save(folder / "cost_model")
+        AnalyticRevenueModel(self.scenario, self.law).save(folder / "revenue_model")
         self.population.save(folder / "population.parquet", self.scenario)
 
 
@@ -102,7 +104,7 @@ def data_centres() -> Generated:
     windows = rates.reshape(8, -1, len(SITES)).sum(axis=1)
     population = _population(scenario, windows / windows.sum())
     peaks = PEAK_QPS * rates.max(axis=0) / total.max()  # (sites,) requests per second
-    peaks = peaks / population.shares(scenario)  # for costs that are means over the requests of all sites
+    peaks = peaks / population.site_shares(scenario)  # for costs that are means over the requests of all sites
     return _budgeted(scenario, law, population, share=0.25, qps=peaks @ scenario.site_clusters)
 
 
@@ -141,7 +143,9 @@ def _generated(name: str, stages: tuple[Stage, ...], law: Law, *, share: float) 
 def _budgeted(scenario: Scenario, law: Law, population: Population, *, share: float, qps: np.ndarray) -> Generated:
     """Budgets are ``share`` of what the dearest action would need at the peak of each cluster, ``qps`` (G,)."""
     dearest = np.tile(np.array(scenario.action_shape) - 1, (len(population.states), 1))
-    cost = np.average(LawCost(scenario, law).predict(population.states, dearest), axis=0, weights=population.counts)
+    cost = np.average(
+        AnalyticCostModel(scenario, law).predict(population.states, dearest), axis=0, weights=population.counts
+    )
     budgets = [float(f"{share * q * c:.3g}") for q, c in zip(qps, cost, strict=True)]
     clusters = tuple(
         Cluster(c.name, cores=round(1.4 * b, 6), budget=b) for c, b in zip(scenario.clusters, budgets, strict=True)

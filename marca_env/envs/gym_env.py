@@ -12,9 +12,9 @@ from gymnasium import spaces
 
 from marca_env.envs.batched_env import BatchedRecommender, BatchedStep, RewardFunction
 from marca_env.envs.episode_info import request_frame, request_info
-from marca_env.envs.pettingzoo_env import whole
+from marca_env.envs.pettingzoo_env import as_int_action
 from marca_env.envs.rendering import views
-from marca_env.envs.request_window import Window
+from marca_env.envs.request_window import RequestWindow
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -67,7 +67,7 @@ class RecommenderEnv(gymnasium.Env):
         on_illegal: str = "nearest",
         render_mode: str | None = None,
         engine: Engine | None = None,
-        window: Window | int | dict | None = None,
+        window: RequestWindow | int | dict | None = None,
     ) -> None:
         self._core = BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window)
         self.render_mode = render_mode
@@ -95,7 +95,7 @@ class RecommenderEnv(gymnasium.Env):
         agent = self._core.agent_on_turn
         if agent is None:
             raise InputError("no episode is running; call reset() first")
-        taken = whole(agent, action)
+        taken = as_int_action(agent, action)
         if self._core.on_illegal == "nearest" and taken in self.action_space:
             taken = min(taken, self._options[self._core.turn] - 1)
         waits = {name: np.array([n - 1]) for name, n in self._core.action_sizes.items()}

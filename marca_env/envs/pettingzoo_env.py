@@ -14,7 +14,7 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 from marca_env.envs.batched_env import BatchedRecommender, BatchedStep, RewardFunction
 from marca_env.envs.episode_info import request_frame, request_info
 from marca_env.envs.rendering import views
-from marca_env.envs.request_window import Window
+from marca_env.envs.request_window import RequestWindow
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -165,7 +165,7 @@ class RecommenderAEC(_OneRequest, AECEnv):
             self._was_dead_step(action)
             return
         self._cumulative_rewards[agent] = 0.0
-        self._advance(whole(agent, action))
+        self._advance(as_int_action(agent, action))
         done = bool(self._latest.terminated[0])
         for name in self.agents:
             self.rewards[name] = float(self._latest.reward[0])
@@ -232,7 +232,9 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
             raise InputError("the episode is over; call reset() first")
         if not isinstance(actions, Mapping):
             raise InputError(f"actions are a {type(actions).__name__}; give a dict of one action per agent")
-        self._step = self._core.step({agent: np.array([whole(agent, action)]) for agent, action in actions.items()})
+        self._step = self._core.step(
+            {agent: np.array([as_int_action(agent, action)]) for agent, action in actions.items()}
+        )
         agents, done = self.agents, bool(self._step.terminated[0])
         if done:
             self.agents = []
@@ -254,7 +256,7 @@ def env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
-    window: Window | int | dict | None = None,
+    window: RequestWindow | int | dict | None = None,
 ) -> AECEnv:
     """The turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls."""
     return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal, window))
@@ -268,7 +270,7 @@ def raw_env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
-    window: Window | int | dict | None = None,
+    window: RequestWindow | int | dict | None = None,
 ) -> RecommenderAEC:
     """:func:`env` without wrappers."""
     return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
@@ -282,7 +284,7 @@ def parallel_env(
     render_mode: str | None = None,
     engine: Engine | None = None,
     on_illegal: str = "nearest",
-    window: Window | int | dict | None = None,
+    window: RequestWindow | int | dict | None = None,
 ) -> RecommenderParallel:
     """The PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
 
@@ -300,13 +302,13 @@ def batched_env(
     prices: Sequence[float] | np.ndarray | None = None,
     engine: Engine | None = None,
     on_illegal: str = "error",
-    window: Window | int | dict | None = None,
+    window: RequestWindow | int | dict | None = None,
 ) -> BatchedRecommender:
     """``num_envs`` requests in lockstep, as arrays (:class:`~marca_env.envs.batched_env.BatchedRecommender`)."""
     return BatchedRecommender(num_envs, scenario, reward, prices, engine, on_illegal, window)
 
 
-def whole(agent: str, action: Any) -> int:
+def as_int_action(agent: str, action: Any) -> int:
     """A single action as an int."""
     if type(action) is int:
         return action

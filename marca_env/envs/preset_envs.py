@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from marca_env.envs.gym_env import RecommenderEnv
-from marca_env.envs.request_window import Window
+from marca_env.envs.request_window import RequestWindow
 
 
 class RankingModelEnv(RecommenderEnv):
@@ -76,14 +76,14 @@ class BurstyEnv(RecommenderEnv):
     Terminates after 180 decisions. Never truncates.
 
     ## Arguments
-    As `marca_env/Recommender-v0`, but for `scenario`; `window` (`marca_env.envs.request_window.Window`): its length, its traffic,
+    As `marca_env/Recommender-v0`, but for `scenario`; `window` (`marca_env.envs.request_window.RequestWindow`): its length, its traffic,
     and whether λ follows the load.
 
     ## Version History
     - v0: initial release
     """
 
-    def __init__(self, window: Window | int | dict | None = 60, **options: Any) -> None:
+    def __init__(self, window: RequestWindow | int | dict | None = 60, **options: Any) -> None:
         super().__init__("bursty-v0", window=window, **options)
 
 

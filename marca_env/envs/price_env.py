@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from marca_env.envs.rendering import views
-from marca_env.models.engine import Engine, resolve
+from marca_env.models.engine import Engine, get_engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
@@ -134,7 +134,7 @@ class BalancingEnv(gymnasium.Env):
             )
         if pool_size < 1:
             raise InputError(f"pool_size is {pool_size}; pass at least 1")
-        self.pool = pool if pool is not None else resolve(scenario, engine).pool(pool_size)
+        self.pool = pool if pool is not None else get_engine(scenario, engine).pool(pool_size)
         self.scenario = self.pool.scenario
         self.clusters = ClusterModel(self.scenario)
         self.penalty, self.minutes = float(penalty), minutes
@@ -228,7 +228,7 @@ class BalancingEnv(gymnasium.Env):
         chosen, outcomes = np.zeros(len(self._values), dtype=np.int64), []
         for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._traffic))):
             of_day = self._traffic.minute_of_day(minute)
-            asked = np.flatnonzero(self.pool.chances(of_day))
+            asked = np.flatnonzero(self.pool.probabilities(of_day))
             chosen[asked] = self._distinct[allocate(self._values[asked], self._costs[asked], prices)]
             counts = arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
             outcome, self._state = serve_minute(self.pool, chosen, counts, self.clusters, self._state, 60.0)

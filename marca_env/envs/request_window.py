@@ -23,7 +23,7 @@ LOAD_LIMIT = 4.0
 
 
 @dataclass(frozen=True)
-class Window:
+class RequestWindow:
     """What an episode of several requests is."""
 
     requests: int = 30
@@ -74,7 +74,7 @@ class WindowClusters:
     def __init__(
         self,
         scenario: Scenario,
-        window: Window,
+        window: RequestWindow,
         num_envs: int,
         prices: np.ndarray,
         shares: np.ndarray | None = None,
@@ -144,10 +144,10 @@ class WindowClusters:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def checked_window(window: Window | int | dict | None) -> Window | None:
+def checked_window(window: RequestWindow | int | dict | None) -> RequestWindow | None:
     """A window as it is, of so many requests, or from a mapping of its fields."""
-    if window is None or isinstance(window, Window):
+    if window is None or isinstance(window, RequestWindow):
         return window
     if isinstance(window, dict):
-        return build(Window, window, "window")
-    return Window(requests=window)
+        return build(RequestWindow, window, "window")
+    return RequestWindow(requests=window)

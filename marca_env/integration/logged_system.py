@@ -16,7 +16,8 @@ from marca_env.logs.published_samples import is_system_sample
 from marca_env.logs.raw_tables import read_raw
 from marca_env.logs.schema import COST_COLUMNS, Column, check_table
 from marca_env.models.cost_map import CostMap
-from marca_env.models.cost_regression import fit_cost_map, nominal_results
+from marca_env.models.cost_regression import fit_cost_map
+from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The cost map: from what each stage really processed to core-seconds per request (arXiv 2512.24325, Part 2)."""
+"""The cost map: candidates of each stage to core-seconds per request (arXiv 2512.24325, Part 2)."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ REMEDY = "measure it with `marca testbench`"
 
 @dataclass(frozen=True)
 class Curve:
-    """A non-decreasing, non-negative, piecewise linear function; beyond its knots it goes on at its mean slope."""
+    """A non-decreasing, non-negative, piecewise linear function; beyond its knots it continues at its mean slope."""
 
     lengths: np.ndarray
-    """Knots, rising, (n,)."""
+    """(n,) knots in increasing order: candidates, recall lengths or degradation levels."""
     costs: np.ndarray
-    """Value at each knot, non-decreasing, (n,)."""
+    """(n,) value at each knot, non-decreasing; core-seconds per request."""
 
     def __post_init__(self) -> None:
         if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.shape != self.costs.shape:
-            raise ValueError(f"a curve of {self.lengths.shape} knots and {self.costs.shape} values")
+            raise ValueError(
+                f"curve has knots of shape {self.lengths.shape} and costs {self.costs.shape}; give one cost per knot"
+            )
 
     @classmethod
     def isotonic(cls, lengths: np.ndarray, costs: np.ndarray) -> Curve:
-        """The non-decreasing curve nearest to the measurements in least squares; repeats share a knot."""
-
+        """Fit the non-decreasing curve nearest to the measurements in least squares; repeats share a knot."""
         knots = np.unique(np.asarray(lengths, dtype=float))
         fitted = IsotonicRegression().fit(lengths, costs).predict(knots)
         return cls(knots, np.maximum(fitted, 0.0))
 
     def __call__(self, lengths: np.ndarray) -> np.ndarray:
-        """Value at ``lengths`` of any shape."""
+        """Return the value at ``lengths`` of any shape."""
         x = np.asarray(lengths, dtype=float)
         inside = np.interp(x, self.lengths, self.costs)
         first, last = self.lengths[0], self.lengths[-1]
@@ -56,11 +57,17 @@ class CostMap:
     """Cost of each cluster as a sum over its stages.
 
     Stage cost = base + Σ channels that are on (recall length) + queue (candidates scored)
-    + Σ models that are on (candidates). Curves are isotonic in the length; each switch position has its own.
+    + Σ models that are on (candidates). Curves are isotonic in the length; each option of a model has its own curve.
+
+    Args:
+        scenario: the system.
+        curves: (stage, component) → core-seconds per request; (cluster, "degradation") → f(D) of Eq. 1.
+
+    Raises:
+        InputError: a component that the scenario needs has no curve.
     """
 
     def __init__(self, scenario: Scenario, curves: Mapping[tuple[str, str], Curve]) -> None:
-        """``curves`` maps (stage, component) to core-seconds per request; (cluster, "degradation") to f(D)."""
         self.scenario = scenario
         self.curves = dict(curves)
         self._check()
@@ -70,21 +77,21 @@ class CostMap:
         """Fit every curve of the scenario to the measurements of a cost log (Eq. 26).
 
         Raises:
-            InputError: a component that the scenario needs was not measured, a row is wrong, or of a stage or cluster
-                that the scenario does not have.
+            InputError: a component that the scenario needs was not measured, a row is invalid, or a row names a stage
+                or cluster that the scenario does not have.
         """
         scenario = Scenario.load(scenario)
         log = check_table(cost_log, COST_COLUMNS, "cost log")
-        for column, known in (("stage", scenario.stage_names), ("cluster", scenario.cluster_names)):
-            for name in set(log[column]) - set(known):
-                raise InputError(f"cost log: {unknown_option(column, name, known)} in scenario {scenario.name!r}")
-        log = log[log["component"] != "request"]  # whole requests: a check on the map, not a part of it
+        for column, valid in (("stage", scenario.stage_names), ("cluster", scenario.cluster_names)):
+            for name in set(log[column]) - set(valid):
+                raise InputError(f"cost log: {unknown_option(column, name, valid)} in scenario {scenario.name!r}")
+        log = log[log["component"] != "request"]  # costs of complete requests check the map and are no part of it
         curves: dict[tuple[str, str], Curve] = {}
         for names, rows in log.groupby(["stage", "cluster", "component"]):
             stage, cluster, component = map(str, names)
             lengths, costs = rows["queue_length"].to_numpy(float), rows["cost"].to_numpy(float)
             key = (cluster, component) if component == "degradation" else (stage, component)
-            if component in ("queue", "degradation"):  # an empty queue adds nothing, nor does level 0 save anything
+            if component in ("queue", "degradation"):  # an empty queue costs nothing, and level 0 saves nothing
                 lengths, costs = np.append(lengths, np.zeros(len(rows))), np.append(costs, np.zeros(len(rows)))
             if component == "base":
                 lengths = np.zeros_like(lengths)
@@ -92,6 +99,7 @@ class CostMap:
         return cls(scenario, curves)
 
     def _check(self) -> None:
+        """Raise an InputError if a component that the scenario needs has no curve."""
         for stage in self.scenario.stages:
             needed = ["base"]
             if not has_channels(stage):
@@ -109,14 +117,16 @@ class CostMap:
 
     # -- use -----------------------------------------------------------------------------------------------
     def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
-        """Core-seconds per request of each cluster: ``actions`` (…, D), ``results`` (…, S) → (…, G).
+        """Return core-seconds per request on each cluster, (…, G).
 
         Args:
-            site: int (…), where each request is served (:meth:`Scenario.site_of`); zero cost on the other sites'
-                clusters. Not needed in a scenario with one site.
+            actions: (…, D) option indices.
+            results: (…, S) candidates that each stage processed.
+            site: (…) int, site of each request (:meth:`Scenario.site_of`). A request costs nothing on the clusters of
+                other sites. Only needed if the scenario has several sites.
 
         Raises:
-            InputError: the scenario has several sites, and none is given.
+            InputError: the scenario has several sites and ``site`` is missing.
         """
         actions, results = np.asarray(actions), np.asarray(results)
         if site is None and self.scenario.n_sites > 1:
@@ -132,7 +142,7 @@ class CostMap:
         return total
 
     def stage_cost(self, stage_index: int, actions: np.ndarray, processed: np.ndarray) -> np.ndarray:
-        """Core-seconds per request of one stage: ``actions`` (…, D), ``processed`` candidates (…) → (…)."""
+        """Return core-seconds per request of one stage: ``actions`` (…, D), ``processed`` candidates (…) → (…)."""
         stage = self.scenario.stages[stage_index]
         cost = np.full(np.shape(processed), float(self.curves[stage.name, "base"](np.zeros(()))))
         if (stage.name, "queue") in self.curves:
@@ -141,15 +151,15 @@ class CostMap:
             cost += self._channels(stage, actions)
         for decision in stage.decisions:
             if decision.kind == "model":
-                chosen = actions[..., self.scenario.decision_names.index(decision.name)]
+                option_index = actions[..., self.scenario.decision_names.index(decision.name)]
                 for index, option in enumerate(decision.options):
                     if option != "off":
                         added = self.curves[stage.name, model_component(decision, option)](processed)
-                        cost += np.where(chosen == index, added, 0.0)
+                        cost += np.where(option_index == index, added, 0.0)
         return cost
 
     def _channels(self, stage: Stage, actions: np.ndarray) -> np.ndarray:
-        """Sum over the channels that are on; a channel that no decision switches is always on."""
+        """Sum over the channels that are on; a channel without a switch is always on."""
         names = [c.removeprefix("channel:") for s, c in self.curves if s == stage.name and c.startswith("channel:")]
         cost = np.zeros(actions.shape[:-1])
         for name in names:
@@ -166,10 +176,10 @@ class CostMap:
         return cost
 
     def degradation(self, levels: np.ndarray) -> np.ndarray:
-        """f(D) of Eq. 1: what degradation saves, core-seconds per request; ``levels`` (G,) → (G,).
+        """Return f(D) of Eq. 1, the core-seconds per request that degradation saves: ``levels`` (G,) → (G,).
 
         Raises:
-            InputError: a cluster is degraded but its f(D) was not measured.
+            InputError: a cluster is degraded and its f(D) was not measured.
         """
         saved = np.zeros(len(self.scenario.clusters))
         for g, name in enumerate(self.scenario.cluster_names):
@@ -181,7 +191,7 @@ class CostMap:
 
     # -- in and out ----------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and scalars, for JSON."""
+        """Return plain lists and scalars, for JSON."""
         curves = [
             {"of": of, "component": component, "lengths": curve.lengths.tolist(), "costs": curve.costs.tolist()}
             for (of, component), curve in self.curves.items()
@@ -190,10 +200,10 @@ class CostMap:
 
     @classmethod
     def from_dict(cls, scenario: Scenario, data: Mapping[str, Any]) -> CostMap:
-        """The inverse of :meth:`to_dict`.
+        """Rebuild a map from the output of :meth:`to_dict`.
 
         Raises:
-            InputError: a field is missing or of the wrong kind.
+            InputError: a field is missing or of the wrong type.
         """
         try:
             curves = {
@@ -206,10 +216,10 @@ class CostMap:
 
 
 def model_component(decision: Decision, option: str) -> str:
-    """Name in the cost log of what a position of a model switch adds."""
+    """Return the cost log's component name for an option of a model decision."""
     return f"model:{decision.name}={option}"
 
 
 def has_channels(stage: Stage) -> bool:
-    """Whether the cost of a stage is that of its channels, and not of the queue that it processes."""
+    """Return whether the cost of a stage depends on its channels instead of on the queue that it processes."""
     return any(d.kind == "channel" or d.channel is not None for d in stage.decisions)

@@ -1,7 +1,7 @@
-"""Computation cost of a request: action results predicted by an MMoE-DCN, priced by the cost map.
+"""Computation cost of a request: candidates per stage predicted by an MMoE-DCN, priced by the cost map.
 
-arXiv 2512.24325, Part 2: a deep & cross network under a multi-gate mixture of experts, one task per stage, predicts
-how many candidates each stage will process; the monotone cost map turns that into core-seconds.
+arXiv 2512.24325, Part 2: a deep & cross network (DCN) under a multi-gate mixture of experts (MMoE), with one task per
+stage, predicts how many candidates each stage will process. The monotone cost map turns these into core-seconds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from marca_env.logs.schema import check_table, decision_columns, feature_columns, result_columns
+from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.cost_map import CostMap
-from marca_env.models.deterministic_linear import ExactLinear
+from marca_env.models.deterministic_linear import DeterministicLinear
 from marca_env.models.training_loop import Progress, minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
@@ -26,30 +27,37 @@ if TYPE_CHECKING:
 
 CROSS_LAYERS, DEEP, WIDE, EXPERTS, EXPERT_WIDTH = 3, (64, 32), 16, 4, 32
 _CHUNK = 1024
-TRAINING: dict[str, Any] = {"epochs": 6, "batch": 256, "rate": 1e-2, "least": 500}
-"""Small batches at a high rate: in the same time, about half the error of twice as many epochs of 1,024 at 3e-3."""
+"""Rows of a forward pass."""
+TRAINING: dict[str, Any] = {"epochs": 6, "batch_size": 256, "learning_rate": 1e-2, "min_steps": 500}
+"""Arguments of the training loop. Batches of 1,024 at a rate of 3e-3 take as long and have about twice the error."""
 
 
 class MMoEDCN(nn.Module):
     """Deep & cross network → experts → one gated task per stage.
 
-    The gate of a task sees the decisions of its own and earlier stages only.
+    The gate of a task sees only the decisions of its own and of earlier stages.
+
+    Args:
+        inputs: width of the encoded input.
+        gate_inputs: input columns of each stage's gate.
     """
 
     def __init__(self, inputs: int, gate_inputs: list[list[int]]) -> None:
         super().__init__()
         self.gate_inputs = gate_inputs
-        self.cross = nn.ModuleList(ExactLinear(inputs, 1) for _ in range(CROSS_LAYERS))
+        self.cross = nn.ModuleList(DeterministicLinear(inputs, 1) for _ in range(CROSS_LAYERS))
         self.cross_bias = nn.Parameter(torch.zeros(CROSS_LAYERS, inputs))
-        self.deep = nn.Sequential(ExactLinear(inputs, DEEP[0]), nn.ReLU(), ExactLinear(DEEP[0], DEEP[1]), nn.ReLU())
-        self.wide = ExactLinear(inputs, WIDE)
+        self.deep = nn.Sequential(
+            DeterministicLinear(inputs, DEEP[0]), nn.ReLU(), DeterministicLinear(DEEP[0], DEEP[1]), nn.ReLU()
+        )
+        self.wide = DeterministicLinear(inputs, WIDE)
         joined = inputs + DEEP[1] + WIDE
-        self.experts = ExactLinear(joined, EXPERTS * EXPERT_WIDTH)
-        self.gates = nn.ModuleList(ExactLinear(len(columns), EXPERTS) for columns in gate_inputs)
-        self.towers = nn.ModuleList(ExactLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
+        self.experts = DeterministicLinear(joined, EXPERTS * EXPERT_WIDTH)
+        self.gates = nn.ModuleList(DeterministicLinear(len(columns), EXPERTS) for columns in gate_inputs)
+        self.towers = nn.ModuleList(DeterministicLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → (B, S), results as a share of their scale."""
+        """Return candidates as a share of their scale: (B, inputs) → (B, S)."""
         crossed = x
         for layer, bias in zip(self.cross, self.cross_bias, strict=True):
             crossed = x * layer(crossed) + bias + crossed
@@ -58,17 +66,17 @@ class MMoEDCN(nn.Module):
         tasks = []
         for gate, tower, columns in zip(self.gates, self.towers, self.gate_inputs, strict=True):
             weights = torch.softmax(gate(x[:, columns]), dim=1)  # B E
-            mixed = sum(weights[:, e, None] * experts[:, e] for e in range(EXPERTS))  # in one order, whatever B is
+            mixed = sum(weights[:, e, None] * experts[:, e] for e in range(EXPERTS))  # added in one order for every B
             tasks.append(tower(mixed))
         return torch.cat(tasks, dim=1)
 
 
 class CostModel:
-    """What a request will cost on each cluster; build it with :meth:`fit` or :meth:`load`.
+    """Predicted computation of a request on each cluster; build it with :meth:`fit` or :meth:`load`.
 
     Attributes:
-        scenario: the system that it was fitted to.
-        cost_map: from actions and results to core-seconds.
+        scenario: system that the model was fitted to.
+        cost_map: map from actions and candidates to core-seconds.
     """
 
     def __init__(self, scenario: Scenario, net: MMoEDCN, scale: np.ndarray, cost_map: CostMap, device: str) -> None:
@@ -89,12 +97,19 @@ class CostModel:
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> CostModel:
-        """Fit the results to a request log and the cost map to a cost log (or take the map that is given).
+        """Fit the candidates to a request log and the cost map to a cost log.
 
-        ``epochs`` (default: 6, and more on a small log) is the number of passes over the requests.
+        Args:
+            scenario: the system.
+            request_log: features, decisions and results of requests.
+            cost_log: measurements of the TestBench, or a fitted cost map.
+            epochs: passes over the requests; ``None``: 6, and more on a small log.
+            seed: seed of the initial weights and the shuffling.
+            device: torch device.
+            progress: called after each training step.
 
         Raises:
-            InputError: a log lacks a column, a row is wrong, or a bucket was not measured.
+            InputError: a log lacks a column, a row is invalid, or a component was not measured.
         """
         scenario, device = Scenario.load(scenario), usable_device(device)
         cost_map = cost_log if isinstance(cost_log, CostMap) else CostMap.from_log(scenario, cost_log)
@@ -111,12 +126,12 @@ class CostModel:
         def loss(rows: Tensor) -> Tensor:
             return nn.functional.mse_loss(net(x[rows]), y[rows])
 
-        training = TRAINING if epochs is None else {**TRAINING, "epochs": epochs, "least": 1}
+        training = TRAINING if epochs is None else {**TRAINING, "epochs": epochs, "min_steps": 1}
         minimise(net, loss, len(x), **training, seed=seed, progress=progress)
         return cls(scenario, net, scale, cost_map, device)
 
     def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Expected candidates processed by each stage: ``states`` (B, F), ``actions`` (B, D) → float32 (B, S)."""
+        """Predict the candidates of each stage: ``states`` (B, F), ``actions`` (B, D) → float32 (B, S)."""
         codes = self._encoder.codes(states, actions)
         out = np.empty((len(codes), len(self.scenario.stages)), dtype=np.float32)
         for k in range(0, len(codes), _CHUNK):
@@ -126,11 +141,11 @@ class CostModel:
         return out * self._scale
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Core-seconds per request of each cluster: ``states`` (B, F), ``actions`` (B, D) → (B, G)."""
+        """Predict core-seconds per request on each cluster: ``states`` (B, F), ``actions`` (B, D) → (B, G)."""
         return self.cost_map.cost(actions, self.results(states, actions), self.scenario.site_of(states))
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every joint action: ``states`` (B, F) → results float32 (B, J, S) and cost (B, J, G)."""
+        """Predict every joint action: ``states`` (B, F) → candidates float32 (B, J, S) and cost (B, J, G)."""
         first = np.unique(self._encoder.distinct_of, return_index=True)[1]
         distinct = self.scenario.joint_actions[first]  # J' D
         repeated, pairs = np.repeat(states, len(distinct), axis=0), np.tile(distinct, (len(states), 1))
@@ -141,7 +156,7 @@ class CostModel:
         return results, cost
 
     def degradation(self, levels: np.ndarray) -> np.ndarray:
-        """f(D) of Eq. 1: core-seconds per request that degradation saves; ``levels`` (G,) → (G,)."""
+        """Return f(D) of Eq. 1, the core-seconds per request that degradation saves: ``levels`` (G,) → (G,)."""
         return self.cost_map.degradation(levels)
 
     def save(self, folder: str | Path) -> None:
@@ -155,15 +170,13 @@ class CostModel:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> CostModel:
-        """Read what :meth:`save` wrote, or a stated law (:class:`marca_env.models.analytic.LawCost`).
+        """Read what :meth:`save` wrote; a folder with a law gives an :class:`AnalyticCostModel`.
 
         Raises:
-            InputError: a file is missing, cut short or of another model.
+            InputError: a file is missing, incomplete or of another model.
         """
         if is_law(folder):
-            from marca_env.models.analytic import LawCost, load_law
-
-            return LawCost(*load_law(folder))
+            return AnalyticCostModel(*load_law(folder))
         tensors, description = load_model(folder, "CostModel", device)
         with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])
@@ -175,13 +188,30 @@ class CostModel:
             return cls(scenario, net, scale, CostMap.from_dict(scenario, description["cost_map"]), device)
 
 
+class AnalyticCostModel(CostModel):
+    """Cost model of a generated scenario: exact formulas instead of a fitted network."""
+
+    def __init__(self, scenario: Scenario, law: Law) -> None:
+        self._formulas = LawFormulas(scenario, law)
+        self.scenario, self.cost_map, self.device = scenario, self._formulas.cost_map(), "cpu"
+        self._encoder = InputEncoder(scenario)
+
+    def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the candidates of each stage: ``states`` (B, F), ``actions`` (B, D) → float32 (B, S)."""
+        return self._formulas.candidates(*self._formulas.check(states, actions)).astype(np.float32)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.json`` into ``folder``."""
+        self._formulas.save(folder)
+
+
 def _network(encoder: InputEncoder, seed: int) -> MMoEDCN:
-    """Weights drawn from ``seed``; global state is left as it was."""
+    """Build a network with weights drawn from ``seed``; the global random state is left unchanged."""
     scenario, offsets = encoder.scenario, np.concatenate([[0], np.cumsum(encoder.sizes)])
     gates = []
     for stage in range(len(scenario.stages)):
-        seen = [encoder.n_features + d for d, s in enumerate(scenario.decision_stage) if s <= stage]
-        columns = [c for k in seen for c in range(offsets[k], offsets[k + 1])]
+        visible = [encoder.n_features + d for d, s in enumerate(scenario.decision_stage) if s <= stage]
+        columns = [c for k in visible for c in range(offsets[k], offsets[k + 1])]
         gates.append(columns or list(range(offsets[encoder.n_features])))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

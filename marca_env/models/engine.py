@@ -1,7 +1,7 @@
-"""What a request earns and costs under a joint action: arrays in, arrays out, no environment.
+"""Revenue and cost of requests under joint actions: arrays in, arrays out, without an environment.
 
-The engine puts the fitted models and the empirical requests together. Requests are categorical, so that a scenario
-has finitely many (state, joint action) pairs; each is put to the models once and remembered.
+The engine combines the fitted models with the empirical requests. Requests are categorical, so that a scenario has
+finitely many pairs of state and joint action; each pair is predicted once and cached.
 Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions, U distinct states.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population, Sparsity
-from marca_env.models.prediction_cache import Memory
+from marca_env.models.prediction_cache import PredictionCache
 from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario
@@ -32,54 +32,59 @@ NOISES = ("none", "gamma")
 
 
 class CostPredictor(Protocol):
-    """What the engine asks of a cost model (:class:`marca_env.CostModel`)."""
+    """Interface of a cost model, such as :class:`marca_env.CostModel`."""
 
-    def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray: ...
+    def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Predict the candidates of each stage: (B,F), (B,D) → (B,S)."""
 
     @property
-    def cost_map(self) -> CostFunction: ...
+    def cost_map(self) -> CostFunction:
+        """Map from candidates to core-seconds."""
 
 
 class CostFunction(Protocol):
-    """Candidates to computation at each request's site: (B,D), (B,S), (B,) or None → (B,G) core-seconds."""
+    """Interface of a cost map, such as :class:`marca_env.models.cost_map.CostMap`."""
 
-    def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray: ...
+    def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+        """Return core-seconds on each cluster: actions (B,D), candidates (B,S), sites (B,) or None → (B,G)."""
 
 
 class RevenuePredictor(Protocol):
-    """What the engine asks of a revenue model (:class:`marca_env.RevenueModel`)."""
+    """Interface of a revenue model, such as :class:`marca_env.RevenueModel`."""
 
-    def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray: ...
+    def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Predict expected revenue, currency per request: (B,F), (B,D) → (B,)."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a batch of requests did."""
+class RequestOutcome:
+    """Candidates, cost and revenue of a batch of requests."""
 
     results: np.ndarray
     """(B,S) candidates processed by each stage."""
     cost: np.ndarray
     """(B,G) core-seconds per request."""
     revenue: np.ndarray
-    """(B,) currency; sampled if the engine has noise."""
+    """(B,) currency; drawn if the engine has noise, else the expectation."""
     expected_revenue: np.ndarray
-    """(B,) the revenue model's mean, currency."""
+    """(B,) mean of the revenue model, currency."""
 
 
 class Engine:
-    """Batched transition of a whole request. What it says of a request does not depend on those beside it.
+    """Transition of complete requests in batches. The outcome of a request does not depend on the rest of its batch.
 
     Args:
         scenario: the recommender.
-        cost_model: predicts results; its ``cost_map`` turns them into core-seconds.
+        cost_model: predicts candidates; its ``cost_map`` turns them into core-seconds.
         revenue_model: predicts expected revenue.
-        population: the requests that come.
-        noise: ``none`` (the default): the revenue of a request is its expectation, the clean signal that offline
-            evaluation uses. ``gamma``: sparse revenue with the same mean, as a log shows it (:class:`Sparsity`).
-        sparsity: needed for ``gamma``.
+        population: requests to sample from.
+        noise: ``none`` (the default): the revenue of a request is its expectation, as in offline evaluation.
+            ``gamma``: sparse revenue with the same mean, as in a log (:class:`Sparsity`).
+        sparsity: distribution of the revenue; required for ``gamma``.
 
     Raises:
-        InputError: an unknown noise, or ``gamma`` without a sparsity.
+        InputError: the noise is unknown, ``gamma`` has no sparsity, or the population has other features than the
+            scenario.
     """
 
     def __init__(
@@ -108,7 +113,7 @@ class Engine:
         self.noise = noise
         self.sparsity = sparsity
         self._cumulative = np.cumsum(population.counts / population.counts.sum())
-        self._memory = Memory(scenario, self._ask)
+        self._cache = PredictionCache(scenario, self._predict)
 
     @classmethod
     def load(
@@ -119,19 +124,18 @@ class Engine:
         noise: Noise = "none",
         device: str = "cpu",
     ) -> Engine:
-        """The engine of a scenario from its fitted artefacts.
+        """Load the engine of a scenario from its fitted artefacts.
 
         Args:
             scenario: preset, YAML file, folder of `marca fit`, or Scenario.
-            folder: where ``cost_model/``, ``revenue_model/`` and ``population.parquet`` lie (and, for ``gamma``
-                noise, ``requests.parquet``); ``None``: see :func:`artefact_folder`.
+            folder: folder of ``cost_model/``, ``revenue_model/`` and ``population.parquet`` (and, for ``gamma`` noise,
+                ``requests.parquet``); ``None``: see :func:`artefact_folder`.
             noise: see :class:`Engine`.
             device: torch device of the models.
 
         Raises:
-            InputError: an artefact is missing or another system's; the message says which command makes it.
+            InputError: an artefact is missing or belongs to another system; the message names the command to run.
         """
-
         scenario = Scenario.load(scenario)
         home = Path(folder) if folder is not None else artefact_folder(scenario)
         needed = ["cost_model", "revenue_model", "population.parquet"]
@@ -139,7 +143,7 @@ class Engine:
         for name in needed:
             if not (home / name).exists():
                 raise InputError(
-                    f"{home / name}: no such artefact for scenario {scenario.name!r}; make it with "
+                    f"{home / name}: no such artefact for scenario {scenario.name!r}; create it with "
                     f"`marca fit --scenario {scenario.name} --out DIR` and pass folder=DIR"
                 )
         sparsity = None
@@ -152,7 +156,7 @@ class Engine:
             if differing:
                 raise InputError(
                     f"{home / name}: fitted to another system than scenario {scenario.name!r} "
-                    f"({', '.join(differing)} differ); make its own with `marca fit --scenario FILE --out DIR` "
+                    f"({', '.join(differing)} differ); fit this system with `marca fit --scenario FILE --out DIR` "
                     "and pass folder=DIR"
                 )
         return cls(
@@ -166,66 +170,66 @@ class Engine:
 
     # -- transition ----------------------------------------------------------------------------------------
     def sample_states(self, rng: Uniform, n: int) -> np.ndarray:
-        """``n`` requests from the population; (n,F) int64. Draw k of n is the k-th of single draws."""
+        """Draw ``n`` requests from the population, (n,F) int64; the k-th is also the k-th of n single draws."""
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
 
-    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: Uniform) -> Outcome:
+    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: Uniform) -> RequestOutcome:
         """Serve a batch of requests.
 
         Args:
             states: (B,F) int.
             actions: (B,D) option indices.
-            rng: only drawn from where the engine has noise, one number per request.
+            rng: source of one number per request if the engine has noise; unused otherwise.
         """
         results, cost, expected = self.evaluate(states, actions)
         revenue = expected
         if self.noise == "gamma" and self.sparsity is not None:
             revenue = self.sparsity.sample(expected.astype(np.float64), rng.random(len(expected))).astype(np.float32)
-        return Outcome(results, cost, revenue, expected)
+        return RequestOutcome(results, cost, revenue, expected)
 
     def results(self, states: np.ndarray, actions: np.ndarray, turn: int) -> np.ndarray:
-        """(B,S) results as far as the decisions before ``turn`` settle them; the later ones count as option 0."""
-        made = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
-        return self.evaluate(states, made)[0]
+        """Return (B,S) candidates with the decisions before ``turn``; later decisions count as option 0."""
+        known_actions = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
+        return self.evaluate(states, known_actions)[0]
 
     def evaluate(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Results (B,S), cost (B,G) and expected revenue (B,), float32, each pair put to the models once."""
+        """Return candidates (B,S), cost (B,G) and expected revenue (B,), float32; each pair is predicted only once."""
         states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        rows = self._memory.look_up(states, self.scenario.joint_index(actions))
+        rows = self._cache.look_up(states, self.scenario.joint_index(actions))
         n_stages = len(self.scenario.stages)
         return rows[:, :n_stages], rows[:, n_stages:-1], rows[:, -1]
 
     def stage_costs(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray | None:
-        """Core-seconds of each stage: (B,D), (B,S) → (B,S); ``None`` where the cost model only tells clusters apart."""
-        one = getattr(self.cost_model.cost_map, "stage_cost", None)
-        if one is None:
+        """Return core-seconds of each stage, (B,D), (B,S) → (B,S); ``None`` if the cost map has no costs by stage."""
+        stage_cost = getattr(self.cost_model.cost_map, "stage_cost", None)
+        if stage_cost is None:
             return None
-        return np.stack([one(k, actions, results[:, k]) for k in range(results.shape[1])], axis=1)
+        return np.stack([stage_cost(k, actions, results[:, k]) for k in range(results.shape[1])], axis=1)
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
+        """Return expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
         states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        distinct, distinct_of = self._memory.distinct, self._memory.distinct_of
-        rows = self._memory.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
+        distinct, distinct_of = self._cache.distinct, self._cache.distinct_of
+        rows = self._cache.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
         rows = rows.reshape(len(states), len(distinct), rows.shape[-1])
         n_stages = len(self.scenario.stages)
         return rows[:, distinct_of, -1], rows[:, distinct_of, n_stages:-1]
 
     def warm(self, chunk: int = 200) -> None:
-        """Put every action of every state of the population to the models now, for full speed from then on."""
+        """Fill the cache with every action of every state of the population, ``chunk`` states at a time."""
         for start in range(0, len(self.population.states), chunk):
             self.table(self.population.states[start : start + chunk])
 
     def pool(self, size: int, seed: int = 0) -> RequestPool:
-        """``size`` requests drawn from the population, with their whole tables: what a day is simulated with."""
+        """Draw ``size`` requests from the population, with their complete tables, to simulate days with."""
         drawn = self.sample_states(np.random.default_rng(seed), size)
         states, counts = np.unique(drawn, axis=0, return_counts=True)
         values, costs = self.table(states)
         return RequestPool(self.scenario, states, {"revenue": values}, costs, counts.astype(np.float64))
 
-    def _ask(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Results, cost and expected revenue side by side, float32 (B, S+G+1), straight from the models."""
+    def _predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Predict candidates, cost and expected revenue without the cache; float32 (B, S+G+1)."""
         results = self.cost_model.results(states, actions)
         cost = self.cost_model.cost_map.cost(actions, results, self.scenario.site_of(states))
         revenue = np.maximum(self.revenue_model.predict(states, actions), 0.0)
@@ -233,25 +237,26 @@ class Engine:
 
 
 def shipped_folder(name: str) -> Path:
-    """Folder of the artefacts that come with the package for the scenario ``name``."""
+    """Return the folder of the artefacts that the package ships for the scenario ``name``."""
     return Path(str(resources.files("marca_env"))) / "data" / name
 
 
 def artefact_folder(scenario: Scenario) -> Path:
-    """Folder of a scenario's fitted artefacts: the one it was read from, else what is shipped for its name."""
+    """Return the folder of a scenario's fitted artefacts: where it was read from, else the shipped one."""
     return scenario.home if scenario.home is not None else shipped_folder(scenario.name)
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(scenario: str, home: Path | None, _written: int) -> Engine:
+def _cached_engine(scenario: str, home: Path | None, _written: int) -> Engine:
+    """Load an engine once per scenario (JSON), folder and time of the last fit."""
     return Engine.load(Scenario.from_dict(json.loads(scenario)).replace(home=home))
 
 
-def resolve(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
-    """The engine to use: the one given, or that of the scenario, loaded once however often the scenario is named."""
+def get_engine(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
+    """Return ``engine`` if it is given, else the engine of the scenario, which is loaded once and cached."""
     if engine is not None:
         return engine
     scenario = Scenario.load(scenario)
-    described = artefact_folder(scenario) / "revenue_model" / "model.json"  # written anew by every fit
-    written = described.stat().st_mtime_ns if described.is_file() else 0
-    return _loaded(json.dumps(scenario.to_dict()), scenario.home, written)
+    description = artefact_folder(scenario) / "revenue_model" / "model.json"  # every fit rewrites it
+    written = description.stat().st_mtime_ns if description.is_file() else 0
+    return _cached_engine(json.dumps(scenario.to_dict()), scenario.home, written)

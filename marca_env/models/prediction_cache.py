@@ -1,4 +1,4 @@
-"""What the models say of each (state, joint action), asked once and remembered."""
+"""A cache of the models' predictions: each pair of state and joint action is predicted once."""
 
 from __future__ import annotations
 
@@ -11,56 +11,65 @@ from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 
 _LARGEST_TABLE = 2**24
-"""Pairs up to which each has a place of its own."""
+"""Number of pairs up to which each pair has its own row."""
 _SLOTS = 2**20
-"""Places, a power of two, that the pairs of a larger scenario share: the last to come stays."""
+"""Rows, a power of two, that the pairs of a larger scenario share; the latest pair overwrites the earlier one."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: neighbours land far apart."""
+"""2^64 over the golden ratio: a hash multiplier that puts neighbouring codes far apart."""
 
 
-class Memory:
-    """Rows of ``ask`` by pair. Actions that do the same share an entry: the recall length of a channel that is off does
-    nothing. J' distinct actions."""
+class PredictionCache:
+    """Predictions by pair of state and joint action.
 
-    def __init__(self, scenario: Scenario, ask: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    Joint actions with the same effect share an entry; for example, the recall length of a channel that is off has no
+    effect. J' is the number of distinct actions.
+
+    Args:
+        scenario: the system.
+        predict: states (B,F) and actions (B,D) → predictions (B, S+G+1) float32.
+    """
+
+    def __init__(self, scenario: Scenario, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self.scenario = scenario
-        self.ask = ask
+        self.predict = predict
         encoder = InputEncoder(scenario)
         self.distinct_of: np.ndarray = encoder.distinct_of  # (J,) in 0 … J' − 1
-        self.distinct = np.unique(encoder.distinct_of, return_index=True)[1]  # (J',) a joint action of each
+        self.distinct = np.unique(encoder.distinct_of, return_index=True)[1]  # (J',) one joint action of each group
         self.shape = (*scenario.feature_sizes.tolist(), len(self.distinct))
         n_pairs = math.prod(self.shape)
         self._numbered, self._shared = n_pairs < 2**62, n_pairs > _LARGEST_TABLE
-        places = _SLOTS if self._shared else n_pairs
+        n_rows = _SLOTS if self._shared else n_pairs
         if self._numbered:
             self._strides = np.cumprod([1, *self.shape[:0:-1]], dtype=np.int64)[:0:-1]  # of the features
         width = len(scenario.stages) + len(scenario.clusters) + 1
-        self.table = np.zeros((places, width), dtype=np.float32)  # pages are only taken up when written
-        self.holds = np.zeros(places, dtype=np.int64)  # number of the pair, and 1; 0 where there is none
+        self.table = np.zeros((n_rows, width), dtype=np.float32)  # the system allocates a page when it is first written
+        self.stored_codes = np.zeros(n_rows, dtype=np.int64)  # code of the row's pair plus 1; 0 for an empty row
 
     def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
-        """States (B,F) and rows of the joint actions (B,) → (B, S+G+1) float32."""
-        if not self._numbered:  # too many for 64 bits
+        """Return predictions (B, S+G+1) float32 for states (B,F) and indices of joint actions (B,)."""
+        if not self._numbered:  # too many pairs to number them with 64 bits: predict without a cache
             pairs = np.column_stack([states, self.distinct_of[joint]])
             new, inverse = np.unique(pairs, axis=0, return_inverse=True)
-            return self._ask(new[:, :-1], new[:, -1])[inverse.reshape(-1)]
+            return self._predict(new[:, :-1], new[:, -1])[inverse.reshape(-1)]
         code = states @ self._strides + self.distinct_of[joint]
-        place = self._place(code)
-        missing = self.holds[place] != code + 1
+        row = self._row_of(code)
+        missing = self.stored_codes[row] != code + 1
         if not missing.any():
-            return self.table[place]
+            return self.table[row]
         new, inverse = np.unique(code[missing], return_inverse=True)
         *columns, action = np.unravel_index(new, self.shape)
-        rows, found = self._ask(np.stack(columns, axis=1), action), self.table[place]
-        found[missing] = rows[inverse]
-        kept = self._place(new)
-        self.table[kept], self.holds[kept] = rows, new + 1
-        return found
+        new_predictions, predictions = self._predict(np.stack(columns, axis=1), action), self.table[row]
+        predictions[missing] = new_predictions[inverse]
+        new_row = self._row_of(new)
+        self.table[new_row], self.stored_codes[new_row] = new_predictions, new + 1
+        return predictions
 
-    def _ask(self, states: np.ndarray, distinct: np.ndarray) -> np.ndarray:
-        return self.ask(states, self.scenario.joint_actions[self.distinct[distinct]])
+    def _predict(self, states: np.ndarray, distinct: np.ndarray) -> np.ndarray:
+        """Predict for states (B,F) and indices of distinct actions (B,)."""
+        return self.predict(states, self.scenario.joint_actions[self.distinct[distinct]])
 
-    def _place(self, code: np.ndarray) -> np.ndarray:
+    def _row_of(self, code: np.ndarray) -> np.ndarray:
+        """Return the row of each pair: its code, or a hash of it in a shared table."""
         if not self._shared:
             return code
         return ((code.astype(np.uint64) * _SPREAD) >> np.uint64(65 - _SLOTS.bit_length())).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Kinds of request with the outcome and cost of every joint action: what allocation and simulation work on."""
+"""A sample of requests with the outcome and cost of every joint action, for allocation and simulation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from marca_env.utils.units import MINUTES_PER_DAY
 
 @dataclass(frozen=True)
 class RequestPool:
-    """Kinds of request, with the true outcome and cost of every joint action. M requests, J actions, G clusters."""
+    """Distinct requests with the true outcome and cost of every joint action. M requests, J actions, G clusters."""
 
     scenario: Scenario
     states: np.ndarray
     """(M,F) int, columns in the scenario's order of features."""
     outcomes: Mapping[str, np.ndarray]
-    """name → (M,J) expected per request: ``revenue`` (currency), and perhaps clicks, impressions, gmv."""
+    """Name → (M,J) expectation per request: ``revenue`` (currency) and optionally clicks, impressions, gmv."""
     costs: np.ndarray
     """(M,J,G) core-seconds per request."""
     weights: np.ndarray | None = None
-    """(M,) how often each kind comes, in any unit; ``None``: all alike."""
+    """(M,) relative frequency of each request, in any unit; ``None``: all equal."""
 
     def __post_init__(self) -> None:
         shape = (len(self.states), self.scenario.n_joint_actions)
@@ -38,14 +38,17 @@ class RequestPool:
         if self.weights is not None and (
             self.weights.shape != shape[:1] or not np.all(self.weights >= 0) or not 0 < self.weights.sum() < np.inf
         ):
-            raise InputError(f"pool weights must be one non-negative number per request, {shape[:1]}, and not all zero")
+            raise InputError(
+                f"pool weights have shape {self.weights.shape}; give {shape[:1]} non-negative numbers, not all zero"
+            )
         if shape[0] == 0:
-            raise InputError("pool: no requests; give at least one")
+            raise InputError("pool: no requests; pass at least one")
 
-    def chances(self, minute: int) -> np.ndarray:
-        """(M,) probability of each kind at ``minute`` of the day: those of the current time window, feature ``w``.
+    def probabilities(self, minute: int) -> np.ndarray:
+        """Return (M,) the probability of each request at ``minute`` of the day.
 
-        All kinds count where the scenario has no such feature, or the pool none of the window's requests.
+        Only requests of the current time window, feature ``w``, can occur. If the scenario has no such feature, or the
+        pool has no request of the window, all requests can.
         """
         weights = np.ones(len(self.states)) if self.weights is None else self.weights.astype(np.float64)
         if "w" in self.scenario.feature_names:

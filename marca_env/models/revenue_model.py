@@ -1,9 +1,9 @@
 """Expected revenue of every joint action: an ensemble fitted to a log of sparse, sampled revenue.
 
-Most requests earn nothing and the rest earn very different sums, so the mean is split in two that are each easier to
-learn: expected clicks (Poisson deviance) and spend per click (gamma deviance, rows with clicks, weighted by clicks).
-Where the log has no clicks, a request that earned anything counts as one. Each member has its own network and its own
-bootstrap weights; all members are one batched tensor program.
+Most requests earn nothing and the others earn very different sums. The mean is therefore split into two parts that are
+easier to learn: expected clicks (Poisson deviance) and spend per click (gamma deviance on rows with clicks, weighted
+by clicks). If the log has no clicks, a request with revenue counts as one click. Each member has its own network and
+its own bootstrap weights; all members run as one batched tensor program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from marca_env.logs.schema import Column, check_table, decision_columns, feature_columns
-from marca_env.models.deterministic_linear import Factor
+from marca_env.models.analytic import Law, LawFormulas, load_law
+from marca_env.models.deterministic_linear import DeterministicFactor
 from marca_env.models.training_loop import Progress, minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
@@ -32,25 +33,27 @@ if TYPE_CHECKING:
 
 HIDDEN = (48, 32)
 _CHUNK = 8_192
+"""Pairs of state and action in a forward pass of the table."""
 _ROWS = 1024
-_BATCH = 2048
-_RATE = 2e-3
-_DECAY = 1e-1
-Times = Callable[[Tensor], Tensor]
+"""Rows of a forward pass of a prediction."""
+_BATCH_SIZE = 2048
+_LEARNING_RATE = 2e-3
+_WEIGHT_DECAY = 1e-1
+Product = Callable[[Tensor], Tensor]
 """x → x @ weights."""
 
 
 class TwoPartEnsemble(nn.Module):
-    """K members: log of expected clicks and of spend per click (relative to the log's means), each a linear part
-    plus a small MLP.
+    """K members, each a linear part plus a small MLP with two outputs.
 
-    The first layer is kept in two halves, states and actions, so that a table of every action of every state
-    computes each half once.
+    The outputs are the logs of expected clicks and of spend per click, relative to the log's means. The first layer
+    can be computed in two halves, states and actions, so that a table of every action of every state computes each
+    half once.
     """
 
-    _exact: list[Times] | None = None
+    _deterministic: list[Product] | None = None
     mean: Tensor
-    """Mean revenue of the log, currency per request: both outputs are relative to it."""
+    """Mean revenue of the log, currency per request; both outputs are relative to it."""
 
     def __init__(self, members: int, inputs: int, hidden: tuple[int, ...] = HIDDEN) -> None:
         super().__init__()
@@ -64,47 +67,47 @@ class TwoPartEnsemble(nn.Module):
             self.weights[-1] *= 0.1
 
     def train(self, mode: bool = True) -> TwoPartEnsemble:
-        """Learn or predict; weights must not change while it predicts."""
-        self._exact = None
+        """Switch between training and prediction; weights must not change during prediction."""
+        self._deterministic = None
         return super().train(mode)
 
-    def factors(self) -> list[Tensor]:
-        """Right-hand side of each layer's product; the first is linear part and first layer of all members together."""
+    def weight_matrices(self) -> list[Tensor]:
+        """Return each layer's weights; the first joins the linear part and the first layer of all members."""
         joined = torch.cat([self.linear, self.weights[0]], dim=2)  # K I 2+H
         return [joined.transpose(0, 1).flatten(1), *self.weights[1:]]
 
-    def first(self, x: Tensor, times: Times) -> Tensor:
-        """Linear part and first layer together, without biases: (B, inputs) → (K, B, 2 + hidden)."""
-        return times(x).view(len(x), len(self.linear), -1).transpose(0, 1)
+    def first_layer(self, x: Tensor, product: Product) -> Tensor:
+        """Return linear part and first layer together, without biases: (B, inputs) → (K, B, 2 + hidden)."""
+        return product(x).view(len(x), len(self.linear), -1).transpose(0, 1)
 
-    def rest(self, first: Tensor, times: Sequence[Times]) -> Tensor:
-        """From :meth:`first` on: (K, B, 2 + hidden) → log clicks and log spend per click, (K, B, 2)."""
+    def remaining_layers(self, first: Tensor, products: Sequence[Product]) -> Tensor:
+        """Continue from :meth:`first_layer`: (K, B, 2 + hidden) → log clicks and log spend per click (K, B, 2)."""
         linear, x = first[..., :2], first[..., 2:] + self.biases[0]
-        for layer, bias in zip(times, self.biases[1:], strict=True):
+        for layer, bias in zip(products, self.biases[1:], strict=True):
             x = layer(torch.relu(x)) + bias
         return linear + x
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → (K, B, 2); when predicting, with exact products."""
-        if not self.training and self._exact is None:
-            self._exact = [Factor(f) for f in self.factors()]
-        times = self.products() if self._exact is None else self._exact
-        return self.rest(self.first(x, times[0]), times[1:])
+        """Return both outputs: (B, inputs) → (K, B, 2); in prediction mode with deterministic products."""
+        if not self.training and self._deterministic is None:
+            self._deterministic = [DeterministicFactor(w) for w in self.weight_matrices()]
+        products = self.library_products() if self._deterministic is None else self._deterministic
+        return self.remaining_layers(self.first_layer(x, products[0]), products[1:])
 
-    def products(self) -> list[Times]:
-        """Each layer's product as the library has it."""
-        return [partial(torch.matmul, other=f) for f in self.factors()]
+    def library_products(self) -> list[Product]:
+        """Return each layer's product with torch's faster matmul; its last bits depend on the batch."""
+        return [partial(torch.matmul, other=w) for w in self.weight_matrices()]
 
     def revenue(self, parts: Tensor) -> Tensor:
-        """Expected revenue in currency from the two outputs: (K, B, 2) → (K, B)."""
+        """Return expected revenue in currency from the two outputs: (K, B, 2) → (K, B)."""
         return self.mean * torch.exp(parts.sum(dim=2))
 
 
 class RevenueModel:
-    """Q(s, a): expected revenue of a request, in currency; build it with :meth:`fit` or :meth:`load`.
+    """Q(s, a), the expected revenue of a request in currency; build it with :meth:`fit` or :meth:`load`.
 
     Attributes:
-        scenario: the system that it was fitted to.
+        scenario: system that the model was fitted to.
         members: number of networks in the ensemble.
     """
 
@@ -126,18 +129,27 @@ class RevenueModel:
         device: str = "cpu",
         progress: Progress | None = None,
     ) -> RevenueModel:
-        """Fit the ensemble to features, decisions and revenue (and clicks, where there are any) of a request log.
+        """Fit the ensemble to features, decisions, revenue and, if present, clicks of a request log.
+
+        Args:
+            scenario: the system.
+            request_log: one row per request.
+            members: networks of the ensemble.
+            epochs: passes over the requests.
+            seed: seed of weights, bootstrap and shuffling.
+            device: torch device.
+            progress: called after each training step.
 
         Raises:
-            InputError: the log lacks a column, a row is wrong, or nothing was earned.
+            InputError: the log lacks a column, a row is invalid, or all revenue is zero.
         """
         scenario, device = Scenario.load(scenario), usable_device(device)
         if members < 1:
-            raise InputError(f"members is {members}; an ensemble needs at least one")
+            raise InputError(f"members is {members}; pass at least 1")
         log = check_table(request_log, _columns(scenario, request_log), "request log")
         revenue = log["revenue"].to_numpy(np.float32)
         if not revenue.any():
-            raise InputError("request log: column 'revenue' is zero in every row; give a log that earned something")
+            raise InputError("request log: column 'revenue' is zero in every row; pass a log with revenue")
         clicks = log["clicks"].to_numpy(np.float32) if "clicks" in log else (revenue > 0).astype(np.float32)
         clicks = np.where(revenue > 0, np.maximum(clicks, 1e-3), clicks)
         encoder = InputEncoder(scenario)
@@ -146,22 +158,32 @@ class RevenueModel:
         net = _network(encoder, members, seed).to(device)
         net.mean.fill_(float(revenue.mean()))
         earned = np.stack([clicks / clicks.mean(), revenue / revenue.mean()])
-        seen, spent = torch.from_numpy(earned).to(device)  # M each
+        clicked, spent = torch.from_numpy(earned).to(device)  # M each
         generator = torch.Generator().manual_seed(seed)
         weights = torch.empty(members, len(x)).exponential_(generator=generator).to(device)  # Bayesian bootstrap
 
         def loss(rows: Tensor) -> Tensor:
             log_clicks, log_spend = net(x[rows]).unbind(dim=2)  # K B
-            poisson = torch.exp(log_clicks) - seen[rows] * log_clicks
-            gamma = spent[rows] * torch.exp(-log_spend) + seen[rows] * log_spend
+            poisson = torch.exp(log_clicks) - clicked[rows] * log_clicks
+            gamma = spent[rows] * torch.exp(-log_spend) + clicked[rows] * log_spend
             return (weights[:, rows] * (poisson + gamma)).mean(dim=1).sum()
 
-        minimise(net, loss, len(x), epochs=epochs, batch=_BATCH, rate=_RATE, seed=seed, decay=_DECAY, progress=progress)
+        minimise(
+            net,
+            loss,
+            len(x),
+            epochs=epochs,
+            batch_size=_BATCH_SIZE,
+            learning_rate=_LEARNING_RATE,
+            seed=seed,
+            weight_decay=_WEIGHT_DECAY,
+            progress=progress,
+        )
         return cls(scenario, net, device)
 
     # -- use -----------------------------------------------------------------------------------------------
     def predict_members(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Each member's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (K, B)."""
+        """Predict each member's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (K, B)."""
         codes = self._encoder.codes(states, actions)
         out = np.empty((self.members, len(codes)), dtype=np.float32)
         for k in range(0, len(codes), _ROWS):
@@ -171,34 +193,34 @@ class RevenueModel:
         return out
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Expected revenue, currency per request: ``states`` (B, F), ``actions`` (B, D) → float32 (B,)."""
+        """Predict expected revenue, currency per request: ``states`` (B, F), ``actions`` (B, D) → float32 (B,)."""
         members = self.predict_members(states, actions)
-        return sum(members[1:], members[0]) / np.float32(self.members)  # in one order, whatever B is
+        return sum(members[1:], members[0]) / np.float32(self.members)  # added in one order for every B
 
     def table(self, states: np.ndarray) -> np.ndarray:
-        """Expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
+        """Predict the expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
         states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         features, distinct = self._encoder.n_features, self._encoder.distinct
         table = np.empty((len(states), len(distinct)), dtype=np.float32)
         with torch.inference_mode():
-            first, *times = self._net.products()
+            first, *products = self._net.library_products()
             without_states = np.concatenate([np.zeros((len(distinct), features), np.int64), distinct], axis=1)
-            of_actions = self._half(without_states, True, first)
+            action_half = self._half(without_states, True, first)
             step = max(1, _CHUNK // len(distinct))
             for k in range(0, len(states), step):
                 part = states[k : k + step]
                 filler = np.zeros((len(part), distinct.shape[1]), np.int64)
-                of_states = self._half(np.concatenate([part, filler], axis=1), False, first)
-                both = of_states[:, :, None] + of_actions[:, None]  # K B J' 2+H
-                out = self._net.revenue(self._net.rest(both.flatten(1, 2), times)).mean(dim=0)
+                state_half = self._half(np.concatenate([part, filler], axis=1), False, first)
+                both = state_half[:, :, None] + action_half[:, None]  # K B J' 2+H
+                out = self._net.revenue(self._net.remaining_layers(both.flatten(1, 2), products)).mean(dim=0)
                 table[k : k + step] = out.view(len(part), -1).cpu().numpy()
         return table[:, self._encoder.distinct_of]
 
-    def _half(self, codes: np.ndarray, of_actions: bool, times: Times) -> Tensor:
-        """What the decisions, or the features, add to the first layer."""
+    def _half(self, codes: np.ndarray, of_actions: bool, product: Product) -> Tensor:
+        """Return the part of the first layer that comes from the decisions, or from the features."""
         x = self._encoder.encode(codes)
-        keep = self._encoder.of_actions if of_actions else ~self._encoder.of_actions
-        return self._net.first(torch.from_numpy(x * keep).to(self.device), times)
+        columns = self._encoder.of_actions if of_actions else ~self._encoder.of_actions
+        return self._net.first_layer(torch.from_numpy(x * columns).to(self.device), product)
 
     # -- in and out ----------------------------------------------------------------------------------------
     def save(self, folder: str | Path) -> None:
@@ -208,15 +230,13 @@ class RevenueModel:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> RevenueModel:
-        """Read what :meth:`save` wrote, or a stated law (:class:`marca_env.models.analytic.LawRevenue`).
+        """Read what :meth:`save` wrote; a folder with a law gives an :class:`AnalyticRevenueModel`.
 
         Raises:
-            InputError: a file is missing, cut short or of another model.
+            InputError: a file is missing, incomplete or of another model.
         """
         if is_law(folder):
-            from marca_env.models.analytic import LawRevenue, load_law
-
-            return LawRevenue(*load_law(folder))
+            return AnalyticRevenueModel(*load_law(folder))
         tensors, description = load_model(folder, "RevenueModel", device)
         with rebuilding(folder):
             scenario = Scenario.from_dict(description["scenario"])
@@ -225,13 +245,37 @@ class RevenueModel:
             return cls(scenario, net, device)
 
 
+class AnalyticRevenueModel(RevenueModel):
+    """Revenue model of a generated scenario: exact formulas instead of a fitted ensemble."""
+
+    def __init__(self, scenario: Scenario, law: Law) -> None:
+        self._formulas = LawFormulas(scenario, law)
+        self.scenario, self.device, self.members = scenario, "cpu", 1
+        self._encoder = InputEncoder(scenario)
+
+    def predict_members(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the law's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (1, B)."""
+        return self._formulas.revenue(*self._formulas.check(states, actions)).astype(np.float32)[None]
+
+    def table(self, states: np.ndarray) -> np.ndarray:
+        """Return the expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
+        joint = self.scenario.joint_actions
+        pairs = np.repeat(np.asarray(states), len(joint), axis=0), np.tile(joint, (len(states), 1))
+        return self.predict(*pairs).reshape(len(states), len(joint))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.json`` into ``folder``."""
+        self._formulas.save(folder)
+
+
 def _columns(scenario: Scenario, log: pd.DataFrame) -> tuple[Column, ...]:
+    """Return the columns of the log to check."""
     clicks = (Column("clicks"),) if "clicks" in log.columns else ()
     return (*feature_columns(scenario), *decision_columns(scenario), Column("revenue"), *clicks)
 
 
 def _network(encoder: InputEncoder, members: int, seed: int) -> TwoPartEnsemble:
-    """Weights drawn from ``seed``; global state is left as it was."""
+    """Build an ensemble with weights drawn from ``seed``; the global random state is left unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TwoPartEnsemble(members, encoder.width)

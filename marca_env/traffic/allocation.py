@@ -67,7 +67,7 @@ def arrivals(rng: np.random.Generator, pool: RequestPool, qps: float, seconds: f
     """
     if not (np.isfinite(qps) and qps >= 0):
         raise InputError(f"qps is {qps}; it must be finite and not negative")
-    return rng.multinomial(rng.poisson(qps * seconds), pool.chances(minute))
+    return rng.multinomial(rng.poisson(qps * seconds), pool.probabilities(minute))
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def replay(
     whole = clusters = ClusterModel(pool.scenario)
     changes = changes or Changes.none(len(traffic), len(pool.scenario.clusters))
     state = clusters.initial()
-    chances = pool.chances(traffic.minute_of_day(0))
+    chances = pool.probabilities(traffic.minute_of_day(0))
     prices = policy.begin(pool, traffic, chances)
     before = traffic.qps[0] if traffic.history is None or len(traffic.history) == 0 else traffic.history[-1]
     # the telemetry of the minute before the first: a system on its budget
@@ -149,7 +149,7 @@ def replay(
     rows_out = []
     chosen = np.zeros(len(pool.states), dtype=np.int64)
     for k in range(len(traffic)):
-        rows = np.flatnonzero(pool.chances(traffic.minute_of_day(k)))
+        rows = np.flatnonzero(pool.probabilities(traffic.minute_of_day(k)))
         chosen[rows], prices = policy.choose(observation, rows)
         clusters = whole.scaled(changes.capacity[k])  # the loss of a machine is seen in the minute after
         outcome, state = serve_minute(pool, chosen, counts[k], clusters, state, SECONDS, changes.cost[k])

@@ -22,8 +22,9 @@ from rich.table import Table
 import marca_env
 from marca_env.envs import generated_presets
 from marca_env.envs.batched_env import BatchedRecommender
-from marca_env.models.analytic import LawCost, LawRevenue
-from marca_env.models.engine import Engine, resolve
+from marca_env.models.cost_model import AnalyticCostModel
+from marca_env.models.engine import Engine, get_engine
+from marca_env.models.revenue_model import AnalyticRevenueModel
 from marca_env.traffic.allocation import allocate
 
 SEEDS = (0,)
@@ -237,7 +238,7 @@ def vmas_steps(batches: Sequence[int], seed: int, steps: int = 25) -> dict[str, 
 def memory(batch: int, seed: int) -> dict[str, int]:
     """Peak bytes that an episode of a batch takes, the environment itself included, models and their memory not."""
 
-    engine = resolve("ranking-model-v0")
+    engine = get_engine("ranking-model-v0")
     batched_steps(engine, batch, seed)()
     tracemalloc.start()
     try:
@@ -303,4 +304,4 @@ def widened(options: int) -> Any:
         stages.append(replace(stage, decisions=(replace(decision, options=chosen),)))
     scenario = made.scenario.replace(stages=tuple(stages), name=f"chain-{options}")
     law = replace(made.law, models=models)
-    return Engine(scenario, LawCost(scenario, law), LawRevenue(scenario, law), made.population)
+    return Engine(scenario, AnalyticCostModel(scenario, law), AnalyticRevenueModel(scenario, law), made.population)

@@ -117,7 +117,7 @@ def net_revenue(scenario: Scenario, log: pd.DataFrame, seed: int, *, epochs: int
     def loss(predicted: Tensor, target: Tensor) -> Tensor:
         return (torch.exp(predicted) - target * predicted).mean()
 
-    training = {"epochs": epochs, "batch": 2048, "rate": 2e-3, "decay": 1e-1}
+    training = {"epochs": epochs, "batch_size": 2048, "learning_rate": 2e-3, "weight_decay": 1e-1}
     net = _trained(x, (revenue / mean)[:, None], loss, seed, training)
     return RivalRevenue(scenario, encoder, lambda x: mean * np.exp(_answers(net, x)), _weights(net), places=False)
 

@@ -25,7 +25,7 @@ from benchmarks.suite.user_methods import check_method_name, user_options
 from benchmarks.training.greedy_rollout import greedy_of, play, trained
 from benchmarks.training.trials import DEFAULT_ENV, Trial
 from marca_env.envs.batched_env import REWARDS
-from marca_env.models.engine import resolve
+from marca_env.models.engine import get_engine
 from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _environment(case: Case) -> dict[str, Any]:
 def _judge(case: Case) -> EveryState:
     """The states that judge."""
 
-    return EveryState.of(resolve(case.scenario), case.budget["states"])
+    return EveryState.of(get_engine(case.scenario), case.budget["states"])
 
 
 def _reference(case: Case) -> float:

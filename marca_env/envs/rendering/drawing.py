@@ -144,7 +144,7 @@ def _font(size: int) -> Any:
     return ImageFont.load_default(size=size)
 
 
-class Window:
+class PygameWindow:
     """A window that shows one picture after the other, at most ``fps`` a second.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marca_env.models.cost_regression import nominal_results
+from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ControlObservation
 from marca_env.utils.errors import InputError, unknown_option
@@ -209,13 +209,13 @@ class Screen:
             return None
         if self.mode == "ansi":
             return as_text(view)
-        from marca_env.envs.rendering.drawing import Window, as_pixels
+        from marca_env.envs.rendering.drawing import PygameWindow, as_pixels
 
         pixels = as_pixels(view)
         if self.mode == "rgb_array":
             return pixels
         if self._window is None:
-            self._window = Window(f"marca-env {view.title.partition(':')[0]}", self.fps)
+            self._window = PygameWindow(f"marca-env {view.title.partition(':')[0]}", self.fps)
         self._window.show(pixels)
         return None
 

@@ -275,11 +275,11 @@ def test_a_users_own_mixer_serves_without_ray(tmp_path: Path, monkeypatch: pytes
     from agents.offline.episodes import team_encoder
     from agents.policy.allocation_policy import AllocationPolicy
     from agents.team.team import Team, TeamSpec
-    from marca_env.models.engine import resolve
+    from marca_env.models.engine import get_engine
 
     (tmp_path / "own_sum.py").write_text(OWN_SUM)
     monkeypatch.syspath_prepend(str(tmp_path))
-    engine, values = resolve("default"), []
+    engine, values = get_engine("default"), []
     states = engine.sample_states(np.random.default_rng(0), 3)
     weights: dict[str, Any] = {}
     for mixer in ("sum", "own_sum.Plain"):

@@ -15,15 +15,16 @@ import pytest
 import torch
 
 from marca_env.envs.batched_env import BatchedRecommender
-from marca_env.envs.request_window import Window
-from marca_env.models.analytic import LawCost, LawRevenue
-from marca_env.models.deterministic_linear import ExactLinear, Factor
+from marca_env.envs.request_window import RequestWindow
+from marca_env.models.cost_model import AnalyticCostModel
+from marca_env.models.deterministic_linear import DeterministicFactor, DeterministicLinear
 from marca_env.models.engine import Engine
 from marca_env.models.population import Sparsity
+from marca_env.models.revenue_model import AnalyticRevenueModel
 from marca_env.scenario.scenario import Scenario
 from tests.helpers.paths import ROOT
 
-WINDOWS = (None, Window(requests=3, traffic=(2.0,), price_rate=0.5))
+WINDOWS = (None, RequestWindow(requests=3, traffic=(2.0,), price_rate=0.5))
 
 
 @pytest.fixture(params=["none", "gamma"])
@@ -59,7 +60,7 @@ def test_a_product_is_near_and_its_rows_are_independent(inputs: int, outputs: in
     x = torch.randn(300, inputs, generator=draw) * torch.exp(3.0 * torch.randn(300, 1, generator=draw))
     x[7] = 0.0
     weight = torch.randn(inputs, outputs, generator=draw)
-    factor = Factor(weight)
+    factor = DeterministicFactor(weight)
     found = factor(x)
     true, size = x.double() @ weight.double(), x.double().abs() @ weight.double().abs()
     assert ((found - true).abs() <= 1e-6 * size + 1e-12).all()
@@ -67,12 +68,12 @@ def test_a_product_is_near_and_its_rows_are_independent(inputs: int, outputs: in
     assert torch.equal(factor(x[order]), found[order])
     assert torch.equal(torch.cat([factor(part) for part in x.split(7)]), found)
     terms = torch.randperm(inputs, generator=draw)
-    assert torch.equal(Factor(weight[terms])(x[:, terms]), found)  # no order of additions changes a bit
+    assert torch.equal(DeterministicFactor(weight[terms])(x[:, terms]), found)  # no order of additions changes a bit
 
 
 def test_a_layer_learns_and_predicts_the_same_function() -> None:
     torch.manual_seed(0)
-    layer, x = ExactLinear(20, 4), torch.randn(50, 20)
+    layer, x = DeterministicLinear(20, 4), torch.randn(50, 20)
     learning = layer(x)
     torch.testing.assert_close(layer.eval()(x), learning, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
@@ -122,7 +123,7 @@ def test_a_stated_law_does_not_see_them_either() -> None:
     from marca_env.envs import generated_presets
 
     made = generated_presets.with_stages(5)
-    cost, revenue = LawCost(made.scenario, made.law), LawRevenue(made.scenario, made.law)
+    cost, revenue = AnalyticCostModel(made.scenario, made.law), AnalyticRevenueModel(made.scenario, made.law)
     states, actions = made.population.states[:50], made.scenario.joint_actions[::4][:50]
     for model in (cost, revenue):
         alone = np.concatenate([model.predict(states[k : k + 1], actions[k : k + 1]) for k in range(50)])
@@ -131,7 +132,7 @@ def test_a_stated_law_does_not_see_them_either() -> None:
 
 # -- batches -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("window", WINDOWS)
-def test_request_k_of_a_thousand_is_episode_k_of_one(fresh, window: Window | None) -> None:
+def test_request_k_of_a_thousand_is_episode_k_of_one(fresh, window: RequestWindow | None) -> None:
     options = {"window": window, "prices": [1.0, 2.0], "reward": "lagrangian"}
     choices = np.random.default_rng(0).integers(0, 60, (1000, 12))
     together = play(fresh(), choices, seed=3, **options)
@@ -144,7 +145,7 @@ def test_request_k_of_a_thousand_is_episode_k_of_one(fresh, window: Window | Non
 
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("size", [1, 2, 37])
-def test_the_first_of_a_batch_do_not_see_how_many_there_are(fresh, window: Window | None, size: int) -> None:
+def test_the_first_of_a_batch_do_not_see_how_many_there_are(fresh, window: RequestWindow | None, size: int) -> None:
     choices = np.random.default_rng(0).integers(0, 60, (1000, 12))
     large, small = (play(fresh(), choices[:n], seed=5, window=window, prices=[1.0, 2.0]) for n in (1000, size))
     for a, b in zip(large, small, strict=True):
@@ -152,7 +153,7 @@ def test_the_first_of_a_batch_do_not_see_how_many_there_are(fresh, window: Windo
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_nor_do_those_of_several_sites(window: Window | None) -> None:
+def test_nor_do_those_of_several_sites(window: RequestWindow | None) -> None:
     choices = np.random.default_rng(0).integers(0, 60, (300, 12))
     prices = np.arange(1.0, 1.0 + len(Scenario.load("data-centres-v0").clusters))
     large, small = (

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 import marca_env
 from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.envs.gym_env import RecommenderEnv
-from marca_env.envs.request_window import Window
-from marca_env.models.analytic import Law, LawCost, LawRevenue, StageLaw
+from marca_env.envs.request_window import RequestWindow
+from marca_env.models.analytic import Law, StageLaw
+from marca_env.models.cost_model import AnalyticCostModel
 from marca_env.models.engine import Engine
 from marca_env.models.population import Population, Sparsity
+from marca_env.models.revenue_model import AnalyticRevenueModel
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
 
 MODELS = {"small": 0.3, "middle": 1.0, "large": 2.5}
@@ -47,14 +49,14 @@ def engines(draw: st.DrawFn) -> Engine:
     states = np.indices(sizes).reshape(len(sizes), -1).T
     population = Population(states, np.ones(len(states)))
     noise = draw(st.sampled_from(["none", "gamma"]))
-    models = LawCost(scenario, law), LawRevenue(scenario, law)
+    models = AnalyticCostModel(scenario, law), AnalyticRevenueModel(scenario, law)
     return Engine(scenario, *models, population, noise=noise, sparsity=Sparsity(0.5, 1.0))
 
 
 windows = st.one_of(
     st.none(),
     st.builds(
-        Window,
+        RequestWindow,
         requests=st.integers(1, 4),
         traffic=st.lists(st.floats(0.0, 3.0), min_size=1, max_size=3).map(tuple),
         price_rate=st.sampled_from([0.0, 0.5]),
@@ -73,7 +75,9 @@ def mask_of(scenario: Scenario, agent: str, turn: int, n: int) -> list[bool]:
 
 @laws
 @given(engines(), windows, seeds)
-def test_what_is_returned_lies_in_its_space_and_masks_are_right(engine: Engine, window: Window, seed: int) -> None:
+def test_what_is_returned_lies_in_its_space_and_masks_are_right(
+    engine: Engine, window: RequestWindow, seed: int
+) -> None:
     rng, scenario = np.random.default_rng(seed), engine.scenario
     prices = rng.uniform(0.0, 5.0, len(scenario.clusters))
     env = BatchedRecommender(3, engine=engine, window=window, prices=prices, reward="lagrangian")
@@ -121,7 +125,7 @@ def test_cost_rises_with_every_queue_and_results_keep_to_them(engine: Engine, se
 
 @laws
 @given(engines(), windows, seeds)
-def test_the_single_agent_takes_any_action_of_its_space(engine: Engine, window: Window, seed: int) -> None:
+def test_the_single_agent_takes_any_action_of_its_space(engine: Engine, window: RequestWindow, seed: int) -> None:
     env = RecommenderEnv(engine=engine, window=window)
     env.action_space.seed(seed)
     seen, info = env.reset(seed=seed)
@@ -138,7 +142,7 @@ def test_the_single_agent_takes_any_action_of_its_space(engine: Engine, window: 
 
 @laws
 @given(engines(), windows, seeds)
-def test_every_reset_of_a_seed_is_the_same_and_views_agree(engine: Engine, window: Window, seed: int) -> None:
+def test_every_reset_of_a_seed_is_the_same_and_views_agree(engine: Engine, window: RequestWindow, seed: int) -> None:
     def played(env: marca_env.UniformAgents) -> list[float]:
         rng, rewards = np.random.default_rng(seed), []
         seen, _ = env.reset(seed=seed)

@@ -128,8 +128,10 @@ def window(monkeypatch: pytest.MonkeyPatch):
 
 def test_human_mode_shows_every_step_in_a_window(tiny_engine: Engine, window, monkeypatch) -> None:
     shown: list[np.ndarray] = []
-    show = drawing.Window.show
-    monkeypatch.setattr(drawing.Window, "show", lambda self, pixels: (shown.append(pixels), show(self, pixels))[1])
+    show = drawing.PygameWindow.show
+    monkeypatch.setattr(
+        drawing.PygameWindow, "show", lambda self, pixels: (shown.append(pixels), show(self, pixels))[1]
+    )
     monkeypatch.setattr(RecommenderEnv, "metadata", {**RecommenderEnv.metadata, "render_fps": 1000})
     env = gymnasium.make("marca_env/Recommender-v0", engine=tiny_engine, render_mode="human")
     finish(env, (0, 1, 0, 1))

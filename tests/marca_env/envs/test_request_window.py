@@ -12,13 +12,13 @@ from pettingzoo.test import api_test, parallel_api_test
 
 import marca_env
 from marca_env.envs.batched_env import BatchedRecommender
-from marca_env.envs.request_window import Window, WindowClusters
+from marca_env.envs.request_window import RequestWindow, WindowClusters
 from marca_env.models.engine import Engine
 from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.utils.errors import InputError
 
 DEAR, CHEAP = (1, 2, 1, 2), (0, 0, 0, 0)
-STEEP = Window(requests=20, seconds=60.0, traffic=(2.0,))
+STEEP = RequestWindow(requests=20, seconds=60.0, traffic=(2.0,))
 """Twice the rate at which the dearest options just about fit."""
 
 
@@ -97,7 +97,7 @@ def test_degraded_options_are_those_of_the_scenario(exact_engine: Engine) -> Non
 
 
 def test_agents_see_the_clusters(exact_engine: Engine) -> None:
-    env, _, _ = play(exact_engine, lambda k, env: DEAR, window=Window(requests=3, price_rate=2.0))
+    env, _, _ = play(exact_engine, lambda k, env: DEAR, window=RequestWindow(requests=3, price_rate=2.0))
     shown = env.clusters.shown()  # type: ignore[union-attr]
     layout = env.encoder._state_layout
     step = env.encoder.encode(env.states, env.actions, np.zeros((8, 3)), 0, env.prices, shown)
@@ -111,18 +111,18 @@ def test_agents_see_the_clusters(exact_engine: Engine) -> None:
 
 
 def test_prices_follow_the_load(exact_engine: Engine) -> None:
-    window = Window(requests=6, traffic=(2.0,), price_rate=0.5)
+    window = RequestWindow(requests=6, traffic=(2.0,), price_rate=0.5)
     _, dear, _ = play(exact_engine, lambda k, env: DEAR, window, prices=[1.0, 1.0])
     prices = np.array([s.infos["prices"] for s in dear])
     assert (np.diff(prices, axis=0) > 0).all()
     _, cheap, _ = play(exact_engine, lambda k, env: CHEAP, window, prices=[1.0, 1.0])
     assert (np.array([s.infos["prices"] for s in cheap])[-1] < 1.0).all()  # the cheapest fit twice the rate
-    _, fixed, _ = play(exact_engine, lambda k, env: DEAR, Window(requests=6), prices=[1.0, 2.0])
+    _, fixed, _ = play(exact_engine, lambda k, env: DEAR, RequestWindow(requests=6), prices=[1.0, 2.0])
     assert (fixed[-1].infos["prices"] == [1.0, 2.0]).all()
 
 
 def test_the_lagrangian_takes_the_price_of_the_moment_and_its_terms_add_up(exact_engine: Engine) -> None:
-    options = {"window": Window(requests=5, price_rate=1.0), "prices": [1.0, 1.0], "reward": "lagrangian"}
+    options = {"window": RequestWindow(requests=5, price_rate=1.0), "prices": [1.0, 1.0], "reward": "lagrangian"}
     _, ended, rewards = play(exact_engine, lambda k, env: DEAR, **options)
     per_request = rewards.reshape(5, 4, 8)
     assert not per_request[:, :3].any()
@@ -141,12 +141,12 @@ def test_a_reward_of_your_own_sees_the_price_of_each(exact_engine: Engine) -> No
         seen.append(prices.shape)
         return outcome.revenue - 10.0 * outcome.cost.sum(axis=1)
 
-    play(exact_engine, lambda k, env: CHEAP, Window(requests=2), reward=reward)
+    play(exact_engine, lambda k, env: CHEAP, RequestWindow(requests=2), reward=reward)
     assert seen == [(8, 2), (8, 2)]
 
 
 def test_traffic_bursts(exact_engine: Engine) -> None:
-    _, ended, _ = play(exact_engine, lambda k, env: CHEAP, Window(requests=6, traffic=(0.5, 2.0)))
+    _, ended, _ = play(exact_engine, lambda k, env: CHEAP, RequestWindow(requests=6, traffic=(0.5, 2.0)))
     load = np.array([s.infos["load"].sum(axis=1) / s.infos["cost"].sum(axis=1) for s in ended])
     np.testing.assert_allclose(load[::2], 0.5 * exact_engine.scenario.peak_qps, rtol=1e-5)
     np.testing.assert_allclose(load[1::2], 2.0 * exact_engine.scenario.peak_qps, rtol=1e-5)

@@ -21,8 +21,9 @@ from marca_env.integration.logged_system import read_own_system
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
-from marca_env.models.cost_regression import fit_cost_map, nominal_results
+from marca_env.models.cost_regression import fit_cost_map
 from marca_env.models.engine import Engine
+from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
 from tests.helpers.paths import ROOT
 

@@ -13,12 +13,12 @@ from pettingzoo.test import api_test, parallel_api_test
 
 import marca_env
 from marca_env.envs import generated_presets
-from marca_env.envs.request_window import Window, WindowClusters
-from marca_env.models.analytic import Law, LawCost, LawRevenue, StageLaw
-from marca_env.models.cost_model import CostModel
-from marca_env.models.engine import Engine, resolve, shipped_folder
+from marca_env.envs.request_window import RequestWindow, WindowClusters
+from marca_env.models.analytic import Law, StageLaw
+from marca_env.models.cost_model import AnalyticCostModel, CostModel
+from marca_env.models.engine import Engine, get_engine, shipped_folder
 from marca_env.models.population import Population
-from marca_env.models.revenue_model import RevenueModel
+from marca_env.models.revenue_model import AnalyticRevenueModel, RevenueModel
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage, presets
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import daily_traffic
@@ -52,7 +52,7 @@ def two_stages() -> tuple[Scenario, Law]:
 def test_the_law_by_hand() -> None:
     scenario, law = two_stages()
     states, actions = np.array([[1, 0], [2, 0], [1, 1]]), np.array([[1, 0], [0, 1], [1, 1]])
-    cost, revenue = LawCost(scenario, law), LawRevenue(scenario, law)
+    cost, revenue = AnalyticCostModel(scenario, law), AnalyticRevenueModel(scenario, law)
     # supply with few = 1 halves the 40 candidates that there are; with few = 0 there are more than enough
     assert cost.results(states, actions).tolist() == [[40, 40], [10, 10], [20, 20]]
     np.testing.assert_allclose(
@@ -71,14 +71,18 @@ def test_the_law_by_hand() -> None:
 
 def test_what_is_saved_is_loaded_by_the_models_own_readers(tmp_path: Path) -> None:
     scenario, law = two_stages()
-    LawCost(scenario, law).save(tmp_path / "c")
-    LawRevenue(scenario, law).save(tmp_path / "r")
+    AnalyticCostModel(scenario, law).save(tmp_path / "c")
+    AnalyticRevenueModel(scenario, law).save(tmp_path / "r")
     cost, revenue = CostModel.load(tmp_path / "c"), RevenueModel.load(tmp_path / "r")
-    assert isinstance(cost, LawCost)
-    assert isinstance(revenue, LawRevenue)
+    assert isinstance(cost, AnalyticCostModel)
+    assert isinstance(revenue, AnalyticRevenueModel)
     states, actions = np.array([[2, 1]]), np.array([[1, 1]])
-    np.testing.assert_array_equal(cost.predict(states, actions), LawCost(scenario, law).predict(states, actions))
-    np.testing.assert_array_equal(revenue.predict(states, actions), LawRevenue(scenario, law).predict(states, actions))
+    np.testing.assert_array_equal(
+        cost.predict(states, actions), AnalyticCostModel(scenario, law).predict(states, actions)
+    )
+    np.testing.assert_array_equal(
+        revenue.predict(states, actions), AnalyticRevenueModel(scenario, law).predict(states, actions)
+    )
     (tmp_path / "c" / "model.json").write_text('{"kind": "Law", "law": {}}')
     with pytest.raises(InputError, match=r"model\.json: not a law"):
         CostModel.load(tmp_path / "c")
@@ -86,8 +90,8 @@ def test_what_is_saved_is_loaded_by_the_models_own_readers(tmp_path: Path) -> No
 
 def test_laws_that_make_no_sense_are_refused() -> None:
     scenario, law = two_stages()
-    with pytest.raises(InputError, match="law of 1 stages for 2"):
-        LawCost(scenario, Law(stages=law.stages[:1]))
+    with pytest.raises(InputError, match="law has 1 stages and scenario .* has 2"):
+        AnalyticCostModel(scenario, Law(stages=law.stages[:1]))
 
 
 @pytest.mark.parametrize("name", generated_presets.GENERATED)
@@ -151,7 +155,7 @@ def test_the_generated_environments_conform(capsys: pytest.CaptureFixture[str]) 
 def test_the_ranking_agent_chooses_its_model() -> None:
     env = marca_env.parallel_env("ranking-model-v0")
     assert env.possible_agents == ["retrieval", "pre_ranking", "ranking"]
-    engine = resolve("ranking-model-v0")
+    engine = get_engine("ranking-model-v0")
     states = engine.population.states[:5]
     _, costs, revenue = zip(*(engine.evaluate(states, np.tile([2, 2, k], (5, 1))) for k in range(3)), strict=True)
     assert (costs[2][:, 2] > costs[0][:, 2]).all()
@@ -184,7 +188,7 @@ def test_a_day_of_a_bursty_scenario_is_its_own_traffic() -> None:
         assert len(qps) == 1440
         np.testing.assert_allclose(np.sort(qps[:240]) / scenario.peak_qps, np.sort(scenario.traffic))
         assert qps.max() == scenario.peak_qps
-    window = Window(requests=4)
+    window = RequestWindow(requests=4)
     clusters = WindowClusters(scenario, window, 1, np.zeros(3))
     for k in range(4):
         load = clusters.serve(np.ones((1, 3)), np.ones((1, 3))).load

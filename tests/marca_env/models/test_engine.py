@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marca_env.models.engine import Engine, resolve
+from marca_env.models.engine import Engine, get_engine
 from marca_env.models.population import Population, Sparsity
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -65,7 +65,7 @@ def test_pairs_that_share_places_do_not_mix(exact_engine, exact_law, tiny_scenar
     for name, value in limits.items():
         monkeypatch.setattr(f"marca_env.models.prediction_cache.{name}", value)
     forgetful = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
-    assert len(forgetful._memory.table) == limits.get("_SLOTS", 2**20)
+    assert len(forgetful._cache.table) == limits.get("_SLOTS", 2**20)
     for seed in (0, 0, 1):
         states, actions = draw(exact_engine, 300, seed)
         for a, b in zip(exact_engine.evaluate(states, actions), forgetful.evaluate(states, actions), strict=True):
@@ -74,7 +74,7 @@ def test_pairs_that_share_places_do_not_mix(exact_engine, exact_law, tiny_scenar
 
 def test_a_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, exact_law, exact_engine):
     engine = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
-    engine._memory._numbered = False
+    engine._cache._numbered = False
     states, actions = draw(exact_engine, 300)
     for a, b in zip(exact_engine.evaluate(states, actions), engine.evaluate(states, actions), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -177,10 +177,10 @@ def test_a_scenario_file_that_changes_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     scenario = Scenario.load("default")
     scenario.save(file)
-    first = resolve(file)
-    assert resolve(str(file)) is first
+    first = get_engine(file)
+    assert get_engine(str(file)) is first
     scenario.replace(peak_qps=7.0).save(file)
-    assert resolve(file).scenario.peak_qps == 7.0
+    assert get_engine(file).scenario.peak_qps == 7.0
 
 
 def test_no_requests_have_an_empty_table(tiny_engine: Engine) -> None:

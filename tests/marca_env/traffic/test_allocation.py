@@ -112,7 +112,7 @@ def test_arrivals_come_from_the_current_window(tiny_scenario, pool):
 
 
 def test_arrivals_follow_the_weights(tiny_scenario, pool):
-    chances = pool.chances(0)
+    chances = pool.probabilities(0)
     counts = sum(arrivals(np.random.default_rng(k), pool, 50.0, 60.0, 0) for k in range(40))
     np.testing.assert_allclose(counts / counts.sum(), chances, atol=0.01)
     assert chances.sum() == pytest.approx(1.0)

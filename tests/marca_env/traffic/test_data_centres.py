@@ -16,7 +16,7 @@ from benchmarks.days.artefacts import true_pool
 from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.envs.generated_presets import _site_rates
 from marca_env.envs.price_env import BalancingEnv
-from marca_env.envs.request_window import Window, WindowClusters
+from marca_env.envs.request_window import RequestWindow, WindowClusters
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
@@ -149,7 +149,7 @@ def test_drops_take_the_revenue_of_their_own_site_alone(pool: RequestPool) -> No
 
 def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     scenario, shares = Scenario.load(NAME), np.array([0.5, 0.3, 0.2])
-    clusters = WindowClusters(scenario, Window(requests=3, traffic=(0.5,), price_rate=1.0), 2, np.zeros(6), shares)
+    clusters = WindowClusters(scenario, RequestWindow(requests=3, traffic=(0.5,), price_rate=1.0), 2, np.zeros(6), shares)
     backlog = np.tile(np.arange(6.0), (2, 1))
     clusters.state = ClusterState(np.full((2, 6), 1), backlog)
     cost, site = np.zeros((2, 6)), np.array([0, 2])
@@ -199,8 +199,8 @@ def test_each_site_has_its_own_day(pool: RequestPool, engine: Engine) -> None:
     rates, site = _site_rates(), pool.scenario.site_of(pool.states)
     total = rates.sum(axis=1)
     np.testing.assert_allclose(pool.scenario.traffic, total / total.max(), atol=6e-4)
-    np.testing.assert_allclose(engine.population.shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
-    mix = np.array([np.bincount(site, pool.chances(90 + 180 * k), 3) for k in range(8)])
+    np.testing.assert_allclose(engine.population.site_shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
+    mix = np.array([np.bincount(site, pool.probabilities(90 + 180 * k), 3) for k in range(8)])
     true = rates.reshape(8, 180, 3).sum(axis=1)
     np.testing.assert_allclose(mix, true / true.sum(axis=1, keepdims=True), atol=0.03)
     assert len(set((mix * true.sum(axis=1, keepdims=True)).argmax(axis=0))) == 3  # three sites, three peaks
@@ -235,7 +235,7 @@ def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None
     """In the hours after midnight, with America's evening and Europe's night: the best pair of prices on a grid that
     keeps every cluster within its budget, for all sites together and for each alone."""
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
-    counts = pool.chances(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
+    counts = pool.probabilities(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
     values, retrieval = pool.outcomes["revenue"], np.arange(6) < 3
     together, alone = 0.0, np.zeros(3)
     for a in np.append(0.0, np.geomspace(3, 300, 12)):
