@@ -18,21 +18,17 @@ import pandas as pd
 
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned
 from marca_env.models.request_pool import RequestPool
-from marca_env.traffic.day_simulator import (
-    SECONDS,
-    Balancer,
-    PricedPolicy,
-    clairvoyant_bound,
-    distinct_actions,
-    draw_arrivals,
-    replay,
-)
-from marca_env.traffic.days import Course
+from marca_env.traffic.allocation import distinct_actions
+from marca_env.traffic.control import Balancer
+from marca_env.traffic.day_simulator import clairvoyant_bound, replay
+from marca_env.traffic.days import DayScenario
+from marca_env.traffic.policies import PricedPolicy
+from marca_env.traffic.simulated_system import SECONDS, draw_arrivals
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc import BisectionBalancer
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
     from mpc import BisectionBalancer
     from mpc.planning.scp import PlanResult
 
@@ -74,7 +70,7 @@ class ClairvoyantBalancer:
 
 
 @dataclass
-class Judge:
+class BalancerEvaluation:
     """A day with its arrivals, on which methods are judged.
 
     Attributes:
@@ -83,7 +79,7 @@ class Judge:
     """
 
     known: Commissioned
-    course: Course
+    course: DayScenario
     pool: RequestPool
     seed: int
     counts: np.ndarray = field(init=False)

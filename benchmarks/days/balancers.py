@@ -14,12 +14,16 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.days.policies import release_margin, two_passes
-from benchmarks.days.simulated_system import system_log, usual_prices
+from benchmarks.days.telemetry import system_log, usual_prices
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.day_simulator import Balancer, PricedPolicy, distinct_actions, draw_arrivals, replay
-from marca_env.traffic.days import SALE_FACTOR, Course, sale_with_start
+from marca_env.traffic.allocation import distinct_actions
+from marca_env.traffic.control import Balancer
+from marca_env.traffic.day_simulator import replay
+from marca_env.traffic.days import SALE_FACTOR, DayScenario, sale_with_start
+from marca_env.traffic.policies import PricedPolicy
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -196,7 +200,7 @@ class Commissioned:
         size = int(self.scenario.feature_sizes[column])
         return {"weights": pool.weights, "windows": pool.states[:, column], "n_windows": size}
 
-    def forecaster(self, course: Course, announced: bool = False) -> TrafficForecaster:
+    def forecaster(self, course: DayScenario, announced: bool = False) -> TrafficForecaster:
         """Fitted on the days before the course's, or on generated ones where there are none; a fresh one each time."""
 
         days = course.traffic.history_days()
@@ -210,7 +214,7 @@ class Commissioned:
             return TrafficForecaster(found.settings, profile=usual + course.announced, period=found.period)
         return found
 
-    def balancer(self, name: str, course: Course, settings: Mapping[str, Any] | None = None) -> Balancer:
+    def balancer(self, name: str, course: DayScenario, settings: Mapping[str, Any] | None = None) -> Balancer:
         """A balancer by its name in :data:`METHODS`, the clairvoyant apart.
 
         Args:
@@ -246,7 +250,7 @@ class Commissioned:
 
         return MPCBalancer(self.model, forecaster=forecaster, **{"release_margin": self.release_margin, **chosen})
 
-    def _slices(self, course: Course) -> Balancer:
+    def _slices(self, course: DayScenario) -> Balancer:
         days, (values, costs) = course.traffic.history_days(), self.tables
         past = days[-1] if len(days) else self.past_days[0].qps
         return SliceBalancer.search(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
+from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
 from benchmarks.days.balancers import CLAIRVOYANT, Commissioned, check_methods
 from benchmarks.days.compare_policies import embedded_trace
 from marca_env.logs.log_files import read_system_log
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.days import GENERATED, Course, from_trace, generated
+from marca_env.traffic.days import GENERATED, DayScenario, from_trace, generated
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import progress
 from marca_env.utils.yaml import parse_yaml
@@ -139,7 +139,7 @@ class Session:
         try:
             with progress("Balancing", len(options.seeds) * len(jobs)) as advance:
                 for seed in options.seeds:
-                    judge = Judge(self.known, course_of(options, scenario, seed), pool, seed)
+                    judge = BalancerEvaluation(self.known, course_of(options, scenario, seed), pool, seed)
                     for name, settings in jobs:
                         self._one(judge, name, settings)
                         advance()
@@ -148,7 +148,7 @@ class Session:
             if not self.rows:
                 raise
 
-    def _one(self, judge: Judge, name: str, settings: dict[str, Any]) -> None:
+    def _one(self, judge: BalancerEvaluation, name: str, settings: dict[str, Any]) -> None:
         minutes, found = judge.run(name, settings)
         self.rows.append({"method": name, "seed": judge.seed, "settings": settings, **found})
         if not settings:
@@ -158,7 +158,7 @@ class Session:
             self.minutes.append(minutes)
 
 
-def course_of(options: Options, scenario: Scenario, seed: int) -> Course:
+def course_of(options: Options, scenario: Scenario, seed: int) -> DayScenario:
     """The day that was asked for; generated ones are another for each seed."""
 
     if options.trace is not None or options.traffic == "day":

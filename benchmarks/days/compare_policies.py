@@ -20,7 +20,9 @@ from marca_env.logs.schema import OUTCOMES
 from marca_env.models.engine import Engine, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.day_simulator import Policy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.day_simulator import clairvoyant_bound, replay
+from marca_env.traffic.policies import Policy
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option

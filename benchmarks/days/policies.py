@@ -18,8 +18,10 @@ from agents.policy.allocation_policy import AllocationPolicy
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.day_simulator import FixedPolicy, Policy, PricedPolicy, draw_arrivals, replay
+from marca_env.traffic.day_simulator import replay
 from marca_env.traffic.dual_bound import dual_bound
+from marca_env.traffic.policies import FixedPolicy, Policy, PricedPolicy
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY

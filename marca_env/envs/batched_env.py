@@ -240,7 +240,7 @@ class BatchedRecommender:
         return net, {
             "load": part.load,
             "degradation": in_force,
-            "backlog": clusters.state.backlog / self.scenario.cores,
+            "backlog": clusters.state.waiting_work / self.scenario.cores,
             "dropped": 1.0 - part.kept,
             "prices": clusters.prices,
         }

@@ -47,5 +47,5 @@ def request_frame(core: BatchedRecommender, step: BatchedStep) -> views.View:
     if core.clusters is None:
         return view
     clusters = core.clusters
-    felt = (clusters.load[0], clusters.state.degradation[0], clusters.state.backlog[0] / core.scenario.cores)
+    felt = (clusters.load[0], clusters.state.degradation[0], clusters.state.waiting_work[0] / core.scenario.cores)
     return views.under_load(view, *felt, f"request {clusters.done} of {clusters.window.requests}")

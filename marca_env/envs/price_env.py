@@ -20,9 +20,11 @@ from marca_env.models.engine import Engine, get_engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MinuteOutcome, allocate, arrivals, serve_minute
-from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
+from marca_env.traffic.allocation import MinuteOutcome, allocate, serve_minute
+from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
+from marca_env.traffic.simulated_system import sample_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -230,7 +232,7 @@ class BalancingEnv(gymnasium.Env):
             of_day = self._traffic.minute_of_day(minute)
             asked = np.flatnonzero(self.pool.probabilities(of_day))
             chosen[asked] = self._distinct[allocate(self._values[asked], self._costs[asked], prices)]
-            counts = arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
+            counts = sample_arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
             outcome, self._state = serve_minute(self.pool, chosen, counts, self.clusters, self._state, 60.0)
             outcomes.append(outcome)
         self._minute += len(outcomes)

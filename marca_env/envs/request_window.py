@@ -63,7 +63,7 @@ class WindowClusters:
 
     Attributes:
         prices: (B,G) λ in force.
-        state: degradation levels (B,G) in force and backlog (B,G), core-seconds.
+        state: degradation levels (B,G) in force and waiting work (B,G), core-seconds.
         done: requests of the episode that are served.
 
     Args:
@@ -93,7 +93,7 @@ class WindowClusters:
         """Idle clusters and the first prices."""
         shape = self._first_prices.shape
         self.prices, self.load, self.done = self._first_prices.copy(), np.zeros(shape), 0
-        self.state = ClusterState(degradation=np.zeros(shape, dtype=np.int64), backlog=np.zeros(shape))
+        self.state = ClusterState(degradation=np.zeros(shape, dtype=np.int64), waiting_work=np.zeros(shape))
 
     @property
     def over(self) -> bool:
@@ -122,7 +122,7 @@ class WindowClusters:
         after, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
         self.state = ClusterState(
             degradation=np.where(used, after.degradation, self.state.degradation),
-            backlog=np.where(used, after.backlog, self.state.backlog),
+            waiting_work=np.where(used, after.waiting_work, self.state.waiting_work),
         )
         self.load = np.where(used, reading.load, self.load)
         if self.window.price_rate > 0:
@@ -134,7 +134,7 @@ class WindowClusters:
     def shown(self) -> np.ndarray:
         """(B, 3G+1) what agents see: load over budget, degradation over the deepest level, backlog over the time-out,
         and the share of the window that has passed."""
-        backlog = self.state.backlog / self.scenario.cores / self.scenario.protection.timeout
+        backlog = self.state.waiting_work / self.scenario.cores / self.scenario.protection.timeout
         parts = [
             np.minimum(self.load / self.scenario.budgets, LOAD_LIMIT),
             self.state.degradation / max(1, len(self._levels) - 1),

@@ -82,7 +82,7 @@ def system_columns(clusters: Iterable[str]) -> tuple[Column, ...]:
             Column(f"load_{name}", meaning="core-seconds per second, undegraded"),
             Column(f"price_{name}", meaning="currency per core-second"),
             Column(f"degradation_{name}", "int", meaning="level of degradation"),
-            Column(f"backlog_{name}", meaning="core-seconds"),
+            Column(f"backlog_{name}", meaning="seconds of all the cluster's cores"),
         )
     ]
     head = (Column("day", "int"), Column("minute", "int", high=1439, meaning="minute of the day"), Column("qps"))

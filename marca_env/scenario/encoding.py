@@ -29,8 +29,10 @@ class InputEncoder:
                         self._off.append((d, c, off))
                         self.sizes[-1] = len(decision.options) + 1
         coded = self.code_actions(scenario.joint_actions)
-        self.distinct, self.distinct_of = np.unique(coded, axis=0, return_inverse=True)
-        """Distinct coded actions (J', D), and the row of it for each joint action (J,)."""
+        self.distinct, self.distinct_actions, self.distinct_of = np.unique(
+            coded, axis=0, return_index=True, return_inverse=True
+        )
+        """Distinct coded actions (J', D), the first joint action of each (J',), and the row of each joint action (J,)."""
         self.distinct_of = self.distinct_of.reshape(-1)
 
     @property

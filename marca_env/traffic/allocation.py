@@ -1,7 +1,7 @@
-"""Serving with prices: who gets which joint action, what that costs the clusters, and the best it could have earned.
+"""Allocation under prices: the joint action that each request gets, and what a minute of service yields and costs.
 
-The rule is a* = argmax_a Q(s,a) − Σ_g λ_g C_g(s,a) (Eq. 6, arXiv 2512.24325); its bound, :func:`dual_bound`, is in
-:mod:`marca_env.traffic.dual_bound`.
+The rule is a* = argmax_a Q(s,a) − Σ_g λ_g C_g(s,a) (Eq. 6, arXiv 2512.24325). The most that any allocation can earn is
+bounded by :func:`marca_env.traffic.dual_bound.dual_bound`. Shapes: M kinds of request, J joint actions, G clusters.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from marca_env.models.request_pool import RequestPool
+from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterReading, ClusterState
 from marca_env.traffic.dual_bound import CHUNK_FLOATS, checked_prices, score_of
 from marca_env.utils.errors import InputError
 
-__all__ = ["MinuteOutcome", "allocate", "arrivals", "degrade", "serve_minute"]
-
 
 def allocate(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """The joint action of each request under the prices, Eq. 6; ties go to the cheapest, then to the lowest index.
+    """Return the joint action of each request under the prices (Eq. 6).
+
+    Ties go to the cheapest action, then to the lowest index.
 
     Args:
         values: (M,J) currency per request.
@@ -35,64 +36,92 @@ def allocate(values: np.ndarray, costs: np.ndarray, prices: np.ndarray) -> np.nd
     """
     prices = checked_prices(values, costs, prices).astype(np.float32)
     n, n_joint = values.shape
-    chosen = np.empty(n, dtype=np.int64)
+    actions = np.empty(n, dtype=np.int64)
     step = max(1, CHUNK_FLOATS // n_joint)
     for start in range(0, n, step):
         part = slice(start, start + step)
         score = score_of(values[part], costs[part], prices)
         best = score.argmax(axis=1)
-        known = np.isfinite(score[np.arange(len(score)), best])
-        if not known.all():  # argmax stops at the first nan
-            raise InputError(f"request {start + int(np.argmin(known))}: a value or cost is not finite; mend the model")
+        finite = np.isfinite(score[np.arange(len(score)), best])
+        if not finite.all():  # argmax stops at the first nan
+            raise InputError(f"request {start + int(np.argmin(finite))}: a value or cost is not finite; fix the model")
         row, action = np.nonzero(score == score[np.arange(len(score)), best, None])
         if len(row) > len(score):
             order = np.lexsort((action, costs[part][row, action].sum(axis=-1), row))
-            best[row[order][::-1]] = action[order][::-1]  # the last to be written of each row is its cheapest
-        chosen[part] = best
-    return chosen
+            best[row[order][::-1]] = action[order][::-1]  # the last one written of each row is its cheapest
+        actions[part] = best
+    return actions
 
 
-def arrivals(rng: np.random.Generator, pool: RequestPool, qps: float, seconds: float, minute: int) -> np.ndarray:
-    """Requests of each kind in a period: Poisson(qps · seconds) in all, spread over the pool's current window.
+class AllocationTable:
+    """Values and costs of the joint actions that a policy may choose, for each kind of request.
 
     Args:
-        rng: source of the draw.
-        pool: the kinds of request.
-        qps: mean requests per second.
-        seconds: length of the period.
-        minute: minute of the day, 0 … 1439.
+        values: (M,J) revenue that the policy expects, currency per request.
+        costs: (M,J,G) cost that it expects, core-seconds per request.
+        actions: (J',) joint actions that it may choose; ``None``: all.
 
-    Returns:
-        (M,) int64 counts.
+    Attributes:
+        values: (M,J'), the columns of ``actions``.
+        costs: (M,J',G), likewise.
     """
-    if not (np.isfinite(qps) and qps >= 0):
-        raise InputError(f"qps is {qps}; it must be finite and not negative")
-    return rng.multinomial(rng.poisson(qps * seconds), pool.probabilities(minute))
+
+    def __init__(self, values: np.ndarray, costs: np.ndarray, actions: np.ndarray | None = None) -> None:
+        self.actions = np.arange(values.shape[1]) if actions is None else actions
+        columns = slice(None) if actions is None else actions
+        self.values = np.ascontiguousarray(values[:, columns])
+        self.costs = np.ascontiguousarray(costs[:, columns])
+
+    @classmethod
+    def of_pool(cls, pool: RequestPool) -> AllocationTable:
+        """Return the true revenue and cost of the pool's distinct actions (:func:`distinct_actions`)."""
+        return cls(pool.outcomes["revenue"], pool.costs, distinct_actions(pool))
+
+    def choose(self, prices: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the joint action of each kind of request in ``rows`` under ``prices`` (G,), (len(rows),)."""
+        return self.actions[allocate(self.values[rows], self.costs[rows], prices)]
+
+
+def distinct_actions(pool: RequestPool) -> np.ndarray:
+    """Return one joint action of each group that does the same, (J',).
+
+    Recall lengths of channels that are off do nothing. All joint actions count where the pool's tables differ within
+    such a group.
+    """
+    encoder = InputEncoder(pool.scenario)
+    first, group = encoder.distinct_actions, encoder.distinct_of
+    revenue = pool.outcomes["revenue"]
+    equal = np.array_equal(revenue[:, first][:, group], revenue) and np.array_equal(
+        pool.costs[:, first][:, group], pool.costs
+    )
+    return first if equal else np.arange(len(group))
 
 
 @dataclass(frozen=True)
 class MinuteOutcome:
-    """What a period brought and what it cost."""
+    """Outcome and cost of a period of service."""
 
     requests: int
     """Requests that came."""
     qps: float
+    """Requests per second."""
     outcomes: dict[str, float]
     """name → sum over the requests that were served, e.g. ``revenue`` in currency."""
     load: np.ndarray
     """(G,) work offered, core-seconds per second."""
     equivalent: np.ndarray
-    """(G,) undegraded C = Ĉ + f(D) (Eq. 1), core-seconds per second; f(D) is what degradation spared this traffic."""
+    """(G,) undegraded load C = Ĉ + f(D) (Eq. 1), core-seconds per second; f(D) is what degradation saved."""
     degradation: np.ndarray
-    """(G,) int, levels that were in force."""
+    """(G,) int, degradation levels that were in force."""
     reading: ClusterReading
-    kept: float
+    """Measurements of the machines."""
+    served_share: float
     """Share of the requests that no cluster dropped."""
 
 
 def serve_minute(
     pool: RequestPool,
-    chosen: np.ndarray,
+    actions: np.ndarray,
     counts: np.ndarray,
     cluster_model: ClusterModel,
     state: ClusterState,
@@ -101,56 +130,63 @@ def serve_minute(
 ) -> tuple[MinuteOutcome, ClusterState]:
     """Serve a period's requests with the degradation in force and let the clusters react.
 
+    A request is lost when any cluster that it uses drops it.
+
     Args:
         pool: the kinds of request.
-        chosen: (M,) joint action that was chosen for each kind.
+        actions: (M,) joint action chosen for each kind.
         counts: (M,) requests of each kind.
         cluster_model: dynamics of the clusters.
-        state: what the period before left.
+        state: state after the period before.
         seconds: length of the period.
-        cost_factor: (G,) what a request really costs each cluster, over the pool's costs.
+        cost_factor: (G,) real cost of a request on each cluster, over the pool's cost.
 
     Returns:
-        The outcome of the period and the state it leaves. A request is lost when any cluster that it uses drops it.
+        The outcome of the period and the state after it.
     """
-    ran = degrade(pool.scenario, chosen, state.degradation, pool.scenario.site_of(pool.states))
-    rows, total = np.arange(len(ran)), int(counts.sum())
+    executed = degrade(pool.scenario, actions, state.degradation, pool.scenario.site_of(pool.states))
+    rows, total = np.arange(len(executed)), int(counts.sum())
     qps = total / seconds
-    demand = counts @ pool.costs[rows, ran].astype(np.float64) / seconds * cost_factor  # (G,)
+    demand = counts @ pool.costs[rows, executed].astype(np.float64) / seconds * cost_factor  # (G,)
     # f(D) from the actions that were chosen. The constant of an isolated load test overstates it for requests that
     # prices have already made cheap, and a degraded cluster would never be released.
     equivalent = demand
     if np.any(state.degradation > 0):
-        equivalent = counts @ pool.costs[rows, chosen].astype(np.float64) / seconds * cost_factor
+        equivalent = counts @ pool.costs[rows, actions].astype(np.float64) / seconds * cost_factor
     after, reading = cluster_model.step(state, demand, equivalent, seconds)
-    sums, kept = dict.fromkeys(pool.outcomes, 0.0), 0.0
-    for here, share in zip(_by_site(pool, counts), served_share(pool.scenario, reading.dropped), strict=True):
-        kept += float(share) * (here.sum() / total if total else 1.0 / pool.scenario.n_sites)
+    sums, served = dict.fromkeys(pool.outcomes, 0.0), 0.0
+    shares = share_served(pool.scenario, reading.dropped)
+    for site_counts, share in zip(_counts_by_site(pool, counts), shares, strict=True):
+        served += float(share) * (site_counts.sum() / total if total else 1.0 / pool.scenario.n_sites)
         for name, table in pool.outcomes.items():
-            sums[name] += float(share) * float(here @ table[rows, ran].astype(np.float64))
-    outcome = MinuteOutcome(total, qps, sums, demand, equivalent, state.degradation, reading, kept)
+            sums[name] += float(share) * float(site_counts @ table[rows, executed].astype(np.float64))
+    outcome = MinuteOutcome(total, qps, sums, demand, equivalent, state.degradation, reading, served)
     return outcome, after
 
 
-def _by_site(pool: RequestPool, counts: np.ndarray) -> list[np.ndarray]:
-    """The counts (M,) of each site's requests, zero for the others."""
+def _counts_by_site(pool: RequestPool, counts: np.ndarray) -> list[np.ndarray]:
+    """Return the counts (M,) of each site's requests, zero for the requests of other sites."""
     site = pool.scenario.site_of(pool.states)
     return [counts] if site is None else [counts * (site == k) for k in range(pool.scenario.n_sites)]
 
 
-def served_share(scenario: Scenario, dropped: np.ndarray) -> np.ndarray:
-    """Share of each site's requests that none of its clusters drops: ``dropped`` (…, G) → (…, sites)."""
+def share_served(scenario: Scenario, dropped: np.ndarray) -> np.ndarray:
+    """Return the share of each site's requests that none of its clusters drops: ``dropped`` (…,G) → (…,sites)."""
     return np.where(scenario.site_clusters, 1.0 - dropped[..., None, :], 1.0).prod(axis=-1)
 
 
-def degrade(scenario: Scenario, chosen: np.ndarray, levels: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
-    """Joint action (M,) that really runs for each chosen one (M,) when cluster g is at level ``levels[g]``.
+def degrade(scenario: Scenario, actions: np.ndarray, levels: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+    """Return the joint action (M,) that is really executed for each chosen one.
 
-    ``site`` (M,) int is where each request is served; ``None`` where there is one site.
+    Args:
+        scenario: says what each degradation level takes away.
+        actions: (M,) chosen joint actions.
+        levels: (G,) degradation level of each cluster.
+        site: (M,) int, site at which each request is served; ``None``: there is one site.
     """
-    ran = np.array(chosen)
+    executed = np.array(actions)
     for place, uses in enumerate(scenario.site_clusters):
-        here = slice(None) if site is None else site == place
+        requests = slice(None) if site is None else site == place
         for cluster in np.flatnonzero(uses & (np.asarray(levels) > 0)):
-            ran[here] = scenario.degraded(int(cluster), int(levels[cluster]), place)[ran[here]]
-    return ran
+            executed[requests] = scenario.degraded(int(cluster), int(levels[cluster]), place)[executed[requests]]
+    return executed

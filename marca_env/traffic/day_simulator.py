@@ -1,127 +1,27 @@
-"""A day of traffic, minute by minute, under an allocation policy.
+"""A simulated day of traffic under an allocation policy, and the most that any policy could earn on it.
 
-Every policy runs its own copy of the clusters against the same arrivals. A policy decides with what it believes
-(its own values and predicted costs); what happens is read from the pool's true outcomes and measured costs.
-Shapes: T minutes, M kinds of request, J joint actions, G clusters.
+Every policy runs on its own copy of the clusters against the same arrivals. A policy decides with the values and costs
+that it expects. What happens follows from the pool's true outcomes and measured costs.
+Shapes: T minutes, M kinds of request, G clusters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from marca_env.models.request_pool import RequestPool
-from marca_env.scenario.encoding import InputEncoder
-from marca_env.traffic.allocation import MinuteOutcome, allocate, arrivals, serve_minute
-from marca_env.traffic.clusters import ClusterModel, ClusterState, ControlObservation
+from marca_env.traffic.allocation import AllocationTable, MinuteOutcome
+from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
+from marca_env.traffic.policies import Policy
+from marca_env.traffic.simulated_system import SECONDS, SimulatedSystem, SystemChanges
 from marca_env.traffic.workload import Traffic
 
-SECONDS = 60.0
 BOUND_MINUTES = 15
-"""The dual bound pools the budget of so many minutes, which only raises it."""
-
-
-class Balancer(Protocol):
-    """Whatever sets prices: see :mod:`mpc`."""
-
-    def update(self, observation: ControlObservation) -> np.ndarray: ...
-
-    def reset(self) -> None: ...
-
-
-class Policy(Protocol):
-    """Chooses a joint action for every kind of request, once a minute."""
-
-    name: str
-
-    def begin(self, pool: RequestPool, traffic: Traffic, first: np.ndarray) -> np.ndarray:
-        """Start a day whose first minute has ``first`` (M,) chances; returns prices (G,) to start from."""
-        ...
-
-    def choose(self, observation: ControlObservation, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Joint actions (len(rows),) for the kinds ``rows`` that can come this minute, and the prices (G,)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What becomes of the clusters while a day goes on."""
-
-    capacity: np.ndarray
-    """(T,G) share of the cores, and of the budget, that are there."""
-    cost: np.ndarray
-    """(T,G) what a request really costs, over what it cost when everything was measured."""
-
-    @classmethod
-    def none(cls, minutes: int, n_clusters: int) -> Changes:
-        return cls(np.ones((minutes, n_clusters)), np.ones((minutes, n_clusters)))
-
-
-class FixedPolicy:
-    """The same joint action for every request, at every load."""
-
-    def __init__(self, name: str, action: int) -> None:
-        self.name, self.action = name, action
-
-    def begin(self, pool: RequestPool, traffic: Traffic, first: np.ndarray) -> np.ndarray:
-        return np.zeros(len(pool.scenario.clusters))
-
-    def choose(self, observation: ControlObservation, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.full(len(rows), self.action), observation.prices
-
-
-class PricedPolicy:
-    """argmax Q − Σ λ_g C_g (Eq. 6) with λ from a balancer.
-
-    Args:
-        name: for tables.
-        values: (M, J) believed revenue of the pool's requests, currency.
-        costs: (M, J, G) believed cost, core-seconds.
-        balancer: sets λ once a minute.
-        actions: joint actions that the policy may use; ``None``: all.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        values: np.ndarray,
-        costs: np.ndarray,
-        balancer: Balancer,
-        actions: np.ndarray | None = None,
-    ) -> None:
-        self.name, self.balancer, self.actions = name, balancer, actions
-        keep = slice(None) if actions is None else actions
-        self.values = np.ascontiguousarray(values[:, keep], dtype=np.float32)
-        self.costs = np.ascontiguousarray(costs[:, keep], dtype=np.float32)
-
-    def begin(self, pool: RequestPool, traffic: Traffic, first: np.ndarray) -> np.ndarray:
-        """The prices that would fit the budget exactly at the first minute's traffic, by the policy's own beliefs."""
-        self.balancer.reset()
-        rows = np.flatnonzero(first)
-        budget = np.maximum(pool.scenario.budgets / traffic.qps[0], 1.001 * self._cheapest(rows, first[rows]))
-        return dual_bound(self.values[rows], self.costs[rows], first[rows], budget, tolerance=1e-3)[1]
-
-    def _cheapest(self, rows: np.ndarray, chances: np.ndarray) -> np.ndarray:
-        """Cost (G,) of the action that is cheapest overall."""
-        mean = np.einsum("m,mjg->jg", chances, self.costs[rows])
-        return mean[mean.sum(axis=1).argmin()]
-
-    def choose(self, observation: ControlObservation, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        prices = self.balancer.update(observation)
-        chosen = allocate(self.values[rows], self.costs[rows], prices)
-        return (chosen if self.actions is None else self.actions[chosen]), prices
-
-
-def draw_arrivals(pool: RequestPool, traffic: Traffic, seed: int) -> np.ndarray:
-    """Requests of each kind in each minute, int32 (T, M); the same for every policy."""
-    rng = np.random.default_rng([seed, 3])
-    draws = [arrivals(rng, pool, q, SECONDS, traffic.minute_of_day(k)) for k, q in enumerate(traffic.qps)]
-    return np.stack(draws).astype(np.int32)
+"""Minutes whose budgets the dual bound pools; pooling only raises the bound."""
 
 
 def replay(
@@ -130,79 +30,68 @@ def replay(
     traffic: Traffic,
     counts: np.ndarray,
     on_minute: Callable[[], None] | None = None,
-    changes: Changes | None = None,
+    changes: SystemChanges | None = None,
 ) -> pd.DataFrame:
-    """Run a policy over the traffic with the arrivals ``counts`` (T, M).
+    """Run a policy over a day of traffic.
+
+    Args:
+        policy: chooses the joint actions.
+        pool: kinds of request with their true outcomes and costs.
+        traffic: mean rate of each minute.
+        counts: (T,M) arrivals.
+        on_minute: called after each minute.
+        changes: changes of the clusters.
 
     Returns:
         A row per minute: minute, qps, requests, the outcomes, and per cluster load (Ĉ, undegraded, core-seconds per
-        second), budget, price, degradation, backlog (seconds), dropped (share).
+        second), budget, price, degradation (level in force), backlog (seconds) and dropped (share).
     """
-    whole = clusters = ClusterModel(pool.scenario)
-    changes = changes or Changes.none(len(traffic), len(pool.scenario.clusters))
-    state = clusters.initial()
-    chances = pool.probabilities(traffic.minute_of_day(0))
-    prices = policy.begin(pool, traffic, chances)
+    system = SimulatedSystem(pool, traffic, counts, changes)
+    prices = policy.begin(system.clusters.budgets, float(traffic.qps[0]), pool.probabilities(traffic.minute_of_day(0)))
     before = traffic.qps[0] if traffic.history is None or len(traffic.history) == 0 else traffic.history[-1]
-    # the telemetry of the minute before the first: a system on its budget
-    observation = clusters.observe(traffic.minute_of_day(0), before, clusters.budgets, state, prices)
-    rows_out = []
-    chosen = np.zeros(len(pool.states), dtype=np.int64)
-    for k in range(len(traffic)):
-        rows = np.flatnonzero(pool.probabilities(traffic.minute_of_day(k)))
-        chosen[rows], prices = policy.choose(observation, rows)
-        clusters = whole.scaled(changes.capacity[k])  # the loss of a machine is seen in the minute after
-        outcome, state = serve_minute(pool, chosen, counts[k], clusters, state, SECONDS, changes.cost[k])
-        rows_out.append(_row(pool, k, outcome, prices, clusters, state))
-        observation = clusters.observe(traffic.minute_of_day(k + 1), outcome.qps, outcome.equivalent, state, prices)
+    observation, rows = system.start(prices, qps=float(before)), []
+    for minute in range(len(traffic)):
+        actions, prices = policy.choose(observation, system.possible_requests)
+        outcome, observation = system.serve(actions, prices)
+        rows.append(_row(pool.scenario.cluster_names, minute, outcome, observation))
         if on_minute:
             on_minute()
-    return pd.DataFrame(rows_out)
+    return pd.DataFrame(rows)
 
 
 def _row(
-    pool: RequestPool,
-    minute: int,
-    outcome: MinuteOutcome,
-    prices: np.ndarray,
-    clusters: ClusterModel,
-    state: ClusterState,
+    clusters: tuple[str, ...], minute: int, outcome: MinuteOutcome, observation: ControlObservation
 ) -> dict[str, float]:
+    """Return the row of a minute from its outcome and the telemetry after it."""
     row: dict[str, float] = {"minute": minute, "qps": outcome.qps, "requests": outcome.requests, **outcome.outcomes}
-    for g, name in enumerate(pool.scenario.cluster_names):
-        row[f"load_{name}"] = outcome.equivalent[g]
-        row[f"budget_{name}"] = clusters.budgets[g]
-        row[f"price_{name}"] = prices[g]
+    for g, name in enumerate(clusters):
+        row[f"load_{name}"] = observation.load[g]
+        row[f"budget_{name}"] = observation.budget[g]
+        row[f"price_{name}"] = observation.prices[g]
         row[f"degradation_{name}"] = int(outcome.degradation[g])
-        row[f"backlog_{name}"] = state.backlog[g] / clusters.cores[g]
+        row[f"backlog_{name}"] = observation.backlog[g]
         row[f"dropped_{name}"] = outcome.reading.dropped[g]
     return row
 
 
-def clairvoyant_bound(pool: RequestPool, counts: np.ndarray, changes: Changes | None = None) -> float:
-    """Upper bound on the revenue of any policy over the arrivals ``counts`` (T, M), with everything known (Eq. 2–5)."""
-    changes = changes or Changes.none(len(counts), len(pool.scenario.clusters))
-    actions, total = distinct_actions(pool), 0.0
-    revenue, costs = pool.outcomes["revenue"][:, actions], pool.costs[:, actions]
+def clairvoyant_bound(pool: RequestPool, counts: np.ndarray, changes: SystemChanges | None = None) -> float:
+    """Return an upper bound on the revenue of any policy that knows the whole day (Eq. 2–5, arXiv 2512.24325).
+
+    Args:
+        pool: kinds of request with their true outcomes and costs.
+        counts: (T,M) arrivals.
+        changes: changes of the clusters.
+    """
+    changes = changes or SystemChanges.none(len(counts), len(pool.scenario.clusters))
+    table, total = AllocationTable.of_pool(pool), 0.0
     for start in range(0, len(counts), BOUND_MINUTES):
         part = slice(start, start + BOUND_MINUTES)
-        asked = counts[part].sum(axis=0)
-        rows = np.flatnonzero(asked)
+        block = counts[part].sum(axis=0)
+        rows = np.flatnonzero(block)
         if len(rows):
             # the block's least cost, which only raises the bound
             budget = (
                 pool.scenario.budgets * SECONDS * changes.capacity[part].sum(axis=0) / changes.cost[part].min(axis=0)
             )
-            total += dual_bound(revenue[rows], costs[rows], asked[rows], budget, tolerance=1e-4)[0]
+            total += dual_bound(table.values[rows], table.costs[rows], block[rows], budget, tolerance=1e-4)[0]
     return total
-
-
-def distinct_actions(pool: RequestPool) -> np.ndarray:
-    """A joint action of each that does something else, (J',): lengths of channels that are off do nothing."""
-    of = InputEncoder(pool.scenario).distinct_of  # (J,)
-    first = np.unique(of, return_index=True)[1]
-    revenue = pool.outcomes["revenue"]
-    alike = np.array_equal(revenue[:, first][:, of], revenue) and np.array_equal(
-        pool.costs[:, first][:, of], pool.costs
-    )
-    return first if alike else np.arange(len(of))

@@ -13,7 +13,7 @@ import numpy as np
 
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.day_simulator import Changes
+from marca_env.traffic.simulated_system import SystemChanges
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -26,12 +26,12 @@ LOST = 1 / 3
 
 
 @dataclass(frozen=True)
-class Course:
+class DayScenario:
     """A day as it will be."""
 
     name: str
     traffic: Traffic
-    changes: Changes
+    changes: SystemChanges
     announced: np.ndarray | None = None
     """(1440,) logarithm of the traffic of each minute of the day over the usual one, as far as it is known before."""
 
@@ -39,7 +39,7 @@ class Course:
         return len(self.traffic)
 
 
-def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_PER_DAY) -> Course:
+def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_PER_DAY) -> DayScenario:
     """A generated day; every seed has its own.
 
     Args:
@@ -58,42 +58,42 @@ def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_P
     return GENERATED[name](scenario, seed, minutes)
 
 
-def from_trace(path: str | Path, scenario: Scenario, minutes: int, start: str | None = None) -> Course:
+def from_trace(path: str | Path, scenario: Scenario, minutes: int, start: str | None = None) -> DayScenario:
     """A day of a trace file; see :func:`marca_env.traffic.workload.read_trace`."""
     traffic = read_trace(path, scenario, minutes, start)
-    return Course(traffic.name, traffic, Changes.none(len(traffic), len(scenario.clusters)))
+    return DayScenario(traffic.name, traffic, SystemChanges.none(len(traffic), len(scenario.clusters)))
 
 
-def _smooth(scenario: Scenario, seed: int, minutes: int) -> Course:
+def _smooth(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
     traffic = daily_traffic(scenario, np.random.default_rng([seed, 31]), minutes)
-    return Course("smooth", traffic, Changes.none(minutes, len(scenario.clusters)))
+    return DayScenario("smooth", traffic, SystemChanges.none(minutes, len(scenario.clusters)))
 
 
-def _flash_sale(scenario: Scenario, seed: int, minutes: int) -> Course:
+def _flash_sale(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
     traffic, start = sale_with_start(scenario, seed, minutes, SALE_FACTOR)
     since = np.arange(MINUTES_PER_DAY) - start
     surge = np.where(since >= 0, (SALE_FACTOR - 1) * 0.5 ** (np.maximum(since, 0) / SALE_HALF_LIFE), 0.0)
-    return Course("flash-sale", traffic, Changes.none(minutes, len(scenario.clusters)), np.log1p(surge))
+    return DayScenario("flash-sale", traffic, SystemChanges.none(minutes, len(scenario.clusters)), np.log1p(surge))
 
 
-def _machine_loss(scenario: Scenario, seed: int, minutes: int) -> Course:
+def _machine_loss(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
     """A third of every cluster goes between 8 and 13 o'clock and is back two to five hours later."""
     rng, day = np.random.default_rng([seed, 32]), _smooth(scenario, seed, minutes)
     begin = int(minutes * rng.uniform(8, 13) / 24)
     end = begin + max(1, int(minutes * rng.uniform(2, 5) / 24))
     day.changes.capacity[begin:end] -= LOST
-    return Course("machine-loss", day.traffic, day.changes)
+    return DayScenario("machine-loss", day.traffic, day.changes)
 
 
-def _drift(scenario: Scenario, seed: int, minutes: int) -> Course:
+def _drift(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
     """What a request costs a cluster rises by 20 to 50 % over the day; nothing that was fitted knows."""
     rng, day = np.random.default_rng([seed, 33]), _smooth(scenario, seed, minutes)
     rise = rng.uniform(0.2, 0.5, len(scenario.clusters))
     day.changes.cost[:] = 1 + rise * np.linspace(0, 1, minutes)[:, None]
-    return Course("drift", day.traffic, day.changes)
+    return DayScenario("drift", day.traffic, day.changes)
 
 
-GENERATED: dict[str, Callable[[Scenario, int, int], Course]] = {
+GENERATED: dict[str, Callable[[Scenario, int, int], DayScenario]] = {
     "smooth": _smooth,
     "flash-sale": _flash_sale,
     "machine-loss": _machine_loss,

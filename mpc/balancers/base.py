@@ -6,30 +6,16 @@ the action of highest value less λ times its cost (Eq. 6, arXiv 2512.24325), so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
+from marca_env.traffic.control import Balancer as Balancer
+from marca_env.traffic.control import ControlObservation
 from marca_env.utils.errors import InputError
-
-if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
 
 PRICE_MAX = 1e6
 """Default upper bound of a price, currency per core-second. No computation earns this much."""
-
-
-@runtime_checkable
-class Balancer(Protocol):
-    """Sets prices from telemetry."""
-
-    def update(self, observation: ControlObservation) -> np.ndarray:
-        """Return the prices (G,) for the coming minute, finite and within [0, price_max]."""
-        ...
-
-    def reset(self) -> None:
-        """Forget all telemetry, as at the start of a day."""
-        ...
 
 
 def telemetry_fault(observation: ControlObservation, limit: float = 50.0) -> str | None:

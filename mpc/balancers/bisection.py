@@ -17,7 +17,7 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 _HULL_CLUSTERS = 3  # with more clusters a convex hull takes longer than it saves
 

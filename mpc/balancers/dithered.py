@@ -11,7 +11,7 @@ from marca_env.utils.errors import InputError
 from mpc.balancers.base import PRICE_MAX, Balancer, check_price_max, clip_prices
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 
 class DitheredBalancer:

@@ -12,7 +12,7 @@ from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetr
 from mpc.validation import FINITE_NOT_NEGATIVE, FINITE_POSITIVE, FRACTION_BELOW_ONE, POSITIVE, check_fields
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 FORMS = ("logarithmic", "additive")
 

@@ -9,7 +9,7 @@ import numpy as np
 from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 
 class StaticBalancer:

@@ -18,7 +18,7 @@ from mpc.balancers.bisection import RequestTable, price_scale, split_tables
 from mpc.planning.cross_entropy import cross_entropy
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 
 class SliceBalancer:

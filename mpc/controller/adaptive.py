@@ -19,7 +19,7 @@ from mpc.model.transitions import Transitions
 from mpc.planning.deadline import Deadline
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 log = logging.getLogger(__name__)
 _KEPT = 1_000

@@ -16,7 +16,7 @@ from mpc.planning.load_qp import InfeasibleError, SolverError, TimeLimitError
 from mpc.planning.predicted_loads import ModelError
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 log = logging.getLogger(__name__)
 KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (

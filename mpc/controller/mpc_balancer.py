@@ -26,7 +26,7 @@ from mpc.planning.predicted_loads import ModelError, PredictedLoads
 from mpc.planning.scp import PlanResult
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 __all__ = ["Event", "MPCBalancer", "MPCSettings"]
 log = logging.getLogger(__name__)

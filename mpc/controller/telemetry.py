@@ -12,7 +12,7 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import telemetry_fault
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
 
 FaultKind = Literal[
     "telemetry", "stale", "gap", "forecast", "infeasible", "solver", "timeout", "model", "range", "internal"
@@ -47,7 +47,7 @@ class FaultError(RuntimeError):
 
 @dataclass(frozen=True)
 class Reading:
-    """An observation that can be used. G clusters; units as in :class:`marca_env.traffic.clusters.ControlObservation`."""
+    """An observation that can be used. G clusters; units as in :class:`marca_env.traffic.control.ControlObservation`."""
 
     minute: int
     qps: float

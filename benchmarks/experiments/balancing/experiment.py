@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.days.balancer_evaluation import JUDGE_SEED, Judge
+from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
 from benchmarks.days.balancers import Commissioned
 from benchmarks.days.compare_balancers import means
 from benchmarks.plotting.balancer_figures import side_by_side
@@ -27,7 +27,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, from_trace, generated
 
 if TYPE_CHECKING:
-    from benchmarks.days.balancer_evaluation import Judge
+    from benchmarks.days.balancer_evaluation import BalancerEvaluation
     from benchmarks.days.balancers import Commissioned
     from marca_env.models.request_pool import RequestPool
 
@@ -105,7 +105,7 @@ def _pool(effort: Effort, requests: int) -> RequestPool:
 
 
 @lru_cache(maxsize=1)
-def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> Judge:
+def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> BalancerEvaluation:
     """The day with its arrivals; one is kept at a time."""
 
     known = _commissioned(effort)
@@ -113,7 +113,7 @@ def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> 
         course = from_trace(trace_folder() / TRACES[day], known.scenario, minutes)
     else:
         course = generated(day, known.scenario, seed, minutes)
-    return Judge(known, course, _pool(effort, requests), seed)
+    return BalancerEvaluation(known, course, _pool(effort, requests), seed)
 
 
 def _told(known: Commissioned) -> dict[str, Any]:

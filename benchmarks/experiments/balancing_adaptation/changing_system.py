@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.days.simulated_system import Plant
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import MinuteOutcome
-from marca_env.traffic.clusters import ClusterModel, ControlObservation
+from marca_env.traffic.control import ControlObservation
+from marca_env.traffic.simulated_system import SimulatedSystem
+from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 
 
@@ -35,19 +35,27 @@ def with_machines(pool: RequestPool, share: float) -> RequestPool:
     return dataclasses.replace(pool, scenario=dataclasses.replace(pool.scenario, clusters=clusters))
 
 
-@dataclass
-class ChangingPlant(Plant):
-    """A :class:`benchmarks.days.simulated_system.Plant` that from minute ``change`` on serves ``after``, with its clusters.
+class ChangingSystem(SimulatedSystem):
+    """A simulated system that serves other requests, on other clusters, from one minute on.
 
-    What waits and what is degraded stays; the telemetry of a minute carries the budgets that held in it.
+    Waiting work and degradation stay; the telemetry of a minute carries the budgets that held in it.
+
+    Args:
+        pool: requests before the change.
+        traffic: as for :class:`marca_env.traffic.simulated_system.SimulatedSystem`.
+        arrivals: (T,M), likewise.
+        after: requests since the change, with their clusters; ``None``: nothing changes.
+        change: minute of the change.
     """
 
-    after: RequestPool | None = None
-    change: int = 0
+    def __init__(
+        self, pool: RequestPool, traffic: Traffic, arrivals: np.ndarray, *, after: RequestPool | None, change: int
+    ) -> None:
+        super().__init__(pool, traffic, arrivals)
+        self.after, self.change = after, change
 
     def step(self, prices: np.ndarray) -> tuple[MinuteOutcome, ControlObservation]:
-        """Serve a minute under ``prices`` (G,): what happened, and what is reported of it."""
+        """Serve a minute under ``prices`` (G,); return its outcome and the telemetry after it."""
         if self.after is not None and self.minute == self.change:
-            self.pool = self.after
-            self.clusters = ClusterModel(self.after.scenario)
+            self.replace_pool(self.after)
         return super().step(prices)

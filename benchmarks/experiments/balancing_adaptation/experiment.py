@@ -16,12 +16,13 @@ from rich.table import Table
 
 from benchmarks.days.balancers import MARGINS, Commissioned
 from benchmarks.days.policies import GAINS
-from benchmarks.days.simulated_system import Plant, commissioned, shipped_pool, usual_prices
-from benchmarks.experiments.balancing_adaptation.changing_system import ChangingPlant, with_costs, with_machines
+from benchmarks.days.telemetry import fit_system_model, shipped_pool, usual_prices
+from benchmarks.experiments.balancing_adaptation.changing_system import ChangingSystem, with_costs, with_machines
 from benchmarks.experiments.balancing_adaptation.figure import adaptation_figure
 from benchmarks.suite.api import Case, Row, by_method
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 from mpc import DitheredBalancer, FeedbackBalancer, FeedbackSettings
 from mpc.model.conditions import Conditions
@@ -102,7 +103,7 @@ def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
     """Fitted on days before any change, or on days of dearer ranking; budgets come with the telemetry, so that lost
     machines make no other model. Once in a process."""
 
-    return commissioned(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
+    return fit_system_model(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
 
 
 @cache
@@ -129,7 +130,7 @@ def changed(
     pool = before.pool
     day = daily_traffic(pool.scenario, np.random.default_rng([seed, 31])).qps
     traffic = Traffic("changed", day[START : START + BEFORE + AFTER], START, day[:START])
-    plant = ChangingPlant(pool, traffic, seed, after=after, change=BEFORE)
+    plant = ChangingSystem(pool, traffic, draw_arrivals(pool, traffic, seed), after=after, change=BEFORE)
     balancer, tuned = _balancer(method, before, seed)
     prices = usual_prices(pool, float(traffic.qps[0]))
     observation, used, paid = plant.start(prices), [], []
@@ -199,7 +200,7 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
     """
 
     later = type(traffic)("probe", traffic.qps[-minutes:], traffic.minute_of_day(len(traffic) - minutes))
-    plant = Plant(pool, later, seed + 1000)
+    plant = SimulatedSystem(pool, later, draw_arrivals(pool, later, seed + 1000))
     scale = usual_prices(pool, float(later.qps.mean()))
     explore = DitheredBalancer(FeedbackBalancer(FeedbackSettings(scale=tuple(scale.tolist()))), seed=seed, zero=0.0)
     observation, errors = plant.start(scale), []

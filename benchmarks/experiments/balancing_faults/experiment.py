@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.days.simulated_system import Plant, commissioned, shipped_pool, usual_prices
+from benchmarks.days.telemetry import fit_system_model, shipped_pool, usual_prices
+from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
     from mpc import MPCBalancer
 
 SEEDS = (0, 1)
@@ -78,7 +79,7 @@ def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS, steps: 
     """Run the closed loop of the shipped scenario with faults, and once without for comparison."""
 
     pool = shipped_pool(120)
-    model = commissioned(pool, epochs=30 if quick else 150)
+    model = fit_system_model(pool, epochs=30 if quick else 150)
     total = steps or (QUICK_STEPS if quick else STEPS)
     each = -(-total // len(seeds))
     log = logging.getLogger("mpc")
@@ -98,7 +99,8 @@ def inject(pool: Any, model: Any, steps: int, seed: int, chance: float = CHANCE)
 
     rng = np.random.default_rng([seed, 12])
     days = [daily_traffic(pool.scenario, rng).qps for _ in range(3)]
-    plant = Plant(pool, Traffic("three days", np.concatenate(days)), seed)
+    traffic = Traffic("three days", np.concatenate(days))
+    plant = SimulatedSystem(pool, traffic, draw_arrivals(pool, traffic, seed))
     balancer = MPCBalancer(model, deadline=DEADLINE)
     faults = Faults(balancer, rng, chance)
     prices = usual_prices(pool, float(plant.traffic.qps[0]))

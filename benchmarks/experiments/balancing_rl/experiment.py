@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.days.policies import release_margin, two_passes
-from benchmarks.days.simulated_system import system_log, usual_prices
+from benchmarks.days.telemetry import system_log, usual_prices
 from benchmarks.experiments.balancing_rl.priced_day import PricedDay
 from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED, judged_day, trained
 from benchmarks.plotting.curves import curve, figure

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from benchmarks.days.simulated_system import shipped_pool
+from benchmarks.days.telemetry import shipped_pool
 from marca_env.envs.price_env import BalancingEnv
 from marca_env.models.request_pool import RequestPool
 

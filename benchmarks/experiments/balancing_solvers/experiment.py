@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.days.simulated_system import shipped_pool, system_log
+from benchmarks.days.telemetry import shipped_pool, system_log
 from benchmarks.experiments.balancing_solvers.solver_parts import parts
 from benchmarks.experiments.balancing_solvers.solver_states import collect, generated_model, generated_problem
 from mpc import SystemModel

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.days.simulated_system import Plant, usual_prices
+from benchmarks.days.telemetry import usual_prices
 from marca_env.traffic.days import flash_sale
+from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.workload import daily_traffic
 from mpc import SystemModel
 from mpc.model.conditions import Conditions
@@ -32,10 +33,11 @@ def collect(pool: RequestPool, model: SystemModel, n: int, seed: int, settings: 
 
     met: list[State] = []
     days = daily_traffic(pool.scenario, np.random.default_rng([seed, 21])), flash_sale(pool, seed)
-    for traffic in days:
+    for whole_day in days:
+        traffic = whole_day.clipped(1440 if n >= MANY else 760)
         balancer = MPCBalancer(model, horizon=settings.horizon)
         balancer.planner = _Recorder(balancer.planner, met)  # type: ignore[assignment]
-        plant = Plant(pool, traffic.clipped(1440 if n >= MANY else 760), seed)
+        plant = SimulatedSystem(pool, traffic, draw_arrivals(pool, traffic, seed))
         prices = usual_prices(pool, float(traffic.qps[0]))
         observation = plant.start(prices)
         for _ in range(len(plant.traffic)):

@@ -36,15 +36,17 @@ from benchmarks.suite.public_data import available_traces, trace_folder
 from marca_env.logs.schema import OUTCOMES
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.day_simulator import PricedPolicy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.days import generated
+from marca_env.traffic.policies import PricedPolicy
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.files import write_json
 from mpc import FeedbackBalancer, FeedbackSettings, SystemModel
 
 if TYPE_CHECKING:
     from benchmarks.days.policies import Commissioning, ValueFunction
-    from marca_env.traffic.day_simulator import Policy
+    from marca_env.traffic.policies import Policy
     from marca_env.traffic.workload import Traffic
     from mpc import FeedbackBalancer, SystemModel
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.clusters import ControlObservation
+from marca_env.traffic.control import ControlObservation
 from marca_env.utils.errors import InputError, unknown_option
 
 if TYPE_CHECKING:

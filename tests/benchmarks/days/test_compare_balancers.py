@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from benchmarks.cli.main import main
-from benchmarks.days.balancer_evaluation import Judge, score
+from benchmarks.days.balancer_evaluation import BalancerEvaluation, score
 from benchmarks.days.balancers import METHODS, Commissioned
 from benchmarks.days.compare_balancers import read_sweep
 from marca_env.models.engine import Engine
-from marca_env.traffic.day_simulator import Changes
-from marca_env.traffic.days import GENERATED, SALE_FACTOR, Course, generated
+from marca_env.traffic.days import GENERATED, SALE_FACTOR, DayScenario, generated
+from marca_env.traffic.simulated_system import SystemChanges
 from marca_env.traffic.workload import Traffic
 from mpc import FeedbackBalancer, SystemModel
 from tests.helpers.paths import SAMPLES
@@ -31,10 +31,10 @@ def known(exact_engine: Engine) -> Commissioned:
 
 
 @pytest.fixture(scope="module")
-def judge(known: Commissioned) -> Judge:
+def judge(known: Commissioned) -> BalancerEvaluation:
     rates = np.concatenate([np.full(15, 5.0), np.linspace(10.0, 90.0, 25)])
-    course = Course("ramp", Traffic("ramp", rates, first_minute=700), Changes.none(40, 2))
-    return Judge(known, course, known.engine.pool(60, seed=9), seed=3)
+    course = DayScenario("ramp", Traffic("ramp", rates, first_minute=700), SystemChanges.none(40, 2))
+    return BalancerEvaluation(known, course, known.engine.pool(60, seed=9), seed=3)
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -99,21 +99,21 @@ def test_the_clairvoyant_is_never_over_and_fills_what_can_be_filled(judge):
 
 
 def test_the_clairvoyant_knows_of_losses_and_drift(known):
-    changes = Changes(np.full((30, 2), 0.8), np.full((30, 2), 1.2))
-    course = Course("poor", Traffic("flat", np.full(30, 40.0), first_minute=700), changes)
-    one = Judge(known, course, known.engine.pool(60, seed=9), seed=3)
+    changes = SystemChanges(np.full((30, 2), 0.8), np.full((30, 2), 1.2))
+    course = DayScenario("poor", Traffic("flat", np.full(30, 40.0), first_minute=700), changes)
+    one = BalancerEvaluation(known, course, known.engine.pool(60, seed=9), seed=3)
     minutes, found = one.run("clairvoyant")
     assert np.allclose(minutes["budget_ranking"], 0.8 * known.scenario.budgets[1])
     assert found["nu"]["all"] == pytest.approx(0.0, abs=1e-3)
     assert found["bound_share"] <= 1 + 1e-6
-    rich = Judge(known, Course("rich", course.traffic, Changes.none(30, 2)), one.pool, seed=3)
+    rich = BalancerEvaluation(known, DayScenario("rich", course.traffic, SystemChanges.none(30, 2)), one.pool, seed=3)
     assert rich.bound > one.bound
 
 
 @pytest.fixture(scope="module")
-def short(judge: Judge) -> Judge:
-    course = Course("short", Traffic("short", np.full(6, 80.0), first_minute=700), Changes.none(6, 2))
-    return Judge(judge.known, course, judge.pool, seed=3)
+def short(judge: BalancerEvaluation) -> BalancerEvaluation:
+    course = DayScenario("short", Traffic("short", np.full(6, 80.0), first_minute=700), SystemChanges.none(6, 2))
+    return BalancerEvaluation(judge.known, course, judge.pool, seed=3)
 
 
 @pytest.mark.parametrize("name", [m for m in METHODS if m != "clairvoyant"])
@@ -134,10 +134,12 @@ def test_a_loss_of_machines_is_seen_a_minute_later(known):
             seen.append(observation.budget.copy())
             return super().update(observation)
 
-    from marca_env.traffic.day_simulator import PricedPolicy, draw_arrivals, replay
+    from marca_env.traffic.day_simulator import replay
+    from marca_env.traffic.policies import PricedPolicy
+    from marca_env.traffic.simulated_system import draw_arrivals
 
     pool, traffic = known.pool, Traffic("flat", np.full(6, 40.0))
-    changes = Changes.none(6, 2)
+    changes = SystemChanges.none(6, 2)
     changes.capacity[3:5] = 0.5
     policy = PricedPolicy("spy", pool.outcomes["revenue"], pool.costs, Spy())
     minutes = replay(policy, pool, traffic, draw_arrivals(pool, traffic, 0), changes=changes)
@@ -201,7 +203,7 @@ def test_the_command_writes_tables_and_figures(home, tmp_path, capsys):
 
 
 def test_an_interruption_keeps_what_is_done(home, tmp_path, monkeypatch, capsys):
-    real, done = Judge.run, []
+    real, done = BalancerEvaluation.run, []
 
     def interrupted(self, name, settings=None, on_minute=None):
         if done:
@@ -209,7 +211,7 @@ def test_an_interruption_keeps_what_is_done(home, tmp_path, monkeypatch, capsys)
         done.append(name)
         return real(self, name, settings, on_minute)
 
-    monkeypatch.setattr(Judge, "run", interrupted)
+    monkeypatch.setattr(BalancerEvaluation, "run", interrupted)
     arguments = ["balance", "--scenario", str(home), *TINY, "--methods", "static", "bisection"]
     assert main([*arguments, "--out", str(tmp_path)]) == 130
     assert "Interrupted" in capsys.readouterr().out

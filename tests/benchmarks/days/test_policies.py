@@ -8,7 +8,8 @@ import pytest
 from benchmarks.days import policies
 from benchmarks.days.policies import Commissioning, build_policy
 from benchmarks.evaluation import metrics
-from marca_env.traffic.day_simulator import clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.day_simulator import clairvoyant_bound, replay
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError
 

@@ -79,7 +79,7 @@ def test_the_clusters_are_those_of_the_simulated_day(exact_engine: Engine, exact
             qps = 2.0 * scenario.peak_qps
             state, reading = model.step(state, step.infos["cost"][b].astype(float) * qps, undegraded * qps, 60.0)
             np.testing.assert_allclose(step.infos["load"][b], reading.load)
-            np.testing.assert_allclose(step.infos["backlog"][b], state.backlog / scenario.cores)
+            np.testing.assert_allclose(step.infos["backlog"][b], state.waiting_work / scenario.cores)
             np.testing.assert_allclose(step.infos["dropped"][b], 1.0 - np.prod(1.0 - reading.dropped), atol=1e-12)
     assert env.turn == 4
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marca_env.models.request_pool import RequestPool
-from marca_env.traffic.allocation import allocate, arrivals, degrade, serve_minute
+from marca_env.traffic.allocation import allocate, degrade, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.traffic.simulated_system import sample_arrivals
 from marca_env.utils.errors import InputError
 
 
@@ -68,7 +69,7 @@ def test_a_minute_by_hand(tiny_scenario, exact_law, pool):
     worth = [exact_law.predict(pool.states[[k]], top)[0] for k in (0, 3)]
     np.testing.assert_allclose(outcome.load, (30 * each[0] + 60 * each[1]) / 60, rtol=1e-5)
     assert outcome.outcomes["revenue"] == pytest.approx(30 * worth[0] + 60 * worth[1], rel=1e-5)
-    assert (outcome.requests, outcome.qps, outcome.kept) == (90, 1.5, 1.0)
+    assert (outcome.requests, outcome.qps, outcome.served_share) == (90, 1.5, 1.0)
     np.testing.assert_array_equal(outcome.equivalent, outcome.load)
     np.testing.assert_array_equal(after.degradation, 0)
 
@@ -93,27 +94,27 @@ def test_dropped_requests_earn_nothing(tiny_scenario, pool):
     few = np.full(len(pool.states), 5)
     small, _ = serve_minute(pool, chosen, few, clusters, clusters.initial(), 60.0)
     large, _ = serve_minute(pool, chosen, few * 100, clusters, clusters.initial(), 60.0)
-    assert small.kept == 1.0
-    assert large.kept == pytest.approx(np.prod(1 - large.reading.dropped))
-    assert large.kept < 0.2
-    assert large.outcomes["revenue"] == pytest.approx(100 * large.kept * small.outcomes["revenue"])
+    assert small.served_share == 1.0
+    assert large.served_share == pytest.approx(np.prod(1 - large.reading.dropped))
+    assert large.served_share < 0.2
+    assert large.outcomes["revenue"] == pytest.approx(100 * large.served_share * small.outcomes["revenue"])
 
 
 def test_arrivals_come_from_the_current_window(tiny_scenario, pool):
     rng = np.random.default_rng(0)
     window = pool.states[:, tiny_scenario.feature_names.index("w")]
     for minute, expected in ((0, 0), (359, 0), (360, 1), (1439, 3)):
-        counts = arrivals(rng, pool, 40.0, 60.0, minute)
+        counts = sample_arrivals(rng, pool, 40.0, 60.0, minute)
         assert counts[window != expected].sum() == 0
         assert counts.sum() == pytest.approx(2400, abs=300)
-    assert arrivals(rng, pool, 0.0, 60.0, 0).sum() == 0
+    assert sample_arrivals(rng, pool, 0.0, 60.0, 0).sum() == 0
     with pytest.raises(InputError, match="qps"):
-        arrivals(rng, pool, float("nan"), 60.0, 0)
+        sample_arrivals(rng, pool, float("nan"), 60.0, 0)
 
 
 def test_arrivals_follow_the_weights(tiny_scenario, pool):
     chances = pool.probabilities(0)
-    counts = sum(arrivals(np.random.default_rng(k), pool, 50.0, 60.0, 0) for k in range(40))
+    counts = sum(sample_arrivals(np.random.default_rng(k), pool, 50.0, 60.0, 0) for k in range(40))
     np.testing.assert_allclose(counts / counts.sum(), chances, atol=0.01)
     assert chances.sum() == pytest.approx(1.0)
 

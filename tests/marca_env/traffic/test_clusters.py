@@ -18,24 +18,24 @@ def test_light_load_is_served_at_once(clusters):
     state, reading = clusters.step(clusters.initial(), demand, demand, 60.0)
     np.testing.assert_allclose(reading.served, demand)
     np.testing.assert_array_equal(reading.dropped, 0.0)
-    np.testing.assert_array_equal(state.backlog, 0.0)
+    np.testing.assert_array_equal(state.waiting_work, 0.0)
     np.testing.assert_array_equal(state.degradation, 0)
 
 
 def test_work_beyond_the_cores_waits_and_is_served_later(clusters):
     # cluster 0: 1.1 core-seconds/s offered for 60 s to one core: 66 − 60 = 6 core-seconds wait (limit 10)
     state, reading = clusters.step(clusters.initial(), np.array([1.1, 0.0]), np.array([1.1, 0.0]), 60.0)
-    np.testing.assert_allclose(state.backlog, [6.0, 0.0])
+    np.testing.assert_allclose(state.waiting_work, [6.0, 0.0])
     np.testing.assert_allclose(reading.served, [1.0, 0.0])
     state, reading = clusters.step(state, np.array([0.5, 0.0]), np.array([0.5, 0.0]), 60.0)
-    np.testing.assert_allclose(state.backlog, 0.0, atol=1e-12)
+    np.testing.assert_allclose(state.waiting_work, 0.0, atol=1e-12)
     np.testing.assert_allclose(reading.served, [0.6, 0.0])  # 30 + 6 core-seconds in 60 s
 
 
 def test_backlog_beyond_the_timeout_is_dropped(clusters):
     # 1.5 × 60 = 90 offered, 60 served, 30 wait, 10 may: 20 of 90 dropped
     state, reading = clusters.step(clusters.initial(), np.array([1.5, 0.1]), np.array([1.5, 0.1]), 60.0)
-    np.testing.assert_allclose(state.backlog, [10.0, 0.0])
+    np.testing.assert_allclose(state.waiting_work, [10.0, 0.0])
     np.testing.assert_allclose(reading.dropped, [20 / 90, 0.0])
 
 
@@ -71,7 +71,7 @@ def test_no_work_is_lost_or_made(clusters):
         offered += 60 * demand
         served += 60 * reading.served
         dropped += 60 * demand * reading.dropped
-    np.testing.assert_allclose(offered, served + dropped + state.backlog)
+    np.testing.assert_allclose(offered, served + dropped + state.waiting_work)
     assert np.all(dropped > 0)
 
 

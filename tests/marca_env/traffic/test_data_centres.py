@@ -16,14 +16,15 @@ from benchmarks.days.artefacts import true_pool
 from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.envs.generated_presets import _site_rates
 from marca_env.envs.price_env import BalancingEnv
-from marca_env.envs.request_window import RequestWindow, WindowClusters
+from marca_env.envs.request_window import Window, WindowClusters
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Cluster, Scenario, ScenarioError
 from marca_env.testbench.cascade_service import CascadeService
-from marca_env.traffic.allocation import allocate, arrivals, degrade, serve_minute
+from marca_env.traffic.allocation import allocate, degrade, serve_minute
 from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.traffic.simulated_system import sample_arrivals
 from marca_env.traffic.workload import daily_traffic
 from marca_env.utils.errors import InputError
 
@@ -144,14 +145,14 @@ def test_drops_take_the_revenue_of_their_own_site_alone(pool: RequestPool) -> No
     earned, europe = 3 * pool.outcomes["revenue"][:, 20].astype(float), scenario.site_of(pool.states) == 1
     expected = earned[~europe].sum() + (1 - dropped[4]) * earned[europe].sum()
     assert outcome.outcomes["revenue"] == pytest.approx(expected)
-    assert outcome.kept == pytest.approx(1 - europe.mean() * dropped[4])
+    assert outcome.served_share == pytest.approx(1 - europe.mean() * dropped[4])
 
 
 def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     scenario, shares = Scenario.load(NAME), np.array([0.5, 0.3, 0.2])
     clusters = WindowClusters(scenario, RequestWindow(requests=3, traffic=(0.5,), price_rate=1.0), 2, np.zeros(6), shares)
-    backlog = np.tile(np.arange(6.0), (2, 1))
-    clusters.state = ClusterState(np.full((2, 6), 1), backlog)
+    waiting = np.tile(np.arange(6.0), (2, 1))
+    clusters.state = ClusterState(np.full((2, 6), 1), waiting)
     cost, site = np.zeros((2, 6)), np.array([0, 2])
     cost[0, [0, 3]], cost[1, [2, 5]] = [1e-4, 1e-3], [2e-4, 20.0]
     part = clusters.serve(cost, cost, site)
@@ -159,7 +160,7 @@ def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     np.testing.assert_allclose(part.load, cost * qps)
     moved = np.zeros((2, 6), dtype=bool)
     moved[0, [0, 3]] = moved[1, [2, 5]] = True
-    assert (clusters.state.backlog[~moved] == backlog[~moved]).all()
+    assert (clusters.state.waiting_work[~moved] == waiting[~moved]).all()
     assert (clusters.state.degradation[~moved] == 1).all()
     assert clusters.state.degradation[0, 0] == 0  # 0.025 of a budget of 0.244: released
     assert clusters.state.degradation[1, 5] == 2
@@ -168,7 +169,7 @@ def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     alone, _ = ClusterModel(scenario).step(
         ClusterState(np.ones(6, int), np.arange(6.0)), cost[0] * 250, cost[0] * 250, 60
     )
-    np.testing.assert_allclose(clusters.state.backlog[0, [0, 3]], alone.backlog[[0, 3]])
+    np.testing.assert_allclose(clusters.state.waiting_work[0, [0, 3]], alone.waiting_work[[0, 3]])
     assert part.kept[0] == 1.0
     assert 0 < part.kept[1] < 0.1
     ran = clusters.degraded(np.array([[3, 3, 2], [3, 3, 2]]), site)
@@ -199,12 +200,12 @@ def test_each_site_has_its_own_day(pool: RequestPool, engine: Engine) -> None:
     rates, site = _site_rates(), pool.scenario.site_of(pool.states)
     total = rates.sum(axis=1)
     np.testing.assert_allclose(pool.scenario.traffic, total / total.max(), atol=6e-4)
-    np.testing.assert_allclose(engine.population.site_shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
-    mix = np.array([np.bincount(site, pool.probabilities(90 + 180 * k), 3) for k in range(8)])
+    np.testing.assert_allclose(engine.population.shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
+    mix = np.array([np.bincount(site, pool.chances(90 + 180 * k), 3) for k in range(8)])
     true = rates.reshape(8, 180, 3).sum(axis=1)
     np.testing.assert_allclose(mix, true / true.sum(axis=1, keepdims=True), atol=0.03)
     assert len(set((mix * true.sum(axis=1, keepdims=True)).argmax(axis=0))) == 3  # three sites, three peaks
-    counts = arrivals(np.random.default_rng(0), pool, 1000.0, 60.0, 90)
+    counts = sample_arrivals(np.random.default_rng(0), pool, 1000.0, 60.0, 90)
     assert set(pool.states[counts > 0, 1]) == {0}
 
 
@@ -235,7 +236,7 @@ def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None
     """In the hours after midnight, with America's evening and Europe's night: the best pair of prices on a grid that
     keeps every cluster within its budget, for all sites together and for each alone."""
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
-    counts = pool.probabilities(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
+    counts = pool.chances(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
     values, retrieval = pool.outcomes["revenue"], np.arange(6) < 3
     together, alone = 0.0, np.zeros(3)
     for a in np.append(0.0, np.geomspace(3, 300, 12)):

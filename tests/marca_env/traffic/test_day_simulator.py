@@ -7,7 +7,9 @@ import pytest
 
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
-from marca_env.traffic.day_simulator import FixedPolicy, PricedPolicy, clairvoyant_bound, draw_arrivals, replay
+from marca_env.traffic.day_simulator import clairvoyant_bound, replay
+from marca_env.traffic.policies import FixedPolicy, PricedPolicy
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic
 from mpc import BisectionBalancer, StaticBalancer
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpc
-from marca_env.traffic.clusters import ControlObservation
+from marca_env.traffic.control import ControlObservation
 from marca_env.utils.errors import InputError
 from mpc import (
     Balancer,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.days.simulated_system import Plant, usual_prices
+from benchmarks.days.telemetry import usual_prices
 from marca_env.traffic.allocation import allocate
-from marca_env.traffic.day_simulator import PricedPolicy, draw_arrivals, replay
+from marca_env.traffic.day_simulator import replay
 from marca_env.traffic.days import flash_sale
+from marca_env.traffic.policies import PricedPolicy
+from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 from mpc import Balancer, SliceBalancer, StaticBalancer
@@ -88,11 +90,11 @@ def test_the_simulated_system_reproduces_the_simulated_day(pool):
     counts, prices = draw_arrivals(pool, traffic, 4), np.array([2.0, 6.0])
     values = pool.outcomes["revenue"]
     rows = replay(PricedPolicy("still", values, pool.costs, StaticBalancer(prices)), pool, traffic, counts)
-    plant = Plant(pool, traffic, seed=4)
-    observation, seen = plant.start(prices), []
+    system = SimulatedSystem(pool, traffic, counts)
+    observation, seen = system.start(prices), []
     assert observation.minute == 700
     for _ in range(40):
-        outcome, observation = plant.step(prices)
+        outcome, observation = system.step(prices)
         seen.append(outcome.equivalent)
     assert np.array(seen) == pytest.approx(rows[["load_retrieval", "load_ranking"]].to_numpy())
     assert observation.minute == 740

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.experiments.balancing_adaptation import experiment as balancing_adaptation
-from benchmarks.experiments.balancing_adaptation.changing_system import ChangingPlant, with_costs, with_machines
+from benchmarks.experiments.balancing_adaptation.changing_system import ChangingSystem, with_costs, with_machines
 from benchmarks.experiments.balancing_adaptation.experiment import BEFORE, FEEDBACK, HOLD, MEAN, METHODS, around
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackSettings, MPCBalancer
@@ -73,7 +74,7 @@ def test_a_refit_needs_minutes(plant):
 def changed_run(plant, after, balancer, minutes=110, change=30, seed=0):
     pool, _, _ = plant
     traffic = Traffic("steady", np.full(minutes, 300.0), 600)
-    world = ChangingPlant(pool, traffic, seed, after=after, change=change)
+    world = ChangingSystem(pool, traffic, draw_arrivals(pool, traffic, seed), after=after, change=change)
     observation, loads = world.start(np.full(2, 5.0)), []
     for _ in range(minutes):
         prices = balancer.update(observation)
