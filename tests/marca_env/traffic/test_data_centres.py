@@ -200,8 +200,8 @@ def test_each_site_has_its_own_day(pool: RequestPool, engine: Engine) -> None:
     rates, site = _site_rates(), pool.scenario.site_of(pool.states)
     total = rates.sum(axis=1)
     np.testing.assert_allclose(pool.scenario.traffic, total / total.max(), atol=6e-4)
-    np.testing.assert_allclose(engine.population.shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
-    mix = np.array([np.bincount(site, pool.chances(90 + 180 * k), 3) for k in range(8)])
+    np.testing.assert_allclose(engine.population.site_shares(pool.scenario), [0.45, 0.35, 0.2], atol=0.01)
+    mix = np.array([np.bincount(site, pool.probabilities(90 + 180 * k), 3) for k in range(8)])
     true = rates.reshape(8, 180, 3).sum(axis=1)
     np.testing.assert_allclose(mix, true / true.sum(axis=1, keepdims=True), atol=0.03)
     assert len(set((mix * true.sum(axis=1, keepdims=True)).argmax(axis=0))) == 3  # three sites, three peaks
@@ -236,7 +236,7 @@ def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None
     """In the hours after midnight, with America's evening and Europe's night: the best pair of prices on a grid that
     keeps every cluster within its budget, for all sites together and for each alone."""
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
-    counts = pool.chances(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
+    counts = pool.probabilities(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
     values, retrieval = pool.outcomes["revenue"], np.arange(6) < 3
     together, alone = 0.0, np.zeros(3)
     for a in np.append(0.0, np.geomspace(3, 300, 12)):
