@@ -16,7 +16,7 @@ from benchmarks.days.artefacts import true_pool
 from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.envs.generated_presets import _site_rates
 from marca_env.envs.price_env import BalancingEnv
-from marca_env.envs.request_window import WindowClusters
+from marca_env.envs.request_window import RequestWindow, WindowClusters
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
