@@ -14,7 +14,8 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.controller.mpc_balancer import MPCBalancer
 from mpc.controller.telemetry import Event, FaultError, minute_of, read
-from mpc.model.refit import LEAST, Refit, response_errors
+from mpc.model.forecast_errors import response_errors
+from mpc.model.refit import MIN_TRANSITIONS, Refit
 from mpc.model.transitions import Transitions
 from mpc.planning.deadline import Deadline
 
@@ -60,8 +61,10 @@ class AdaptationSettings:
         for name in ("threshold", "seconds", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
-        if not (LEAST < self.least <= self.window):
-            raise InputError(f"least is {self.least} and window {self.window}; {LEAST} < least ≤ window is needed")
+        if not (MIN_TRANSITIONS < self.least <= self.window):
+            raise InputError(
+                f"least is {self.least} and window {self.window}; {MIN_TRANSITIONS} < least ≤ window is needed"
+            )
         if not (self.growth > 1 and 0 < self.held_out < 1 and 0 <= self.gain < 1):
             raise InputError(
                 f"growth {self.growth} must exceed 1, held_out {self.held_out} be in (0, 1), gain {self.gain} in [0, 1)"
@@ -216,7 +219,7 @@ class AdaptiveBalancer:
             self._conclude(self._refit, minute)
 
     def _conclude(self, refit: Refit, minute: int) -> None:
-        ours, theirs = refit.judged(self._log(self._started))
+        ours, theirs = refit.held_out_errors(self._log(self._started))
         shown = (" / ".join(f"{x:.2%}" for x in errors) for errors in (ours, theirs))
         told = "errors on the newest minutes {}, {} before".format(*shown)
         self._refit = None

@@ -17,8 +17,8 @@ from mpc.controller.fallback import Fallback, KeptPlan, kind_of
 from mpc.controller.settings import MPCSettings
 from mpc.controller.telemetry import Event, FaultError, FaultKind, Reading, Source, Timeline, minute_of, read
 from mpc.controller.traffic_forecast import MINUTES_PER_DAY, TrafficForecaster
-from mpc.model.conditions import FLOOR
-from mpc.model.system_model import Conditions, SystemModel
+from mpc.model.conditions import COST_FLOOR, Conditions
+from mpc.model.system_model import SystemModel
 from mpc.planning.alternatives.by_name import METHODS, planning_method
 from mpc.planning.deadline import Deadline, Watchdog
 from mpc.planning.objective import Now
@@ -93,7 +93,7 @@ class MPCBalancer:
         s, scale = self.settings, model.prices
         if s.margin_deviations > 0 and model.members < 2:
             raise InputError("margin_deviations needs the uncertainty of an ensemble; fit the model with members=5")
-        self.model, self._frozen = model, model.frozen()
+        self.model, self._array_response = model, model.array_response()
         limit = s.price_reach * np.maximum(model.price_limit, scale.scale) if s.price_max is None else s.price_max
         self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), model.price_limit.shape)
         top = scale.to_log(self.price_max)
@@ -236,7 +236,7 @@ class MPCBalancer:
         levels = reading.degradation if self._levels is None else self._levels
         minute = np.array((reading.minute - self.settings.control_period) % MINUTES_PER_DAY)
         last = Conditions(np.array(reading.qps), minute, levels)
-        costs = self._frozen.horizon(reading.load, last, reading.prices, horizon)
+        costs = self._array_response.horizon(reading.load, last, reading.prices, horizon)
         correction = self._correction
         predicted = PredictedLoads(
             costs, horizon.qps, reading.budget, bias=correction.bias, tilt=correction.tilt, pivot=in_force
@@ -266,11 +266,11 @@ class MPCBalancer:
 
     def _in_range(self, reading: Reading) -> None:
         """Raise where the model would have to guess: an hour, or a cost per request, unlike any of its training."""
-        seen, hour = self.model.seen, reading.minute // 60
+        seen, hour = self.model.coverage, reading.minute // 60
         if "hours" in seen and not seen["hours"][hour]:
             raise FaultError("range", f"the model's log has no minute between {hour}:00 and {hour}:59")
         if "log_cost" in seen:
-            cost = np.log(np.maximum(reading.load / reading.qps, FLOOR))
+            cost = np.log(np.maximum(reading.load / reading.qps, COST_FLOOR))
             slack = np.log(self.settings.range_slack) + 4.0 / np.sqrt(max(reading.qps * self.forecaster.period, 1.0))
             low, high = seen["log_cost"]
             for name, value, least, most in zip(self.model.clusters, cost, low - slack, high + slack, strict=True):

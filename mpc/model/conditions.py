@@ -1,4 +1,4 @@
-"""What a minute is like to the system model: s_t of Eq. 18 (arXiv 2512.24325), and the scale of prices."""
+"""Inputs of the system model: the conditions s_t of a minute (Eq. 18, arXiv 2512.24325) and the scale of prices."""
 
 from __future__ import annotations
 
@@ -8,47 +8,60 @@ from typing import Any
 
 import numpy as np
 
+from marca_env.utils.units import MINUTES_PER_DAY
+
 HARMONICS = 2
-FLOOR = 1e-6
-"""Core-seconds per request below which a cost counts as this much."""
+COST_FLOOR = 1e-6
+"""Core-seconds per request. Smaller costs count as this cost, so that their logarithm is finite."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a minute is like, prices aside: s_t. Leading shape (…) is a batch, a horizon, or nothing.
+    """Conditions of a minute, s_t in Eq. 18, prices apart. The leading shape (…) is a batch, a horizon or empty.
 
     Attributes:
         qps: (…) requests per second, measured or forecast.
         minute: (…) minute of the day.
-        degradation: (…,G) levels in force.
+        degradation: (…,G) degradation levels in force.
     """
 
     qps: np.ndarray
     minute: np.ndarray
     degradation: np.ndarray
 
-    def rows(self, index: Any) -> Conditions:
-        """The same for some of the rows."""
+    def select(self, index: Any) -> Conditions:
+        """Return the conditions of some minutes, by an index of the leading shape."""
         return Conditions(self.qps[index], self.minute[index], self.degradation[index])
 
 
 class PriceScale:
-    """u = log(1 + λ/s): prices of all magnitudes on one scale, λ = 0 included. Shapes (…,G)."""
+    """The scale u = log(1 + λ/s), on which prices of all magnitudes are comparable, λ = 0 included.
+
+    Args:
+        scale: s (G,), currency per core-second.
+    """
 
     def __init__(self, scale: np.ndarray) -> None:
-        self.scale = np.asarray(scale, dtype=np.float64)  # (G,) currency per core-second
+        self.scale = np.asarray(scale, dtype=np.float64)
 
     def to_log(self, prices: np.ndarray) -> np.ndarray:
+        """Return the log prices u (…,G) of prices λ (…,G); negative prices count as zero."""
         return np.log1p(np.maximum(prices, 0.0) / self.scale)
 
     def to_price(self, log_prices: np.ndarray) -> np.ndarray:
+        """Return the prices λ (…,G) of log prices u (…,G)."""
         return self.scale * np.expm1(log_prices)
 
 
 def time_features(minute: np.ndarray, windows: int) -> np.ndarray:
-    """Harmonics of the day, then which of its ``windows`` equal parts: (…) → (…, 2·HARMONICS + windows)."""
-    minute = np.asarray(minute, dtype=np.float64) % 1440
-    angles = 2 * math.pi * np.arange(1, HARMONICS + 1) * minute[..., None] / 1440
+    """Return the harmonics of the day, then the one-hot window of the day: (…) → (…, 2·HARMONICS + windows).
+
+    Args:
+        minute: (…) minute of the day.
+        windows: number of equal windows of a day.
+    """
+    minute = np.asarray(minute, dtype=np.float64) % MINUTES_PER_DAY
+    angles = 2 * math.pi * np.arange(1, HARMONICS + 1) * minute[..., None] / MINUTES_PER_DAY
     waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(*minute.shape, 2 * HARMONICS)
-    part = (minute * windows // 1440).astype(np.int64)
-    return np.concatenate([waves, np.eye(windows)[part]], axis=-1)
+    window = (minute * windows // MINUTES_PER_DAY).astype(np.int64)
+    return np.concatenate([waves, np.eye(windows)[window]], axis=-1)

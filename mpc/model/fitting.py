@@ -1,4 +1,7 @@
-"""Fitting the system model to a system log: data, scales from the training split, early stopping, held-out report."""
+"""The parts of fitting a system model: reading the log, splitting it by time, scales of the features, and training.
+
+:meth:`mpc.SystemModel.fit` puts them together.
+"""
 
 from __future__ import annotations
 
@@ -10,90 +13,30 @@ import torch
 
 from marca_env.logs.schema import check_table, system_columns
 from marca_env.utils.errors import InputError
-from mpc.model.forecast_errors import forecast_errors
-from mpc.model.system_model import SystemModel
+from mpc.model.forecast_errors import response_errors
+from mpc.model.load_dynamics import LoadDynamics
 from mpc.model.transitions import Transitions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLIT = (0.7, 0.15, 0.15)  # of the transitions, in order of time: training, early stopping, held out
+SPLIT = (0.7, 0.15, 0.15)
+"""Shares of the transitions, in order of time, for training, early stopping and held-out errors."""
 MIN_TRANSITIONS = 8
 _RESPONSE_WEIGHT = 0.5
+_LEVEL_PRIOR = 20.0  # minutes of evidence that a degradation level shifts nothing
 
 
-def fit_system_model(
-    system_log: pd.DataFrame,
-    *,
-    clusters: Sequence[str] | None = None,
-    seed: int = 0,
-    epochs: int = 150,
-    hidden: int = 24,
-    windows: int = 6,
-    members: int = 1,
-    batch: int = 256,
-    learning_rate: float = 0.02,
-    patience: int = 30,
-    horizons: Sequence[int] = (1, 5, 10),
-    device: str = "cpu",
-    progress: Callable[[int, float], None] | None = None,
-) -> SystemModel:
-    """Fit Ĉ_{t+1} = g(Ĉ_t, s_t, λ_t) (Eq. 18, arXiv 2512.24325).
-
-    Transitions are split by time: the first 70 % train (feature scaling comes from them alone), the next 15 %
-    decide when to stop, the last 15 % are held out for ``report``. Minutes under degradation teach no more than a
-    constant per level, unless most minutes are such. Prices must vary for their effect to be
-    learned: log with a balancer wrapped in :class:`mpc.DitheredBalancer`.
+def read_transitions(system_log: pd.DataFrame, clusters: Sequence[str] | None) -> tuple[Transitions, Sequence[str]]:
+    """Return the checked log as arrays, and the names of its clusters.
 
     Args:
-        system_log: columns day, minute, qps and, per cluster, load, price and degradation; consecutive rows of a
-            day are one control period apart.
-        clusters: their names in order; ``None``: as the ``load_<cluster>`` columns stand.
-        seed: of the initial weights and the order of the batches.
-        epochs: most passes over the training transitions.
-        hidden: units of each of the two layers, per cluster.
-        windows: equal parts of the day between which the mix of requests may jump.
-        members: K, models that are trained side by side and averaged; how they differ is the uncertainty.
-        batch: transitions per update.
-        learning_rate: of Adam.
-        patience: epochs without a better validation loss of any member before stopping.
-        horizons: numbers of steps whose errors are reported.
-        device: where to train, "cpu" or "cuda".
-        progress: called with (epoch, validation loss).
-
-    Returns:
-        The model. Its ``report["steps"][n]`` is described in :func:`mpc.model.forecast_errors.forecast_errors`.
+        system_log: the log; see :meth:`mpc.SystemModel.fit`.
+        clusters: names of the clusters; ``None``: in the order of the ``load_<cluster>`` columns.
 
     Raises:
-        InputError: a column that is missing or a value that is not a finite number, or too few transitions.
+        InputError: a missing column, a value that is not a finite number, or too few transitions.
     """
-    table, clusters = _read(system_log, clusters)
-    first, second = (int(len(table.starts) * share) for share in (SPLIT[0], SPLIT[0] + SPLIT[1]))
-    training, validation, held_out = np.split(table.starts, [first, second])
-    options = {"windows": windows, "hidden": hidden, "members": members, "seed": seed, "device": device}
-    model = _initial(table, training, clusters, **options)
-    trainer = Trainer(model, table, learning_rate)
-    best = trainer.run(
-        table.mostly_calm(training),
-        table.mostly_calm(validation),
-        epochs,
-        batch,
-        patience,
-        np.random.default_rng(seed),
-        progress,
-    )
-    model.level_shift = _level_shift(model, table, training)
-    model.report = {
-        "transitions": {"training": len(training), "validation": len(validation), "held_out": len(held_out)},
-        "epochs": best,
-        "persistence_gain": torch.sigmoid(model.persistence).mean(0).tolist(),
-        "steps": forecast_errors(model, table, training, held_out, horizons),
-    }
-    return model
-
-
-def _read(system_log: pd.DataFrame, clusters: Sequence[str] | None) -> tuple[Transitions, Sequence[str]]:
-    """The log as arrays, checked, and the names of its clusters."""
     if clusters is None:
         clusters = [str(c).removeprefix("load_") for c in system_log.columns if str(c).startswith("load_")]
     needed = [c for c in system_columns(clusters) if not c.name.startswith(("backlog_", "revenue"))]
@@ -106,52 +49,66 @@ def _read(system_log: pd.DataFrame, clusters: Sequence[str] | None) -> tuple[Tra
     return table, clusters
 
 
-def _initial(table: Transitions, rows: np.ndarray, clusters: Sequence[str], **options: Any) -> SystemModel:
-    """An untrained model whose scales come from the training rows."""
+def split_by_time(rows: np.ndarray) -> list[np.ndarray]:
+    """Split ``rows``, in order of time, into training, validation and held-out rows."""
+    first, second = (int(len(rows) * share) for share in (SPLIT[0], SPLIT[0] + SPLIT[1]))
+    return np.split(rows, [first, second])
+
+
+def training_scales(table: Transitions, rows: np.ndarray) -> dict[str, Any]:
+    """Return the arguments of :class:`LoadDynamics` that the training rows determine."""
     both = np.union1d(rows, rows + 1)
-    logs_seen, minutes = np.log(table.costs(both)), table.conditions.minute[both]
+    all_log_costs, minutes = np.log(table.costs(both)), table.conditions.minute[both]
     prices, costs = table.prices[rows], table.costs(rows)
     scale = [_price_scale(column) for column in prices.T]
-    logs = np.log1p(prices / scale)
-    scaling = {
-        "price_mean": logs.mean(0),
-        "price_std": np.maximum(logs.std(0), 1e-3),
-        "cost_mean": np.log(costs).mean(0),
-        "cost_std": np.maximum(np.log(costs).std(0), 1e-3),
+    log_prices = np.log1p(prices / scale)
+    return {
+        "price_scale": scale,
+        "price_limit": prices.max(0),
+        "scaling": {
+            "price_mean": log_prices.mean(0),
+            "price_std": np.maximum(log_prices.std(0), 1e-3),
+            "cost_mean": np.log(costs).mean(0),
+            "cost_std": np.maximum(np.log(costs).std(0), 1e-3),
+        },
+        "coverage": {
+            "log_cost": [all_log_costs.min(0), all_log_costs.max(0)],
+            "hours": np.isin(np.arange(24), minutes // 60),
+        },
     }
-    hours = np.isin(np.arange(24), minutes // 60)
-    seen = {"log_cost": [logs_seen.min(0), logs_seen.max(0)], "hours": hours}
-    return SystemModel(clusters, scale, prices.max(0), scaling, seen=seen, **options)
-
-
-def _level_shift(model: SystemModel, table: Transitions, rows: np.ndarray, prior: float = 20.0) -> np.ndarray:
-    """(G, levels) mean error of the log cost per request under each level, shrunk to zero where there are few minutes.
-
-    Estimated after the response and apart from it: levels come with overload, and a free function of both would
-    credit the one with the effect of the other.
-    """
-    conditions = table.conditions.rows(rows)
-    with torch.no_grad():
-        logs = model.log_cost(model.log_prices(table.prices[rows]), model.context_tensor(conditions)).cpu().numpy()
-    errors = np.log(table.costs(rows)) - logs  # (n,G)
-    levels = conditions.degradation.astype(np.int64)
-    shift = np.zeros((model.n_clusters, int(levels.max()) + 1))
-    for level in range(1, shift.shape[1]):
-        at = levels == level
-        shift[:, level] = np.where(at, errors, 0.0).sum(0) / (at.sum(0) + prior)
-    return shift
 
 
 def _price_scale(prices: np.ndarray) -> float:
-    """The price below which the response is about linear: a low quantile of the positive ones."""
+    """Return a low quantile of the positive prices; below it the response is about linear in the price."""
     positive = prices[prices > 0]
     return float(np.quantile(positive, 0.1)) if len(positive) else 1.0
 
 
-class Trainer:
-    """Adam on all members at once: their losses are summed, so no member's gradient reaches another's weights."""
+def level_shift(model: LoadDynamics, table: Transitions, rows: np.ndarray) -> np.ndarray:
+    """Return the mean error of the log cost per request under each degradation level, (G, levels).
 
-    def __init__(self, model: SystemModel, table: Transitions, learning_rate: float) -> None:
+    It is shrunk to zero for levels with few minutes. It is estimated after the response and apart from it: degradation
+    comes with overload, and a joint fit would attribute the effect of one to the other.
+    """
+    errors = response_errors(model, table, rows)  # (n,G)
+    levels = table.conditions.degradation[rows].astype(np.int64)
+    shift = np.zeros((model.n_clusters, int(levels.max()) + 1))
+    for level in range(1, shift.shape[1]):
+        at_level = levels == level
+        shift[:, level] = np.where(at_level, errors, 0.0).sum(0) / (at_level.sum(0) + _LEVEL_PRIOR)
+    return shift
+
+
+class Trainer:
+    """Trains all K members at once with Adam; their losses are summed, so their gradients do not mix.
+
+    Args:
+        model: the model whose weights are trained in place.
+        table: the transitions.
+        learning_rate: step size of Adam.
+    """
+
+    def __init__(self, model: LoadDynamics, table: Transitions, learning_rate: float) -> None:
         self.model = model
         self.context = model.context_tensor(table.conditions)  # (T,F)
         self.log_prices = model.log_prices(table.prices)  # (T,G)
@@ -163,9 +120,12 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=8)
 
     def losses(self, rows: np.ndarray) -> torch.Tensor:
-        """(K,) one-step error, plus the error of the response alone so that its level is learned as well.
+        """Return the mean squared error of each member, (K,).
 
-        ``rows`` is (K,B), each member's own, or (1,B).
+        It is the one-step error, plus the error of the response alone so that its level is learned as well.
+
+        Args:
+            rows: (K,B), the rows of each member, or (1,B), the rows of all.
         """
         model, k = self.model, torch.as_tensor(rows, device=self.model.device)
         k = torch.cat([k, k + 1], dim=1)
@@ -176,7 +136,7 @@ class Trainer:
         return squared.mean((1, 2))
 
     def step(self, rows: np.ndarray) -> float:
-        """One update on ``rows``, as in :meth:`losses`; the sum of the losses before it."""
+        """Take one gradient step on ``rows``, as in :meth:`losses`; return the sum of the losses before it."""
         self.optimiser.zero_grad()
         loss = self.losses(rows).sum()
         loss.backward()
@@ -193,9 +153,22 @@ class Trainer:
         rng: np.random.Generator,
         progress: Callable[[int, float], None] | None,
     ) -> int:
-        """Train until no member's validation loss falls; leaves each one's best weights; the last best epoch."""
+        """Train until no member's validation loss falls, and restore the best weights of each member.
+
+        Args:
+            training: rows to train on.
+            validation: rows whose loss decides when to stop.
+            epochs: largest number of passes over ``training``.
+            batch: rows per update.
+            patience: epochs without a better validation loss of any member before training stops.
+            rng: source of the order of the batches.
+            progress: called with (epoch, validation loss).
+
+        Returns:
+            The last epoch that improved a member.
+        """
         members = self.model.members
-        best, best_epoch, kept = np.full(members, np.inf), 0, self._weights()
+        best, best_epoch, best_weights = np.full(members, np.inf), 0, self._weights()
         for epoch in range(1, epochs + 1):
             order = np.stack([rng.permutation(training) for _ in range(members)])
             for start in range(0, order.shape[1], batch):
@@ -208,11 +181,11 @@ class Trainer:
             better = values < best
             if better.any():
                 best, best_epoch = np.where(better, values, best), epoch
-                for old, new in zip(kept, self._weights(), strict=True):
+                for old, new in zip(best_weights, self._weights(), strict=True):
                     old[better] = new[better]
             elif epoch - best_epoch >= patience:
                 break
-        for parameter, weights in zip(self.parameters, kept, strict=True):
+        for parameter, weights in zip(self.parameters, best_weights, strict=True):
             parameter.data = weights
         return best_epoch
 

@@ -1,4 +1,4 @@
-"""The learned part of the system model: log cost per request as a monotone network of prices and time of day."""
+"""The network of the system model: log cost per request as a monotone function of prices and time of day."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import softplus
 
 
 class Response(nn.Module):
-    """r(u, z): log of the cost per request of each cluster, non-increasing in the cluster's own price.
+    """The function r(u, z): log cost per request of each cluster, non-increasing in the cluster's own price.
 
-    A unit's weight on the own price is never positive and all later weights are never negative; the linear term
-    keeps a slope beyond the prices seen in training (there, cost falls as a power of the price). The K members of an
-    ensemble, and the clusters within a member, are networks side by side in batched tensors.
+    The weights on the cluster's own price are never positive, and all later weights are never negative. A linear term
+    keeps the slope beyond the prices of the training log, where the cost then falls as a power of the price. The K
+    members of an ensemble, and the G clusters of a member, are separate networks computed as batched tensors.
+
+    Args:
+        n_clusters: G.
+        n_context: number of inputs z besides the G log prices.
+        hidden: H, units of each of the two hidden layers.
+        generator: source of the initial weights.
+        members: K.
     """
 
     def __init__(
@@ -40,20 +47,25 @@ class Response(nn.Module):
         self.register_buffer("own", own, persistent=False)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights as they enter the network, their signs in place."""
+        """Return the weights as they enter the network, with their sign constraints applied."""
         own = self.get_buffer("own")
         return {
-            "first": torch.where(own > 0, -F.softplus(self.first), self.first),
+            "first": torch.where(own > 0, -softplus(self.first), self.first),
             "first_bias": self.first_bias,
-            "second": F.softplus(self.second),
+            "second": softplus(self.second),
             "second_bias": self.second_bias,
-            "third": F.softplus(self.third),
+            "third": softplus(self.third),
             "level": self.level,
-            "slope": F.softplus(self.slope),
+            "slope": softplus(self.slope),
         }
 
     def forward(self, prices: Tensor, context: Tensor) -> Tensor:
-        """Scaled log prices (K,M,G) and context (K,M,F), or with 1 for K where members share them → (K,M,G)."""
+        """Return the scaled log cost (K,M,G).
+
+        Args:
+            prices: (K,M,G) scaled log prices; K may be 1 if the members share them.
+            context: (K,M,F) time features; K may be 1 if the members share them.
+        """
         w = self.weights()
         inputs = torch.cat([prices, context], dim=-1)[:, None]  # (K,1,M,I)
         x = torch.tanh(inputs @ w["first"].mT + w["first_bias"][:, :, None])  # (K,G,M,H)

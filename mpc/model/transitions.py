@@ -1,4 +1,4 @@
-"""A system log as arrays, and which of its rows lead to the next."""
+"""A system log as arrays, and the transitions from one of its rows to the next."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ if TYPE_CHECKING:
 
 
 class Transitions:
-    """Columns of a system log of T rows and G clusters.
+    """The columns of a system log of T rows and G clusters.
 
     Attributes:
-        load: (T,G) core-seconds per second; ``prices`` (T,G); ``conditions`` (T).
-        joined: (T−1,) whether row k leads to row k + 1: the same day, with traffic and load in both.
-        starts: the rows that lead to their successor.
-        calm: (T,) no degradation at row k nor at k + 1.
+        load: (T,G) core-seconds per second.
+        prices: (T,G) currency per core-second.
+        conditions: (T) conditions of each row.
+        joined: (T−1,) whether row k leads to row k + 1: both are of the same day and have traffic and load.
+        starts: the rows k that lead to row k + 1.
+        undegraded: (T,) whether rows k and k + 1 have degradation level 0.
     """
 
     def __init__(self, log: pd.DataFrame, clusters: Sequence[str]) -> None:
-        def of(name: str) -> np.ndarray:
-            return log[[f"{name}_{c}" for c in clusters]].to_numpy(dtype=np.float64)  # (T,G)
+        def columns(kind: str) -> np.ndarray:
+            return log[[f"{kind}_{c}" for c in clusters]].to_numpy(dtype=np.float64)  # (T,G)
 
-        self.load, self.prices = of("load"), of("price")
+        self.load, self.prices = columns("load"), columns("price")
         self.conditions = Conditions(
             qps=log["qps"].to_numpy(dtype=np.float64),
             minute=log["minute"].to_numpy(dtype=np.float64),
-            degradation=of("degradation"),
+            degradation=columns("degradation"),
         )
         day = log["day"].to_numpy()
         usable = (self.conditions.qps > 0) & (self.load > 0).all(axis=1)
         self.joined = (day[1:] == day[:-1]) & usable[1:] & usable[:-1]
         self.starts = np.flatnonzero(self.joined)
-        calm = (self.conditions.degradation == 0).all(axis=1)
-        self.calm = np.append(calm[1:] & calm[:-1], False)
+        level_zero = (self.conditions.degradation == 0).all(axis=1)
+        self.undegraded = np.append(level_zero[1:] & level_zero[:-1], False)
 
-    def mostly_calm(self, rows: np.ndarray) -> np.ndarray:
-        """The rows without degradation, where they are at least half."""
-        calm = rows[self.calm[rows]]
-        return calm if 2 * len(calm) >= len(rows) else rows
+    def prefer_undegraded(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows without degradation if they are at least half of ``rows``, else all of ``rows``."""
+        undegraded = rows[self.undegraded[rows]]
+        return undegraded if 2 * len(undegraded) >= len(rows) else rows
 
     def costs(self, rows: np.ndarray) -> np.ndarray:
-        """Core-seconds per request, (len(rows),G)."""
+        """Return the cost (len(rows),G), core-seconds per request."""
         return self.load[rows] / self.conditions.qps[rows, None]
 
     def chains(self, rows: np.ndarray, steps: int) -> np.ndarray:
-        """Those of ``rows`` that lead on for ``steps`` rows."""
+        """Return those of ``rows`` from which ``steps`` transitions follow without a gap."""
         rows = rows[rows + steps < len(self.load)]
         return np.array([k for k in rows if self.joined[k : k + steps].all()], dtype=np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpc.model.evaluator import HorizonCosts
+from mpc.model.array_response import HorizonCosts
 
 TILT_REACH = 0.15
 """How far from the price in force, in log price, a measured slope is believed."""

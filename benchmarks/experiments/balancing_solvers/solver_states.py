@@ -83,5 +83,5 @@ def generated_problem(model: SystemModel, horizon: int, rng: np.random.Generator
     coming = Conditions(qps[1:], (minute + 1 + np.arange(horizon)) % 1440, np.broadcast_to(levels, (horizon, size)))
     load = model.predict(np.ones(size), last, prices, last, prices)
     budget = load * np.exp(rng.normal(0, 0.1, size))
-    predicted = PredictedLoads(model.frozen().horizon(load, last, prices, coming), coming.qps, budget)
+    predicted = PredictedLoads(model.array_response().horizon(load, last, prices, coming), coming.qps, budget)
     return predicted, Now(model.prices.to_log(prices), load / budget, np.full(size, 0.995))

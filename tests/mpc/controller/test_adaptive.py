@@ -15,7 +15,8 @@ from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackSettings, MPCBalancer
-from mpc.model.refit import Refit, one_step_errors
+from mpc.model.forecast_errors import one_step_errors
+from mpc.model.refit import Refit
 from mpc.model.transitions import Transitions
 from tests.helpers.small_system import fitted, observe
 
@@ -55,13 +56,13 @@ def test_a_refit_leaves_the_old_model_and_its_own_shape_elsewhere_alone(plant):
     refit.advance(100)
     assert refit.done
     assert all((before[name] == tensor).all() for name, tensor in model.response.state_dict().items())
-    ours, theirs = refit.judged()
+    ours, theirs = refit.held_out_errors()
     assert ours.shape == theirs.shape == (2,)
     assert np.all(refit.model.price_limit >= model.price_limit)
-    assert np.all(refit.model.seen["log_cost"][1] >= model.seen["log_cost"][1])
+    assert np.all(refit.model.coverage["log_cost"][1] >= model.coverage["log_cost"][1])
     again = Refit(model, scaled(log, 2.0), epochs=15, learning_rate=0.003, seed=1)
     again.advance(15)
-    assert again.judged()[0] == pytest.approx(ours)
+    assert again.held_out_errors()[0] == pytest.approx(ours)
 
 
 def test_a_refit_needs_minutes(plant):
@@ -214,7 +215,7 @@ def test_a_changed_pool_keeps_the_rest(plant):
 def test_made_up_minutes_are_at_the_level_of_now(plant):
     _, log, model = plant
     refit = Refit(model, scaled(log, 2.0), epochs=0)
-    made = refit._made_up(50, np.random.default_rng(0))
+    made = refit._synthetic_minutes(50, np.random.default_rng(0))
     assert isinstance(made, pd.DataFrame)
     errors = one_step_errors(refit.model, Transitions(made, model.clusters), 2 * np.arange(50))
     assert np.abs(errors).max() < 1e-9

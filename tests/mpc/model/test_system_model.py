@@ -1,3 +1,5 @@
+"""The system model: fit, predictions, derivatives, files, ensembles."""
+
 from __future__ import annotations
 
 import json
@@ -8,9 +10,12 @@ import pytest
 import torch
 from torch.func import jacrev
 
+from marca_env.logs.log_files import read_system_log
 from marca_env.utils.errors import InputError
 from mpc import SystemModel
 from mpc.model.conditions import Conditions, PriceScale
+from mpc.model.fitting import Trainer, training_scales
+from mpc.model.transitions import Transitions
 from tests.helpers.paths import SAMPLES
 from tests.helpers.small_system import fitted
 
@@ -35,7 +40,7 @@ def conditions(rng, *shape, n_clusters=2) -> Conditions:
 
 
 def known_law_log(days=2, seed=0) -> pd.DataFrame:
-    """Cost per request 0.01 · (1 + λ/2)^-0.6 and 0.02 · (1 + λ_2/2)^-0.4 · (1 + λ_1/2)^-0.1, with noise of 0.5 %."""
+    """Return a log with cost per request 0.01 · (1 + λ/2)^-0.6 and 0.02 · (1 + λ_2/2)^-0.4 · (1 + λ_1/2)^-0.1, with noise of 0.5 %."""
     rng = np.random.default_rng(seed)
     n = 1440 * days
     prices = np.exp(rng.normal(1.0, 1.0, (n, 2))) * (rng.random((n, 2)) > 0.02)
@@ -60,7 +65,7 @@ def test_price_scale_is_invertible_and_reaches_zero():
     assert scale.to_log(np.array([0.5, -1.0])) == pytest.approx([np.log(2), 0.0])
 
 
-def test_recovers_a_known_law_and_its_elasticities(law_model):
+def test_fit_recovers_a_known_law_and_its_elasticities(law_model):
     step = law_model.report["steps"]["1"]
     assert max(step["rmse"]) < 0.03
     assert max(step["median_relative"]) < 0.015
@@ -72,21 +77,21 @@ def test_recovers_a_known_law_and_its_elasticities(law_model):
     assert by_price / load[:, None] == pytest.approx(np.array([[-0.6, 0.0], [-0.1, -0.4]]) / 6, abs=0.012)
 
 
-def test_held_out_errors_beat_persistence_and_linear_models_on_the_plant(trained):
+def test_held_out_errors_beat_persistence_and_linear_models(trained):
     _, _, model = trained
     for steps in ("1", "5", "10"):
         errors = model.report["steps"][steps]
-        for rival, share in (
+        for baseline, share in (
             ("persistence", 0.3),
             ("persistence_per_request", 0.3),
             ("linear", 0.5),
             ("linear_in_logs", 0.7),
         ):
-            assert np.all(np.array(errors["rmse"]) < share * np.array(errors[rival])), (steps, rival)
+            assert np.all(np.array(errors["rmse"]) < share * np.array(errors[baseline])), (steps, baseline)
 
 
-def test_the_linear_rival_is_a_fair_one():
-    """On a log that is linear in logarithms the linear model in logarithms must be about as good as the noise."""
+def test_the_linear_baseline_fits_a_linear_log_as_well_as_the_noise_allows():
+    """Fit a log that is linear in logarithms: the linear model in logarithms reaches the noise."""
     errors = SystemModel.fit(known_law_log(), epochs=1).report["steps"]["1"]
     assert max(errors["linear_in_logs"]) < 0.03
     assert max(errors["linear"]) > 2 * max(errors["linear_in_logs"])
@@ -104,7 +109,7 @@ def test_scaling_comes_from_the_training_split_alone():
     assert first.prices.scale.tolist() == second.prices.scale.tolist()
 
 
-def test_days_are_not_joined():
+def test_rows_of_different_days_are_not_transitions():
     log = known_law_log(days=1)
     log["day"] = np.arange(len(log)) // 2  # pairs: half as many transitions as rows, and no two-step horizon
     report = SystemModel.fit(log, epochs=1, horizons=(1, 2)).report
@@ -120,16 +125,16 @@ def test_the_same_seed_gives_the_same_model():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_own_price_never_raises_the_load(seed):
+def test_a_higher_own_price_never_raises_the_load(seed):
     model, rng = untrained(3, seed), np.random.default_rng(seed)
     prices = np.exp(rng.normal(0, 3, (200, 3)))
-    here = conditions(rng, 200, n_clusters=3)
+    minutes = conditions(rng, 200, n_clusters=3)
     load = rng.uniform(1, 9, (200, 3))
-    before = model.predict(load, here, np.ones((200, 3)), here, prices)
+    before = model.predict(load, minutes, np.ones((200, 3)), minutes, prices)
     for g in range(3):
         raised = prices.copy()
         raised[:, g] *= 1.5
-        assert np.all(model.predict(load, here, np.ones((200, 3)), here, raised)[:, g] < before[:, g])
+        assert np.all(model.predict(load, minutes, np.ones((200, 3)), minutes, raised)[:, g] < before[:, g])
 
 
 def test_jacobian_matches_finite_differences():
@@ -156,8 +161,8 @@ def test_rollout_equals_repeated_prediction_and_takes_batches():
     assert batch.shape == (7, 5, 2)
     step, before, before_prices = load, last, last_prices
     for i in range(5):
-        step = model.predict(step, before, before_prices, horizon.rows(i), prices[3, i])
-        before, before_prices = horizon.rows(i), prices[3, i]
+        step = model.predict(step, before, before_prices, horizon.select(i), prices[3, i])
+        before, before_prices = horizon.select(i), prices[3, i]
         assert batch[3, i] == pytest.approx(step)
 
 
@@ -176,7 +181,7 @@ def test_sensitivity_is_the_derivative_of_the_rollout_in_log_prices():
         assert np.delete(moved, i, axis=0) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_saved_and_loaded_models_agree(trained, tmp_path):
+def test_a_loaded_model_equals_the_saved_one(trained, tmp_path):
     _, _, model = trained
     model.save(tmp_path / "m")
     loaded = SystemModel.load(tmp_path / "m")
@@ -188,15 +193,15 @@ def test_saved_and_loaded_models_agree(trained, tmp_path):
     assert loaded.price_limit.tolist() == model.price_limit.tolist()
 
 
-def test_damaged_files_are_named(trained, tmp_path):
+def test_an_error_names_the_damaged_file(trained, tmp_path):
     _, _, model = trained
     model.save(tmp_path)
     weights, text = tmp_path / "model.safetensors", tmp_path / "model.json"
-    whole, description = weights.read_bytes(), text.read_text()
-    weights.write_bytes(whole[: len(whole) // 2])
+    intact, description = weights.read_bytes(), text.read_text()
+    weights.write_bytes(intact[: len(intact) // 2])
     with pytest.raises(InputError, match=r"model\.safetensors"):
         SystemModel.load(tmp_path)
-    weights.write_bytes(whole)
+    weights.write_bytes(intact)
     text.write_text(description[: len(description) // 2])
     with pytest.raises(InputError, match="not valid JSON"):
         SystemModel.load(tmp_path)
@@ -208,14 +213,14 @@ def test_damaged_files_are_named(trained, tmp_path):
         SystemModel.load(tmp_path)
 
 
-def test_bad_logs_are_refused():
+def test_a_log_with_missing_columns_values_or_rows_is_refused():
     log = known_law_log(days=1)
     with pytest.raises(InputError, match="price_b"):
         SystemModel.fit(log.drop(columns="price_b"))
-    hole = log.copy()
-    hole.loc[7, "load_a"] = np.nan
+    incomplete = log.copy()
+    incomplete.loc[7, "load_a"] = np.nan
     with pytest.raises(InputError, match=r"row 8, column 'load_a'"):
-        SystemModel.fit(hole)
+        SystemModel.fit(incomplete)
     with pytest.raises(InputError, match="log a longer run"):
         SystemModel.fit(log.head(6))
 
@@ -227,13 +232,13 @@ def test_minutes_without_traffic_are_left_out():
     assert sum(report["transitions"].values()) == 1439 - 52
 
 
-def test_a_level_never_seen_in_training_does_not_move_the_prediction(law_model):
+def test_a_degradation_level_absent_from_training_does_not_change_the_prediction(law_model):
     at = [Conditions(np.array(100.0), np.array(300), np.full(2, level)) for level in (0.0, 3.0)]
     loads = [law_model.predict(np.ones(2), at[0], np.ones(2), c, np.ones(2)) for c in at]
     assert loads[0] == pytest.approx(loads[1])
 
 
-def test_a_level_shifts_the_load_by_what_is_left_of_it():
+def test_a_degradation_level_shifts_the_load_by_the_error_of_its_assumed_saving():
     log = known_law_log(days=1)
     degraded = np.random.default_rng(3).random(len(log)) < 0.2
     log.loc[degraded, "degradation_b"] = 1
@@ -251,7 +256,7 @@ def test_fitting_leaves_the_global_generators_alone():
     assert before[1] == np.random.get_state()[2]  # noqa: NPY002
 
 
-def test_the_frozen_response_is_the_network_and_its_derivative_automatic_differentiation(trained):
+def test_the_array_response_and_its_slopes_match_the_network_and_autograd(trained):
     _, _, fitted_model = trained
     rng = np.random.default_rng(5)
     for model in (fitted_model, untrained(3, seed=2, members=4)):
@@ -263,9 +268,9 @@ def test_the_frozen_response_is_the_network_and_its_derivative_automatic_differe
         with torch.no_grad():
             expected = logs(torch.tensor(u)).numpy()
         blocks = jacrev(logs)(torch.tensor(u)).detach().numpy()  # (N,G,N,G)
-        costs = model.frozen().horizon(load, last, last_prices, horizon)
-        found, slopes = costs.with_slopes(u)
-        assert found == pytest.approx(expected, abs=1e-12)
+        costs = model.array_response().horizon(load, last, last_prices, horizon)
+        log_costs, slopes = costs.with_slopes(u)
+        assert log_costs == pytest.approx(expected, abs=1e-12)
         assert slopes == pytest.approx(blocks[np.arange(6), :, np.arange(6)], abs=1e-12)
         blocks[np.arange(6), :, np.arange(6)] = 0.0
         assert np.abs(blocks).max() == 0.0  # a price acts on its own minute alone
@@ -274,7 +279,7 @@ def test_the_frozen_response_is_the_network_and_its_derivative_automatic_differe
             assert costs.tensor(torch.tensor(u)).numpy() == pytest.approx(expected, abs=1e-12)
 
 
-def test_members_of_an_ensemble_train_apart_and_are_averaged():
+def test_ensemble_members_differ_more_at_hours_outside_the_training_log_and_are_averaged():
     log = known_law_log(days=1)  # training ends before 17:00
     ensemble, single = SystemModel.fit(log, epochs=8, members=3), SystemModel.fit(log, epochs=8)
     near = np.full(2, 3.0)
@@ -282,53 +287,51 @@ def test_members_of_an_ensemble_train_apart_and_are_averaged():
     def at(minutes):
         return Conditions(np.full(minutes.shape, 100.0), minutes, np.zeros((*minutes.shape, 2)))
 
-    seen, unseen = (ensemble.disagreement(near, at(minutes)) for minutes in (np.arange(900), np.arange(1080, 1440)))
-    assert np.all(seen > 0)
-    assert unseen.mean() > 1.5 * seen.mean()
+    inside, outside = (ensemble.disagreement(near, at(minutes)) for minutes in (np.arange(900), np.arange(1080, 1440)))
+    assert np.all(inside > 0)
+    assert outside.mean() > 1.5 * inside.mean()
     assert single.disagreement(near, at(np.array(300))).tolist() == [0.0, 0.0]
     assert len(ensemble.report["steps"]["1"]["spread"]) == 2
-    costs = ensemble.frozen().horizon(np.ones(2), at(np.array(300)), near, conditions(np.random.default_rng(0), 4))
+    costs = ensemble.array_response().horizon(
+        np.ones(2), at(np.array(300)), near, conditions(np.random.default_rng(0), 4)
+    )
     members = costs.members(np.full((4, 2), 0.5))
     assert members.shape == (3, 4, 2)
     assert members.mean(0) == pytest.approx(costs(np.full((4, 2), 0.5)))
 
 
 def test_a_member_does_not_depend_on_how_many_others_there_are():
-    """Their losses are summed and Adam works weight by weight, so gradients do not mix."""
-    from mpc.model.fitting import Trainer, _initial
-    from mpc.model.transitions import Transitions
-
+    """Gradients do not mix: losses are summed and Adam works on each weight alone."""
     table = Transitions(known_law_log(days=1), ("a", "b"))
     options = {"windows": 6, "hidden": 8, "seed": 3, "device": "cpu"}
-    many, one = (_initial(table, table.starts, ("a", "b"), members=k, **options) for k in (3, 1))
+    scales = training_scales(table, table.starts)
+    many, one = (SystemModel(("a", "b"), **scales, members=k, **options) for k in (3, 1))
     for ours, theirs in zip(one.response.parameters(), many.response.parameters(), strict=True):
         ours.data = theirs.data[1:2].clone()
     rows = np.stack([np.roll(table.starts, k)[:64] for k in range(3)])
-    for model, chosen in ((many, rows), (one, rows[1:2])):
+    for model, batch in ((many, rows), (one, rows[1:2])):
         trainer = Trainer(model, table, 0.02)
         for _ in range(5):
             trainer.optimiser.zero_grad()
-            trainer.losses(chosen).sum().backward()
+            trainer.losses(batch).sum().backward()
             trainer.optimiser.step()
     for ours, theirs in zip(one.response.parameters(), many.response.parameters(), strict=True):
         assert ours.data[0] == pytest.approx(theirs.data[1], abs=1e-10)
 
 
-def test_what_training_covered_is_remembered(tmp_path):
+def test_the_coverage_of_the_training_log_is_saved(tmp_path):
     log = known_law_log(days=1).head(600)  # training ends before 7:00
     model = SystemModel.fit(log, epochs=1)
-    assert model.seen["hours"].tolist() == [hour < 7 for hour in range(24)]
+    assert model.coverage["hours"].tolist() == [hour < 7 for hour in range(24)]
     logs = np.log(log[["load_a", "load_b"]].to_numpy() / log[["qps"]].to_numpy())[:420]
-    assert model.seen["log_cost"] == pytest.approx(np.stack([logs.min(0), logs.max(0)]), abs=0.02)
+    assert model.coverage["log_cost"] == pytest.approx(np.stack([logs.min(0), logs.max(0)]), abs=0.02)
     model.save(tmp_path)
     loaded = SystemModel.load(tmp_path)
-    assert loaded.seen["hours"].tolist() == model.seen["hours"].tolist()
+    assert loaded.coverage["hours"].tolist() == model.coverage["hours"].tolist()
 
 
 @pytest.mark.skipif(not (SAMPLES / "system.csv").is_file(), reason="the published samples are not beside this checkout")
-def test_the_published_log_can_be_fitted_as_it_is():
-    from marca_env.logs.log_files import read_system_log
-
+def test_the_published_log_can_be_fitted():
     model = SystemModel.fit(read_system_log(SAMPLES / "system.csv"), epochs=5, members=2)
     assert model.clusters == ("retrieval", "ranking")
     assert sum(model.report["transitions"].values()) == 9  # of ten; one has no traffic

@@ -32,7 +32,7 @@ def plant():
 def problems(plant):
     """Eight minutes: traffic that rises or falls, a load from 15 % below to 40 % above the budget."""
     pool, model = plant
-    rng, frozen, made = np.random.default_rng(0), model.frozen(), []
+    rng, frozen, made = np.random.default_rng(0), model.array_response(), []
     for _ in range(8):
         prices, minute = np.exp(rng.normal(1.5, 0.7, 2)), int(rng.integers(1440))
         levels = np.zeros(2)
