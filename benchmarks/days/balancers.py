@@ -127,7 +127,11 @@ class Commissioned:
     def fitted(self, log: pd.DataFrame, clusters: tuple[str, ...] | None = None) -> SystemModel:
         """A system model of a log, with the report of its errors on the log's end."""
 
-        options = {"epochs": self.epochs, "members": self.members, "horizons": sorted({1, self.horizon})}
+        options: dict[str, Any] = {
+            "epochs": self.epochs,
+            "members": self.members,
+            "horizons": sorted({1, self.horizon}),
+        }
         return SystemModel.fit(log, clusters=clusters or self.scenario.cluster_names, seed=self.seed, **options)
 
     @cached_property
