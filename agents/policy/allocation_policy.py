@@ -24,7 +24,7 @@ from marca_env.models.engine import shipped_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import read_pair, rebuilding, write_pair
+from marca_env.utils.files import explain_model_faults, read_pair, write_pair
 from marca_env.utils.validation import check_codes
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
@@ -84,7 +84,7 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
     """
     folder = policy_folder(folder)
     tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device, _REMEDY)
-    with rebuilding(folder):
+    with explain_model_faults(folder):
         if description["format"] != FORMAT:
             raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
         team = Team(TeamSpec.from_dict(description["team"]), Preset.from_dict(description["preset"]))

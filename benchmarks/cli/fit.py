@@ -18,7 +18,7 @@ from benchmarks.days.artefacts import outcomes_with_progress
 from benchmarks.evaluation import model_errors
 from benchmarks.evaluation.fit_own_system import fit_own_system, print_report
 from marca_env.cascade.behaviour_policy import behaviour_log
-from marca_env.integration.logged_system import read_own_system
+from marca_env.integration.logged_system import read_logged_system
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.logs.published_samples import is_headerless
@@ -28,8 +28,8 @@ from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import FILE, Scenario
 from marca_env.testbench.testbench import TestBench
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import usable_device, write_json
-from marca_env.utils.progress import tracked
+from marca_env.utils.files import check_device, write_json
+from marca_env.utils.progress import track_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
 def _run_own(args: argparse.Namespace) -> None:
     """A scenario from the logs of a system of one's own."""
 
-    system = read_own_system(Mapping.load(args.mapping or "published"), args.requests, args.costs, args.system)
+    system = read_logged_system(Mapping.load(args.mapping or "published"), args.requests, args.costs, args.system)
     report = fit_own_system(system, args.out, members=args.members, seed=args.seed, device=args.device)
     print_report(report)
     print(f"wrote a scenario: marca_env.parallel_env(scenario={str(args.out)!r}), marca train --scenario {args.out}")
@@ -121,7 +121,7 @@ def _check(args: argparse.Namespace) -> None:
     for path in (args.requests, args.costs, args.system):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the path")
-    usable_device(args.device)
+    check_device(args.device)
 
 
 def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
@@ -139,7 +139,7 @@ def _costs(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
 def _requests(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
     ours = args.out / "requests.parquet"
     if args.requests is None and not ours.exists():
-        with tracked("serving requests") as progress:
+        with track_progress("serving requests") as progress:
             write_request_log(behaviour_log(scenario, args.rows, args.seed, progress=progress), ours, scenario)
     requests = read_request_log(args.requests or ours, scenario)
     if args.requests is not None and args.requests.resolve() != ours.resolve():
@@ -148,7 +148,7 @@ def _requests(args: argparse.Namespace, scenario: Scenario) -> pd.DataFrame:
 
 
 def _fit(label: str, fit: Any, *data: Any, **options: Any) -> Any:
-    with tracked(f"fitting the {label}") as progress:
+    with track_progress(f"fitting the {label}") as progress:
         return fit(*data, progress=progress, **options)
 
 

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.testbench.target_config import load_target
-from marca_env.testbench.testbench import TestBench, cost_frame, machine, spread
+from marca_env.testbench.testbench import TestBench, describe_machine, repeat_spread, to_cost_log
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import write_json
-from marca_env.utils.progress import tracked
+from marca_env.utils.progress import track_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,19 +83,19 @@ def measure(
     """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
 
     rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
-    write_json(out.with_name("machine.json"), machine())
-    with tracked("replaying buckets") as progress:
+    write_json(out.with_name("machine.json"), describe_machine())
+    with track_progress("replaying buckets") as progress:
         for row in bench.measure(only=only or (), done=done, budget=budget, progress=progress):
             rows.append(row)
-            write_cost_log(cost_frame(rows), out)
-    return cost_frame(rows)
+            write_cost_log(to_cost_log(rows), out)
+    return to_cost_log(rows)
 
 
 def print_table(log: pd.DataFrame) -> None:
     """Cost of each bucket, in milliseconds of one core, and its test–retest spread."""
 
     table = Table("stage", "component", "value", "length", "cost, core-ms", "spread", title="Cost per request (Eq. 26)")
-    costs = spread(log)
+    costs = repeat_spread(log)
     columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]
     for stage, component, value, length, cost, noise in costs[columns].to_numpy():
         table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _share(noise))

@@ -12,13 +12,13 @@ from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine, artefact_folder, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.files import is_law
-from marca_env.utils.progress import tracked
+from marca_env.utils.files import is_analytic_model
+from marca_env.utils.progress import track_progress
 
 
 def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTable:
     """:func:`marca_env.cascade.outcomes.outcome_table`, from its cache or computed with a bar."""
-    with tracked(f"Evaluating all joint actions of {n} requests") as tell:
+    with track_progress(f"Evaluating all joint actions of {n} requests") as tell:
         return outcome_table(scenario, n, seed, progress=tell)
 
 
@@ -26,7 +26,7 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     """Requests drawn with ``seed`` and the truth about each: the live cascade's expected outcomes and the measured cost
     (of the cost log ``costs``) of what it really processed; or, in a generated scenario, what the law states."""
 
-    if is_law(artefact_folder(scenario) / "revenue_model"):
+    if is_analytic_model(artefact_folder(scenario) / "revenue_model"):
         return Engine.load(scenario).pool(requests, seed)
     cost_map = load_cost_map(scenario, costs)
     table = outcomes_with_progress(scenario, requests, seed)

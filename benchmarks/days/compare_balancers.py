@@ -21,7 +21,7 @@ from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.days import GENERATED, DayScenario, from_trace, generated
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.progress import progress
+from marca_env.utils.progress import count_progress
 from marca_env.utils.yaml import parse_yaml
 from mpc import SystemModel
 
@@ -137,7 +137,7 @@ class Session:
         tried = combinations(options.sweep)
         jobs: list[tuple[str, dict[str, Any]]] = [*((m, {}) for m in options.methods), *(("mpc", c) for c in tried)]
         try:
-            with progress("Balancing", len(options.seeds) * len(jobs)) as advance:
+            with count_progress("Balancing", len(options.seeds) * len(jobs)) as advance:
                 for seed in options.seeds:
                     judge = BalancerEvaluation(self.known, course_of(options, scenario, seed), pool, seed)
                     for name, settings in jobs:
@@ -176,7 +176,7 @@ def model_of(options: Options, known: Commissioned) -> SystemModel:
         clusters = tuple(str(c).removeprefix("load_") for c in log.columns if str(c).startswith("load_"))
         same = set(clusters) == set(known.scenario.cluster_names)
         return known.fitted(log, known.scenario.cluster_names if same else clusters)
-    with progress("Commissioning: telemetry and system model", 2) as advance:
+    with count_progress("Commissioning: telemetry and system model", 2) as advance:
         log = known.telemetry()
         advance()
         model = known.fitted(log)

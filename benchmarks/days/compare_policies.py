@@ -27,7 +27,7 @@ from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
-from marca_env.utils.progress import progress
+from marca_env.utils.progress import count_progress
 
 POOL_SEED = 20_001
 """Seed of the requests that judge: no log or model has seen them."""
@@ -76,7 +76,7 @@ class Day:
         marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations)) if several else None
         single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations)) if one else None
         pool = true_pool(scenario, requests, POOL_SEED)
-        with progress("Commissioning the policies", len(policies)) as advance:
+        with count_progress("Commissioning the policies", len(policies)) as advance:
             built = []
             for name in policies:
                 built.append(build_policy(name, known, pool.states, marca, single))
@@ -88,7 +88,7 @@ class Day:
         done = []
         total = len(self.seeds) * len(self.policies) * len(self.traffic)
         try:
-            with progress("Simulating", total) as advance:
+            with count_progress("Simulating", total) as advance:
                 for seed in self.seeds:
                     counts = draw_arrivals(self.pool, self.traffic, seed)
                     for policy in self.policies:

@@ -17,12 +17,12 @@ from marca_env.models.population import Population
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario import scenario as scenarios
 from marca_env.utils.files import write_json
-from marca_env.utils.progress import tracked
+from marca_env.utils.progress import track_progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from marca_env.integration.logged_system import OwnSystem
+    from marca_env.integration.logged_system import LoggedSystem
     from marca_env.models.cost_model import CostModel
     from marca_env.models.revenue_model import RevenueModel
 
@@ -32,7 +32,7 @@ LEAST_HELD_OUT = 50
 
 
 def fit_own_system(
-    system: OwnSystem, out: Path, *, members: int = 5, seed: int = 0, device: str = "cpu"
+    system: LoggedSystem, out: Path, *, members: int = 5, seed: int = 0, device: str = "cpu"
 ) -> dict[str, Any]:
     """Fit the models of a system and write its folder; returns the report.
 
@@ -40,7 +40,7 @@ def fit_own_system(
     ``revenue_model/``, ``population.parquet``, ``requests.parquet`` (the log in our schema) and ``report.json``.
 
     Args:
-        system: what :func:`marca_env.integration.logged_system.read_own_system` read.
+        system: what :func:`marca_env.integration.logged_system.read_logged_system` read.
         out: the folder; made if it is not there.
         members: networks of the revenue ensemble.
         seed: of the fits and of what is held out.
@@ -77,21 +77,21 @@ def _held_out(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _models(
-    system: OwnSystem, results: np.ndarray, requests: np.ndarray, *, members: int, **options: Any
+    system: LoggedSystem, results: np.ndarray, requests: np.ndarray, *, members: int, **options: Any
 ) -> tuple[CostModel, RevenueModel]:
     """Both models, fitted to some rows."""
 
-    with tracked("fitting the cost model") as progress:
+    with track_progress("fitting the cost model") as progress:
         log, costs = system.results[results], system.cost_map(results)
         cost_model = CostModel.fit(system.scenario, log, costs, progress=progress, **options)
-    with tracked("fitting the revenue model") as progress:
+    with track_progress("fitting the revenue model") as progress:
         log = system.requests[requests]
         revenue_model = RevenueModel.fit(system.scenario, log, members=members, progress=progress, **options)
     return cost_model, revenue_model
 
 
 def _judge(
-    system: OwnSystem, cost_model: CostModel, revenue_model: RevenueModel, results: np.ndarray, requests: np.ndarray
+    system: LoggedSystem, cost_model: CostModel, revenue_model: RevenueModel, results: np.ndarray, requests: np.ndarray
 ) -> dict[str, Any]:
     """Errors on the rows that were held out."""
     judged: dict[str, Any] = {"held_out": {"requests": int(requests.sum()), "costs": int(results.sum())}}
@@ -111,7 +111,7 @@ def _judge(
     return judged
 
 
-def _load_check(system: OwnSystem, cost_model: CostModel) -> dict[str, Any]:
+def _load_check(system: LoggedSystem, cost_model: CostModel) -> dict[str, Any]:
     """Mean predicted cost of the logged requests over load per request in the system log, for each cluster."""
     if system.system is None:
         return {}
@@ -129,7 +129,7 @@ def _load_check(system: OwnSystem, cost_model: CostModel) -> dict[str, Any]:
     }
 
 
-def _described(system: OwnSystem) -> dict[str, Any]:
+def _described(system: LoggedSystem) -> dict[str, Any]:
     """What was read, and what the scenario took from it."""
     scenario, log = system.scenario, system.requests
     taken = np.unique(log[list(scenario.decision_names)].to_numpy(), axis=0)
@@ -156,7 +156,7 @@ def _described(system: OwnSystem) -> dict[str, Any]:
     }
 
 
-def _columns(system: OwnSystem, log: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _columns(system: LoggedSystem, log: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     names = system.scenario.feature_names, system.scenario.decision_names
     states, actions = (log[list(columns)].to_numpy(np.int64) for columns in names)
     return states, actions

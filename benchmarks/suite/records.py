@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from benchmarks.suite.api import Case, Row
 from marca_env.scenario.scenario import Scenario
-from marca_env.testbench.testbench import machine
+from marca_env.testbench.testbench import describe_machine
 from marca_env.utils.errors import InputError, one_line
 
 FILE = "records.jsonl"
@@ -161,7 +161,7 @@ def scenario_version(name: str) -> int | None:
 @functools.cache
 def this_machine() -> dict[str, Any]:
     """Return processor, cores, memory and system."""
-    return {name: value for name, value in machine().items() if name not in ("date", "numpy", "python")}
+    return {name: value for name, value in describe_machine().items() if name not in ("date", "numpy", "python")}
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from benchmarks.suite.api import Case, Row
 from benchmarks.suite.registry import experiment, load
 from benchmarks.suite.staleness import outdated_note
 from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.progress import progress
+from marca_env.utils.progress import count_progress
 
 QUICK_SEEDS = 2
 
@@ -134,7 +134,7 @@ def run_on_ray(plan: Plan) -> list[Failure]:
 
 def _collect(plan: Plan, results: Iterator[Row | Failure]) -> list[Failure]:
     failures = []
-    with progress(plan.name, len(plan.todo)) if len(plan.todo) > 1 else nullcontext(lambda: None) as advance:
+    with count_progress(plan.name, len(plan.todo)) if len(plan.todo) > 1 else nullcontext(lambda: None) as advance:
         for result in results:
             if isinstance(result, Failure):
                 failures.append(result)

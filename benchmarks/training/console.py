@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.training.trials import Trial, TrialOutcome
-from marca_env.utils.progress import tracked
+from marca_env.utils.progress import track_progress
 
 COUNTED = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
 """Stopping criteria that a bar can count up to."""
@@ -48,7 +48,7 @@ def announce(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
 def reporting(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Show progress; yields a function that takes the numbers of each iteration."""
     name = next((n for n in COUNTED if n in stop), None)
-    with tracked(label) as tell:
+    with track_progress(label) as tell:
 
         def report(numbers: dict[str, Any]) -> None:
             done = numbers.get(name or "training_iteration", 0)

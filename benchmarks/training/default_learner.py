@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.progress import progress
+from marca_env.utils.progress import count_progress
 
 KEPT = Path("results/policies")
 ITERATIONS = 80
@@ -26,7 +26,7 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
     shutil.rmtree(out, ignore_errors=True)  # what an interrupted training left
     from agents.rllib import online_train
 
-    with progress(f"Training {algo} (kept in {out})", iterations) as advance:
+    with count_progress(f"Training {algo} (kept in {out})", iterations) as advance:
 
         def report(_numbers: dict[str, Any]) -> None:
             advance()

@@ -13,8 +13,8 @@ from agents.policy.checkpoints import checkpoint_name
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.training.run_log import RunLog
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.files import usable_device
-from marca_env.utils.progress import tracked
+from marca_env.utils.files import check_device
+from marca_env.utils.progress import track_progress
 
 DEFAULT_ENV = "marca_env/parallel-v0"
 DEFAULT_STOP = {"training_iteration": 50}
@@ -108,9 +108,9 @@ class Trial:
         """Learners on the GPU, unless the options say how many GPUs each has."""
 
         if options.get("num_gpus_per_learner"):
-            usable_device("cuda")
+            check_device("cuda")
         elif self.device != "cpu":
-            usable_device(self.device)
+            check_device(self.device)
             config.learners(num_gpus_per_learner=1)
 
 
@@ -198,7 +198,7 @@ class _HeldOutRows:
 
         if not config.is_offline:
             raise InputError("evaluate_freq judges offline runs; this one learns in an environment: leave it out")
-        with tracked("preparing the evaluation") as tell:
+        with track_progress("preparing the evaluation") as tell:
             return OfflineEvaluation.from_log(
                 config.input_, config.scenario, split=log_split(config), part="validation", progress=tell
             )

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from marca_env.cascade.cascade import LiveCascade
-from marca_env.cascade.outcomes import Progress
-from marca_env.cascade.parallel import on_cascade
+from marca_env.cascade.outcomes import ProgressCallback
+from marca_env.cascade.parallel import map_on_cascade
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario
 
@@ -23,17 +23,17 @@ def behaviour_actions(scenario: Scenario, states: np.ndarray, rng: np.random.Gen
     hand-tuned production system would; every action has a positive probability in every state.
     """
     sizes = np.array(scenario.action_shape)
-    worth = np.full(len(states), 0.5)
+    mean_level = np.full(len(states), 0.5)
     if "uv" in scenario.feature_names:
         bucket = scenario.feature_names.index("uv")
-        worth = 0.2 + 0.6 * states[:, bucket] / max(scenario.features[bucket].size - 1, 1)
-    rule = rng.binomial(sizes - 1, worth[:, None])
+        mean_level = 0.2 + 0.6 * states[:, bucket] / max(scenario.features[bucket].size - 1, 1)
+    rule = rng.binomial(sizes - 1, mean_level[:, None])
     uniform = rng.integers(sizes, size=(len(states), len(sizes)))
     return np.where(rng.random((len(states), 1)) < EXPLORATION, uniform, rule)
 
 
 def behaviour_log(
-    scenario: Scenario | str, n: int, seed: int, *, workers: int | None = None, progress: Progress | None = None
+    scenario: Scenario | str, n: int, seed: int, *, workers: int | None = None, progress: ProgressCallback | None = None
 ) -> pd.DataFrame:
     """Serve ``n`` requests with the behaviour policy and log them; the log does not depend on ``workers``.
 
@@ -44,7 +44,7 @@ def behaviour_log(
     scenario = Scenario.load(scenario)
     jobs = [(min(_CHUNK, n - start), [seed, start]) for start in range(0, n, _CHUNK)]
     parts: list[np.ndarray] = []
-    for part in on_cascade(_serve_chunk, scenario, jobs, workers):
+    for part in map_on_cascade(_serve_chunk, scenario, jobs, workers):
         parts.append(part)
         if progress:
             progress(sum(map(len, parts)), n)

@@ -25,7 +25,7 @@ STAGES = ("retrieval", "pre_ranking", "ranking")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RequestPlan:
     """A joint action spelt out: what each stage of the cascade does."""
 
     channels: tuple[str, ...]
@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedRequest:
     """One served request."""
 
     results: np.ndarray
@@ -100,7 +100,7 @@ class LiveCascade:
         return self.world.sample_requests(rng, n, windows)
 
     # -- plans ---------------------------------------------------------------------------------------------
-    def plan(self, action: np.ndarray) -> Plan:
+    def plan(self, action: np.ndarray) -> RequestPlan:
         """Spell out a joint action (D,) of option indices. Knobs that the scenario lacks stay at their fullest."""
         channels, lengths, rescoring, truncation = CHANNELS, dict[str, int](), True, self.queue_limit
         for decision, option in zip(self.scenario.decisions, action, strict=True):
@@ -113,7 +113,7 @@ class LiveCascade:
                 truncation = choice
             else:
                 lengths[decision.channel] = choice
-        return Plan(channels, lengths, rescoring, truncation)
+        return RequestPlan(channels, lengths, rescoring, truncation)
 
     # -- stages --------------------------------------------------------------------------------------------
     def run_channel(self, name: str, request: RequestBatch, length: int | None = None) -> np.ndarray:
@@ -153,7 +153,7 @@ class LiveCascade:
         score[history] = -np.inf
         return score
 
-    def retrieve(self, request: RequestBatch, plan: Plan) -> tuple[np.ndarray, int]:
+    def retrieve(self, request: RequestBatch, plan: RequestPlan) -> tuple[np.ndarray, int]:
         """Run the channels, merge, keep what may be shown, truncate: (queue handed on, merged candidates)."""
         lists = [self.run_channel(c, request, plan.lengths.get(c)) for c in CHANNELS if c in plan.channels]
         merged = np.unique(np.concatenate(lists))
@@ -165,7 +165,7 @@ class LiveCascade:
         return queue, len(merged)
 
     @staticmethod
-    def _turns(plan: Plan, lists: list[np.ndarray], merged: np.ndarray) -> np.ndarray:
+    def _turns(plan: RequestPlan, lists: list[np.ndarray], merged: np.ndarray) -> np.ndarray:
         """Place of each merged candidate when the channels take turns, each giving its best first."""
         running = [k for k, c in enumerate(CHANNELS) if c in plan.channels]
         turn = np.concatenate([np.arange(len(x)) * len(CHANNELS) + k for k, x in zip(running, lists, strict=True)])
@@ -192,7 +192,7 @@ class LiveCascade:
         return np.log(self.world.bid[items]) - np.log1p(np.exp(-logit))
 
     # -- whole requests ------------------------------------------------------------------------------------
-    def serve(self, request: RequestBatch, action: np.ndarray, rng: np.random.Generator | None = None) -> Served:
+    def serve(self, request: RequestBatch, action: np.ndarray, rng: np.random.Generator | None = None) -> ServedRequest:
         """Serve a batch of one request with a joint action (D,); ``rng`` also draws what the user does."""
         plan = self.plan(action)
         queue, merged = self.retrieve(request, plan)
@@ -202,12 +202,12 @@ class LiveCascade:
         final = self.run_ranking(request, kept)
         slots = self.world.slots[request.placement[0]]
         shown = kept[np.argsort(-final, kind="stable")[:slots]]
-        worth = self.worth(request, shown)
+        expected_value = self.expected_value(request, shown)
         seen = self.scenario.display.decay ** np.arange(len(shown))
-        clicks, revenue, gmv = seen @ worth
-        sampled = None if rng is None else self._react(request, shown, worth[:, 0], rng)
+        clicks, revenue, gmv = seen @ expected_value
+        sampled = None if rng is None else self._react(request, shown, expected_value[:, 0], rng)
         results = np.array([merged, len(queue), len(kept)])
-        return Served(results, shown, float(seen.sum()), clicks, revenue, gmv, sampled)
+        return ServedRequest(results, shown, float(seen.sum()), clicks, revenue, gmv, sampled)
 
     def _react(
         self, request: RequestBatch, shown: np.ndarray, click: np.ndarray, rng: np.random.Generator
@@ -219,7 +219,7 @@ class LiveCascade:
         spend = clicked @ self.world.bid[shown] * request.value[0]
         return np.array([examined.sum(), clicked.sum(), spend, bought @ self.world.basket[shown]])
 
-    def worth(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
+    def expected_value(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
         """True expected clicks, spend and GMV of an examined impression of each item: (n, 3)."""
         click = self.world.click_probability(request.user[0], items, request.mood[0])
         spend = click * self.world.bid[items] * request.value[0]

@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from marca_env.cascade.cascade import LiveCascade, Plan
-from marca_env.cascade.parallel import on_cascade
+from marca_env.cascade.cascade import LiveCascade, RequestPlan
+from marca_env.cascade.parallel import map_on_cascade
 from marca_env.cascade.world import RequestBatch
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import CHANNELS, Scenario
@@ -27,7 +27,7 @@ from marca_env.utils.files import atomic_path
 
 _VERSION = 5
 _CHUNK = 64
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
 
 
@@ -47,7 +47,7 @@ class OutcomeTable:
         return len(self.states)
 
 
-class ActionTree:
+class DistinctPlans:
     """The distinct plans behind the joint actions: lengths of channels that are off do not matter."""
 
     def __init__(self, cascade: LiveCascade) -> None:
@@ -62,12 +62,14 @@ class ActionTree:
         """Truncation of each joint action, (J,)."""
 
     @staticmethod
-    def _head(plan: Plan) -> tuple[tuple[int, ...], bool]:
+    def _head(plan: RequestPlan) -> tuple[tuple[int, ...], bool]:
         """Recall length of each channel (0: off; −1: its own fixed length) and whether re-scoring runs."""
         return tuple(plan.lengths.get(c, -1) if c in plan.channels else 0 for c in CHANNELS), plan.rescoring
 
 
-def evaluate(cascade: LiveCascade, tree: ActionTree, request: RequestBatch) -> tuple[np.ndarray, np.ndarray]:
+def evaluate_joint_actions(
+    cascade: LiveCascade, tree: DistinctPlans, request: RequestBatch
+) -> tuple[np.ndarray, np.ndarray]:
     """All joint actions of a batch of one request: results (J, S) and outcomes (J, 4)."""
     lists = {c: cascade.run_channel(c, request) for c in CHANNELS}
     items = np.unique(np.concatenate(list(lists.values())))
@@ -90,8 +92,8 @@ def evaluate(cascade: LiveCascade, tree: ActionTree, request: RequestBatch) -> t
         0.0,
     )
     shown = seen.any(axis=(0, 1))
-    worth = cascade.worth(request, finalists[by_rank[shown]])
-    outcome = np.concatenate([seen.sum(axis=2, keepdims=True), seen[:, :, shown] @ worth], axis=2)
+    expected_value = cascade.expected_value(request, finalists[by_rank[shown]])
+    outcome = np.concatenate([seen.sum(axis=2, keepdims=True), seen[:, :, shown] @ expected_value], axis=2)
     queue = passed.sum(axis=1)
     heads, cuts = tree.head_of, tree.truncation_of
     results = np.stack([merged[heads], queue[heads], np.minimum(queue[heads], tree.truncations[cuts])], axis=1)
@@ -99,7 +101,7 @@ def evaluate(cascade: LiveCascade, tree: ActionTree, request: RequestBatch) -> t
 
 
 def _retrieval(
-    cascade: LiveCascade, tree: ActionTree, request: RequestBatch, items: np.ndarray, rank: np.ndarray
+    cascade: LiveCascade, tree: DistinctPlans, request: RequestBatch, items: np.ndarray, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merged candidates (heads,) and the mask of the queue handed on (heads, n) of each retrieval plan."""
     eligible = cascade.world.eligible[request.placement[0], items]
@@ -124,8 +126,8 @@ def _retrieval(
 
 # -- pools ------------------------------------------------------------------------------------------------
 def _evaluate_chunk(cascade: LiveCascade, requests: RequestBatch) -> tuple[np.ndarray, np.ndarray]:
-    tree = ActionTree(cascade)
-    pairs = [evaluate(cascade, tree, requests.take([k])) for k in range(len(requests))]
+    tree = DistinctPlans(cascade)
+    pairs = [evaluate_joint_actions(cascade, tree, requests.take([k])) for k in range(len(requests))]
     return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
 
 
@@ -136,7 +138,7 @@ def outcome_table(
     *,
     workers: int | None = None,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> OutcomeTable:
     """Exact outcomes of all joint actions for ``n`` requests drawn with ``seed``.
 
@@ -150,7 +152,7 @@ def outcome_table(
     requests = LiveCascade(scenario).sample_requests(np.random.default_rng([seed, 2]), n)
     chunks = [(requests.take(slice(k, k + _CHUNK)),) for k in range(0, n, _CHUNK)]
     results, outcomes = [], []
-    for part in on_cascade(_evaluate_chunk, scenario, chunks, workers):
+    for part in map_on_cascade(_evaluate_chunk, scenario, chunks, workers):
         results.append(part[0])
         outcomes.append(part[1])
         if progress:

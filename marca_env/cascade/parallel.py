@@ -16,7 +16,7 @@ from marca_env.scenario.scenario import Scenario
 T = TypeVar("T")
 
 
-def on_cascade(
+def map_on_cascade(
     work: Callable[..., T], scenario: Scenario, jobs: Iterable[tuple[Any, ...]], workers: int | None
 ) -> Iterator[T]:
     """``work(cascade, *job)`` for every job, in their order, as they are done.

@@ -18,8 +18,8 @@ from marca_env.envs.request_window import RequestWindow, WindowClusters, checked
 from marca_env.models.engine import Engine, RequestOutcome, get_engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.seeding import Chance
-from marca_env.utils.validation import known_options
+from marca_env.utils.seeding import RandomStreams
+from marca_env.utils.validation import reject_unknown_options
 
 RewardFunction = Callable[[RequestOutcome, np.ndarray], np.ndarray]
 """``(outcome, prices) → reward (B,)``; prices are (G,), or (B,G) in windows."""
@@ -93,7 +93,7 @@ class BatchedRecommender:
         InputError: no artefacts, an unknown option, prices that do not fit, or ``lagrangian`` without prices.
     """
 
-    @known_options
+    @reject_unknown_options
     def __init__(
         self,
         num_envs: int,
@@ -137,7 +137,7 @@ class BatchedRecommender:
         self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
         self.served = self.actions
         """(B,D) the options that ran for the last request that ended."""
-        self._chance: Chance | None = None
+        self._streams: RandomStreams | None = None
         self._priced: tuple[np.ndarray | None, np.ndarray | None] = None, None
 
     @property
@@ -148,9 +148,9 @@ class BatchedRecommender:
     def reset(self, seed: int | None = None) -> BatchedStep:
         """Draw new requests. Without a seed the stream goes on; request (or window) k of B is the k-th of a single
         environment."""
-        if seed is not None or self._chance is None:
-            self._chance = Chance(seed, 1 if self.window is None else self.window.requests)
-        self._chance.begin()
+        if seed is not None or self._streams is None:
+            self._streams = RandomStreams(seed, 1 if self.window is None else self.window.requests)
+        self._streams.begin_episodes()
         if self.clusters is not None:
             self.clusters.reset()
             self.prices = self.clusters.prices
@@ -159,9 +159,9 @@ class BatchedRecommender:
 
     def _begin(self) -> None:
         """The next request of every sub-environment."""
-        assert self._chance is not None
+        assert self._streams is not None
         self.turn = 0
-        self.states = self.engine.sample_states(self._chance.states, self.num_envs)
+        self.states = self.engine.sample_states(self._streams.states, self.num_envs)
         self.actions = np.zeros_like(self.actions)
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
@@ -174,7 +174,7 @@ class BatchedRecommender:
             IllegalActionError: a masked action.
             InputError: the episode is over, or an agent's actions are missing.
         """
-        if self._chance is None or self.turn >= self.encoder.n_turns:
+        if self._streams is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
         taken = {agent: self._checked(agent, actions) for agent in self.agents}
         self.actions[:, self.turn] = taken[self.encoder.turn_agent[self.turn]]
@@ -199,11 +199,11 @@ class BatchedRecommender:
         return self._packed(results, np.zeros(self.num_envs, dtype=np.float32), running, {})
 
     def _finish(self) -> BatchedStep:
-        assert self._chance is not None
+        assert self._streams is not None
         self.served = self.actions
         if self.clusters is not None:
             self.served = self.clusters.degraded(self.actions, self.scenario.site_of(self.states))
-        outcome = self.engine.outcome(self.states, self.served, self._chance.noise)
+        outcome = self.engine.outcome(self.states, self.served, self._streams.noise)
         felt: dict[str, np.ndarray] = {}
         if self.clusters is not None:
             outcome, felt = self._felt(outcome, self.clusters)

@@ -18,7 +18,7 @@ from marca_env.envs.request_window import RequestWindow
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
-from marca_env.utils.validation import known_options
+from marca_env.utils.validation import reject_unknown_options
 
 
 class RecommenderEnv(gymnasium.Env):
@@ -58,7 +58,7 @@ class RecommenderEnv(gymnasium.Env):
 
     metadata: dict[str, Any] = {"render_modes": list(views.RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
-    @known_options
+    @reject_unknown_options
     def __init__(
         self,
         scenario: str | Path | Scenario = "default",

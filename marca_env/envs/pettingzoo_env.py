@@ -18,7 +18,7 @@ from marca_env.envs.request_window import RequestWindow
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
-from marca_env.utils.validation import known_options
+from marca_env.utils.validation import reject_unknown_options
 
 _METADATA: dict[str, Any] = {
     "name": "marca_recommender_v0",
@@ -248,7 +248,7 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
         )
 
 
-@known_options
+@reject_unknown_options
 def env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -262,7 +262,7 @@ def env(
     return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal, window))
 
 
-@known_options
+@reject_unknown_options
 def raw_env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -276,7 +276,7 @@ def raw_env(
     return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
 
 
-@known_options
+@reject_unknown_options
 def parallel_env(
     scenario: str | Path | Scenario = "default",
     reward: str | RewardFunction = "revenue",
@@ -294,7 +294,7 @@ def parallel_env(
     return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
 
 
-@known_options
+@reject_unknown_options
 def batched_env(
     num_envs: int,
     scenario: str | Path | Scenario = "default",

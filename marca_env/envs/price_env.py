@@ -28,7 +28,7 @@ from marca_env.traffic.simulated_system import sample_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
-from marca_env.utils.validation import known_options
+from marca_env.utils.validation import reject_unknown_options
 
 POWER = 3.0
 """λ = price_max · action^POWER. Most of the action's range goes to small prices, where the load changes most."""
@@ -117,7 +117,7 @@ class BalancingEnv(gymnasium.Env):
 
     metadata: dict[str, Any] = {"render_modes": list(views.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
-    @known_options
+    @reject_unknown_options
     def __init__(
         self,
         scenario: str | Path | Scenario = "default",

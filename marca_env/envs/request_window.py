@@ -15,7 +15,7 @@ import numpy as np
 
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterState
-from marca_env.utils.dataclass_schema import build
+from marca_env.utils.dataclass_schema import from_plain
 from marca_env.utils.errors import InputError
 
 LOAD_LIMIT = 4.0
@@ -149,5 +149,5 @@ def checked_window(window: RequestWindow | int | dict | None) -> RequestWindow |
     if window is None or isinstance(window, RequestWindow):
         return window
     if isinstance(window, dict):
-        return build(RequestWindow, window, "window")
+        return from_plain(RequestWindow, window, "window")
     return RequestWindow(requests=window)

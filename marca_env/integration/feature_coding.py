@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from marca_env.utils.dataclass_schema import build, to_plain
+from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import write_json
 
@@ -121,7 +121,7 @@ class FeatureCoder:
             raise InputError(f"{path}: no such file; `marca fit --mapping` writes it")
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
-            codings = [build(FeatureCoding, c, f"features[{k}]") for k, c in enumerate(described["features"])]
+            codings = [from_plain(FeatureCoding, c, f"features[{k}]") for k, c in enumerate(described["features"])]
         except InputError as error:
             raise InputError(f"{path}: {error}; fit again") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -129,7 +129,7 @@ class FeatureCoder:
         return cls(codings)
 
 
-def text_of(value: Any) -> str:
+def to_text(value: Any) -> str:
     """The text of a value that a hash or a frequency table looks at: 3, 3.0 and "3" are one value, missing is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -149,7 +149,7 @@ def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
     """Distinct texts of a column and which of them each row has."""
 
     codes, values = pd.factorize(column, use_na_sentinel=False)
-    return [text_of(v) for v in values], codes
+    return [to_text(v) for v in values], codes
 
 
 def _hashed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from marca_env.integration.feature_coding import FeatureCoder, text_of
+from marca_env.integration.feature_coding import FeatureCoder, to_text
 from marca_env.integration.mapping import ClusterMap, CostSource, Mapping
 from marca_env.logs.log_files import read_cost_log
 from marca_env.logs.published_samples import is_system_sample
@@ -29,7 +29,7 @@ BUDGET_QUANTILE, HEADROOM = 0.95, 1.25
 
 
 @dataclass(frozen=True)
-class SystemReadings:
+class SystemLoads:
     """What the system log says of each period. T periods, G clusters."""
 
     qps: np.ndarray
@@ -44,7 +44,7 @@ class SystemReadings:
 
 
 @dataclass(frozen=True)
-class OwnSystem:
+class LoggedSystem:
     """A system of your own, as its logs show it. M requests, N rows of costs, S stages, G clusters."""
 
     scenario: Scenario
@@ -57,7 +57,7 @@ class OwnSystem:
     """(N,G) core-seconds of each row of ``results``, where they were measured."""
     buckets: pd.DataFrame | None
     """A TestBench's cost log, where there is one."""
-    system: SystemReadings | None
+    system: SystemLoads | None
     source: CostSource
     fixed_share: float
 
@@ -83,9 +83,9 @@ class OwnSystem:
         return costs
 
 
-def read_own_system(
+def read_logged_system(
     mapping: Mapping, requests: str | Path, costs: str | Path | None = None, system: str | Path | None = None
-) -> OwnSystem:
+) -> LoggedSystem:
     """Read the logs of a system.
 
     Args:
@@ -116,7 +116,9 @@ def read_own_system(
     if source == "system":
         _require_loads(mapping, readings)
     results = _whole(scenario, mapping, results, requests if measured is None else costs)
-    return OwnSystem(scenario, coder, log, results, per_request, buckets, readings, source, mapping.costs.fixed_share)
+    return LoggedSystem(
+        scenario, coder, log, results, per_request, buckets, readings, source, mapping.costs.fixed_share
+    )
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
@@ -132,8 +134,8 @@ def _coded(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: st
                 f"{where}: column {column!r} of decision {decision.name!r} is missing "
                 f"(found: {', '.join(map(str, table.columns))})"
             )
-        known = {text_of(v): k for k, v in enumerate(decision.logged())}
-        texts = [text_of(v) for v in table[column]]
+        known = {to_text(v): k for k, v in enumerate(decision.logged())}
+        texts = [to_text(v) for v in table[column]]
         codes = np.array([known.get(t, -1) for t in texts])
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
@@ -195,7 +197,7 @@ def _costs(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> np.ndarr
     return np.stack(columns, axis=1)
 
 
-def _system(mapping: Mapping, path: str | Path) -> SystemReadings:
+def _system(mapping: Mapping, path: str | Path) -> SystemLoads:
     table = read_raw(path, mapping.system.columns)
     if is_system_sample(table):  # noise was added to it before it was published: what fell below zero is zero
         used = [mapping.system.qps, *(c.load for c in mapping.clusters if c.load is not None)]
@@ -209,10 +211,10 @@ def _system(mapping: Mapping, path: str | Path) -> SystemReadings:
         else _numbers(table, c.load, f"load of cluster {c.name!r}", path) * c.load_scale
         for c in mapping.clusters
     ]
-    return SystemReadings(qps, np.stack(loads, axis=1))
+    return SystemLoads(qps, np.stack(loads, axis=1))
 
 
-def _clusters(mapping: Mapping, system: SystemReadings | None) -> dict[str, tuple[float, float]]:
+def _clusters(mapping: Mapping, system: SystemLoads | None) -> dict[str, tuple[float, float]]:
     """(budget, cores) of each cluster: given, or from its loads."""
     found = {}
     for g, cluster in enumerate(mapping.clusters):
@@ -229,7 +231,7 @@ def _clusters(mapping: Mapping, system: SystemReadings | None) -> dict[str, tupl
     return found
 
 
-def _peak(mapping: Mapping, system: SystemReadings | None) -> float:
+def _peak(mapping: Mapping, system: SystemLoads | None) -> float:
     if mapping.peak_qps is not None:
         return mapping.peak_qps
     if system is None:
@@ -237,7 +239,7 @@ def _peak(mapping: Mapping, system: SystemReadings | None) -> float:
     return float(system.qps.max())
 
 
-def _require_loads(mapping: Mapping, system: SystemReadings | None) -> None:
+def _require_loads(mapping: Mapping, system: SystemLoads | None) -> None:
     for cluster in mapping.clusters:
         _require_load(cluster, system is not None and cluster.load is not None, "cost of requests")
 
@@ -255,7 +257,7 @@ def _numbers(table: pd.DataFrame, column: str, meaning: str, where: str | Path) 
     return check_table(table, [Column(column, meaning=meaning)], where)[column].to_numpy(float)
 
 
-def request_log(system: OwnSystem, results: np.ndarray) -> pd.DataFrame:
+def request_log(system: LoggedSystem, results: np.ndarray) -> pd.DataFrame:
     """The request log in our own schema. What it does not tell: 0, and ``results`` (M,S) as the candidates."""
     log = system.requests
     columns: dict[str, Any] = {f"result_{name}": results[:, k] for k, name in enumerate(system.scenario.stage_names)}

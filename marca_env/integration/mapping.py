@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from marca_env.integration.feature_coding import FeatureCoding
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
-from marca_env.utils.dataclass_schema import build
+from marca_env.utils.dataclass_schema import from_plain
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.yaml import parse_mapping, read_mapping
 
@@ -190,7 +190,7 @@ class Mapping:
         else:
             raise InputError(unknown_option("mapping", str(source), names) + ", or give the path of a .yaml file")
         try:
-            mapping = build(cls, data, "mapping")
+            mapping = from_plain(cls, data, "mapping")
             mapping.scenario(dict.fromkeys((c.name for c in mapping.clusters), (1.0, 1.0)), 1.0)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None

@@ -25,9 +25,9 @@ import numpy as np
 from marca_env.models.cost_map import CostMap, Curve, model_component
 from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.dataclass_schema import build, to_plain
+from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.files import DESCRIPTION, LAW, read_description, write_json
+from marca_env.utils.files import ANALYTIC_KIND, DESCRIPTION, read_description, write_json
 from marca_env.utils.validation import check_codes
 
 
@@ -148,7 +148,7 @@ class LawFormulas:
 
     def save(self, folder: str | Path) -> None:
         """Write the scenario and the law to ``model.json`` in ``folder``."""
-        description = {"kind": LAW, "scenario": self.scenario.to_dict(), "law": to_plain(self.law)}
+        description = {"kind": ANALYTIC_KIND, "scenario": self.scenario.to_dict(), "law": to_plain(self.law)}
         write_json(Path(folder) / DESCRIPTION, description)
 
 
@@ -161,6 +161,6 @@ def load_law(folder: str | Path) -> tuple[Scenario, Law]:
     description = read_description(folder)
     path = Path(folder) / DESCRIPTION
     try:
-        return Scenario.from_dict(description["scenario"]), build(Law, description["law"], "law")
+        return Scenario.from_dict(description["scenario"]), from_plain(Law, description["law"], "law")
     except (InputError, KeyError) as error:
         raise InputError(f"{path}: not a law ({one_line(error)}); copy the complete folder again") from None

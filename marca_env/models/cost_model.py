@@ -20,7 +20,7 @@ from marca_env.models.deterministic_linear import DeterministicLinear
 from marca_env.models.training_loop import Progress, minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.files import is_law, load_model, rebuilding, save_model, usable_device
+from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class CostModel:
         Raises:
             InputError: a log lacks a column, a row is invalid, or a component was not measured.
         """
-        scenario, device = Scenario.load(scenario), usable_device(device)
+        scenario, device = Scenario.load(scenario), check_device(device)
         cost_map = cost_log if isinstance(cost_log, CostMap) else CostMap.from_log(scenario, cost_log)
         columns = (*feature_columns(scenario), *decision_columns(scenario), *result_columns(scenario))
         log = check_table(request_log, columns, "request log")
@@ -175,10 +175,10 @@ class CostModel:
         Raises:
             InputError: a file is missing, incomplete or of another model.
         """
-        if is_law(folder):
+        if is_analytic_model(folder):
             return AnalyticCostModel(*load_law(folder))
         tensors, description = load_model(folder, "CostModel", device)
-        with rebuilding(folder):
+        with explain_model_faults(folder):
             scenario = Scenario.from_dict(description["scenario"])
             net = _network(InputEncoder(scenario), 0)
             net.load_state_dict(tensors)

@@ -24,7 +24,7 @@ from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.seeding import Uniform
+from marca_env.utils.seeding import UniformSource
 from marca_env.utils.validation import check_codes
 
 Noise = Literal["none", "gamma"]
@@ -169,12 +169,12 @@ class Engine:
         )
 
     # -- transition ----------------------------------------------------------------------------------------
-    def sample_states(self, rng: Uniform, n: int) -> np.ndarray:
+    def sample_states(self, rng: UniformSource, n: int) -> np.ndarray:
         """Draw ``n`` requests from the population, (n,F) int64; the k-th is also the k-th of n single draws."""
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
 
-    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: Uniform) -> RequestOutcome:
+    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: UniformSource) -> RequestOutcome:
         """Serve a batch of requests.
 
         Args:

@@ -25,7 +25,7 @@ from marca_env.models.training_loop import Progress, minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import is_law, load_model, rebuilding, save_model, usable_device
+from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.validation import check_codes
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class RevenueModel:
         Raises:
             InputError: the log lacks a column, a row is invalid, or all revenue is zero.
         """
-        scenario, device = Scenario.load(scenario), usable_device(device)
+        scenario, device = Scenario.load(scenario), check_device(device)
         if members < 1:
             raise InputError(f"members is {members}; pass at least 1")
         log = check_table(request_log, _columns(scenario, request_log), "request log")
@@ -235,10 +235,10 @@ class RevenueModel:
         Raises:
             InputError: a file is missing, incomplete or of another model.
         """
-        if is_law(folder):
+        if is_analytic_model(folder):
             return AnalyticRevenueModel(*load_law(folder))
         tensors, description = load_model(folder, "RevenueModel", device)
-        with rebuilding(folder):
+        with explain_model_faults(folder):
             scenario = Scenario.from_dict(description["scenario"])
             net = _network(InputEncoder(scenario), int(description["members"]), 0)
             net.load_state_dict(tensors)

@@ -30,7 +30,7 @@ from marca_env.scenario.parts import (
     Stage,
     require,
 )
-from marca_env.utils.dataclass_schema import HIDDEN, build, to_plain
+from marca_env.utils.dataclass_schema import EXCLUDED, from_plain, to_plain
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.validation import check_codes
@@ -81,7 +81,7 @@ class Scenario:
     site: str | None = None
     """Feature that says which data centre serves a request. Stages may have a cluster in each: a request then uses,
     loads and is priced by those of its own site alone. ``None``: there is one site."""
-    home: Path | None = field(default=None, compare=False, repr=False, metadata=HIDDEN)
+    home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
     """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
 
     def __post_init__(self) -> None:
@@ -290,7 +290,7 @@ class Scenario:
             ScenarioError: an unknown or missing field, or an impossible value.
         """
         try:
-            return build(cls, data, "scenario")
+            return from_plain(cls, data, "scenario")
         except InputError as error:
             raise error if isinstance(error, ScenarioError) else ScenarioError(str(error)) from None
 

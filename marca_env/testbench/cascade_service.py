@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from marca_env.cascade.cascade import CHANNELS, LiveCascade, Plan
+from marca_env.cascade.cascade import CHANNELS, LiveCascade, RequestPlan
 from marca_env.cascade.world import RequestBatch
 from marca_env.models.cost_map import model_component
 from marca_env.scenario.scenario import Decision, Scenario
@@ -18,7 +18,7 @@ QUEUE_STEPS = 5
 """Lengths at which a queue that no decision sets is measured, each twice the one before."""
 
 
-def even_spots(n: int, dimensions: int) -> np.ndarray:
+def low_discrepancy_points(n: int, dimensions: int) -> np.ndarray:
     """A sequence (n, dimensions) in [0, 1) whose every beginning is spread evenly (additive recurrence, golden ratio).
 
     A replay serves as many requests as its rate allows; the first hundred must be as mixed as the first thousand.
@@ -49,7 +49,7 @@ class CascadeService:
         self.value_buckets = value_buckets
         self._rng = np.random.default_rng([seed, 3])
         pool = self.cascade.sample_requests(self._rng, POOL)
-        spots = even_spots(POOL, 1 + len(self.scenario.decisions))
+        spots = low_discrepancy_points(POOL, 1 + len(self.scenario.decisions))
         history = np.argsort((pool.history >= 0).sum(axis=1), kind="stable")
         rows = [pool.take([k]) for k in history[np.argsort(np.argsort(spots[:, 0]))]]
         value = np.array_split(np.argsort([row.value[0] for row in rows], kind="stable"), value_buckets)
@@ -60,7 +60,7 @@ class CascadeService:
 
     def _candidates(self, request: RequestBatch) -> np.ndarray:
         """A queue as long as any stage may get, retrieved items first."""
-        everything = Plan(CHANNELS, {}, False, self.cascade.queue_limit)
+        everything = RequestPlan(CHANNELS, {}, False, self.cascade.queue_limit)
         queue = self._rng.permutation(self.cascade.retrieve(request, everything)[0])
         rest = self._rng.integers(self.scenario.catalogue.items, size=self.cascade.queue_limit)
         return np.concatenate([queue, rest])
@@ -146,10 +146,10 @@ class CascadeService:
         return self._whole(*rest)
 
     @staticmethod
-    def _plan(workload: tuple) -> Plan:
+    def _plan(workload: tuple) -> RequestPlan:
         _, _, channels, rescoring = workload
         lengths = {name: length for name, length in channels if length is not None}
-        return Plan(tuple(name for name, _ in channels), lengths, rescoring, 1)
+        return RequestPlan(tuple(name for name, _ in channels), lengths, rescoring, 1)
 
     def _retrieve(self, request: RequestBatch, workload: Workload) -> tuple[np.ndarray, int]:
         assert isinstance(workload, tuple)

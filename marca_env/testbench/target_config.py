@@ -30,7 +30,7 @@ from marca_env.testbench.targets import (
     metric_clock,
     process_clock,
 )
-from marca_env.utils.dataclass_schema import build
+from marca_env.utils.dataclass_schema import from_plain
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.yaml import read_mapping
 
@@ -71,7 +71,7 @@ def load_target(path: str | Path) -> Callable[[int], Target]:
     """
     try:
         data = _requests_as_text(read_mapping(Path(path), "target"))
-        file = build(_File, data, "target")
+        file = from_plain(_File, data, "target")
         return _target(file)
     except InputError as error:
         text = str(error)
@@ -101,7 +101,7 @@ def _target(file: _File) -> Callable[[int], Target]:
     http = file.http
     if (http.pid is None) == (http.cpu_url is None):
         raise InputError("http: give one of pid and cpu_url, to read the CPU that the service uses")
-    buckets = [_bucket(b, lambda text: build(HttpRequest, json.loads(text), "request")) for b in file.buckets]
+    buckets = [_bucket(b, lambda text: from_plain(HttpRequest, json.loads(text), "request")) for b in file.buckets]
 
     def start(machines: int) -> Target:
         cpu = process_clock(http.pid) if http.pid is not None else metric_clock(str(http.cpu_url), http.cpu_metric)

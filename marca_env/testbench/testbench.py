@@ -103,7 +103,7 @@ class TestBench:
 
     def run(self, **options: Any) -> pd.DataFrame:
         """All rows of :meth:`measure` as a cost log."""
-        return cost_frame(self.measure(**options))
+        return to_cost_log(self.measure(**options))
 
     def measure(
         self,
@@ -250,14 +250,14 @@ def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
     return [b for b in buckets if b.stage in only or b.component.startswith(only)]
 
 
-def cost_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def to_cost_log(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
 
     names = [c.name for c in COST_COLUMNS]
     return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
 
 
-def spread(cost_log: pd.DataFrame) -> pd.DataFrame:
+def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
     """Mean cost of each bucket and its test–retest spread: columns cost, spread (coefficient of variation), repeats."""
     groups = cost_log.groupby(_KEY[:-1], sort=False)["cost"]
     table = groups.agg(cost="mean", deviation="std", repeats="count").reset_index()
@@ -265,7 +265,7 @@ def spread(cost_log: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """The machine that costs were measured on: processor, cores, versions, date."""
 
     return {

@@ -12,12 +12,12 @@ import numpy as np
 
 from marca_env.utils.errors import InputError, unknown_option
 
-HIDDEN = {"plain": False}
-"""``field(metadata=HIDDEN)``: a field that plain data does not have."""
+EXCLUDED = {"plain": False}
+"""``field(metadata=EXCLUDED)``: a field that plain data does not have."""
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as lists, dicts and scalars; :func:`build` turns them back into an equal one."""
+    """A dataclass as lists, dicts and scalars; :func:`from_plain` turns them back into an equal one."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in _plain_fields(type(value))}
     if isinstance(value, Mapping):
@@ -27,7 +27,7 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def build(cls: type, data: Any, where: str) -> Any:
+def from_plain(cls: type, data: Any, where: str) -> Any:
     """A dataclass from plain data.
 
     Raises:
@@ -49,13 +49,13 @@ def build(cls: type, data: Any, where: str) -> Any:
 
 
 def _plain_fields(cls: type) -> list[dataclasses.Field]:
-    return [f for f in dataclasses.fields(cls) if f.metadata != HIDDEN]
+    return [f for f in dataclasses.fields(cls) if f.metadata != EXCLUDED]
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, where)
+        return from_plain(typing.cast(type, hint), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{where}: expected a list, got {value!r}")

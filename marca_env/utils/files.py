@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-LAW = "Law"
+ANALYTIC_KIND = "Law"
 """Kind of a model that is stated, not fitted: a description without weights."""
 _REMEDY = "fit and save the model again, or copy the folder whole"
 
@@ -69,7 +69,7 @@ def read_pair(
         InputError: a file is missing or cut short, or the device cannot be used.
     """
 
-    usable_device(device)
+    check_device(device)
     weights = Path(folder) / names[0]
     if not weights.is_file():
         raise InputError(f"{weights}: no such file; {remedy}")
@@ -119,14 +119,14 @@ def load_model(folder: str | Path, kind: str, device: str = "cpu") -> tuple[dict
     return tensors, description
 
 
-def is_law(folder: str | Path) -> bool:
+def is_analytic_model(folder: str | Path) -> bool:
     """Whether the folder holds a stated law instead of a fitted model."""
     there = (Path(folder) / DESCRIPTION).is_file() and not (Path(folder) / WEIGHTS).is_file()
-    return there and read_description(folder).get("kind") == LAW
+    return there and read_description(folder).get("kind") == ANALYTIC_KIND
 
 
 @contextmanager
-def rebuilding(folder: str | Path) -> Iterator[None]:
+def explain_model_faults(folder: str | Path) -> Iterator[None]:
     """Whatever goes wrong while a model is put together from its two files is one InputError."""
     try:
         yield
@@ -138,7 +138,7 @@ def rebuilding(folder: str | Path) -> Iterator[None]:
         ) from None
 
 
-def usable_device(device: str) -> str:
+def check_device(device: str) -> str:
     """The torch device as it is.
 
     Raises:

@@ -12,14 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from marca_env.utils.console import make_console
 
 
-class Tell(Protocol):
+class ReportProgress(Protocol):
     """Called with (done, total) and a few words; the total is ``None`` where nobody knows it."""
 
     def __call__(self, done: int, total: int | None, note: str = "", /) -> None: ...
 
 
 @contextmanager
-def tracked(label: str) -> Iterator[Tell]:
+def track_progress(label: str) -> Iterator[ReportProgress]:
     """A function to call with (done, total) as the work goes on."""
     console = make_console(stderr=True)
     if not console.is_terminal:
@@ -37,10 +37,10 @@ def tracked(label: str) -> Iterator[Tell]:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
-    """As :func:`tracked`, for work that is counted: yields ``advance(n=1)``."""
+def count_progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """As :func:`track_progress`, for work that is counted: yields ``advance(n=1)``."""
     done = 0
-    with tracked(label) as tell:
+    with track_progress(label) as tell:
 
         def advance(n: int = 1) -> None:
             nonlocal done

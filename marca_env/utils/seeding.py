@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 
 
-class Uniform(Protocol):
+class UniformSource(Protocol):
     """A ``numpy.random.Generator``, or numbers that were drawn before."""
 
     def random(self, size: int, /) -> np.ndarray: ...
 
 
-class Chance:
+class RandomStreams:
     """The streams of a batch of episodes: one for the requests that come, one for the noise of what they bring.
 
     Args:
@@ -25,8 +25,8 @@ class Chance:
     def __init__(self, seed: int | None, requests: int = 1) -> None:
         states, noise = np.random.default_rng(seed).spawn(2)
         self._ahead = [_DrawnAhead(rng, requests) for rng in (states, noise) if requests > 1]
-        self.states: Uniform
-        self.noise: Uniform
+        self.states: UniformSource
+        self.noise: UniformSource
         self.states, self.noise = self._ahead or (states, noise)
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def known_options(function: Callable[P, R]) -> Callable[P, R]:
+def reject_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
     """Refuse keyword arguments that ``function`` does not have, naming the nearest that it has.
 
     Environments are often built from option files, where a typo should be one clear line.

@@ -28,7 +28,7 @@ from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
-from marca_env.utils.progress import progress
+from marca_env.utils.progress import count_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +191,7 @@ def split(log: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _fitted(what: str, fits: dict[str, Fit], seeds: Sequence[int]) -> Iterator[tuple[dict[str, Any], Any]]:
     """Every model with every seed, and what its rows have in common: its size and the CPU seconds of its fit."""
 
-    with progress(f"Fitting models of the {what}", len(seeds) * len(fits)) as advance:
+    with count_progress(f"Fitting models of the {what}", len(seeds) * len(fits)) as advance:
         for seed in seeds:
             for name, fit in fits.items():
                 began = time.process_time()

@@ -18,7 +18,7 @@ import marca_env
 from benchmarks.cli.main import main
 from marca_env.cascade.outcomes import _fingerprint, outcome_table
 from marca_env.integration.feature_coding import FeatureCoder
-from marca_env.integration.logged_system import read_own_system
+from marca_env.integration.logged_system import read_logged_system
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_cost_log, read_request_log, read_system_log
 from marca_env.models.cost_model import CostModel
@@ -214,7 +214,7 @@ def fit(
             paths[name] = None if frame is None else folder / f"{name}.csv"
             if frame is not None:
                 frame.to_csv(paths[name], index=False, header=header)
-        read_own_system(Mapping.load(folder / "m.yaml"), **paths)  # type: ignore[arg-type]
+        read_logged_system(Mapping.load(folder / "m.yaml"), **paths)  # type: ignore[arg-type]
 
     return case
 

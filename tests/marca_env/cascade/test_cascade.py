@@ -7,7 +7,7 @@ import pytest
 
 from marca_env.cascade.behaviour_policy import behaviour_actions, behaviour_log
 from marca_env.cascade.cascade import LiveCascade
-from marca_env.cascade.outcomes import ActionTree, OutcomeTable, _read, _write, evaluate, outcome_table
+from marca_env.cascade.outcomes import DistinctPlans, OutcomeTable, _read, _write, evaluate_joint_actions, outcome_table
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario, ScenarioError
 
@@ -19,10 +19,10 @@ def cascade(tiny_scenario: Scenario) -> LiveCascade:
 
 def test_all_actions_together_agree_with_each_alone(cascade):
     requests = cascade.sample_requests(np.random.default_rng(3), 6)
-    tree = ActionTree(cascade)
+    plans = DistinctPlans(cascade)
     for k in range(len(requests)):
         request = requests.take([k])
-        results, outcomes = evaluate(cascade, tree, request)
+        results, outcomes = evaluate_joint_actions(cascade, plans, request)
         for j, action in enumerate(cascade.scenario.joint_actions):
             served = cascade.serve(request, action)
             assert np.array_equal(served.results, results[j])
@@ -32,10 +32,10 @@ def test_all_actions_together_agree_with_each_alone(cascade):
 
 def test_queues_only_shrink_and_respect_limits(cascade, tiny_scenario):
     requests = cascade.sample_requests(np.random.default_rng(4), 20)
-    tree = ActionTree(cascade)
+    plans = DistinctPlans(cascade)
     truncation = np.array([5, 10, 20])[tiny_scenario.joint_actions[:, 3]]
     for k in range(len(requests)):
-        results, _ = evaluate(cascade, tree, requests.take([k]))
+        results, _ = evaluate_joint_actions(cascade, plans, requests.take([k]))
         assert (results[:, 0] >= results[:, 1]).all()
         assert (results[:, 1] >= results[:, 2]).all()
         assert (results[:, 1] <= tiny_scenario.stages[0].queue_limit).all()
@@ -50,7 +50,7 @@ def test_sampled_outcomes_have_the_expected_mean(cascade):
     request = requests.take([best])
     served = cascade.serve(request, action)
     rng = np.random.default_rng(6)
-    worth = cascade.worth(request, served.shown)
+    worth = cascade.expected_value(request, served.shown)
     draws = np.stack([cascade._react(request, served.shown, worth[:, 0], rng) for _ in range(20_000)])
     error = draws.std(axis=0) / np.sqrt(len(draws))
     expected = np.array([served.impressions, served.clicks, served.revenue, served.gmv])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marca_env.integration.feature_coding import FeatureCoder, FeatureCoding, stable_hash, text_of
+from marca_env.integration.feature_coding import FeatureCoder, FeatureCoding, stable_hash, to_text
 from marca_env.utils.errors import InputError
 
 
@@ -40,11 +40,11 @@ def test_a_hash_takes_any_cardinality_and_values_never_seen() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(3, "3"), (3.0, "3"), ("3.0", 3), (np.int64(7), 7.0), (None, float("nan"))])
 def test_one_value_is_one_text_however_it_was_stored(a: object, b: object) -> None:
-    assert text_of(a) == text_of(b)
+    assert to_text(a) == to_text(b)
 
 
 def test_an_id_keeps_its_zeros() -> None:
-    assert text_of("007") != text_of("7")
+    assert to_text("007") != to_text("7")
 
 
 def test_frequent_values_have_a_code_each_and_the_rest_share_one() -> None:

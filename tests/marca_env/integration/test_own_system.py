@@ -17,7 +17,7 @@ from pettingzoo.test import api_test, parallel_api_test
 import marca_env
 from benchmarks.cli.main import main
 from marca_env.integration.feature_coding import FeatureCoder
-from marca_env.integration.logged_system import read_own_system
+from marca_env.integration.logged_system import read_logged_system
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
@@ -163,7 +163,7 @@ def test_costs_from_the_system_log_alone(shop: Path, tmp_path: Path) -> None:
     text = (EXAMPLE / "mapping.yaml").read_text().replace("source: requests", "fixed_share: 0.5\n  source: system")
     (tmp_path / "m.yaml").write_text(text)
     folder = shop.parent
-    system = read_own_system(
+    system = read_logged_system(
         Mapping.load(tmp_path / "m.yaml"), folder / "requests.csv", folder / "costs.parquet", folder / "system.csv"
     )
     cost_map, mean = system.cost_map(), system.system.cost  # type: ignore[union-attr]
@@ -189,7 +189,7 @@ def test_a_testbench_log_is_taken_as_one(tiny_scenario: Scenario, tiny_requests:
     tiny_requests.assign(w=tiny_requests["w"] * 360).to_csv(tmp_path / "r.csv", index=False)
     mapping = {k: plain[k] for k in ("name", "stages", "clusters", "peak_qps")} | {"features": features}
     (tmp_path / "m.yaml").write_text(json.dumps(mapping))
-    system = read_own_system(Mapping.load(tmp_path / "m.yaml"), tmp_path / "r.csv", tmp_path / "c.csv")
+    system = read_logged_system(Mapping.load(tmp_path / "m.yaml"), tmp_path / "r.csv", tmp_path / "c.csv")
     assert system.source == "buckets"
     assert system.scenario.stages == tiny_scenario.stages
     assert (system.requests["w"] == tiny_requests["w"]).all()

@@ -15,9 +15,9 @@ from benchmarks.cli.testbench import measure
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.models.cost_map import CostMap
 from marca_env.scenario.scenario import Scenario
-from marca_env.testbench.cascade_service import CascadeService, even_spots
+from marca_env.testbench.cascade_service import CascadeService, low_discrepancy_points
 from marca_env.testbench.service import Replay, ServiceProcess, cpu_seconds
-from marca_env.testbench.testbench import TestBench, cost_frame, machine, spread
+from marca_env.testbench.testbench import TestBench, describe_machine, repeat_spread, to_cost_log
 from marca_env.utils.errors import InputError
 from tests.helpers.burner_service import MILLISECOND, Burner
 from tests.helpers.factories import make_tiny_scenario
@@ -51,7 +51,7 @@ def test_every_bucket_has_every_repeat_and_a_spread(log: pd.DataFrame, tmp_path:
     write_cost_log(log, tmp_path / "c.csv")
     again = read_cost_log(tmp_path / "c.csv")
     assert len(again) == 4 * 2
-    table = spread(again)
+    table = repeat_spread(again)
     assert (table["repeats"] == 2).all()
     assert (table["spread"] < 0.3).all()
 
@@ -108,7 +108,7 @@ def test_cheap_work_is_measured_after_a_neighbours_burst(
 
 def test_an_interrupted_run_is_resumed(log: pd.DataFrame) -> None:
     first = log.iloc[:5]
-    rest = cost_frame(bench().measure(done=first))
+    rest = to_cost_log(bench().measure(done=first))
     assert len(rest) == len(log) - 5
     both = pd.concat([first, rest])
     assert not both.duplicated(["component", "queue_length", "repeat"]).any()
@@ -176,7 +176,7 @@ def test_the_clock_of_a_process_agrees_with_psutil() -> None:
 
 
 def test_the_machine_is_described() -> None:
-    described = machine()
+    described = describe_machine()
     assert described["cores"] >= 1
     assert described["numpy"] == np.__version__
 
@@ -210,7 +210,7 @@ def test_probes_serve_what_their_bucket_says(tiny_scenario: Scenario) -> None:
 @pytest.mark.parametrize("n", [20, 50, 200])
 def test_every_beginning_of_the_requests_is_mixed_evenly(n: int) -> None:
     """Each fifth of each dimension holds its share, which 200 random points miss by three times as much."""
-    spots = even_spots(200, 6)[:n]
+    spots = low_discrepancy_points(200, 6)[:n]
     for column in spots.T:
         counts = np.bincount((5 * column).astype(int), minlength=5)
         assert np.abs(counts - n / 5).max() <= 2 + 0.02 * n

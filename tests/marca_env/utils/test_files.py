@@ -13,7 +13,7 @@ from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.utils import files
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import load_model, read_pair, save_model, usable_device, write_pair
+from marca_env.utils.files import check_device, load_model, read_pair, save_model, write_pair
 
 NAMES = ("w.safetensors", "w.json")
 
@@ -50,7 +50,7 @@ def test_others_may_read_weights_as_they_may_read_the_description(tmp_path: Path
 def test_a_device_that_is_not_there(device: str, tiny_artefacts: Path) -> None:
     with pytest.raises(InputError, match=rf"device '{device}' cannot be used here .* use 'cpu'"):
         CostModel.load(tiny_artefacts / "cost_model", device=device)
-    assert usable_device("cpu") == "cpu"
+    assert check_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from marca_env.utils.progress import progress, tracked
+from marca_env.utils.progress import count_progress, track_progress
 
 
 @pytest.mark.parametrize("total", [1, 7, 10, 999, 86_400])
 def test_a_line_for_every_tenth(total: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("working", total) as advance:
+    with count_progress("working", total) as advance:
         for _ in range(total):
             advance()
     out, error = capsys.readouterr()
@@ -20,7 +20,9 @@ def test_a_line_for_every_tenth(total: int, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_work_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
-    with tracked("a label that is longer than any narrow terminal would ever have room for, by far, [really]") as tell:
+    with track_progress(
+        "a label that is longer than any narrow terminal would ever have room for, by far, [really]"
+    ) as tell:
         for done in range(1, 1001):
             tell(done, None)
     lines = capsys.readouterr().err.splitlines()
@@ -28,13 +30,13 @@ def test_work_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    with tracked("idle") as tell:
+    with track_progress("idle") as tell:
         tell(0, 0)
     assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with progress("working", 3) as advance:
+    with count_progress("working", 3) as advance:
         advance(3)
     assert "3/3" in capsys.readouterr().err
