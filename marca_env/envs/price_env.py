@@ -7,7 +7,6 @@ the load that it would have without elastic degradation. G clusters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from gymnasium import spaces
 from marca_env.envs.rendering import views
 from marca_env.models.engine import Engine, get_engine
 from marca_env.models.request_pool import RequestPool
-from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.allocation import MinuteOutcome, allocate, serve_minute
-from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.traffic.allocation import AllocationTable, MinuteOutcome
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
-from marca_env.traffic.simulated_system import sample_arrivals
+from marca_env.traffic.simulated_system import SECONDS, SimulatedSystem
+from marca_env.traffic.utilisation import overutilisation
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -34,17 +32,6 @@ POWER = 3.0
 """λ = price_max · action^POWER. Most of the action's range goes to small prices, where the load changes most."""
 LOAD_LIMIT = 10.0
 """Observed loads over budget and rates over peak are clipped here."""
-
-
-@dataclass(frozen=True)
-class _Period:
-    """One control period: the outcomes of its minutes and what they earned together."""
-
-    outcomes: list[MinuteOutcome]
-    revenue: float
-    """Sum over the minutes, currency."""
-    overload: np.ndarray
-    """(G,) mean of max(0, Ĉ/budget − 1) over the minutes: the summand of Eq. 22."""
 
 
 class BalancingEnv(gymnasium.Env):
@@ -138,25 +125,22 @@ class BalancingEnv(gymnasium.Env):
             raise InputError(f"pool_size is {pool_size}; pass at least 1")
         self.pool = pool if pool is not None else get_engine(scenario, engine).pool(pool_size)
         self.scenario = self.pool.scenario
-        self.clusters = ClusterModel(self.scenario)
         self.penalty, self.minutes = float(penalty), minutes
         self.render_mode = render_mode
         self._screen = views.Screen(render_mode, self.metadata["render_fps"])
         self._past_periods: list[ControlObservation] = []
-        # The recall length of a channel that is off has no effect: keep one joint action of each group of equals.
-        self._distinct = np.unique(InputEncoder(self.scenario).distinct_of, return_index=True)[1]  # (J',)
-        self._values = np.ascontiguousarray(self.pool.outcomes["revenue"][:, self._distinct])  # (M,J')
-        self._costs = np.ascontiguousarray(self.pool.costs[:, self._distinct])  # (M,J',G)
+        self._table = AllocationTable.of_pool(self.pool)
         n = len(self.scenario.clusters)
         self.price_max = _price_ceiling(self.pool) if price_max is None else _checked_ceiling(price_max, n)
-        weights = np.ones(len(self._values)) if self.pool.weights is None else self.pool.weights
-        best = float(np.average(self._values.max(axis=1), weights=weights))
-        self.reference = best * self.scenario.peak_qps * 60.0 * self.scenario.control_period
+        weights = np.ones(len(self.pool.states)) if self.pool.weights is None else self.pool.weights
+        best = float(np.average(self._table.values.max(axis=1), weights=weights))
+        self.reference = best * self.scenario.peak_qps * SECONDS * self.scenario.control_period
         self._fixed_traffic = _checked_traffic(traffic, self.scenario, minutes)
         self.action_space = spaces.Box(0.0, 1.0, shape=(n,), dtype=np.float32)
         high = np.concatenate([np.full(n, LOAD_LIMIT), np.ones(3 * n), [LOAD_LIMIT, 1.0, 1.0]]).astype(np.float32)
         low = np.concatenate([np.zeros(4 * n + 1), [-1.0, -1.0]]).astype(np.float32)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self._system: SimulatedSystem | None = None
         self._control: ControlObservation | None = None
         self._revenue = 0.0
 
@@ -183,14 +167,12 @@ class BalancingEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a day and return the first observation and an empty info."""
         super().reset(seed=seed)
-        self._traffic: Traffic = self._fixed_traffic if self._fixed_traffic is not None else self._draw_traffic()
-        self._minute, self._revenue, self._past_periods = 0, 0.0, []
-        self._state: ClusterState = self.clusters.initial()
-        # There is no last minute yet: observe a system whose load equals its budget, with free computation.
-        first, free = self._traffic.minute_of_day(0), np.zeros(len(self.scenario.clusters))
-        self._control = self.clusters.observe(
-            first, float(self._traffic.qps[0]), self.scenario.budgets, self._state, free
-        )
+        traffic = self._fixed_traffic
+        if traffic is None:
+            traffic = daily_traffic(self.scenario, self.np_random, self.minutes)
+        self._system = SimulatedSystem(self.pool, traffic, self.np_random, table=self._table)
+        self._control = self._system.start(prices=np.zeros(len(self.scenario.clusters)))  # computation is free
+        self._revenue, self._past_periods = 0.0, []
         self._render_if_human()
         return self._observation(self._control), {}
 
@@ -200,14 +182,17 @@ class BalancingEnv(gymnasium.Env):
         Raises:
             InputError: the action has another shape or is not finite, or no day is running.
         """
-        prices = self.prices_of(self._checked_action(action))
-        period = self._run(prices)
-        self._observe_control(period, prices)
-        penalty = self.penalty * float(period.overload.sum())
-        reward = period.revenue / self.reference - penalty
-        terminated, truncated = False, self._minute >= len(self._traffic)
+        prices, system = self.prices_of(self._checked_action(action)), self._running_system()
+        self._past_periods.append(self.control)
+        outcomes, self._control = system.hold(prices, self.scenario.control_period)
+        self._revenue = float(sum(outcome.outcomes["revenue"] for outcome in outcomes))
+        overload = overutilisation(np.array([o.equivalent / self.scenario.budgets for o in outcomes]))  # (G,)
+        penalty = self.penalty * float(overload.sum())
+        reward = self._revenue / self.reference - penalty
+        terminated, truncated = False, system.is_over
         self._render_if_human()
-        return self._observation(self.control), reward, terminated, truncated, self._info(period, penalty)
+        info = {"revenue": self._revenue, "penalty": penalty, "overload": overload, **self._telemetry(outcomes)}
+        return self._observation(self.control), reward, terminated, truncated, info
 
     def render(self) -> Any:
         """Return text (``ansi``) or pixels (``rgb_array``) of the last period, or show a window (``human``)."""
@@ -225,38 +210,19 @@ class BalancingEnv(gymnasium.Env):
             self.render()
 
     # -- parts ---------------------------------------------------------------------------------------------
-    def _run(self, prices: np.ndarray) -> _Period:
-        """Serve the minutes of a control period, or the rest of the day if it is shorter."""
-        chosen, outcomes = np.zeros(len(self._values), dtype=np.int64), []
-        for minute in range(self._minute, min(self._minute + self.scenario.control_period, len(self._traffic))):
-            of_day = self._traffic.minute_of_day(minute)
-            asked = np.flatnonzero(self.pool.probabilities(of_day))
-            chosen[asked] = self._distinct[allocate(self._values[asked], self._costs[asked], prices)]
-            counts = sample_arrivals(self.np_random, self.pool, float(self._traffic.qps[minute]), 60.0, of_day)
-            outcome, self._state = serve_minute(self.pool, chosen, counts, self.clusters, self._state, 60.0)
-            outcomes.append(outcome)
-        self._minute += len(outcomes)
-        overload = np.mean([np.maximum(0.0, o.equivalent / self.scenario.budgets - 1.0) for o in outcomes], axis=0)
-        return _Period(outcomes, float(sum(o.outcomes["revenue"] for o in outcomes)), overload)
+    def _running_system(self) -> SimulatedSystem:
+        """Return the system of the day, or raise an InputError if no day is running."""
+        if self._system is None or self._system.is_over:
+            raise InputError("no day is running; call reset() first")
+        return self._system
 
-    def _observe_control(self, period: _Period, prices: np.ndarray) -> None:
-        """Make the means of the period the current control observation."""
-        self._past_periods.append(self.control)
-        load = np.mean([o.equivalent for o in period.outcomes], axis=0)
-        qps = float(np.mean([o.qps for o in period.outcomes]))
-        self._control = self.clusters.observe(self._traffic.minute_of_day(self._minute), qps, load, self._state, prices)
-        self._revenue = period.revenue
-
-    def _info(self, period: _Period, penalty: float) -> dict[str, Any]:
-        """Return the terms of the reward and the state of the clusters."""
+    def _telemetry(self, outcomes: list[MinuteOutcome]) -> dict[str, Any]:
+        """Return what the info tells of the clusters in the last period."""
         return {
-            "revenue": period.revenue,
-            "penalty": penalty,
-            "overload": period.overload,
             "load": self.control.load,
             "prices": self.control.prices,
-            "degradation": period.outcomes[-1].degradation,
-            "dropped": np.mean([o.reading.dropped for o in period.outcomes], axis=0),
+            "degradation": outcomes[-1].degradation,
+            "dropped": np.mean([outcome.reading.dropped for outcome in outcomes], axis=0),
             "qps": self.control.qps,
         }
 
@@ -274,17 +240,12 @@ class BalancingEnv(gymnasium.Env):
 
     def _checked_action(self, action: np.ndarray) -> np.ndarray:
         """Return the action as float64 (G,), or raise an InputError."""
-        if self._control is None or self._minute >= len(self._traffic):
-            raise InputError("no day is running; call reset() first")
+        self._running_system()
         values = np.asarray(action, dtype=np.float64)
         if values.shape != self.price_max.shape or not np.all(np.isfinite(values)):
             names = ", ".join(self.scenario.cluster_names)
             raise InputError(f"action is {values.tolist()}; pass one finite number in [0, 1] per cluster: {names}")
         return values
-
-    def _draw_traffic(self) -> Traffic:
-        """Draw the traffic of a day."""
-        return daily_traffic(self.scenario, self.np_random, self.minutes)
 
 
 def _checked_traffic(traffic: Any, scenario: Scenario, minutes: int) -> Traffic | None:

@@ -90,6 +90,11 @@ class SimulatedSystem:
         return self.clusters.observe(self.traffic.minute_of_day(0), rate, self.clusters.budgets, self.state, prices)
 
     @property
+    def is_over(self) -> bool:
+        """Whether all minutes of the traffic have been served."""
+        return self.minute >= len(self.traffic)
+
+    @property
     def possible_requests(self) -> np.ndarray:
         """Kinds of request that can come in the next minute, indices into the pool."""
         return np.flatnonzero(self.pool.probabilities(self.traffic.minute_of_day(self.minute)))
