@@ -27,11 +27,11 @@ class DecisionTree:
 
     def __init__(self, scenario: Scenario, turns: list[str]) -> None:
         coded = InputEncoder(scenario)
-        code, first = np.unique(coded.distinct_of, return_index=True)
+        first = coded.distinct_actions
         order = np.argsort(first)  # leaves in the order of the joint actions, which decides between equals
         self.leaves = scenario.joint_actions[first[order]]  # J' D
-        rank = np.empty(code.max() + 1, dtype=np.int64)
-        rank[code[order]] = np.arange(len(order))
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[order] = np.arange(len(order))
         self.leaf_of = rank[coded.distinct_of]  # J
         self.levels = [Level(self.leaves, turns, t) for t in range(len(turns))]
         for t, level in enumerate(self.levels):

@@ -23,6 +23,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.policies import Policy
 from marca_env.traffic.simulated_system import draw_arrivals
+from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
@@ -128,9 +129,9 @@ def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
             **_uplift(revenue, str(name)),
             "ctr": totals["clicks"] / totals["impressions"] if "clicks" in totals else None,
             "roi": totals["gmv"] / totals["revenue"] if "gmv" in totals else None,
-            "utilisation": dict(zip(scenario.cluster_names, metrics.utilisation(load, scenario.budgets), strict=True)),
+            "utilisation": dict(zip(scenario.cluster_names, utilisation(load, scenario.budgets), strict=True)),
             "overutilisation": dict(
-                zip(scenario.cluster_names, metrics.overutilisation(load, scenario.budgets), strict=True)
+                zip(scenario.cluster_names, overutilisation(load, scenario.budgets), strict=True)
             ),
             "bound_share": totals["revenue"] / bound if whole and len(seeds) == len(day.bounds) else None,
         }

@@ -10,16 +10,6 @@ from scipy import stats
 from marca_env.utils.errors import InputError
 
 
-def utilisation(load: np.ndarray, budget: np.ndarray) -> np.ndarray:
-    """μ = mean(min(Ĉ, C_m) / C_m) (Eq. 21) of ``load`` (minutes, G) against ``budget`` (G,): (G,)."""
-    return (np.minimum(load, budget) / budget).mean(axis=0)
-
-
-def overutilisation(load: np.ndarray, budget: np.ndarray) -> np.ndarray:
-    """ν = mean((max(Ĉ, C_m) − C_m) / C_m) (Eq. 22) of ``load`` (minutes, G) against ``budget`` (G,): (G,)."""
-    return ((np.maximum(load, budget) - budget) / budget).mean(axis=0)
-
-
 def ratio_interval(
     numerator: np.ndarray, denominator: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:

@@ -146,7 +146,7 @@ class CostModel:
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict every joint action: ``states`` (B, F) → candidates float32 (B, J, S) and cost (B, J, G)."""
-        first = np.unique(self._encoder.distinct_of, return_index=True)[1]
+        first = self._encoder.distinct_actions
         distinct = self.scenario.joint_actions[first]  # J' D
         repeated, pairs = np.repeat(states, len(distinct), axis=0), np.tile(distinct, (len(states), 1))
         results = self.results(repeated, pairs)

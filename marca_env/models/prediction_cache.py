@@ -34,7 +34,7 @@ class PredictionCache:
         self.predict = predict
         encoder = InputEncoder(scenario)
         self.distinct_of: np.ndarray = encoder.distinct_of  # (J,) in 0 … J' − 1
-        self.distinct = np.unique(encoder.distinct_of, return_index=True)[1]  # (J',) one joint action of each group
+        self.distinct = encoder.distinct_actions  # (J',) one joint action of each group
         self.shape = (*scenario.feature_sizes.tolist(), len(self.distinct))
         n_pairs = math.prod(self.shape)
         self._numbered, self._shared = n_pairs < 2**62, n_pairs > _LARGEST_TABLE

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.days.telemetry import fit_system_model, shipped_pool, usual_prices
 from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
+from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic, daily_traffic
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def inject(pool: Any, model: Any, steps: int, seed: int, chance: float = CHANCE)
         "late": int(late),
         "injected": dict(sorted(faults.injected.items())),
         "events": dict(sorted(faults.counted.items())),
-        "utilisation": np.minimum(used, 1.0).mean(0).tolist(),
-        "overutilisation": np.maximum(used - 1.0, 0.0).mean(0).tolist(),
+        "utilisation": utilisation(used).tolist(),
+        "overutilisation": overutilisation(used).tolist(),
         "median_seconds": float(np.median(seconds)),
         "longest_seconds": float(seconds.max()),
     }

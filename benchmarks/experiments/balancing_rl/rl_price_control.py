@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.experiments.balancing_rl.priced_day import PricedDay
+from marca_env.traffic.utilisation import overutilisation, utilisation
 
 if TYPE_CHECKING:
     from mpc import Balancer
@@ -163,6 +164,6 @@ def judged_day(day: PricedDay, seed: int, way: Act | Balancer) -> dict[str, Any]
         "seed": seed,
         "return": total,
         "revenue": revenue,
-        "utilisation": np.minimum(share, 1.0).mean(0).tolist(),
-        "overutilisation": np.maximum(share - 1.0, 0.0).mean(0).tolist(),
+        "utilisation": utilisation(share).tolist(),
+        "overutilisation": overutilisation(share).tolist(),
     }

@@ -72,7 +72,7 @@ class RivalRevenue(Rival):
 
     def table(self, states: np.ndarray) -> np.ndarray:
         """Of every joint action: ``states`` (B, F) → (B, J)."""
-        first = np.unique(self.encoder.distinct_of, return_index=True)[1]
+        first = self.encoder.distinct_actions
         distinct = self.scenario.joint_actions[first]
         pairs = np.repeat(states, len(distinct), axis=0), np.tile(distinct, (len(states), 1))
         return self.predict(*pairs).reshape(len(states), len(distinct))[:, self.encoder.distinct_of]

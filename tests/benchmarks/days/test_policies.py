@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.days import policies
 from benchmarks.days.policies import Commissioning, build_policy
-from benchmarks.evaluation import metrics
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.simulated_system import draw_arrivals
+from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError
 
@@ -52,8 +52,8 @@ def test_learnt_prices_beat_truncation_beat_static_and_none_beats_the_bound(days
 def test_mpc_uses_the_budget_and_keeps_to_it(days, known):
     rows, _, _, built = days
     load = rows["marca-mpc"][[f"load_{c}" for c in known.scenario.cluster_names]].to_numpy()
-    assert (metrics.overutilisation(load, known.scenario.budgets) < 0.02).all()
-    assert metrics.utilisation(load, known.scenario.budgets).max() > 0.95
+    assert (overutilisation(load, known.scenario.budgets) < 0.02).all()
+    assert utilisation(load, known.scenario.budgets).max() > 0.95
     assert not built["marca-mpc"].balancer.events
 
 

@@ -10,13 +10,6 @@ from benchmarks.evaluation import metrics, statistics
 from marca_env.utils.errors import InputError
 
 
-def test_utilisation_and_overutilisation_by_hand():
-    load = np.array([[5.0, 20.0], [15.0, 20.0], [10.0, 40.0]])
-    budget = np.array([10.0, 20.0])
-    assert metrics.utilisation(load, budget) == pytest.approx([(0.5 + 1 + 1) / 3, 1.0])
-    assert metrics.overutilisation(load, budget) == pytest.approx([0.5 / 3, 1.0 / 3])
-
-
 def test_ratio_interval_covers_and_narrows():
     rng = np.random.default_rng(0)
     base = rng.gamma(20, size=400)
