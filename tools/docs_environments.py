@@ -1,0 +1,100 @@
+"""One page per environment, from the docstring of its class and the spaces of an instance."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+import marca_env
+from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.pettingzoo_env import RecommenderAEC, RecommenderParallel
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A page: its file name and title, how the environment is made, and the class whose docstring describes it."""
+
+    slug: str
+    title: str
+    make: str
+    kind: str
+    cls: type
+    instance: Any
+
+
+def environments() -> list[Environment]:
+    """Return every environment of the package, the multi-agent ones first."""
+    pages = [
+        Environment(
+            "parallel",
+            "Parallel environment",
+            "marca_env.parallel_env()",
+            "PettingZoo Parallel",
+            RecommenderParallel,
+            marca_env.parallel_env(),
+        ),
+        Environment("aec", "AEC environment", "marca_env.env()", "PettingZoo AEC", RecommenderAEC, marca_env.env()),
+        Environment(
+            "batched",
+            "Batched environment",
+            "marca_env.batched_env(num_envs=64)",
+            "arrays, B requests in lockstep",
+            BatchedRecommender,
+            None,
+        ),
+    ]
+    described: set[type] = set()
+    for gym_id in marca_env.ENVIRONMENTS:
+        env = gymnasium.make(gym_id)
+        cls = type(env.unwrapped)
+        if cls not in described:
+            described.add(cls)
+            name = gym_id.removeprefix("marca_env/")
+            slug = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", re.sub(r"\d*-v\d+$", "", name)).lower()
+            pages.append(Environment(slug, name, f'gymnasium.make("{gym_id}")', "Gymnasium", cls, env))
+    return pages
+
+
+def _spaces(instance: Any) -> list[tuple[str, str]]:
+    if instance is None:
+        return []
+    if hasattr(instance, "possible_agents"):
+        return [
+            row
+            for agent in instance.possible_agents
+            for row in (
+                (f"action space of `{agent}`", f"`{instance.action_space(agent)}`"),
+                (f"observation space of `{agent}`", f"`{instance.observation_space(agent)}`"),
+            )
+        ]
+    return [
+        ("action space", f"`{instance.action_space}`"),
+        ("observation space", f"`{_short(instance.observation_space)}`"),
+    ]
+
+
+def _short(space: Any) -> str:
+    text = str(space)
+    return text if len(text) < 120 else f"{type(space).__name__}(shape={space.shape}, {space.dtype})"
+
+
+def _page(env: Environment) -> str:
+    rows = [("kind", env.kind), ("make it", f"`{env.make}`"), *_spaces(env.instance)]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    doc = textwrap.dedent("    " + (env.cls.__doc__ or "").strip("\n").lstrip()) if env.cls.__doc__ else ""
+    doc = inspect.cleandoc(env.cls.__doc__ or "")
+    return f"# {env.title}\n\n| | |\n|---|---|\n{table}\n\n{doc}\n"
+
+
+def environment_pages() -> dict[str, str]:
+    """Return path → Markdown for every environment, and the overview."""
+    listed = environments()
+    rows = [f"| [{env.title}]({env.slug}.md) | `{env.make}` | {env.kind} |" for env in listed]
+    index = "# Environments\n\nOne cascade, several views of it.\n\n| environment | make it | kind |\n|---|---|---|\n"
+    pages = {f"environments/{env.slug}.md": _page(env) for env in listed}
+    return {"environments/index.md": index + "\n".join(rows) + "\n", **pages}

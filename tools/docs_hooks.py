@@ -1,0 +1,35 @@
+"""MkDocs hooks: generate the pages that are made from code and records, and the tables inside written pages.
+
+A written page asks for a table by a line of its own, for example::
+
+    <!-- options: QMIX -->
+    <!-- settings: mpc.MPCSettings -->
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docs_algorithms import options_table, settings_table
+from docs_environments import environment_pages
+from docs_reference import api_page, cli_page
+from docs_results import result_pages
+from mkdocs.structure.files import File, Files
+
+REQUEST = re.compile(r"^<!-- (options|settings): (\S+) -->$", re.M)
+TABLES = {"options": options_table, "settings": settings_table}
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add the generated pages to the site."""
+    pages = {"reference/cli.md": cli_page(), "reference/api.md": api_page(), **environment_pages()}
+    for path, content in {**pages, **result_pages(Path(config.config_file_path).parent)}.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace the requests for tables by the tables."""
+    return REQUEST.sub(lambda match: TABLES[match[1]](match[2]), markdown)
