@@ -51,7 +51,6 @@ TEST_SEED, TEST_CASCADE_SEED = 1, 72
 
 def log_path() -> Path:
     """The request log that comes with the default scenario."""
-
     return shipped_folder("default") / "requests.parquet"
 
 
@@ -62,21 +61,18 @@ def settings_of(method: str) -> dict[str, Any]:
     Raises:
         InputError: see :func:`benchmarks.suite.user_methods.user_config`.
     """
-
     tuned = read_mapping(TUNED)
     return {**tuned["common"], **tuned["methods"].get(method, {}), **user_options(method)}
 
 
 def split() -> Split:
     """Training, validation and test rows."""
-
     return Split("hash", validation=0.1, test=0.1, seed=0)
 
 
 @cache
 def validation(requests: int = VALIDATION_REQUESTS) -> OfflineEvaluation:
     """By the ensemble, on validation rows."""
-
     return OfflineEvaluation.from_log(
         str(log_path()), split=split(), part="validation", truths=("model",), requests=requests
     )
@@ -85,7 +81,6 @@ def validation(requests: int = VALIDATION_REQUESTS) -> OfflineEvaluation:
 @cache
 def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
     """By the ensemble, on test rows, and by the cascade."""
-
     return OfflineEvaluation.from_log(
         str(log_path()), split=split(), requests=requests, seed=TEST_SEED, cascade_seed=TEST_CASCADE_SEED
     )
@@ -93,8 +88,8 @@ def judgement(requests: int = REQUESTS) -> OfflineEvaluation:
 
 def judged_reference(name: str, seed: int, requests: int = REQUESTS) -> dict[str, float]:
     """Scores of one of :data:`REFERENCES`, as :func:`run_offline` gives them in ``test``; actions' means are the
-    ensemble's over the requests of the validation."""
-
+    ensemble's over the requests of the validation.
+    """
     means = validation().truths[0].values.mean(axis=0)
     values: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "random values": lambda states: np.random.default_rng(seed).random((len(states), len(means))),
@@ -136,7 +131,6 @@ def run_offline(
     Raises:
         KeyboardInterrupt: Ctrl-C, at whatever moment: a run that has not ended is no result.
     """
-
     from agents.rllib import train_to_end
 
     whole, began, away, curve, norms = validation(), time.process_time(), 0.0, [], []
@@ -179,7 +173,6 @@ def configuration(method: str, seed: int, updates: int, settings: Mapping[str, A
     Raises:
         InputError: an unknown method, one that does not learn from logs, or an option that it does not have.
     """
-
     own = user_options(method)
     options = {name: value for name, value in settings.items() if name not in own}
     rate = {**settings, **own}["lr"]
@@ -191,7 +184,8 @@ def configuration(method: str, seed: int, updates: int, settings: Mapping[str, A
 
 def convergence(curve: Sequence[Mapping[str, float]], share: float = 0.95, of: str = "return_model") -> int:
     """Updates until a score of the validation first reaches ``share`` of its last value, or all of one below zero; the
-    paper takes Return%. Of a run that has diverged, whose last value is nan: all updates."""
+    paper takes Return%. Of a run that has diverged, whose last value is nan: all updates.
+    """
     goal = min(share * curve[-1][of], curve[-1][of])
     return int(next((row["updates"] for row in curve if row[of] >= goal), curve[-1]["updates"]))
 

@@ -37,7 +37,6 @@ def scores(rows: Sequence[Row], name: str) -> np.ndarray:
 
 def score_table(rows: Sequence[Row], title: str, label: str) -> Table:
     """IQM over seeds with its 95 % bootstrap interval, a line for each method and task."""
-
     table = Table(title=f"{title}: interquartile mean over seeds [95 % interval]")
     table.add_column(label)
     table.add_column("seeds", justify="right")
@@ -90,8 +89,8 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
 
 def training_table(rows: Sequence[Row], window: int) -> Table:
     """Convergence, and the variance of the gradient's norm within windows of ``window`` reports, also in units of its
-    squared mean, which a mere change of scale leaves alone."""
-
+    squared mean, which a mere change of scale leaves alone.
+    """
     title = f"convergence and gradients: variance within {window * PER_ITERATION} updates; interquartile mean [95 %]"
     table = Table(title=title)
     columns = (
@@ -120,8 +119,8 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
 
 def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
     """A method against each of the others: mean difference over common seeds with its interval, and the
-    probability of improvement; nothing where there is no other."""
-
+    probability of improvement; nothing where there is no other.
+    """
     groups = grouped(rows)
     if first not in groups or len(groups) < 2:
         return

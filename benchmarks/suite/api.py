@@ -18,9 +18,6 @@ A module ``benchmarks/experiments/<id>.py``, or any other by its dotted path, is
 - ``PARTS`` are ids of further experiments that the same command runs after it if they are there.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after the other, on this machine.
 - Anything heavy (ray, torch) is imported inside the functions, so that the list is quick to show.
-
-The older form, ``run(out, *, quick, seeds) -> result`` and optionally ``tables(result)``, is one whole case, always
-measured here: see :mod:`benchmarks.suite.whole`.
 """
 
 from __future__ import annotations

@@ -1,16 +1,7 @@
 """The benchmark suite: one module per experiment, found by its name; ``marca bench run NAME`` runs it.
 
-What an experiment is, is said in :mod:`benchmarks.suite.api`. Modules here may also have the older form::
-
-    def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = (0,)) -> dict[str, Any]: ...
-
-- ``out`` is a folder of this experiment's own for anything beside the result (figures, CSV); it need not exist yet.
-- ``quick`` is a small run that shows that everything works; its numbers are not for reporting.
-- The returned mapping is plain data for JSON, the numbers of one row.
-- Optional: ``SEEDS``, the seeds of a full run (default ``(0,)``); ``tables(result) -> Iterable[rich.table.Table]``,
-  what is printed, of the result as JSON gives it back; ``PARTS`` as in the other form.
-
-Anything heavy (ray, torch) is imported inside the functions, so that the list is quick to show.
+What an experiment is, is said in :mod:`benchmarks.suite.api`. Anything heavy (ray, torch) is imported inside the
+functions, so that the list is quick to show.
 """
 
 from __future__ import annotations
@@ -23,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import experiments
-from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
 __all__ = ["chosen", "experiment", "load", "names", "summary"]
@@ -77,16 +67,13 @@ def experiment(name: str) -> ModuleType:
 
 
 def load(name: str) -> Any:
-    """An experiment as :mod:`benchmarks.suite.api` describes it; the older form is wrapped.
+    """An experiment as :mod:`benchmarks.suite.api` describes it.
 
     Raises:
         InputError: there is none of that name, or it lacks functions.
     """
-
     module = experiment(name)
     missing = [f for f in CONTRACT if not callable(getattr(module, f, None))]
-    if missing and callable(getattr(module, "run", None)):
-        return Whole(name, module)
     if missing:
         raise InputError(
             f"experiment {name}: {module.__name__} has no function {missing[0]}; see benchmarks/suite/api.py"

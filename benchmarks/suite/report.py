@@ -22,7 +22,6 @@ from benchmarks.suite.published_tables import LABEL, PUBLISHED
 from benchmarks.suite.registry import load, names
 from benchmarks.suite.runner import takes_methods, usual_seeds
 from benchmarks.suite.select_records import Shown, shown
-from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.files import atomic_path
 
@@ -153,11 +152,9 @@ def _figure(caption: str, path: Path, name: str, to: Path) -> Figure:
 # -- facts ----------------------------------------------------------------------------------------------------------
 def _facts(experiment: Any, found: Shown) -> dict[str, str]:
     rows = found.rows
-    told = {"rows": str(len(rows))}
-    if not isinstance(experiment, Whole):
-        keys = {row.case.key for row in rows}
-        cases = {case.key for case in experiment.cases(quick=found.quick, seeds=found.seeds)}
-        told["rows"] += f" ({len(cases & keys)} of the {len(cases)} cases that these seeds have)"
+    keys = {row.case.key for row in rows}
+    cases = {case.key for case in experiment.cases(quick=found.quick, seeds=found.seeds)}
+    told = {"rows": f"{len(rows)} ({len(cases & keys)} of the {len(cases)} cases that these seeds have)"}
     told["measured"] = _duration(sum(row.seconds for row in rows)) + _cpu(rows) + _when(rows)
     told["compared"] = _listed(row.case.method for row in rows)
     told["tasks"] = _listed(row.case.task for row in rows if row.case.task)

@@ -11,7 +11,6 @@ from benchmarks.suite import records
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.registry import load
 from benchmarks.suite.runner import takes_methods
-from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError
 
 OTHER_SETTINGS = "of other settings than the experiment has now"
@@ -72,9 +71,8 @@ def shown(name: str, folder: Path, *, quick: bool | None = None) -> Shown:
 
 def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Row], set[str]]:
     """Rows that the experiment does not define differently now, in the order of its cases: tables compare neighbours,
-    and on a cluster cases end in any order; and the methods that it has."""
-    if isinstance(experiment, Whole):
-        return list(rows), {row.case.method for row in rows}
+    and on a cluster cases end in any order; and the methods that it has.
+    """
     seeds = tuple(sorted({row.case.seed for row in rows}))
     cases: list[Case] = list(experiment.cases(quick=quick, seeds=seeds))
     others = {row.case.method for row in rows} - {case.method for case in cases}
@@ -94,8 +92,6 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Ro
 
 def _given_seeds(experiment: Any, rows: Sequence[Row], quick: bool) -> list[int]:
     """Seeds that measure the rows; cases may have others than the run was given, or the same whatever it was given."""
-    if isinstance(experiment, Whole):
-        return sorted({seed for row in rows for seed in row.case.config["seeds"]})
     seeds, keys = sorted({row.case.seed for row in rows}), {row.case.key for row in rows}
     of_seed = {s: {case.key for case in experiment.cases(quick=quick, seeds=(s,))} for s in seeds}
     alike = set.intersection(*of_seed.values()) if len(seeds) > 1 else set()

@@ -45,7 +45,6 @@ WINDOW = 25
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """Every variant with every seed, with the settings that the ranking has."""
-
     chosen = list(PARTS)[:2] if quick else PARTS
     found = []
     for variant in chosen:
@@ -57,7 +56,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Scores; what each part changes, seed by seed; convergence and gradients."""
-
     yield score_table(rows, "ablation", "variant")
     for whole in ("full", AT_ONE):
         alike = [row for row in rows if row.case.task.startswith(AT_ONE) == (whole == AT_ONE)]
@@ -67,5 +65,4 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Validation curves."""
-
     return {"Variants during training": curves_figure(rows, folder / "curves.png")}

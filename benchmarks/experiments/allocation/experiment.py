@@ -36,7 +36,6 @@ REPEATS = 7
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every size with both kinds of values, then the published samples."""
-
     sizes, timing = ((20, 60), {"repeats": 3}) if quick else (REQUESTS, {"repeats": REPEATS})
     found = [
         Case(GREEDY, seed, task=f"{n} requests, {values}", budget={"requests": n}, config={"values": values} | timing)
@@ -66,7 +65,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def plain_loop(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     """What :func:`benchmarks.evaluation.quota_allocation.quota_allocation` does, as a loop over the sorted pairs; stops when all
-    requests are served."""
+    requests are served.
+    """
     requests, n_actions = values.shape
     chosen, left, free = [-1] * requests, quotas.tolist(), requests
     for pair in np.argsort(-values, axis=None, kind="stable").tolist():
@@ -82,7 +82,6 @@ def plain_loop(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
 
 def _problem(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Values (M, J) and quotas (J,)."""
-
     requests = int(case.budget["requests"])
     engine = Engine.load(case.scenario)
     scenario, rng = engine.scenario, np.random.default_rng([case.seed, 41])
@@ -108,7 +107,6 @@ def _timed(values: np.ndarray, quotas: np.ndarray, repeats: int) -> tuple[list[f
 
 def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
     """Shares of the optimum, and how far the dual bound, which no allocation passes, is above it."""
-
     exact = values.astype(np.float64)
 
     def worth(chosen: np.ndarray) -> float:
@@ -136,7 +134,6 @@ def _published() -> dict[str, Any]:
 # -- tables ---------------------------------------------------------------------------------------------------------
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """Speed, value, and Return% of the published samples."""
-
     measured = [row for row in rows if row.case.method == GREEDY]
     by_task = {
         t: [r.numbers for r in measured if r.case.task == t] for t in dict.fromkeys(r.case.task for r in measured)

@@ -86,28 +86,24 @@ def _frame(folder: Path, case: Case) -> Path:
 
 def known_days() -> list[str]:
     """The traces that there are, and the generated days."""
-
     return [*available_traces(TRACES), *GENERATED]
 
 
 @cache
 def _commissioned(effort: Effort) -> Commissioned:
     """The methods of the default scenario, tuned on generated days; once in a process."""
-
     return Commissioned(Engine.load("default"), **dict(effort))
 
 
 @cache
 def _pool(effort: Effort, requests: int) -> RequestPool:
     """Requests that judge."""
-
     return _commissioned(effort).engine.pool(requests, seed=JUDGE_SEED)
 
 
 @lru_cache(maxsize=1)
 def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> BalancerEvaluation:
     """The day with its arrivals; one is kept at a time."""
-
     known = _commissioned(effort)
     if day in TRACES:
         course = from_trace(trace_folder() / TRACES[day], known.scenario, minutes)
@@ -118,7 +114,6 @@ def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> 
 
 def _told(known: Commissioned) -> dict[str, Any]:
     """What was tuned on generated days, and the errors of the system model."""
-
     tuned = {"feedback": asdict(known.feedback), "rate": known.rate.tolist(), "margin": known.margin}
     return {**tuned, "system_model": known.model.report}
 
@@ -135,7 +130,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Feedback, MPC and the clairvoyant side by side, a figure for each day whose minutes are there."""
-
     found, names = {}, ("feedback", "mpc", "clairvoyant")
     whole = [row for row in rows if row.case.budget["minutes"] != SALE_MINUTES and row.case.method in names]
     for day in dict.fromkeys(row.case.task for row in whole):
@@ -153,7 +147,6 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
 
 def _methods(rows: Sequence[Row]) -> dict[str, Any]:
     """Means over the seeds of each method, with intervals of μ and ν."""
-
     found: dict[str, Any] = {}
     for method in dict.fromkeys(row.case.method for row in rows):
         mine = [{k: v for k, v in r.numbers.items() if k != "commissioned"} for r in rows if r.case.method == method]

@@ -70,7 +70,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def _grid(method: str) -> dict[str, Any]:
     """What :class:`benchmarks.days.balancers.Commissioned` tunes a method over."""
-
     return {"tuned": {"gains": [list(gains) for gains in GAINS]} if method == FEEDBACK else {"margins": list(MARGINS)}}
 
 
@@ -92,7 +91,6 @@ def _minutes(folder: Path, case: Case) -> Path:
 @cache
 def _pools(requests: int) -> dict[str, tuple[RequestPool, RequestPool]]:
     """Change → the requests before it and since."""
-
     pool = shipped_pool(requests)
     ranking = pool.scenario.cluster_names[-1]
     return {DEARER: (pool, with_costs(pool, ranking, 2.0)), FEWER: (pool, with_machines(pool, 2 / 3))}
@@ -101,15 +99,14 @@ def _pools(requests: int) -> dict[str, tuple[RequestPool, RequestPool]]:
 @cache
 def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
     """Fitted on days before any change, or on days of dearer ranking; budgets come with the telemetry, so that lost
-    machines make no other model. Once in a process."""
-
+    machines make no other model. Once in a process.
+    """
     return fit_system_model(_pools(requests)[DEARER][int(dearer)], epochs=epochs)
 
 
 @cache
 def _before(requests: int, epochs: int, tuning: int) -> Commissioned:
     """What is known before any change. Once in a process, so that all seeds share what is tuned."""
-
     model = _model(requests, epochs, dearer=False)
     return Commissioned(Engine.load("default"), requests=requests, tuning=tuning, given=model)
 
@@ -126,7 +123,6 @@ def changed(
         seed: of traffic and arrivals.
         newer: the model that :data:`TOLD` adopts.
     """
-
     pool = before.pool
     day = daily_traffic(pool.scenario, np.random.default_rng([seed, 31])).qps
     traffic = Traffic("changed", day[START : START + BEFORE + AFTER], START, day[:START])
@@ -198,7 +194,6 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
         ``level``: (G,) mean error, which a bias takes away; ``shape``: (G,) standard deviation about it, which only
         better slopes do.
     """
-
     later = type(traffic)("probe", traffic.qps[-minutes:], traffic.minute_of_day(len(traffic) - minutes))
     plant = SimulatedSystem(pool, later, draw_arrivals(pool, later, seed + 1000))
     scale = usual_prices(pool, float(later.qps.mean()))
@@ -260,7 +255,6 @@ def _knowledge(change: str, adaptive: Sequence[Mapping[str, Any]]) -> Table:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """``adaptation.png``: the minutes of the first seed whose minutes are there, a column per change."""
-
     shown: dict[str, Any] = {}
     there = [row.case for row in rows if _minutes(folder, row.case).is_file()]
     for case in there:

@@ -61,7 +61,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def _grid(name: str, quick: bool) -> dict[str, Any]:
     """What a balancer is tuned over: ``settings`` of every candidate of the ``grid``, on the ``day`` of this seed."""
-
     grid = [list(gains) for gains in GAINS] if name == "feedback" else [[margin] for margin in MARGINS]
     return {"day": VALIDATION_SEED, "settings": list(BALANCERS[name]), "grid": grid[: 2 if quick else None]}
 
@@ -74,8 +73,8 @@ def _check(seeds: Sequence[int]) -> None:
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """``days``: the judged ones; of what learns also its ``curve`` and ``cpu_seconds``, of the others the settings that
-    were ``tuned`` and ``validation``, their return with these on the curve's day."""
-
+    were ``tuned`` and ``validation``, their return with these on the curve's day.
+    """
     day = PricedDay(case.config["environment"])
     if case.method not in BALANCERS:
         return trained(
@@ -138,7 +137,6 @@ def _tuned(
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Mean over days and seeds, with the spread over training seeds where there are several."""
-
     if not rows:
         return
     table = Table(
@@ -172,8 +170,8 @@ def _days(rows: Sequence[Row]) -> str:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """``curve.png``: greedy return on a day that is neither trained on nor judged; what does not learn is a line, with
-    the settings that are best on this day."""
-
+    the settings that are best on this day.
+    """
     lines: dict[str, Any] = {}
     for name, mine in by_method(rows).items():
         if name not in BALANCERS:

@@ -34,7 +34,6 @@ LIMIT = 5.0
 @cache
 def shared_pool(size: int) -> RequestPool:
     """The default scenario's requests; made once a process, as it loads the fitted models."""
-
     return shipped_pool(size)
 
 

@@ -64,7 +64,6 @@ def configuration(algo: str, seed: int, **environment: Any) -> Any:
 
 def greedy(algorithm: Any) -> Act:
     """The policy's most likely action for an observation (O,)."""
-
     module = algorithm.get_module()
     distribution = module.get_inference_action_dist_cls()
 

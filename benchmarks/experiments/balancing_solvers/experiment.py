@@ -1,188 +1,124 @@
-"""Ways to minimise Eq. 17 on the same states and model: objective reached, time per control step, growth with size."""
+"""Ways to minimise Eq. 17 on the same states and model: objective reached, time per control step, growth with size.
+
+Equations are those of arXiv 2512.24325. All methods of a comparison plan in turn, state by state.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 
 from benchmarks.days.telemetry import shipped_pool, system_log
-from benchmarks.experiments.balancing_solvers.solver_parts import parts
-from benchmarks.experiments.balancing_solvers.solver_states import collect, generated_model, generated_problem
+from benchmarks.experiments.balancing_solvers import report_tables
+from benchmarks.experiments.balancing_solvers.comparison import (
+    all_methods,
+    compare,
+    main_methods,
+    price_limits,
+    shooting_methods,
+)
+from benchmarks.experiments.balancing_solvers.growth import compare_generated
+from benchmarks.experiments.balancing_solvers.published_shooting import WideNetwork
+from benchmarks.experiments.balancing_solvers.solver_states import State, collect_states
+from benchmarks.experiments.balancing_solvers.step_parts import step_parts
+from benchmarks.suite.api import Case, Row
 from mpc import SystemModel
+from mpc.planning.scp import PlannerSettings
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from benchmarks.experiments.balancing_solvers.solver_states import State
-    from mpc import SystemModel
-    from mpc.planning.scp import PlannerSettings
-
+ALONE = True
 SEEDS = (0,)
-STATES, READING_STATES, PUBLISHED_STATES, QUICK_STATES = 200, 30, 20, 6
+METHOD = "methods in turn"
+ALL, SHOOTING, PARTS_OF_STEP = "Eq. 17", "100-sample random shooting", "parts of a step"
+READINGS: dict[str, dict[str, Any]] = {
+    "damping by the last load": {"damping": "measured"},
+    "critical threshold 44/46": {"threshold": 44 / 46},
+}
+"""Other readings of the paper → the planner's settings that differ."""
+SYSTEM = {"requests": 240, "days": 4, "epochs": 150, "states": 200}
+QUICK_SYSTEM = {"requests": 120, "days": 2, "epochs": 20, "states": 6}
+"""The system whose states are planned for: its requests, the log and the fit of its model, and the number of states."""
+READING_STATES, SHOOTING_STATES = 30, 20
+"""Largest number of states of the smaller comparisons."""
 HORIZON = 10
-STARTS = 6
-BEST = f"L-BFGS-B, {STARTS} starts"
-AT_ONCE, SERIAL = "shooting, 100, at once", "shooting, 100, one by one"
-PUBLISHED = "shooting, 100, as published"
-SCP, SOLVER_ALONE = "SCP", "SCP, every program to the solver"
 HORIZONS, CLUSTERS = (5, 10, 20, 40, 60), (1, 2, 5, 10, 20, 50)
-CLOSE = 1.01, 1e-6
-"""A plan is as good as the best if its objective is within 1 %, or within SCP's tolerance of 1e-6 budgets squared."""
+QUICK_HORIZONS, QUICK_CLUSTERS = (5, 10), (1, 2, 5)
+GROWTH_EPOCHS, QUICK_GROWTH_EPOCHS = 12, 3
 
 
-def run(out: Path, *, quick: bool = False, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """Collect states from the closed loop, solve each with every method in turn, then let the problem grow."""
-    from benchmarks.experiments.balancing_solvers.published_shooting import WideNetwork
-    from mpc.planning.scp import PlannerSettings
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
+    """Return the comparisons on states of the closed loop, then those on generated systems of growing size."""
+    system = QUICK_SYSTEM if quick else SYSTEM
+    tasks = (ALL, *READINGS, SHOOTING, PARTS_OF_STEP)
+    settings = {task: {"horizon": HORIZON, **READINGS.get(task, {})} for task in tasks}
+    horizons, clusters = (QUICK_HORIZONS, QUICK_CLUSTERS) if quick else (HORIZONS, CLUSTERS)
+    return [
+        *(Case(METHOD, seed, task=task, budget=system, config=settings[task]) for seed in seeds for task in tasks),
+        *(_growth_case("horizon", n, 2, quick) for n in horizons),
+        *(_growth_case("clusters", HORIZON, g, quick) for g in clusters),
+    ]
 
-    pool, seed = shipped_pool(120 if quick else 240), seeds[0]
-    log = system_log(pool, days=2 if quick else 4, seed=seed)
-    model = SystemModel.fit(log, clusters=pool.scenario.cluster_names, seed=seed, epochs=20 if quick else 150)
-    network, settings = WideNetwork(log, model, seed), PlannerSettings(horizon=HORIZON)
-    problems = collect(pool, model, QUICK_STATES if quick else STATES, seed, settings)
-    return {
-        "states": len(problems),
-        "reading_states": min(len(problems), READING_STATES),
-        "solvers": compare(problems, solvers(model, settings, seed)),
-        "readings": {
-            name: compare(problems[:READING_STATES], _pair(model, PlannerSettings(horizon=HORIZON, **changes), seed))
-            for name, changes in (
-                ("damping by the last load", {"damping": "measured"}),
-                ("critical threshold 44/46", {"threshold": 44 / 46}),
-            )
-        },
-        "shooting_states": min(len(problems), PUBLISHED_STATES),
-        "shooting": compare(problems[:PUBLISHED_STATES], _shootings(model, network, settings, seed)),
-        "network_error": network.error.tolist(),
-        "parts": parts(problems[0], model, settings, _top(model)),
-        "horizons": [grown(n, 2, quick) for n in (HORIZONS[:2] if quick else HORIZONS)],
-        "clusters": [grown(HORIZON, g, quick) for g in (CLUSTERS[:3] if quick else CLUSTERS)],
-        "matmul_seconds": _matmul(),
+
+def _growth_case(grown: str, horizon: int, clusters: int, quick: bool) -> Case:
+    budget = {
+        "epochs": QUICK_GROWTH_EPOCHS if quick else GROWTH_EPOCHS,
+        "repeats": 3 if quick or clusters >= 20 else 10,
     }
+    task = f"growing {grown}: N = {horizon}, G = {clusters}"
+    return Case(METHOD, 0, "generated", task, budget, {"horizon": horizon, "clusters": clusters})
 
 
-def solvers(model: SystemModel, settings: PlannerSettings, seed: int) -> dict[str, Any]:
-    """Every method by the name that the table shows."""
-    from mpc.planning.alternatives.by_name import planning_method
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Compare the methods, or time the parts of a control step.
 
-    top = _top(model)
-
-    def made(name: str, s: PlannerSettings = settings, **options: Any) -> Any:
-        return planning_method(name, model.n_clusters, s, top, seed=seed, **options)
-
-    return {
-        SCP: made("scp"),
-        SOLVER_ALONE: made("scp", dataclasses.replace(settings, direct=False)),
-        "SCP, every program to OSQP": made("scp", dataclasses.replace(settings, direct=False, solver="OSQP")),
-        "SCP, real-time": made("scp", dataclasses.replace(settings, mode="real_time")),
-        BEST: made("lbfgsb", starts=STARTS),
-        "L-BFGS-B": made("lbfgsb"),
-        "SLSQP": made("slsqp"),
-        "projected gradient": made("gradient"),
-        "cross-entropy": made("cem"),
-        AT_ONCE: made("shooting"),
-        SERIAL: made("shooting", batched=False),
-        "shooting, 100, whole range": made("shooting", batched=False, spread=None),
-        "shooting, 1,000, at once": made("shooting", samples=1_000),
-    }
-
-
-def _pair(model: SystemModel, settings: PlannerSettings, seed: int) -> dict[str, Any]:
-    found = solvers(model, settings, seed)
-    return {name: found[name] for name in (SCP, "SCP, real-time", BEST, "L-BFGS-B", "SLSQP")}
-
-
-def _shootings(model: SystemModel, network: Any, settings: PlannerSettings, seed: int) -> dict[str, Any]:
-    """SCP beside 100-sample shooting: all sequences at once, one by one, and through the published network."""
-    from benchmarks.experiments.balancing_solvers.published_shooting import PublishedShooting
-
-    found = solvers(model, settings, seed)
-    published = PublishedShooting(network, model.n_clusters, settings, _top(model), seed=seed)
-    return {**{name: found[name] for name in (SCP, AT_ONCE, SERIAL)}, PUBLISHED: published}
-
-
-def _top(model: SystemModel) -> np.ndarray:
-    return model.prices.to_log(4.0 * np.maximum(model.price_limit, model.prices.scale))
-
-
-def compare(problems: list[State], methods: dict[str, Any]) -> dict[str, Any]:
-    """Every method on every problem, interleaved, starting with another method each time."""
-    names = list(methods)
-    wall, cpu = ({name: np.empty(len(problems)) for name in names} for _ in range(2))
-    value, done, rounds = ({name: np.empty(len(problems)) for name in names} for _ in range(3))
-    for name in names:  # caches and first-use imports are not the problem's
-        methods[name].plan(*problems[0])
-    for k, problem in enumerate(problems):
-        for j in range(len(names)):
-            name = names[(j + k) % len(names)]
-            began, busy = time.perf_counter(), time.process_time()
-            result = methods[name].plan(*problem)
-            wall[name][k], cpu[name][k] = time.perf_counter() - began, time.process_time() - busy
-            value[name][k], done[name][k], rounds[name][k] = result.objective, result.converged, result.iterations
-    best = value[BEST] if BEST in value else np.min(list(value.values()), axis=0)
-    return {
-        name: {
-            "objective": float(value[name].mean()),
-            "excess": float(value[name].sum() / best.sum() - 1),
-            "as_good": float((value[name] <= CLOSE[0] * best + CLOSE[1]).mean()),
-            "better": float((best > CLOSE[0] * value[name] + CLOSE[1]).mean()),
-            "wall_ms": _quantiles(wall[name]),
-            "cpu_ms": _quantiles(cpu[name]),
-            "iterations": float(rounds[name].mean()),
-            "converged": float(done[name].mean()),
+    Returns:
+        ``states`` (their number) and ``methods`` (name → objective and times); of the parts of a step ``parts``
+        (milliseconds) and ``matmul_seconds``; of a generated system the times and objectives of three methods.
+    """
+    if case.scenario == "generated":
+        return compare_generated(**case.config, **case.budget, seed=case.seed)
+    log, model = _system(case.seed, *(case.budget[name] for name in ("requests", "days", "epochs")))
+    settings, states = PlannerSettings(**case.config), _states(case.seed, **case.budget)
+    if case.task == PARTS_OF_STEP:
+        return {
+            "parts": step_parts(states[0], model, settings, price_limits(model)),
+            "matmul_seconds": _matmul_seconds(),
         }
-        for name in names
-    }
+    if case.task == ALL:
+        return _compared(states, all_methods(model, settings, case.seed))
+    if case.task != SHOOTING:
+        return _compared(states[:READING_STATES], main_methods(model, settings, case.seed))
+    network = WideNetwork(log, model, case.seed)
+    methods = shooting_methods(model, network, settings, case.seed)
+    return {**_compared(states[:SHOOTING_STATES], methods), "network_error": network.error.tolist()}
 
 
-def _quantiles(seconds: np.ndarray) -> list[float]:
-    """Median, 10 % and 90 % quantile, milliseconds."""
-    return (1e3 * np.quantile(seconds, [0.5, 0.1, 0.9])).tolist()
+def _compared(states: list[State], methods: Mapping[str, Any]) -> dict[str, Any]:
+    return {"states": len(states), "methods": compare(states, methods)}
 
 
-def grown(horizon: int, n_clusters: int, quick: bool, seed: int = 0) -> dict[str, Any]:
-    """A generated system of that size: CPU time of a plan and what it reaches beside L-BFGS-B."""
-    from mpc.planning.alternatives.by_name import planning_method
-    from mpc.planning.scp import PlannerSettings
-
-    model = generated_model(n_clusters, seed, epochs=3 if quick else 12)
-    settings, top = PlannerSettings(horizon=horizon), _top(model)
-    began = time.process_time()
-    planner = planning_method("scp", n_clusters, settings, top)
-    built = time.process_time() - began
-    rng, repeats = np.random.default_rng([seed, n_clusters, horizon]), 3 if quick or n_clusters >= 20 else 10
-    rival = planning_method("lbfgsb", n_clusters, settings, top)
-    alone = planning_method("scp", n_clusters, dataclasses.replace(settings, direct=False), top)
-    times: dict[Any, list[float]] = {method: [] for method in (planner, alone, rival)}
-    rounds, excess = [], []
-    for _ in range(repeats):
-        state, found = generated_problem(model, horizon, rng), []
-        for method, spent in times.items():
-            began = time.process_time()
-            found.append(method.plan(*state))
-            spent.append(1e3 * (time.process_time() - began))
-        rounds.append(found[0].iterations)
-        excess.append(found[0].objective - found[-1].objective)
-    return {
-        "horizon": horizon,
-        "clusters": n_clusters,
-        "build_seconds": built,
-        "scp_cpu_ms": float(np.median(times[planner])),
-        "solver_alone_cpu_ms": float(np.median(times[alone])),
-        "lbfgsb_cpu_ms": float(np.median(times[rival])),
-        "iterations": float(np.mean(rounds)),
-        "objective_minus_lbfgsb": float(np.mean(excess)),
-    }
+@lru_cache(maxsize=1)
+def _system(seed: int, requests: int, days: int, epochs: int) -> tuple[pd.DataFrame, SystemModel]:
+    """Return a system log of the default scenario and the model fitted on it."""
+    pool = shipped_pool(requests)
+    log = system_log(pool, days=days, seed=seed)
+    return log, SystemModel.fit(log, clusters=pool.scenario.cluster_names, seed=seed, epochs=epochs)
 
 
-def _matmul() -> float:
-    """Seconds of a 500 × 500 product in double precision: what this machine gave at the time."""
+@lru_cache(maxsize=1)
+def _states(seed: int, requests: int, days: int, epochs: int, states: int) -> list[State]:
+    _, model = _system(seed, requests, days, epochs)
+    return collect_states(shipped_pool(requests), model, states, seed, HORIZON)
+
+
+def _matmul_seconds() -> float:
+    """Return the median seconds of a 500 × 500 product in double precision, as a measure of this machine."""
     a = np.ones((500, 500))
     times = []
     for _ in range(9):
@@ -192,55 +128,13 @@ def _matmul() -> float:
     return float(np.median(times))
 
 
-def tables(result: dict[str, Any]) -> Iterable[Table]:
-    """Objective and time of every method, then growth."""
-
-    readings = ((name, rows, result["reading_states"]) for name, rows in result["readings"].items())
-    shooting = "100-sample random shooting", result["shooting"], result["shooting_states"]
-    for title, rows, states in (("Eq. 17", result["solvers"], result["states"]), *readings, shooting):
-        table = Table(title=f"{title}: {states} states, N = {HORIZON}, two clusters")
-        for column in ("method", "J over best", "as good", "better", "CPU ms [10 %, 90 %]", "wall ms", "× SCP", "its"):
-            table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-        for name, row in rows.items():
-            middle, low, high = row["cpu_ms"]
-            table.add_row(
-                name,
-                f"{row['excess']:+.2%}",
-                f"{row['as_good']:.0%}",
-                f"{row['better']:.0%}",
-                f"{middle:.2f} [{low:.2f}, {high:.2f}]",
-                f"{row['wall_ms'][0]:.2f}",
-                f"{middle / rows[SCP]['cpu_ms'][0]:.2f}",
-                f"{row['iterations']:.1f}",
-            )
-        yield table
-    step = Table(title="what a step is made of (median CPU time)")
-    step.add_column("part")
-    step.add_column("ms", justify="right")
-    for name, value in result["parts"].items():
-        step.add_row(name, f"{value:.3f}")
-    yield step
-    growth = Table(title="growth")
-    for column in (
-        "N",
-        "clusters",
-        "SCP CPU ms",
-        "solver alone",
-        "L-BFGS-B",
-        "J − J of L-BFGS-B",
-        "iterations",
-        "built in s",
-    ):
-        growth.add_column(column, justify="right")
-    for row in (*result["horizons"], *result["clusters"]):
-        growth.add_row(
-            str(row["horizon"]),
-            str(row["clusters"]),
-            f"{row['scp_cpu_ms']:.1f}",
-            f"{row['solver_alone_cpu_ms']:.1f}",
-            f"{row['lbfgsb_cpu_ms']:.1f}",
-            f"{row['objective_minus_lbfgsb']:+.2e}",
-            f"{row['iterations']:.1f}",
-            f"{row['build_seconds']:.2f}",
-        )
-    yield growth
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
+    """Return objective and time of every method, the parts of a step, and the growth."""
+    for row in rows:
+        if "methods" in row.numbers:
+            yield report_tables.methods_table(row.case.task, row.numbers, HORIZON)
+    for row in rows:
+        if "parts" in row.numbers:
+            yield report_tables.parts_table(row.numbers["parts"])
+    if growth := [row.numbers for row in rows if row.case.scenario == "generated"]:
+        yield report_tables.growth_table(growth)

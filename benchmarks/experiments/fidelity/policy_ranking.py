@@ -1,8 +1,8 @@
-"""Do policies rank in the fitted environment as they rank in the live cascade?
+"""Ranking of policies in the fitted environment, compared with their ranking in the live cascade.
 
-Every policy chooses by what is known before the requests come: fitted models and logged states. It is then worth two
-things on the same requests: what the fitted environment says, and what the live cascade's exact outcomes say.
-M requests, J joint actions, G clusters, P policies.
+Every policy chooses by fitted models and logged states alone, which are known before the requests come. Its worth on
+the same requests is then computed twice: by the fitted environment, and by the live cascade's exact outcomes.
+M requests, J joint actions, G clusters, P policies, R resamples.
 """
 
 from __future__ import annotations
@@ -25,53 +25,76 @@ RESAMPLES = 1000
 
 
 def policies(engine: Engine, states: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Joint action (M,) of each request in ``states`` (M, F) under each policy, by name; and the prices (G,) that fit
-    the budgets at the peak, by the fitted models on logged states."""
+    """Let every policy choose a joint action for each request.
+
+    Args:
+        engine: the fitted environment.
+        states: (M, F) requests.
+        seed: of logged states and random policies.
+
+    Returns:
+        Policy → joint actions (M,); and the prices λ (G,) that fit the budgets at the peak traffic, by the fitted
+        models on logged states.
+    """
     scenario = engine.scenario
     known = Commissioning(scenario, engine, Traffic("peak", np.array([scenario.peak_qps])), seed)
-    budget, alike = scenario.budgets / scenario.peak_qps, np.full(len(known.states), 1.0 / len(known.states))
-    prices = dual_bound(known.revenue, known.costs, alike, budget)[1]
+    budget, uniform = scenario.budgets / scenario.peak_qps, np.full(len(known.states), 1.0 / len(known.states))
+    prices = dual_bound(known.revenue, known.costs, uniform, budget)[1]
     keep, rng = known.truncation_actions, np.random.default_rng([seed, 7])
     values, costs = engine.table(states)
-    alone, shape = independent_values(scenario, values), np.array(scenario.action_shape)
-    alone_prices = dual_bound(independent_values(scenario, known.revenue), known.costs, alike, budget)[1]
-    few = dual_bound(known.revenue[:, keep], known.costs[:, keep], alike, budget)[1]
+    independent, shape = independent_values(scenario, values), np.array(scenario.action_shape)
+    independent_prices = dual_bound(independent_values(scenario, known.revenue), known.costs, uniform, budget)[1]
+    truncation_prices = dual_bound(known.revenue[:, keep], known.costs[:, keep], uniform, budget)[1]
     n, last = len(states), scenario.n_joint_actions - 1
 
     def always(action: int) -> np.ndarray:
         return np.full(n, action)
 
-    value = scenario.feature_names.index("uv")
-    valuable = states[:, value] >= scenario.features[value].size // 2
-    chosen = {
+    user_value = scenario.feature_names.index("uv")
+    valuable = states[:, user_value] >= scenario.features[user_value].size // 2
+    actions = {
         "static, cheapest": always(0),
         "static, middle": always(int(scenario.joint_index(shape // 2))),
-        "static, dearest": always(last),
+        "static, most expensive": always(last),
         "static, best that fits": always(known.static_action),
-        "truncation only": keep[allocate(values[:, keep], costs[:, keep], few)],
-        "dearest for valuable users": np.where(valuable, last, 0),
-        "independent stages": allocate(alone, costs, alone_prices),
+        "truncation only": keep[allocate(values[:, keep], costs[:, keep], truncation_prices)],
+        "most expensive for valuable users": np.where(valuable, last, 0),
+        "independent stages": allocate(independent, costs, independent_prices),
         "random": rng.integers(0, last + 1, n),
         "behaviour": scenario.joint_index(behaviour_actions(scenario, states, rng)),
     }
     for label, factor in (("0", 0.0), ("λ/4", 0.25), ("λ", 1.0), ("4λ", 4.0), ("16λ", 16.0)):
-        chosen[f"greedy at {label}"] = allocate(values, costs, factor * prices)
-    return chosen, prices
+        actions[f"greedy at {label}"] = allocate(values, costs, factor * prices)
+    return actions, prices
 
 
-def worth(chosen: dict[str, np.ndarray], pool: RequestPool, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Revenue, and revenue − Σ λ_g C_g, of each request under each policy by the pool's outcomes: (P, M) each."""
-    actions, rows = np.stack(list(chosen.values())), np.arange(len(pool.states))
-    revenue = pool.outcomes["revenue"][rows, actions].astype(np.float64)
-    return revenue, revenue - pool.costs[rows, actions].astype(np.float64) @ prices
+def worth(actions: dict[str, np.ndarray], pool: RequestPool, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the revenue, and revenue − Σ λ_g C_g, of each request under each policy by the pool's outcomes.
+
+    Args:
+        actions: policy → joint actions (M,).
+        pool: the requests with their outcomes and costs.
+        prices: (G,) λ, currency per core-second.
+
+    Returns:
+        Two arrays (P, M), currency.
+    """
+    table, rows = np.stack(list(actions.values())), np.arange(len(pool.states))
+    revenue = pool.outcomes["revenue"][rows, table].astype(np.float64)
+    return revenue, revenue - pool.costs[rows, table].astype(np.float64) @ prices
 
 
 def agreement(fitted: np.ndarray, live: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
-    """Kendall's τ of the policies' means (P, M) in both, with a 95 % bootstrap interval over requests.
+    """Compare how two environments rank the policies.
+
+    Args:
+        fitted: (P, M) worth of each policy in the fitted environment.
+        live: (P, M) worth in the live cascade.
+        seed: of the bootstrap.
 
     Returns:
-        ``tau``, ``interval``; ``best``: the live mean of the policy that the fitted environment thinks best, over that
-        of the one that is.
+        ``policies`` (P); ``tau``, Kendall's τ of the policies' means; its 95 % bootstrap ``interval`` over requests;
+        ``best``, the live mean of the policy that is best in the fitted environment, over the highest live mean.
     """
     rng, (n_policies, n) = np.random.default_rng([seed, 8]), fitted.shape
     means = fitted.mean(axis=1), live.mean(axis=1)

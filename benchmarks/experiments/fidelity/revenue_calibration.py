@@ -1,8 +1,8 @@
 """Calibration of predicted revenue per slice of the requests, against exact outcomes of every joint action.
 
-The published evaluation's errors, PE = predicted / true − 1 and AbsPE = max / min − 1, of the sums over each slice,
-with what is truly spent as weights; and how much of them is the chance of which requests came. M requests, J joint
-actions, V groups of a slice.
+The errors are those of the published evaluation, of the sums over each group of a slice, weighted by the true spend:
+PE = predicted / true − 1 and AbsPE = max / min − 1. Beside them stands the error that chance alone makes, from which
+requests happened to come. M requests, J joint actions, V groups of a slice.
 """
 
 from __future__ import annotations
@@ -23,31 +23,33 @@ RESAMPLES = 500
 def slice_rows(
     scenario: Scenario, states: np.ndarray, predicted: np.ndarray, true: np.ndarray, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """A row for each group of each slice.
+    """Return a row for each group of each slice.
 
     Args:
         scenario: whose features and decisions make the slices: ``all``, ``uv``, ``w×g``, each decision.
         states: (M, F).
         predicted: (M, J) currency.
-        true: (M, J) likewise.
+        true: (M, J) currency.
+        seed: of the bootstrap.
 
     Returns:
         Rows of ``slice``, ``group``, ``requests``, ``spend`` (true mean per request and action), ``pe`` and its 95 %
         bootstrap interval over requests, ``abs_pe``, and ``spearman`` over the group's (request, action) pairs.
 
     Raises:
-        InputError: tables of other shapes.
+        InputError: the tables have other shapes.
     """
     if predicted.shape != true.shape or true.shape != (len(states), scenario.n_joint_actions):
-        raise InputError(f"tables of shapes {predicted.shape} and {true.shape} for {len(states)} requests")
+        shape = (len(states), scenario.n_joint_actions)
+        raise InputError(f"tables of shapes {predicted.shape} and {true.shape}; pass two of shape {shape}")
     weights = _resampled(len(states), seed)
     rows = []
     for name, groups in _slices(scenario, states).items():
-        believed, spent = _sums(predicted, groups), _sums(true, groups)
-        drawn = percentage_error(weights @ believed, weights @ spent)  # (R, V)
+        predicted_sums, spent = _sums(predicted, groups), _sums(true, groups)
+        drawn = percentage_error(weights @ predicted_sums, weights @ spent)  # (R, V)
         low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-        pe = percentage_error(believed.sum(axis=0), spent.sum(axis=0))
-        off = absolute_percentage_error(believed.sum(axis=0), spent.sum(axis=0))
+        pe = percentage_error(predicted_sums.sum(axis=0), spent.sum(axis=0))
+        abs_pe = absolute_percentage_error(predicted_sums.sum(axis=0), spent.sum(axis=0))
         for v, (label, requests, actions) in enumerate(groups):
             inside = np.ix_(requests, actions)
             rows.append(
@@ -59,7 +61,7 @@ def slice_rows(
                     "share": float(spent[:, v].sum() / spent.sum()),
                     "pe": float(pe[v]),
                     "pe_interval": [float(low[v]), float(high[v])],
-                    "abs_pe": float(off[v]),
+                    "abs_pe": float(abs_pe[v]),
                     "spearman": spearman(predicted[inside], true[inside]),
                 }
             )
@@ -69,45 +71,56 @@ def slice_rows(
 def slice_summary(
     scenario: Scenario, states: np.ndarray, predicted: np.ndarray, true: np.ndarray, *, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """A row for each slice: ``pe`` and ``abs_pe`` of its groups weighted by spend, ``spearman`` of their means, and
-    ``chance``: the AbsPE of the true means of as many requests drawn again, which no model can be told from."""
+    """Return a row for each slice.
+
+    Args:
+        scenario: whose features and decisions make the slices.
+        states: (M, F).
+        predicted: (M, J) currency.
+        true: (M, J) currency.
+        seed: of the resampling.
+
+    Returns:
+        Rows of ``pe`` and ``abs_pe`` of the slice's groups, weighted by spend; ``spearman`` of their means; and
+        ``chance``: the AbsPE of the true means of as many requests drawn again, below which no model can be judged.
+    """
     weights, rows = _resampled(len(states), seed), []
     for name, groups in _slices(scenario, states).items():
-        believed, spent, pairs = _sums(predicted, groups), _sums(true, groups), _pairs(groups)
+        predicted_sums, spent, pairs = _sums(predicted, groups), _sums(true, groups), _pairs(groups)
         total, counts = spent.sum(axis=0), pairs.sum(axis=0)
-        drawn, asked = weights @ spent, weights @ pairs  # (R, V)
-        again = absolute_percentage_error(drawn / np.maximum(asked, 1e-12), total / counts)
+        drawn_spend, drawn_pairs = weights @ spent, weights @ pairs  # (R, V)
+        redrawn = absolute_percentage_error(drawn_spend / np.maximum(drawn_pairs, 1e-12), total / counts)
         rows.append(
             {
                 "slice": name,
                 "groups": len(groups),
-                "pe": _by_spend(percentage_error(believed.sum(axis=0), total), total),
-                "abs_pe": _by_spend(absolute_percentage_error(believed.sum(axis=0), total), total),
-                "chance": float(np.mean([_by_spend(row, total) for row in again])),
-                "spearman": spearman(believed.sum(axis=0) / counts, total / counts) if len(groups) > 1 else None,
+                "pe": _by_spend(percentage_error(predicted_sums.sum(axis=0), total), total),
+                "abs_pe": _by_spend(absolute_percentage_error(predicted_sums.sum(axis=0), total), total),
+                "chance": float(np.mean([_by_spend(row, total) for row in redrawn])),
+                "spearman": spearman(predicted_sums.sum(axis=0) / counts, total / counts) if len(groups) > 1 else None,
             }
         )
     return rows
 
 
 Group = tuple[str, np.ndarray, np.ndarray]
-"""Label, which requests (M,) and which joint actions (J,) belong to it, both bool."""
+"""Label, and masks (bool) of the requests (M,) and of the joint actions (J,) that belong to the group."""
 
 
 def _slices(scenario: Scenario, states: np.ndarray) -> dict[str, list[Group]]:
-    """Groups that nobody belongs to are left out."""
+    """Return the groups of each slice, without empty ones."""
     column = {name: states[:, k] for k, name in enumerate(scenario.feature_names)}
     every = np.ones(len(states), dtype=bool), np.ones(scenario.n_joint_actions, dtype=bool)
-    found: dict[str, list[Group]] = {"all": [("", *every)]}
+    slices: dict[str, list[Group]] = {"all": [("", *every)]}
     if "uv" in column:
-        found["uv"] = [(str(v), column["uv"] == v, every[1]) for v in np.unique(column["uv"])]
+        slices["uv"] = [(str(v), column["uv"] == v, every[1]) for v in np.unique(column["uv"])]
     if {"w", "g"} <= set(column):
         pairs = np.unique(np.stack([column["w"], column["g"]], axis=1), axis=0)
-        found["w×g"] = [(f"{w}, {g}", (column["w"] == w) & (column["g"] == g), every[1]) for w, g in pairs]
+        slices["w×g"] = [(f"{w}, {g}", (column["w"] == w) & (column["g"] == g), every[1]) for w, g in pairs]
     for d, decision in enumerate(scenario.decisions):
-        chosen = scenario.joint_actions[:, d]
-        found[decision.name] = [(_label(option), every[0], chosen == k) for k, option in enumerate(decision.options)]
-    return found
+        options = scenario.joint_actions[:, d]
+        slices[decision.name] = [(_label(option), every[0], options == k) for k, option in enumerate(decision.options)]
+    return slices
 
 
 def _label(option: Any) -> str:
@@ -115,7 +128,7 @@ def _label(option: Any) -> str:
 
 
 def _sums(table: np.ndarray, groups: list[Group]) -> np.ndarray:
-    """(M, V) what each request adds to each group."""
+    """Return (M, V): the share of each request in the sum of each group."""
     return np.stack([requests * table[:, actions].sum(axis=1, dtype=float) for _, requests, actions in groups], axis=1)
 
 
@@ -128,8 +141,8 @@ def _resampled(n: int, seed: int) -> np.ndarray:
 
 
 def _by_spend(errors: np.ndarray, spend: np.ndarray) -> float:
-    known = np.isfinite(errors)
-    return float(np.average(errors[known], weights=spend[known])) if spend[known].sum() > 0 else float("nan")
+    finite = np.isfinite(errors)
+    return float(np.average(errors[finite], weights=spend[finite])) if spend[finite].sum() > 0 else float("nan")
 
 
 def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:

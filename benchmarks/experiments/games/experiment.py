@@ -88,7 +88,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """A line for each algorithm in a game, with the return of every seed."""
-
     table = Table("game", "algorithm", "updates", "expected", "greedy return by seed")
     lines: dict[tuple[str, ...], list[str]] = {}
     for row in rows:

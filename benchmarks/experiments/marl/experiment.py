@@ -105,8 +105,8 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
 
 def _settings(method: str) -> dict[str, Any]:
     """The part of :data:`SETTINGS` that may matter to a method, and what one of one's own sets itself: where these
-    change, its cases are other ones."""
-
+    change, its cases are other ones.
+    """
     if method in REFERENCES:
         return {}
     kinds = ("team", "sizes") if method in PRESETS else RLLIB[method][:1] if method in RLLIB else ("team", "PPO", "DQN")
@@ -121,7 +121,6 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not, or there is none of that name.
     """
-
     if case.method in REFERENCES:
         return
     check_method_name(case.method, "leaderboard", (*METHODS, *KNOWN, "PPO", "DQN"), "an algorithm")
@@ -194,7 +193,6 @@ def configuration(case: Case) -> Any:
     Raises:
         InputError: an unknown method, or an option that it does not have.
     """
-
     run, shared = RLLIB.get(case.method, (case.method, False))
     chosen = options(run, case)
     if shared and "minibatch_size" in chosen:  # its one network sees the steps of both agents
@@ -208,7 +206,6 @@ def configuration(case: Case) -> Any:
 
 def scaled(outcome: Any, prices: np.ndarray) -> np.ndarray:
     """The Lagrangian reward, in units of :data:`REWARD_SCALE`."""
-
     return REWARDS["lagrangian"](outcome, prices) / np.float32(REWARD_SCALE)
 
 

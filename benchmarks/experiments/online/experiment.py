@@ -70,7 +70,6 @@ COMMISSIONING = {"sample": 300, "days": 4, "tuning": 1440}
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Every policy, and the bound, on every day that there is."""
-
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
     budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
     files = {day: file for day, (file, _) in TRACE_DAYS.items()}
@@ -86,7 +85,6 @@ def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
 # -- a case ---------------------------------------------------------------------------------------------------------
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """A day's sums (revenue in currency), CTR, ROI, and μ and ν by cluster and together; of the bound, the revenue."""
-
     scenario = Scenario.load(case.scenario)
     traffic = _traffic(case)
     pool = true_pool(scenario, int(case.budget["requests"]), JUDGE_SEED + case.seed)
@@ -116,7 +114,6 @@ def _traffic(case: Case) -> Traffic:
 
 def _policy(case: Case, folder: Path, states: np.ndarray, traffic: Traffic) -> Policy:
     """Commissioned on generated days with the case's seed, for requests in ``states`` (M, F)."""
-
     engine = Engine.load(case.scenario)
     usual = Traffic("commissioning", np.array([engine.scenario.peak_qps]))
     known = Commissioning(engine.scenario, engine, usual, case.seed, **case.config)
@@ -135,7 +132,6 @@ def _policy(case: Case, folder: Path, states: np.ndarray, traffic: Traffic) -> P
 
 def _learnt(case: Case, folder: Path) -> tuple[ValueFunction, dict[str, Any]]:
     """Values of the policy's learner, trained with the case's seed, and all that they depend on."""
-
     algo, iterations = LEARNERS[case.method], int(case.budget["iterations"])
     training: dict[str, Any] = {
         "algo": algo,
@@ -183,11 +179,9 @@ def _feedback(known: Commissioning, values: ValueFunction, about: Mapping[str, A
 # -- tables ---------------------------------------------------------------------------------------------------------
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
     """Uplifts over static beside the published ones, their significance, every day, and how the budgets are used."""
-
     return report_tables.tables(rows, BOUND)
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Revenue over static of every policy on every day."""
-
     return report_tables.figures(rows, folder, BOUND)

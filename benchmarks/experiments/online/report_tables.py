@@ -125,7 +125,6 @@ def _percent(values: np.ndarray, digits: int = 1) -> str:
 
 def _significance(found: Found, policies: Sequence[str]) -> Any:
     """Each policy against the one before it, revenue, paired by day and seed."""
-
     table = _table(
         "revenue, each policy over the one above it, percent; paired by day and seed",
         "pair",
@@ -174,7 +173,6 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-
     found = by_case(rows)
     others = [p for p in _policies(found, bound) if p != "static"]
     if not others or ("static" not in _policies(found, bound)):
@@ -207,7 +205,6 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
 
 def _profiles(found: Found, folder: Path, bound: str) -> dict[str, Path]:
     """``profiles.png``, of the seeds that have all days; nothing where no seed has them under all policies."""
-
     shares = {policy: 1 + uplifts(found, policy, "revenue", bound) for policy in _policies(found, bound)}
     whole = {policy: values[np.isfinite(values).all(1)] for policy, values in shares.items()}
     if not all(len(values) for values in whole.values()):

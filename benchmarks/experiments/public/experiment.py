@@ -161,7 +161,6 @@ def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
 # -- tables ---------------------------------------------------------------------------------------------------------
 def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Task → method → :func:`benchmarks.plotting.curves.curve` of its seeds."""
-
     runs: dict[str, dict[str, list[Any]]] = {}
     for row in rows:
         runs.setdefault(row.case.task, {}).setdefault(row.case.method, []).append(row.numbers["curve"])
@@ -170,7 +169,6 @@ def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def tables(rows: Sequence[Row]) -> Iterator[Any]:
     """Final greedy returns per task and method."""
-
     for task, found in curves(rows).items():
         table = Table(title=TASKS[task].title, title_justify="left")
         for column in ("policy", "mean", "95 % over seeds", "seeds", "seconds a run"):
@@ -186,7 +184,6 @@ def tables(rows: Sequence[Row]) -> Iterator[Any]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Learning curves, a panel for each task."""
-
     found = curves(rows)
     figure(found, {task: TASKS[task].title for task in found}, folder / "public.png")
     return {"Greedy return on public tasks": folder / "public.png"}

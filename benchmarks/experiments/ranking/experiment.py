@@ -34,7 +34,6 @@ VALIDATE_EVERY = 100
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
     """The references, then every method with every seed; ``methods`` may name configurations by their dotted paths."""
-
     chosen = methods or (METHODS[-2:] if quick else METHODS)
     beside = [case_of(name, 0, {}, quick=quick) for name in REFERENCES]
     return beside + [case_of(method, seed, settings_of(method), quick=quick) for method in chosen for seed in seeds]
@@ -52,7 +51,6 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not, or there is none of that name.
     """
-
     if case.method in REFERENCES:
         return
     check_method_name(case.method, "ranking", PRESETS, "a configuration")
@@ -61,7 +59,6 @@ def check(case: Case) -> None:
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Train and judge; see :func:`benchmarks.offline.offline_runs.run_offline`."""
-
     if case.method in REFERENCES:
         return {"test": judged_reference(case.method, case.seed, case.config["requests"])}
     return run_offline(
@@ -76,7 +73,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Scores by each truth; then AWRQ-Mixer, and every method of one's own, against each of the others."""
-
     yield score_table(rows, "ranking", "method")
     learnt = _learnt(rows)
     for method in grouped(learnt):
@@ -86,7 +82,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Validation curves."""
-
     learnt = _learnt(rows)
     return {"Ranking during training": curves_figure(learnt, folder / "curves.png")} if learnt else {}
 

@@ -31,7 +31,6 @@ FIRST_DAY = 100
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """Every value with every seed: the other settings are those of the ranking."""
-
     settings = settings_of(METHOD)
     found = []
     for name, values in VALUES.items():
@@ -59,7 +58,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """A line for each value."""
-
     if learnt := [row for row in rows if row.case.method == METHOD]:
         yield score_table(learnt, "sensitivity to γ and K", "value")
     if controlled := [row for row in rows if row.case.method != METHOD]:

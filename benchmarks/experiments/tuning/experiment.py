@@ -40,7 +40,6 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] |
     Raises:
         InputError: a method that is none of these, or of which nothing is left to search.
     """
-
     spaces = read_spaces()
     budget = {name: spaces[name] for name in (*SEARCH, "finals")}
     if quick:
@@ -55,13 +54,11 @@ def check(case: Case) -> None:
     Raises:
         InputError: it does not.
     """
-
     configuration(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Search; ``winners.yaml`` in the folder collects the best settings, as ``benchmarks/tuned.yaml`` holds them."""
-
     config, budget = case.config, {name: case.budget[name] for name in SEARCH}
     searched = replace(case, budget=budget)  # whatever the finals are
     home = folder / searched.key
@@ -75,7 +72,6 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
     """Add the settings of a method to those of the others."""
-
     known = read_mapping(path) if path.exists() else {}
     known[method] = rounded(best)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +86,6 @@ def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """The trials and the finals of each method, and the settings that won; below, those of one's own as code."""
-
     own = [f"add to defaults of {r.case.method}: {rounded(r.numbers['best'])}" for r in rows if "." in r.case.method]
     title = "r_s on validation rows, by the ensemble; of the finals, of every seed"
     table = Table(title=title, caption="\n".join(own) or None)

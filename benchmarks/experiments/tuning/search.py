@@ -1,5 +1,6 @@
 """Settings found by random search through Ray Tune, and by finals of the best: the same budget for every method, on
-validation rows alone."""
+validation rows alone.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +59,6 @@ def searched(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, Any]
     Raises:
         InputError: neither, or nothing is left to search.
     """
-
     config = user_config(method) if "." in method else None
     name = getattr(config, "preset_name", method)
     if name not in spaces["methods"]:
@@ -217,7 +217,6 @@ def _trial(
     config: dict[str, Any], *, method: str, fixed: Mapping[str, Any], seed: int, updates: int, batch: int
 ) -> dict[str, float]:
     """One trial, in a process of Ray's."""
-
     found = run_offline(method, seed, updates, _settings(fixed, config), batch=batch, judge=False)
     return {**found["validation"], "cpu_seconds": found["cpu_seconds"]}
 

@@ -1,4 +1,4 @@
-"""`marca bench run fidelity`: slices and agreement by hand, rivals on a known law, the whole on a small scenario."""
+"""Experiment ``fidelity``: slices and agreement by hand, baselines on a known law, everything on a small scenario."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pytest
 from rich.console import Console
 
 from benchmarks.evaluation import model_errors
-from benchmarks.experiments.fidelity import baselines, experiment, revenue_calibration
+from benchmarks.experiments.fidelity import baselines, experiment, fitted_models, revenue_calibration
 from benchmarks.experiments.fidelity.policy_ranking import agreement, policies
+from benchmarks.experiments.fidelity.shipped_models import judge_environment
+from benchmarks.suite.api import Case, Row
 from marca_env.cascade.outcomes import OutcomeTable
+from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -20,7 +23,7 @@ from tests.helpers.factories import ExactLaw, make_cost_log
 
 
 def law_table(scenario: Scenario, n: int, seed: int = 5, sigma: float = 0.3) -> OutcomeTable:
-    """Unseen requests whose true revenue is the law's times what nobody observes of a user."""
+    """Return unseen requests whose true revenue is the law's times an unobserved factor of the user."""
     rng, law, joint = np.random.default_rng(seed), ExactLaw(scenario), scenario.joint_actions
     states = rng.integers(0, scenario.feature_sizes, (n, len(scenario.features)))
     pairs = np.repeat(states, len(joint), axis=0), np.tile(joint, (n, 1))
@@ -29,7 +32,7 @@ def law_table(scenario: Scenario, n: int, seed: int = 5, sigma: float = 0.3) -> 
 
 
 # -- slices ------------------------------------------------------------------------------------------------
-def test_a_slice_that_is_doubled_shows_by_its_spend(tiny_scenario: Scenario) -> None:
+def test_errors_of_a_slice_are_weighted_by_spend(tiny_scenario: Scenario) -> None:
     states = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]])
     true = np.tile(np.arange(1.0, 37.0), (4, 1)) * np.array([1.0, 3.0, 2.0, 2.0])[:, None]
     predicted = np.where(states[:, :1] == 1, 2.0, 1.0) * true
@@ -53,7 +56,7 @@ def test_a_slice_that_is_doubled_shows_by_its_spend(tiny_scenario: Scenario) -> 
     assert summary["all"]["spearman"] is None
 
 
-def test_chance_is_what_other_requests_of_the_kind_would_show(tiny_scenario: Scenario) -> None:
+def test_chance_is_the_error_from_drawing_other_requests(tiny_scenario: Scenario) -> None:
     rng, states = np.random.default_rng(0), np.zeros((100, 4), dtype=int)
     alike = np.tile(rng.random(36), (100, 1))
     assert revenue_calibration.slice_summary(tiny_scenario, states, alike, alike)[0]["chance"] == pytest.approx(
@@ -67,7 +70,7 @@ def test_chance_is_what_other_requests_of_the_kind_would_show(tiny_scenario: Sce
 
 
 # -- policies ----------------------------------------------------------------------------------------------
-def test_agreement_by_hand() -> None:
+def test_agreement_equals_values_by_hand() -> None:
     live = np.array([[1.0, 1.2], [2.0, 2.2], [4.0, 4.2]])
     same = agreement(3 * live, live)
     assert (same["tau"], same["interval"], same["best"]) == (1.0, [1.0, 1.0], 1.0)
@@ -98,10 +101,10 @@ def test_policies_differ_and_are_seeded(exact_engine: Engine) -> None:
     assert len({tuple(a) for a in chosen.values()}) > 8
 
 
-# -- rivals ------------------------------------------------------------------------------------------------
-def test_rivals_learn_the_law(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+# -- baselines ------------------------------------------------------------------------------------------------
+def test_baselines_learn_the_law(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
     table = law_table(tiny_scenario, 40, sigma=0.0)
-    pairs = experiment.unseen_pairs(table, 2000)
+    pairs = fitted_models.unseen_pairs(table, 2000)
     for fit in (baselines.tree_results, baselines.net_results):
         model = fit(tiny_scenario, tiny_requests, 0)
         errors = model_errors.result_errors(model, pairs)  # type: ignore[arg-type]
@@ -117,7 +120,7 @@ def test_rivals_learn_the_law(tiny_scenario: Scenario, tiny_requests: pd.DataFra
         np.testing.assert_allclose(model.table(states), one, rtol=1e-5)
 
 
-def test_a_rival_is_its_seed(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+def test_baselines_with_the_same_seed_are_equal(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
     log, states = tiny_requests[:800], np.zeros((1, 4), dtype=int)
     one, two, other = (baselines.net_revenue(tiny_scenario, log, seed, epochs=2).table(states) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
@@ -125,7 +128,7 @@ def test_a_rival_is_its_seed(tiny_scenario: Scenario, tiny_requests: pd.DataFram
 
 
 # -- the experiment ----------------------------------------------------------------------------------------
-def test_clusters_share_out_the_error_of_the_map(tiny_scenario: Scenario) -> None:
+def test_the_error_of_the_cost_map_is_divided_among_clusters(tiny_scenario: Scenario) -> None:
     log, rng = make_cost_log(tiny_scenario), np.random.default_rng(0)
     ranking = (log["cluster"] == "ranking").to_numpy()
     noisy = pd.concat(
@@ -150,9 +153,8 @@ def test_everything_on_a_small_scenario(
     whole = costs[: len(mean)].assign(component="request", cluster=scenario.cluster_names, cost=mean * 1.25)
     whole["stage"] = ["retrieval", "ranking"]
     noisy = [costs.assign(repeat=r, cost=costs["cost"] * rng.lognormal(0, 0.05, len(costs))) for r in range(3)]
-    found = experiment.judged(
-        tiny_engine, table, tiny_requests[:2000], pd.concat([*noisy, whole], ignore_index=True), tmp_path, (0,)
-    )
+    cost_log = pd.concat([*noisy, whole], ignore_index=True)
+    found = judge_environment(tiny_engine, table, cost_log)
     assert found["requests"] == 60
     assert {row["cluster"] for row in found["costs"]} == {"retrieval", "ranking"}
     for row in found["costs"]:
@@ -162,12 +164,25 @@ def test_everything_on_a_small_scenario(
     assert {row["of"] for row in found["ranking"]} == {"revenue", "revenue − Σ λ C"}
     assert found["ranking"][0]["tau"] > 0.6
     assert len(found["policies"]) >= 8
-    assert len(found["results"]) == 3 * 2 * 3  # models, rows, stages
-    assert len(found["revenue"]) == 3
-    assert (tmp_path / "calibration.png").stat().st_size > 10_000
+    rows = [Row(Case(experiment.SHIPPED, 0, task=experiment.ENVIRONMENT), found, 1.0)]
+    log, cost_map = tiny_requests[:2000], CostMap.from_log(scenario, cost_log)
+    for model in fitted_models.RESULT_MODELS:
+        results = fitted_models.result_rows(model, 0, log, table, cost_map)
+        assert len(results) == 2 * 3  # held out and unseen rows, stages
+        rows.append(Row(Case(model, 0, task=experiment.RESULTS), {"results": results}, 1.0))
+    for model in fitted_models.REVENUE_MODELS:
+        revenue = fitted_models.revenue_row(model, 0, log, table)
+        rows.append(Row(Case(model, 0, task=experiment.REVENUE), {"revenue": [revenue]}, 1.0))
+    (figure,) = experiment.figures(rows, tmp_path).values()
+    assert figure.stat().st_size > 10_000
     console = Console(width=160, record=True, file=(tmp_path / "tables.txt").open("w"))
-    for shown in experiment.tables(found):
-        console.print(shown)
+    for table_of_rows in experiment.tables(rows):
+        console.print(table_of_rows)
     text = console.export_text()
     for name in ("MMoE-DCN", "boosted trees", "Kendall's τ", "greedy at λ/4", "chance alone"):
         assert name in text
+
+
+def test_every_model_is_a_case_with_every_seed() -> None:
+    cases = experiment.cases(quick=True, seeds=(0, 1))
+    assert len({case.key for case in cases}) == len(cases) == 1 + 2 * 3 * 2  # shipped; tasks, models, seeds

@@ -1,28 +1,33 @@
-"""The experiment on sampling: both libraries' runners really play whole episodes of the same environment."""
+"""Experiment ``sampling``: the runners of both libraries play whole episodes of the same environment."""
 
 from __future__ import annotations
 
 import pytest
-from rich.console import Console
 
-from benchmarks.experiments.sampling import experiment as sampling
+pytest.importorskip("ray", reason="the runners need ray: pip install 'marca-env[rllib]'")
+
+from benchmarks.experiments.sampling import experiment, runners
+from benchmarks.suite.api import Row
 from marca_env.models.engine import Engine
 
+POLICY = {"epsilon": 0.05, "hidden": 64}
 
-def test_three_runners_side_by_side(exact_engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    row = sampling._measure(16, 1, 0, exact_engine)
-    assert row["sub_environments"] == 16
+
+def test_three_runners_are_measured_in_turn(exact_engine: Engine) -> None:
+    numbers = runners.measure_rates(16, 1, 0, exact_engine, **POLICY)
+    assert numbers["sub_environments"] == 16
     for name in ("rllib", "looped", "batched"):
-        assert 0 < row[name]["least"] <= row[name]["median"] <= row[name]["most"]
-    assert row["batched_ratio"] == pytest.approx(row["batched"]["median"] / row["rllib"]["median"])
-    assert row["batched_cpu_ratio"] > 1
-    for table in sampling.tables({"rows": [row]}):
-        Console(width=120).print(table)
-    assert "sub-environments" in capsys.readouterr().out
+        assert 0 < numbers[name]["least"] <= numbers[name]["median"] <= numbers[name]["most"]
+    assert numbers["batched_ratio"] == pytest.approx(numbers["batched"]["median"] / numbers["rllib"]["median"])
+    assert numbers["batched_cpu_ratio"] > 1
+    (case,) = experiment.cases(quick=True, seeds=(0,))
+    (table,) = experiment.tables([Row(case, numbers, 1.0)])
+    assert table.columns[0].header == "sub-environments"
+    assert list(table.columns[0].cells) == ["16"]
 
 
 def test_every_runner_counts_the_steps_of_whole_episodes(exact_engine: Engine) -> None:
     steps = exact_engine.scenario.decisions
-    make = sampling._pettingzoo_maker(exact_engine)
-    assert sampling._rllib_runner(3, exact_engine, 0)() == 3 * len(steps)
-    assert sampling._team_runner(3, make, 0, len(steps))() == 3 * len(steps)
+    make = runners.pettingzoo_maker(exact_engine)
+    assert runners.rllib_runner(3, exact_engine, 0, **POLICY)() == 3 * len(steps)
+    assert runners.team_runner(3, make, 0, len(steps), **POLICY)() == 3 * len(steps)

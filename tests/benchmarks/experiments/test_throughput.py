@@ -1,4 +1,4 @@
-"""What ``marca bench run throughput`` counts and times."""
+"""Experiment ``throughput``: operations are counted right, and shares are of the machine's peak."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from agents.algorithms.presets import preset
 from agents.offline.episodes import log_episodes, team_encoder
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec
-from benchmarks.experiments.throughput import experiment as throughput
+from benchmarks.experiments.throughput import decisions, experiment, peak_share
+from benchmarks.suite.api import Row
 from marca_env.scenario.scenario import Scenario
 
 
-def test_operations_of_an_update_by_hand_and_as_counted() -> None:
-    """Nothing is unrolled that no TD error uses, and what is counted is what the networks need."""
+def test_counted_operations_of_an_update_match_those_by_hand() -> None:
+    """No step is computed that no TD error uses, and the count holds what the networks need."""
+    pytest.importorskip("ray", reason="the learner needs ray: pip install 'marca-env[rllib]'")
+    from benchmarks.experiments.throughput import updates
+
     scenario, episodes = Scenario.load("default"), 40
     encoder = team_encoder(scenario)
     chosen = preset("VDN", heads=3, gru=32, hidden=(16, 8), double_q=False)
@@ -34,29 +38,34 @@ def test_operations_of_an_update_by_hand_and_as_counted() -> None:
     with FlopCounterMode(display=False) as counter:
         team_losses(online, target, batch)["loss"].backward()
     config = types.SimpleNamespace(team=spec.to_dict, preset=lambda: chosen)
-    by_hand = throughput.network_flops(config, episodes)
+    by_hand = updates.network_flops(config, episodes)
     shared_rows = 2 * (2 * 3 * 32 * 32) * 3  # the product of the one zero state: online twice, target once, two agents
     assert counter.get_total_flops() == by_hand + shared_rows
 
 
-def test_shares_are_rates_over_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "CEILING", 64)
+def test_shares_are_rates_over_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak_share, "SIZE", 64)
     a, b = torch.ones(8, 16), torch.ones(16, 4)
-    row = throughput.share_of_ceiling("products", lambda: a @ b, 10, repeats=3)
+    row = peak_share.share_of_peak("products", lambda: a @ b, 10, repeats=3)
     assert row["flops"] == 2 * 8 * 16 * 4
     for name in ("per_second", "gflops", "ceiling_gflops", "share", "cpu_share"):
         median, low, high = row[name]
         assert 0 < low <= median <= high
     assert row["gflops"][0] == pytest.approx(row["per_second"][0] / 10 * row["flops"] / 1e9)
-    tables = list(throughput.tables({"threads": 1, "update": row, "decide": [row], "single": []}))
+    update, decide = experiment.cases(quick=True, seeds=(0,))
+    rows = [
+        Row(update, {"threads": 1, "rows": [row]}, 1.0),
+        Row(decide, {"threads": 1, "rows": [row], "single": []}, 1.0),
+    ]
+    tables = list(experiment.tables(rows))
     assert tables[0].row_count == 2
 
 
 def test_decisions_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     small = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
-    monkeypatch.setattr("agents.algorithms.presets.preset", lambda name: small)
-    monkeypatch.setattr(throughput, "CEILING", 64)
-    rows, single = throughput._decisions(6, repeats=1, seed=0, singles=2)
+    monkeypatch.setattr(decisions, "preset", lambda name: small)
+    monkeypatch.setattr(peak_share, "SIZE", 64)
+    rows, single = decisions.measure_decisions(seed=0, requests=6, singles=2, repeats=1)
     assert rows[0]["flops"] >= rows[1]["flops"] > 0
-    assert rows[2]["flops"] == 0  # nothing is computed twice
+    assert rows[2]["flops"] == 0  # all answers are in the cache
     assert [0 < s["p50_ms"] <= s["p99_ms"] for s in single] == [True, True]

@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.suite import records, registry
+from benchmarks.suite.api import Case
 from benchmarks.suite.staleness import user_module_file
-from benchmarks.suite.whole import Whole
 from marca_env.utils.errors import InputError
 from tests.helpers.paths import HELPERS, ROOT
 
@@ -32,19 +32,21 @@ def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Two experiments of the older form in place of the suite; what they were called with."""
+    """Two experiments in place of the suite; the folder and the cases that they measured."""
     calls: dict[str, Any] = {}
     monkeypatch.setattr(registry, "names", lambda: ("first", "second"))
 
     def module(name: str, **extra: Any) -> types.ModuleType:
-        made = types.ModuleType(f"benchmarks.suite.registry.{name}", f"Measures {name}.\n\nMore.")
+        made = types.ModuleType(f"benchmarks.experiments.{name}.experiment", f"Measures {name}.\n\nMore.")
 
-        def run(out: Path, *, quick: bool = False, seeds: Any = (0,)) -> dict[str, Any]:
-            calls[name] = (out, quick, tuple(seeds))
+        def cases(*, quick: bool, seeds: Any) -> list[Case]:
+            return [Case(name, seed, config={"quick": quick}) for seed in seeds]
+
+        def measure(case: Case, folder: Path) -> dict[str, Any]:
+            calls.setdefault(name, []).append((folder, case.config["quick"], case.seed))
             return {"rate": 2.5}
 
-        made.run = run  # type: ignore[attr-defined]
-        for key, value in extra.items():
+        for key, value in {"cases": cases, "measure": measure, "tables": lambda rows: (), **extra}.items():
             setattr(made, key, value)
         monkeypatch.setitem(sys.modules, made.__name__, made)
         return made
@@ -63,18 +65,15 @@ def test_every_experiment_keeps_the_convention() -> None:
     assert "throughput" in registry.names()
     for name in registry.names():
         found = registry.load(name)
-        if isinstance(found, Whole):
-            assert callable(found.module.run)
-        else:
-            cases = found.cases(quick=True, seeds=found.SEEDS[:1])
-            assert len({case.key for case in cases}) == len(cases) > 0
+        cases = found.cases(quick=True, seeds=found.SEEDS[:1])
+        assert len({case.key for case in cases}) == len(cases) > 0
         assert registry.summary(name).endswith((".", "?"))
 
 
 def test_all_in_quick_form_are_those_that_fit(own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "NOT_QUICK", ("second",))
     assert registry.chosen(["all"]) == ["first", "second"]
-    monkeypatch.setattr(sys.modules["benchmarks.experiments.first"], "PARTS", ())
+    monkeypatch.setattr(sys.modules["benchmarks.experiments.first.experiment"], "PARTS", ())
     assert registry.chosen(["all"], quick=True) == ["first"]
     assert registry.chosen(["second"], quick=True) == ["second"]
 
@@ -91,18 +90,16 @@ def test_a_name_alone_is_answered_with_the_command(capsys: pytest.CaptureFixture
     assert "marca bench run games --quick" in capsys.readouterr().err
 
 
-# -- the older form --------------------------------------------------------------------------------------------
-def test_an_experiment_of_the_older_form_is_one_case(own: dict[str, Any], tmp_path: Path) -> None:
-    assert command("first", "second", "--out", tmp_path) == 0
-    assert own == {"first": (tmp_path / "first", False, (3, 4)), "second": (tmp_path / "second", False, (0,))}
-    (row,) = records.read(tmp_path / "first")
-    assert row.numbers == {"rate": 2.5}
-    assert row.case.config == {"quick": False, "seeds": [3, 4]}
+# -- runs ------------------------------------------------------------------------------------------------------
+def test_parts_run_after_their_experiment_with_its_usual_seeds(own: dict[str, Any], tmp_path: Path) -> None:
+    assert command("first", "--out", tmp_path) == 0
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert own == {"first": [(first, False, 3), (first, False, 4)], "second": [(second, False, 0)]}
     own.clear()
     assert command("second", "--seeds", 0, "--out", tmp_path) == 0
     assert own == {}
     assert command("second", "--quick", "--seeds", 7, 8, "--out", tmp_path) == 0
-    assert own == {"second": (tmp_path / "second", True, (7, 8))}
+    assert own == {"second": [(second, True, 7), (second, True, 8)]}
 
 
 def test_quick_runs_have_a_folder_of_their_own(
@@ -110,7 +107,7 @@ def test_quick_runs_have_a_folder_of_their_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("all", "--quick") == 0
-    assert {name: call[0] for name, call in own.items()} == {
+    assert {name: calls[0][0] for name, calls in own.items()} == {
         name: Path("results/bench-quick") / name for name in ("first", "second")
     }
     assert not Path("results/bench").exists()

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.cli.main import main
-from benchmarks.experiments.balancing_faults import experiment as balancing_faults
 from benchmarks.experiments.games import experiment as games
 from benchmarks.experiments.online import experiment as online
 from benchmarks.experiments.online.report_tables import MEASURES
@@ -81,7 +80,7 @@ def run(*arguments: Any) -> int:
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """Two experiments of the tests' own, one of them the older form's result of ``balancing_faults``."""
+    """An experiment of the tests' own, with rows of two methods."""
     out = tmp_path / "records"
     assert run("run", ROOTS, "--methods", "newton", f"{ROOTS}.guess", "--seeds", 2, 3, "--out", out) == 0
     return out
@@ -200,16 +199,11 @@ def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytes
     assert "5 (5 of the 5 cases that these seeds have)" in words
 
 
-def test_published_tables_and_pictures_left_behind_stand_beside_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_published_tables_stand_beside_ours(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PUBLISHED, "balancing_faults", PUBLISHED["balancing"])
-    monkeypatch.setattr(balancing_faults, "tables", lambda result: ())
-    out = tmp_path / "records"
-    case = Case("balancing_faults", 0, config={"quick": False, "seeds": [0]})
-    records.append(out / "balancing_faults", records.new_row(case, {}, 1.0, 1.0, quick=False))
-    (out / "balancing_faults" / "smooth.png").write_bytes(b"\x89PNG...")
-    assert run("report", "--out", out, "--to", tmp_path / "report") == 0
+    monkeypatch.setitem(PUBLISHED, ROOTS, PUBLISHED["balancing"])
+    assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
     assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
     assert f"({LABEL})" in found.words

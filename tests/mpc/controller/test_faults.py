@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.experiments.balancing_faults.experiment import FORECAST, SOLVER, TELEMETRY, inject
+from benchmarks.experiments.balancing_faults.closed_loop import run_with_faults
+from benchmarks.experiments.balancing_faults.faults import FORECAST_FAULTS, SOLVER_FAULTS, TELEMETRY_FAULTS
 from marca_env.utils.errors import InputError
 from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel, TrafficForecaster
 from mpc.controller.bias_correction import Correction
@@ -348,10 +349,10 @@ def test_a_right_slope_is_left_alone():
 # -- all together --------------------------------------------------------------------------------------------------
 def test_random_faults_never_raise_nor_leave_a_price_out_of_bounds(plant):
     pool, model = plant
-    found = inject(pool, model, 700, seed=3, chance=0.2)
+    found = run_with_faults(pool, model, 700, seed=3, chance=0.2)
     assert found["violations"] == {}
     assert found["late"] == 0
-    assert len(found["injected"]) > 0.6 * len(TELEMETRY + FORECAST + SOLVER)
+    assert len(found["injected"]) > 0.6 * len(TELEMETRY_FAULTS + FORECAST_FAULTS + SOLVER_FAULTS)
     assert {name.split("/")[0] for name in found["events"]} >= {"telemetry", "stale", "forecast", "solver", "gap"}
     assert np.all(np.array(found["utilisation"]) > 0.85)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.experiments.balancing_solvers.experiment import compare
+from benchmarks.experiments.balancing_solvers.comparison import compare
 from benchmarks.experiments.balancing_solvers.published_shooting import PublishedShooting, WideNetwork
-from benchmarks.experiments.balancing_solvers.solver_states import collect
+from benchmarks.experiments.balancing_solvers.solver_states import collect_states
 from marca_env.utils.errors import InputError
 from mpc import MPCBalancer
 from mpc.model.conditions import Conditions
@@ -241,7 +241,7 @@ MET = PlannerSettings(horizon=4)
 
 @pytest.fixture(scope="module")
 def met(plant):
-    return collect(*plant, 5, 0, MET)
+    return collect_states(*plant, 5, 0, MET.horizon)
 
 
 def test_the_solver_experiment_collects_and_compares(plant, met):

@@ -1,31 +1,35 @@
-"""What a control step of the model-predictive balancer is made of, and what the ways not taken would cost."""
+"""Times of the parts of a control step of the model-predictive balancer, and of the alternatives to them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.func import jacrev, jvp, vmap
 
+from benchmarks.experiments.balancing_solvers.solver_states import State
+from mpc import SystemModel
 from mpc.model.conditions import Conditions
-
-if TYPE_CHECKING:
-    from benchmarks.experiments.balancing_solvers.solver_states import State
-    from mpc import SystemModel
-    from mpc.planning.scp import PlannerSettings
+from mpc.planning.scp import Planner, PlannerSettings
 
 REPEATS = 30
 
 
-def parts(state: State, model: SystemModel, settings: PlannerSettings, top: np.ndarray) -> dict[str, float]:
-    """Median CPU time, milliseconds, of what a step is made of, beside the ways not taken."""
+def step_parts(
+    state: State, model: SystemModel, settings: PlannerSettings, price_limits: np.ndarray
+) -> dict[str, float]:
+    """Measure the median CPU time, in milliseconds, of each part of a step and of each alternative.
 
-    from mpc.planning.scp import Planner
-
-    planner, (predicted, now, _) = Planner(model.n_clusters, settings, top), state
+    Args:
+        state: the state that is planned for.
+        model: the system model.
+        settings: of the planner.
+        price_limits: (G,) highest log prices.
+    """
+    planner, (predicted, now, _) = Planner(model.n_clusters, settings, price_limits), state
     u = np.tile(now.in_force, (settings.horizon, 1))
     last = Conditions(np.array(100.0), np.array(600), np.zeros(model.n_clusters))
     point, tensor = predicted.linearised(u), torch.tensor(u)
@@ -37,18 +41,17 @@ def parts(state: State, model: SystemModel, settings: PlannerSettings, top: np.n
         for g in range(u.shape[1]):
             torch.autograd.grad(loads[:, g].sum(), variable, retain_graph=True)
 
-    def convex() -> None:
+    def solve_convex() -> None:
         planner.problem.solve(
             point.loads, point.slopes, u, now.load, low=u - 1, high=u + 1, damped=point.loads > 1, target=now.target
         )
 
-    def convex_by(**changes: Any) -> None:
-        """Without the closed form, and without whatever else ``changes`` takes away."""
+    def solve_convex_by_solver(**changes: Any) -> None:
         problem = planner.problem
-        kept = {name: getattr(problem, name) for name in ("closed_form", *changes)}
+        before = {name: getattr(problem, name) for name in ("closed_form", *changes)}
         problem.__dict__.update(closed_form=None, **changes)
-        convex()
-        problem.__dict__.update(kept)
+        solve_convex()
+        problem.__dict__.update(before)
 
     timed: dict[str, Callable[[], Any]] = {
         "loads and slopes": lambda: predicted.linearised(u),
@@ -57,20 +60,20 @@ def parts(state: State, model: SystemModel, settings: PlannerSettings, top: np.n
             lambda d: jvp(predicted.tensor, (tensor,), (d.expand_as(tensor),))[1]
         )(directions),
         "slopes by torch.func.jacrev": lambda: jacrev(predicted.tensor)(tensor),
-        "convex program, closed form": convex,
-        "convex program, compiled": convex_by,
-        "convex program, Problem.solve": lambda: convex_by(program=None),
+        "convex program, closed form": solve_convex,
+        "convex program, compiled": solve_convex_by_solver,
+        "convex program, Problem.solve": lambda: solve_convex_by_solver(program=None),
         "100 loads at once": lambda: predicted.loads(np.broadcast_to(u, (100, *u.shape))),
         "100 loads one by one": lambda: [predicted.loads(u) for _ in range(100)],
         "a minute of one sequence, SystemModel.predict": lambda: model.predict(
             now.load, last, model.prices.scale, last, model.prices.scale
         ),
     }
-    found: dict[str, list[float]] = {name: [] for name in timed}
+    milliseconds: dict[str, list[float]] = {name: [] for name in timed}
     for repeat in range(REPEATS + 1):
         for name, work in timed.items():
             began = time.process_time()
             work()
             if repeat > 0:
-                found[name].append(1e3 * (time.process_time() - began))
-    return {name: float(np.median(times)) for name, times in found.items()}
+                milliseconds[name].append(1e3 * (time.process_time() - began))
+    return {name: float(np.median(times)) for name, times in milliseconds.items()}
