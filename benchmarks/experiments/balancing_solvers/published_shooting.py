@@ -66,8 +66,8 @@ class WideNetwork(nn.Module):
             widths = [inputs.shape[1], *[WIDTH] * LAYERS]
             hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
             self.layers = nn.Sequential(*hidden, nn.Linear(WIDTH, targets.shape[1]))
-        rng = np.random.default_rng(seed)
-        self._fit(*(torch.tensor(x, dtype=torch.float32) for x in (inputs, targets)), rng)
+        tensors = [torch.tensor(x, dtype=torch.float32) for x in (inputs, targets)]
+        self._fit(tensors[0], tensors[1], np.random.default_rng(seed))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (B, I) to log Ĉ_{t+1} (B, G)."""

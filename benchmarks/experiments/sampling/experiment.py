@@ -60,8 +60,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(int(case.config["threads"]))
     try:
         size, repeats = int(case.budget["sub_environments"]), int(case.budget["repeats"])
-        policy = {"epsilon": float(case.config["epsilon"]), "hidden": int(case.config["hidden"])}
-        rates = measure_rates(size, repeats, case.seed, Engine.load(), **policy)
+        epsilon, hidden = float(case.config["epsilon"]), int(case.config["hidden"])
+        rates = measure_rates(size, repeats, case.seed, Engine.load(), epsilon=epsilon, hidden=hidden)
         return {**rates, "matmul_gflops": matmul_gflops(), "target": TARGET}
     finally:
         torch.set_num_threads(threads)
