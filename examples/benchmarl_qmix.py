@@ -1,7 +1,9 @@
-"""BenchMARL's QMIX on the default scenario: the task below is all that it needs. ``python benchmarl_qmix.py FRAMES``
+"""Train BenchMARL's QMIX on the default scenario; the task class below is all that BenchMARL needs.
 
-BenchMARL trains and mixes the agents of one group, and stacks them: UniformAgents gives them the same spaces. All
-agents are one group, so that QMIX mixes all; the state goes to the mixer, the masks to exploration and targets.
+    python examples/benchmarl_qmix.py [FRAMES]
+
+BenchMARL stacks the agents of a group, so that their spaces must be equal: UniformAgents pads them. All agents form one
+group, so that QMIX mixes all of them. The mixer gets the state; exploration and targets get the masks.
 Install: ``pip install 'marca-env[conformance]'``.
 """
 
@@ -22,11 +24,13 @@ import marca_env
 
 
 class RecommenderTask(PettingZooClass):
-    """The options of ``marca_env.parallel_env`` are the task's configuration."""
+    """Task whose configuration is the options of ``marca_env.parallel_env``."""
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any
     ) -> Callable[[], EnvBase]:
+        """Return a function that makes the environment."""
+
         def make() -> EnvBase:
             env = marca_env.UniformAgents(marca_env.parallel_env(on_illegal="error", **self.config))
             group = MarlGroupMapType.ALL_IN_ONE_GROUP
@@ -35,27 +39,40 @@ class RecommenderTask(PettingZooClass):
         return make
 
     def supports_continuous_actions(self) -> bool:
+        """Return whether actions may be continuous."""
         return False
 
     def supports_discrete_actions(self) -> bool:
+        """Return whether actions may be discrete."""
         return True
 
     def has_state(self) -> bool:
+        """Return whether the environment has a global state."""
         return True
 
     def has_render(self, env: EnvBase) -> bool:
+        """Return whether BenchMARL can render the environment."""
         return False
 
     def max_steps(self, env: EnvBase) -> int:
+        """Return the steps of an episode."""
         return marca_env.parallel_env(**self.config).max_steps
 
     @staticmethod
     def env_name() -> str:
+        """Return the name of the environment."""
         return "marca_env"
 
 
 def experiment(frames: int, folder: Path, seed: int = 0, **options: Any) -> Experiment:
-    """QMIX for ``frames`` steps of the environment; ``options`` of the task."""
+    """Return an experiment that trains QMIX.
+
+    Args:
+        frames: environment steps.
+        folder: where BenchMARL writes.
+        seed: of the run.
+        options: of the task.
+    """
     config = ExperimentConfig.get_from_yaml()
     config.max_n_frames, config.lr = frames, 5e-4
     config.off_policy_collected_frames_per_batch = min(500, frames)

@@ -1,7 +1,8 @@
-"""RLlib's DQN on the recommender: stages that learn by themselves, from replayed steps; masked actions are never taken,
-never explored, and never the best next action of a target.
+"""Train RLlib's DQN on the recommender: each stage learns independently from replayed steps.
 
-python examples/dqn.py [ITERATIONS]
+    python examples/dqn.py [ITERATIONS]
+
+Masked actions are never taken, never explored, and never the best next action of a target.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""RLlib's PPO on the recommender with one policy for all stages.
+"""Train RLlib's PPO on the recommender: one policy for all stages.
 
-The stages see and do different things: observations are padded to one length and followed by a one-hot of the stage,
-action spaces are padded to the largest, and what is not there is masked.
+    python examples/ppo_shared.py [ITERATIONS]
 
-python examples/ppo_shared.py [ITERATIONS]
+The stages have different spaces: observations are padded to one length and followed by a one-hot vector of the stage;
+action spaces are padded to the largest one, with the added actions masked.
 """
 
 import sys

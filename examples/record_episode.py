@@ -1,8 +1,9 @@
-"""Records requests of the default scenario as an animated picture: what the cascade does as computation gets dearer.
+"""Record requests of the default scenario as an animation: the cascade's decisions as the price of computation rises.
 
     python examples/record_episode.py --out results/episode.gif
 
-Each request takes the joint action a* = argmax Q − Σ λ_g C_g of the fitted models; λ rises from one to the next.
+Each request takes the joint action a* = argmax Q − Σ λ_g C_g of the fitted models: revenue Q minus the cost C_g on
+each cluster g at its price λ_g. λ rises from one request to the next.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from PIL import Image
 import marca_env
 
 PRICES = (0.0, 0.5, 2.0, 5.0, 15.0, 40.0)
-"""λ of the retrieval cluster; that of the ranking cluster is a quarter."""
+"""λ of the retrieval cluster; λ of the ranking cluster is a quarter of it."""
 
 
 def record(price: float, seed: int) -> list[np.ndarray]:
-    """Frames of one request: before the first decision, and after each."""
+    """Return the frames of one request: before the first decision, and after each."""
     prices = np.array([price, price / 4])
     env = marca_env.parallel_env(prices=prices, reward="lagrangian", render_mode="rgb_array")
     core = marca_env.batched_env(1, prices=prices, reward="lagrangian")
@@ -37,7 +38,7 @@ def record(price: float, seed: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the animation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/episode.gif"))
     parser.add_argument("--seed", type=int, default=3)

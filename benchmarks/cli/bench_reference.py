@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.cli.bench_run import OUT
 from benchmarks.suite.reference import add, available
-from benchmarks.training.run_log import check_writable
+from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
 Add the rows behind the documentation's tables to your records, so that your own method is compared with all others

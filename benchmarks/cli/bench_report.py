@@ -10,7 +10,7 @@ from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.cli.bench_run import OUT
 from benchmarks.suite.registry import experiment
 from benchmarks.suite.report import write
-from benchmarks.training.run_log import check_writable
+from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
 Write report.md and report.html, which needs no other file, from whatever records there are: tables and figures of every

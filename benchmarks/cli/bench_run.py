@@ -13,9 +13,9 @@ from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.suite.registry import chosen, load
 from benchmarks.suite.runner import failure, plan, run_here, run_on_ray
 from benchmarks.suite.select_records import shown
-from benchmarks.training.run_log import check_writable
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
+from marca_env.utils.files import check_writable
 
 if TYPE_CHECKING:
     from benchmarks.suite.runner import Failure, Plan

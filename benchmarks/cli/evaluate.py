@@ -11,10 +11,9 @@ from scipy import stats
 
 from benchmarks.cli.arguments import make_current_folder_importable, parse_pairs
 from benchmarks.training.console import format_number, quiet_libraries, results_table
-from benchmarks.training.run_log import check_writable
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import write_json
+from marca_env.utils.files import check_writable, write_json
 
 DESCRIPTION = """\
 Play greedy episodes with a checkpoint, the newest checkpoint of a run, or a policy folder, and report their returns.

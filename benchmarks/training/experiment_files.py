@@ -1,6 +1,8 @@
-"""Experiment files: ``{name: {run, env, stop, config}}`` in YAML, as RLlib's ``train file`` took them.
+"""Experiment files: ``{name: {run, env, stop, config}}`` in YAML, in the format of RLlib's former ``train file``.
 
-``{grid_search: [a, b]}`` in place of any value runs every combination, ``num_samples`` repeats each with other seeds.
+``{grid_search: [a, b]}`` in place of a value runs every combination; ``num_samples`` repeats each with other seeds. Ray
+Tune is not used to run them: a run here has the folder, the numbers and the resuming of ``marca train``, and Tune's
+storage and its pickled state would be a second form of all three.
 """
 
 from __future__ import annotations
@@ -25,33 +27,33 @@ FIELDS = {
     "scenario": (str, "a preset or the path of a YAML file"),
     "config": (dict, "an object of options"),
     "stop": (dict, "an object of limits"),
-    "seed": (int, "a whole number"),
-    "checkpoint_freq": (int, "a whole number of iterations"),
-    "evaluate_freq": (int, "a whole number of iterations"),
+    "seed": (int, "an integer"),
+    "checkpoint_freq": (int, "an integer, in iterations"),
+    "evaluate_freq": (int, "an integer, in iterations"),
     "device": (str, "cpu or cuda"),
-    SAMPLES: (int, "a whole number"),
+    SAMPLES: (int, "an integer"),
 }
 LONGEST = 100
-"""Characters of a variant's folder name."""
+"""Most characters of a variant's folder name."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run of an experiment file."""
+    """One run of an experiment file."""
 
     experiment: str
     variant: str
-    """Which combination and sample; empty where there is one only."""
+    """Combination and sample; empty if the experiment has only one."""
     trial: Trial
 
     @property
     def name(self) -> str:
-        """Folder of the run inside that of the file."""
+        """Folder of the run within that of the file."""
         return f"{self.experiment}/{self.variant}" if self.variant else self.experiment
 
 
 def read_experiments(path: str | Path) -> list[Entry]:
-    """The runs of an experiment file, in its order.
+    """Read the runs of an experiment file, in its order.
 
     Raises:
         InputError: no such file, or a fault in it; the message names file, experiment and field.
@@ -79,11 +81,11 @@ def _check_fields(described: Mapping[str, Any], where: str) -> None:
     if "run" not in described:
         raise InputError(f"{where}: field 'run' is missing; give the name of an algorithm, such as QMIX")
     for name, value in described.items():
-        kind, wanted = FIELDS[name]
+        kind, expected = FIELDS[name]
         if is_grid(value) and name != SAMPLES:
             continue
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise InputError(f"{where}: field {name!r} is {value!r}; give {wanted}")
+            raise InputError(f"{where}: field {name!r} is {value!r}; give {expected}")
     if described.get(SAMPLES, 1) < 1:
         raise InputError(f"{where}: field {SAMPLES!r} is {described[SAMPLES]}; give at least one")
     for limit, value in described.get("stop", {}).items():
@@ -92,47 +94,49 @@ def _check_fields(described: Mapping[str, Any], where: str) -> None:
 
 
 def _entries(name: str, described: Mapping[str, Any], where: str, home: Path) -> list[Entry]:
-    samples, whole = described.get(SAMPLES, 1), {k: v for k, v in described.items() if k != SAMPLES}
+    samples = described.get(SAMPLES, 1)
     try:
-        variants = list(expand(whole))
+        variants = list(expand_grids({key: value for key, value in described.items() if key != SAMPLES}))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    found = []
-    for (chosen, fixed), sample in itertools.product(variants, range(samples)):
+    entries = []
+    for (values, fixed), sample in itertools.product(variants, range(samples)):
         options = dict(fixed.get("config", {}))
         if "seed" in options and "seed" in fixed:
             raise InputError(f"{where}: seed is given twice, in config and beside it; keep one of them")
-        for inner in ("env", "seed"):  # rllib train took them there, too
+        for inner in ("env", "seed"):  # the former format had them there, too
             if inner in options and inner not in fixed:
                 fixed = {**fixed, inner: options.pop(inner)}
         seed = fixed.get("seed", 0)
-        given = {k: v for k, v in fixed.items() if k not in ("config", "seed")}
-        if isinstance(given.get("offline"), str) and not Path(given["offline"]).is_absolute():
-            beside = home / given["offline"]
-            given["offline"] = str(beside) if beside.exists() else given["offline"]
+        fields = {key: value for key, value in fixed.items() if key not in ("config", "seed")}
+        if isinstance(fields.get("offline"), str) and not Path(fields["offline"]).is_absolute():
+            beside = home / fields["offline"]
+            fields["offline"] = str(beside) if beside.exists() else fields["offline"]
         try:
-            trial = Trial(config=options, seed=seed + sample if isinstance(seed, int) else seed, **given)
+            trial = Trial(config=options, seed=seed + sample if isinstance(seed, int) else seed, **fields)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        label = ",".join(f"{path.rsplit('.', 1)[-1]}={_word(value)}" for path, value in chosen.items())
+        label = ",".join(f"{path.rsplit('.', 1)[-1]}={_word(value)}" for path, value in values.items())
         label += f"{',' if label else ''}sample={sample}" if samples > 1 else ""
-        found.append(Entry(name, label[:LONGEST], trial))
-    names = [e.name for e in found]
-    if len(set(names)) < len(names):  # long or alike values: number them
-        found = [Entry(e.experiment, f"{k:03d},{e.variant}"[:LONGEST], e.trial) for k, e in enumerate(found)]
-    return found
+        entries.append(Entry(name, label[:LONGEST], trial))
+    if len({entry.name for entry in entries}) < len(entries):  # long or similar values: number them
+        entries = [Entry(e.experiment, f"{k:03d},{e.variant}"[:LONGEST], e.trial) for k, e in enumerate(entries)]
+    return entries
 
 
 def is_grid(value: Any) -> bool:
-    """Whether a value stands for several."""
+    """Tell whether a value is a grid of several values."""
     return isinstance(value, Mapping) and GRID in value
 
 
-def expand(described: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every combination of the grids: (dotted path → chosen value, the description with it), first grid slowest.
+def expand_grids(described: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield every combination of the grids, the first grid slowest.
+
+    Yields:
+        Dotted path → value of the combination, and the description with these values.
 
     Raises:
-        InputError: a grid that is no list of values, or has other keys beside it.
+        InputError: a grid that is not a list of values, or has other keys beside it.
     """
     grids = dict(_grids(described, ()))
     for values in itertools.product(*grids.values()):
@@ -155,9 +159,9 @@ def _grids(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
             yield from _grids(inner, (*path, str(key)))
 
 
-def _with(whole: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+def _with(described: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     key, *rest = path
-    return {**whole, key: _with(whole[key], tuple(rest), value) if rest else value}
+    return {**described, key: _with(described[key], tuple(rest), value) if rest else value}
 
 
 def _word(value: Any) -> str:

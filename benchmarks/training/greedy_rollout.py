@@ -1,4 +1,4 @@
-"""Greedy episodes of an algorithm in training, played side by side in a batched environment."""
+"""Greedy episodes of an algorithm in training, several at a time in a batched environment."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 from agents.team.team import action_key, mask_key, obs_key
 
 Act = Callable[[Any], dict[str, np.ndarray]]
-"""Actions (B,) of every agent for a batched step."""
+"""Function of a batched step that returns actions (B,) of every agent."""
 
 
-def trained(
+def train_with_evaluations(
     config: Any, env_steps: int, score: Callable[[Any], float], every: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Train from scratch, with greedy evaluations on the way.
+    """Train a new algorithm and evaluate its greedy policy on the way.
 
     Args:
-        config: of an algorithm.
-        env_steps: after which it ends.
+        config: of the algorithm.
+        env_steps: environment steps after which the training ends.
         score: algorithm → mean return of its greedy policy.
         every: iterations between evaluations.
 
     Returns:
-        Environment steps, ``return`` and ``seconds`` of each evaluation, the time being that of the iterations alone:
-        neither evaluations nor what comes before them; and the last iteration's numbers.
+        ``env_steps``, ``return`` and ``seconds`` of each evaluation, and the numbers of the last iteration. ``seconds``
+        count the iterations alone, not the evaluations and the setup.
     """
     from agents.rllib.training.training import train_to_end
 
@@ -35,8 +35,8 @@ def trained(
 
     def report(numbers: Mapping[str, Any]) -> None:
         if "return" in numbers:
-            told = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
-            curve.append(told | {"seconds": float(numbers["time_total_s"])})
+            point = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
+            curve.append(point | {"seconds": float(numbers["time_total_s"])})
 
     algorithm, numbers = train_to_end(
         config,
@@ -49,8 +49,15 @@ def trained(
     return curve, numbers
 
 
-def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
-    """Undiscounted returns (episodes,) of a policy; each round of ``num_envs`` episodes has its own seed."""
+def play_episodes(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
+    """Play episodes and return their undiscounted returns (episodes,).
+
+    Args:
+        env: batched environment.
+        policy: batch size → function that acts.
+        episodes: how many.
+        seed: of the first round of ``num_envs`` episodes; each round adds ``num_envs`` to it.
+    """
     returns: list[np.ndarray] = []
     while len(returns) * env.num_envs < episodes:
         step = env.reset(seed=seed + len(returns) * env.num_envs)
@@ -63,14 +70,14 @@ def play(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np
     return np.concatenate(returns)[:episodes]
 
 
-def greedy(module: Any) -> Callable[[int], Act]:
-    """The greedy policy of a team's module, made afresh (recurrent states at zero) for a batch of episodes."""
+def greedy_team_policy(module: Any) -> Callable[[int], Act]:
+    """Return the greedy policy of a team's module; recurrent states start at zero for each batch of episodes."""
 
     def begin(batch: int) -> Act:
         hidden = module.initial_hidden(batch)
 
         def act(step: Any) -> dict[str, np.ndarray]:
-            columns = {obs_key(a): torch.from_numpy(seen) for a, seen in step.observations.items()}
+            columns = {obs_key(a): torch.from_numpy(observed) for a, observed in step.observations.items()}
             columns |= {mask_key(a): torch.from_numpy(legal) for a, legal in step.masks.items()}
             out = module.forward_inference({**columns, **hidden})
             hidden.update({name: out[name] for name in hidden})
@@ -81,29 +88,28 @@ def greedy(module: Any) -> Callable[[int], Act]:
     return begin
 
 
-def greedy_of(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable[[int], Act]:
-    """The greedy policy of a preset, or of one of RLlib's algorithms with categorical or valued actions on a team.
+def greedy_policy(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable[[int], Act]:
+    """Return the greedy policy of a preset, or of an algorithm of RLlib with categorical or valued actions on a team.
 
     Args:
-        algorithm: as it trains.
+        algorithm: in training.
         sizes: agent → widths of its observation and of its mask.
     """
     from agents.rllib.core.config import TeamConfig
 
     if isinstance(algorithm.config, TeamConfig):
-        return greedy(algorithm.env_runner.module)
-    return lambda batch: _rllib(algorithm.env_runner.module, sizes)
+        return greedy_team_policy(algorithm.env_runner.module)
+    return lambda batch: _rllib_policy(algorithm.env_runner.module, sizes)
 
 
-def _rllib(modules: Any, sizes: dict[str, tuple[int, int]]) -> Act:
-    """RLlib's modules, one for each agent or a shared one, see what :class:`agents.rllib.envs.team_env.TeamEnv` shows."""
-
+def _rllib_policy(modules: Any, sizes: dict[str, tuple[int, int]]) -> Act:
+    """Act with the modules of RLlib, one for each agent or a shared one; inputs as :class:`TeamEnv` makes them."""
     from agents.rllib.training.any_algorithm import SHARED, policy_name
 
     agents, shared = list(sizes), SHARED in modules
     width, most = (max(size[k] for size in sizes.values()) for k in (0, 1))
 
-    def seen(agent: str, observed: np.ndarray, legal: np.ndarray) -> dict[str, Any]:
+    def inputs(agent: str, observed: np.ndarray, legal: np.ndarray) -> dict[str, Any]:
         observed, legal = observed.astype(np.float32), legal.astype(np.int8)
         if shared:
             who = np.tile(np.array([a == agent for a in agents], np.float32), (len(observed), 1))
@@ -112,13 +118,13 @@ def _rllib(modules: Any, sizes: dict[str, tuple[int, int]]) -> Act:
         return {"observation": torch.from_numpy(observed), "action_mask": torch.from_numpy(legal)}
 
     def act(step: Any) -> dict[str, np.ndarray]:
-        chosen = {}
+        actions = {}
         for agent in agents:
             module = modules[SHARED if shared else policy_name(agent)]
             with torch.no_grad():
-                out = module.forward_inference({"obs": seen(agent, step.observations[agent], step.masks[agent])})
+                out = module.forward_inference({"obs": inputs(agent, step.observations[agent], step.masks[agent])})
             best = out["actions"] if "actions" in out else out["action_dist_inputs"].argmax(-1)
-            chosen[agent] = best.numpy().astype(np.int64)
-        return chosen
+            actions[agent] = best.numpy().astype(np.int64)
+        return actions
 
     return act

@@ -1,35 +1,34 @@
-"""What a run reports, kept in its folder: JSON lines, a table, TensorBoard events; Weights & Biases if asked for."""
+"""Log of a run's numbers in its folder: JSON lines, CSV, TensorBoard events; Weights & Biases if asked for."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from marca_env.utils.errors import InputError
+from marca_env.utils.files import check_writable
 
 LINES, TABLE = "progress.jsonl", "progress.csv"
 STEP = "training_iteration"
 
 
 class RunLog:
-    """Writes every number of every iteration as it comes; whatever stops the run, the lines so far are there.
+    """Log that writes every number of every iteration at once, so that an interrupted run loses none.
 
-    A resumed run goes on in the same files; iterations that it repeats replace the old ones.
+    A resumed run continues the same files; iterations that it repeats replace the old ones.
 
     Args:
-        folder: of the run; made at the first line.
+        folder: of the run; made at the first iteration.
         wandb: project to report to; needs ``pip install wandb``.
-        described: what W&B shows as the run's configuration.
+        described: configuration of the run that Weights & Biases shows.
 
     Raises:
-        ImportError: ``wandb`` is asked for and not installed.
-        InputError: when entered, nothing can be written in ``folder``.
+        ImportError: ``wandb`` is given and the package is not installed.
+        InputError: on entering, if ``folder`` is not writable.
     """
 
     def __init__(self, folder: Path, *, wandb: str | None = None, described: Mapping[str, Any] | None = None) -> None:
@@ -50,7 +49,11 @@ class RunLog:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 
     def write(self, numbers: Mapping[str, float]) -> None:
-        """Add an iteration; ``numbers`` name → value, ``training_iteration`` among them."""
+        """Add an iteration.
+
+        Args:
+            numbers: name → value, ``training_iteration`` among them.
+        """
         if not self._begun:
             self._begin(int(numbers[STEP]))
         with (self.folder / LINES).open("a", encoding="utf-8") as file:
@@ -72,7 +75,7 @@ class RunLog:
         self._events = _event_writer(self.folder, first)
 
     def _add_row(self, numbers: Mapping[str, float]) -> None:
-        if not set(numbers) <= set(self._columns):  # an episode has ended or learning has begun: new columns
+        if not set(numbers) <= set(self._columns):  # new columns, as when the first episode has ended
             self._write_table(read_lines(self.folder))
             return
         with (self.folder / TABLE).open("a", newline="", encoding="utf-8") as file:
@@ -87,27 +90,8 @@ class RunLog:
             table.writerows(rows)
 
 
-def check_writable(folder: Path) -> None:
-    """Try the folder before an hour is spent on what could not be kept in it; one that is made for it is removed.
-
-    Raises:
-        InputError: nothing can be written there, with the system's reason.
-    """
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: nothing can be written there ({error.strerror}); give another folder") from error
-    finally:
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-
-
 def read_lines(folder: str | Path) -> list[dict[str, float]]:
-    """The iterations of a run, oldest first; none if nothing was reported. A line cut short by a kill is left out."""
+    """Read the iterations of a run, oldest first; a line that a kill cut short is skipped."""
     path = Path(folder) / LINES
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -124,7 +108,7 @@ def _event_writer(folder: Path, first: int) -> Any:
     except ImportError:
         print("no TensorBoard events: pip install tensorboardX", file=sys.stderr)
         return None
-    # the writer's own file names tell only the second: a resumed run must not overwrite what it goes on from
+    # the writer's file names have a resolution of a second: a resumed run must not overwrite its predecessor
     return SummaryWriter(str(folder), purge_step=first if first > 1 else None, filename_suffix=f".{first}")
 
 

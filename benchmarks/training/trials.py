@@ -1,4 +1,4 @@
-"""A training as data: what ``marca train`` is told, or an experiment file says, becomes a configuration and a run."""
+"""One training run as data, from ``marca train`` or an experiment file: its configuration and how to train it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_ENV = "marca_env/parallel-v0"
 DEFAULT_STOP = {"training_iteration": 50}
 DEVICES = ("cpu", "cuda")
 IN_PROCESS = ("PPO", "DQN", "SAC")
-"""RLlib's algorithms that sample in this process unless told otherwise, as the presets do."""
+"""RLlib's algorithms that sample in this process by default, as the presets do."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Trial:
     run: str = "AWRQMixer"
     """Algorithm: a preset, one of RLlib's, or the dotted path of a class or configuration."""
     env: str | None = None
-    """Environment id or dotted path; ``None``: the recommender, unless ``offline``."""
+    """Environment id or dotted path; ``None``: the recommender, unless ``offline`` is set."""
     offline: str | None = None
     """Request log to learn from."""
     scenario: str | None = None
     """Preset or YAML file of the environment or the log."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the algorithm; ``env_config`` and ``share_parameters`` among them."""
+    """Options of the algorithm, also ``env_config`` and ``share_parameters``."""
     stop: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_STOP))
     seed: int = 0
     checkpoint_freq: int = 0
-    """Iterations between checkpoints; 0: the last only."""
+    """Iterations between checkpoints; 0: only the last."""
     evaluate_freq: int = 0
-    """Iterations between evaluations of an offline run; 0: after the last only."""
+    """Iterations between evaluations of an offline run; 0: none."""
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -51,21 +51,21 @@ class Trial:
         for name in ("seed", "checkpoint_freq", "evaluate_freq"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InputError(f"{name} is {value!r}; it must be a whole number that is not negative")
+                raise InputError(f"{name} is {value!r}; give a non-negative integer")
         if self.device not in DEVICES:
             raise InputError(unknown_option("device", self.device, DEVICES))
 
     @property
     def where(self) -> str:
-        """What it learns from, in words."""
+        """The log or environment that the run learns from."""
         return str(self.offline or self.env or DEFAULT_ENV)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the run as plain data."""
         return dataclasses.asdict(self)
 
     def build(self) -> Any:
-        """The configuration, checked.
+        """Build and check the configuration.
 
         Raises:
             InputError: an unknown algorithm, environment or option, or values that contradict each other.
@@ -85,9 +85,9 @@ class Trial:
             config.env_runners(num_env_runners=0)
         if self.offline is not None:
             options = self._on_log(config, {**options, "share_parameters": True} if share else options)
-        elif self.env is not None or config.env is None:  # a user's configuration may bring its own
-            known = {"scenario": self.scenario} if self.scenario else {}
-            on_environment(config, self.env or DEFAULT_ENV, {**known, **env_config}, share=share)
+        elif self.env is not None or config.env is None:  # a user's configuration may have its own environment
+            scenario = {"scenario": self.scenario} if self.scenario else {}
+            on_environment(config, self.env or DEFAULT_ENV, {**scenario, **env_config}, share=share)
         self._place(config, options)
         return checked(apply_options(config, options))
 
@@ -101,12 +101,11 @@ class Trial:
             raise InputError(f"{path}: no such file; offline needs a request log")
         config.offline_data(input_=[str(path.resolve())])
         if self.evaluate_freq:
-            options = {"split": "hash", **options}  # or it would be judged on rows that it learnt from
+            options = {"split": "hash", **options}  # else it would be evaluated on its training rows
         return {"scenario": self.scenario, **options} if self.scenario else options
 
     def _place(self, config: Any, options: dict[str, Any]) -> None:
-        """Learners on the GPU, unless the options say how many GPUs each has."""
-
+        """Put the learners on the GPU, unless the options say how many GPUs each has."""
         if options.get("num_gpus_per_learner"):
             check_device("cuda")
         elif self.device != "cpu":
@@ -116,16 +115,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How a run ended."""
+    """Result of a run."""
 
     numbers: Mapping[str, Any]
-    """Of its last iteration."""
+    """Numbers of the last iteration."""
     checkpoint: Path
     interrupted: bool
 
     @property
     def policy(self) -> Path | None:
-        """The folder that serves without ray; ``None`` for algorithms that are not of this package."""
+        """The policy folder, which loads without ray; ``None`` for algorithms of RLlib and of users."""
         folder = self.checkpoint / "policy"
         return folder if folder.is_dir() else None
 
@@ -140,20 +139,22 @@ def run_trial(
     wandb: str | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrialOutcome:
-    """Train, with every reported number in ``out``: ``progress.jsonl``, ``progress.csv``, TensorBoard events.
+    """Train; every reported number goes to ``progress.jsonl``, ``progress.csv`` and TensorBoard events in ``out``.
 
     Args:
-        config: of ``trial``, if it has been built already.
-        resume: checkpoint, or folder of a run, to go on from; ``trial`` then tells the limits alone.
+        trial: the run.
+        out: its folder.
+        config: of ``trial``, if it is built already.
+        resume: checkpoint, or folder of a run, to continue from; of ``trial``, only the limits count then.
         keep: newest checkpoints to keep; ``None``: all.
-        wandb: project of Weights & Biases to report to, too.
-        report: called after each iteration with the few numbers that people look at.
+        wandb: project of Weights & Biases to report to as well.
+        report: called after each iteration with the few numbers that a progress line shows.
     """
     from agents.rllib.training.training import train
 
     if resume is None and config is None:
         config = trial.build()
-    evaluate = evaluator(trial, resume)
+    evaluate = make_evaluator(trial, resume)
     with RunLog(out, wandb=wandb, described=trial.to_dict()) as log:
         algorithm, numbers = train(
             config,
@@ -169,21 +170,21 @@ def run_trial(
         )
     iteration = int(algorithm.iteration)
     algorithm.stop()
-    told = {k: v for k, v in numbers.items() if k != "interrupted"}
-    return TrialOutcome(told, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
+    reported = {name: value for name, value in numbers.items() if name != "interrupted"}
+    return TrialOutcome(reported, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
 
 
-def evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:
-    """What judges an offline run during training; ``None`` where nothing is to be judged."""
+def make_evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:
+    """Return what evaluates an offline run during training; ``None`` if nothing is to be evaluated."""
     if not trial.evaluate_freq:
         return None
     if trial.offline is None and resume is None:
-        raise InputError("evaluate_freq judges offline runs; give a request log in offline, or leave it out")
+        raise InputError("evaluate_freq evaluates offline runs; give a request log in offline, or leave it out")
     return _HeldOutRows()
 
 
 class _HeldOutRows:
-    """Scores an algorithm on the validation rows of the log that it learns from; prepared when it is first needed."""
+    """Scores of an algorithm on the validation rows of its request log; prepared at first use."""
 
     def __init__(self) -> None:
         self._evaluation: Any = None
@@ -197,7 +198,7 @@ class _HeldOutRows:
         from agents.rllib.core.offline import log_split
 
         if not config.is_offline:
-            raise InputError("evaluate_freq judges offline runs; this one learns in an environment: leave it out")
+            raise InputError("evaluate_freq evaluates offline runs; this one learns in an environment: leave it out")
         with track_progress("preparing the evaluation") as tell:
             return OfflineEvaluation.from_log(
                 config.input_, config.scenario, split=log_split(config), part="validation", progress=tell

@@ -1,10 +1,10 @@
-"""Writes three small logs of an invented search engine, to show what `marca fit --mapping` takes.
+"""Write three small logs of an invented search engine, as input for `marca fit --mapping`.
 
     python examples/own_system/make_logs.py --out results/shop_logs
     marca fit --mapping examples/own_system/mapping.yaml --requests results/shop_logs/requests.csv \
         --costs results/shop_logs/costs.parquet --system results/shop_logs/system.csv --out results/shop
 
-The numbers are drawn from the laws below; they are no measurements.
+The numbers are drawn from the formulas below; they are not measurements.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ DEVICES = ("phone", "desktop", "tablet", "tv", "watch")
 
 
 def traffic(rng: np.random.Generator, n: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Requests with the options that the search engine chose at random, and their option indices (n, 4)."""
-    chosen = rng.integers(0, (2, 3, 3, 2), (n, 4))
+    """Draw requests with random options; returns the log and the option indices (n, 4)."""
+    options = rng.integers(0, (2, 3, 3, 2), (n, 4))
     frame = pd.DataFrame(
         {
             "time": pd.Timestamp("2025-03-03") + pd.to_timedelta(rng.integers(0, 1440, n), unit="min"),
             "customer_value": rng.lognormal(3.0, 0.6, n).round(2),
             "city": [f"city-{k}" for k in rng.zipf(1.5, n) % 5000],
             "device": rng.choice(DEVICES, n, p=(0.55, 0.3, 0.1, 0.03, 0.02)),
-            "sources": np.array(["basic", "full"])[chosen[:, 0]],
-            "depth": DEPTHS[chosen[:, 1]],
-            "keep": KEEPS[chosen[:, 2]],
-            "model": np.array(["small", "large"])[chosen[:, 3]],
+            "sources": np.array(["basic", "full"])[options[:, 0]],
+            "depth": DEPTHS[options[:, 1]],
+            "keep": KEEPS[options[:, 2]],
+            "model": np.array(["small", "large"])[options[:, 3]],
         }
     )
-    return frame, chosen
+    return frame, options
 
 
-def candidates(rng: np.random.Generator, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates recalled and ranked: 60 or so by terms, and what the vectors add."""
-    recalled = rng.poisson(60, len(chosen)) + chosen[:, 0] * rng.binomial(DEPTHS[chosen[:, 1]], 0.8)
-    return recalled, np.minimum(recalled, KEEPS[chosen[:, 2]])
+def candidates(rng: np.random.Generator, options: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the candidates recalled and ranked: about 60 by terms, and more by vectors."""
+    recalled = rng.poisson(60, len(options)) + options[:, 0] * rng.binomial(DEPTHS[options[:, 1]], 0.8)
+    return recalled, np.minimum(recalled, KEEPS[options[:, 2]])
 
 
-def milliseconds(recalled: np.ndarray, ranked: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """CPU time on each cluster."""
-    recall = 1.5 + chosen[:, 0] * (2.0 + 0.01 * DEPTHS[chosen[:, 1]])
-    return recall, 0.8 + np.where(chosen[:, 3] == 1, 0.09, 0.02) * ranked
+def milliseconds(recalled: np.ndarray, ranked: np.ndarray, options: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the CPU time on each cluster, in milliseconds."""
+    recall = 1.5 + options[:, 0] * (2.0 + 0.01 * DEPTHS[options[:, 1]])
+    return recall, 0.8 + np.where(options[:, 3] == 1, 0.09, 0.02) * ranked
 
 
 def main() -> None:
@@ -59,17 +59,17 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(args.seed)
 
-    requests, chosen = traffic(rng, args.rows)
-    recalled, ranked = candidates(rng, chosen)
-    quality = np.log1p(ranked) * (1.0 + 0.25 * chosen[:, 3]) * np.log1p(recalled) / 20.0
+    requests, options = traffic(rng, args.rows)
+    recalled, ranked = candidates(rng, options)
+    quality = np.log1p(ranked) * (1.0 + 0.25 * options[:, 3]) * np.log1p(recalled) / 20.0
     rate = 0.3 * quality * np.where(requests["device"] == "phone", 0.8, 1.3)
     clicks = rng.poisson(rate)
     spent = clicks * rng.exponential(0.02 * requests["customer_value"])
     requests.assign(clicks=clicks, revenue_eur=spent.round(4)).to_csv(args.out / "requests.csv", index=False)
 
-    costs, chosen = traffic(rng, args.rows // 4)
-    recalled, ranked = candidates(rng, chosen)
-    recall_ms, rank_ms = milliseconds(recalled, ranked, chosen)
+    costs, options = traffic(rng, args.rows // 4)
+    recalled, ranked = candidates(rng, options)
+    recall_ms, rank_ms = milliseconds(recalled, ranked, options)
     noise = rng.lognormal(0.0, 0.1, (2, len(costs)))
     costs = costs.assign(recalled=recalled, ranked=ranked, recall_ms=recall_ms * noise[0], rank_ms=rank_ms * noise[1])
     costs.to_parquet(args.out / "costs.parquet", index=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,3 +151,22 @@ def check_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} cannot be used here ({one_line(error)[:120]}); use 'cpu'") from None
     return device
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be written in a folder, before hours are spent; leaves nothing behind.
+
+    Raises:
+        InputError: nothing can be written there; the message gives the system's reason.
+    """
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: nothing can be written there ({error.strerror}); give another folder") from error
+    finally:
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()

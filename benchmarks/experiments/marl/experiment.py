@@ -22,7 +22,7 @@ from benchmarks.evaluation.population_engine import EveryState
 from benchmarks.offline.offline_runs import METHODS as PRESETS
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.user_methods import check_method_name, user_options
-from benchmarks.training.greedy_rollout import greedy_of, play, trained
+from benchmarks.training.greedy_rollout import greedy_policy, play_episodes, train_with_evaluations
 from benchmarks.training.trials import DEFAULT_ENV, Trial
 from marca_env.envs.batched_env import REWARDS
 from marca_env.models.engine import get_engine
@@ -165,10 +165,10 @@ def _trained(case: Case) -> dict[str, Any]:
     sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
 
     def score(algorithm: Any) -> float:
-        return float(judge.shares @ play(env, greedy_of(algorithm, sizes), env.num_envs, seed=0))
+        return float(judge.shares @ play_episodes(env, greedy_policy(algorithm, sizes), env.num_envs, seed=0))
 
     steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
-    curve, numbers = trained(config, steps, score, max(1, int(case.config["iterations"]) // evaluations))
+    curve, numbers = train_with_evaluations(config, steps, score, max(1, int(case.config["iterations"]) // evaluations))
     return {"curve": curve, "gradient_steps": numbers.get("gradient_steps")}
 
 

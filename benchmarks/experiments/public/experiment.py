@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.plotting.curves import LABELS, band, curve, figure
 from benchmarks.suite.api import Case, Row
-from benchmarks.training.greedy_rollout import greedy, play, trained
+from benchmarks.training.greedy_rollout import greedy_team_policy, play_episodes, train_with_evaluations
 
 SEEDS = (0, 1, 2, 3, 4)
 METHODS = ("random", "QMIX", "VDN", "IQL")
@@ -132,7 +132,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _returns(case: Case, env: Any, policy: Any) -> float:
-    return float(play(env, policy, int(case.budget["episodes"]), EVALUATION_SEED + 1000 * case.seed).mean())
+    return float(play_episodes(env, policy, int(case.budget["episodes"]), EVALUATION_SEED + 1000 * case.seed).mean())
 
 
 def _random(case: Case, env: Any) -> list[dict[str, Any]]:
@@ -153,9 +153,9 @@ def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
     config.env_runners(num_envs_per_env_runner=given["num_envs"]).training(**given["options"]).debugging(seed=case.seed)
 
     def score(algorithm: Any) -> float:
-        return _returns(case, env, greedy(algorithm.env_runner.module))
+        return _returns(case, env, greedy_team_policy(algorithm.env_runner.module))
 
-    return trained(config, int(case.budget["env_steps"]), score, given["evaluate_every"])[0]
+    return train_with_evaluations(config, int(case.budget["env_steps"]), score, given["evaluate_every"])[0]
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------

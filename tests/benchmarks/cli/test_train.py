@@ -340,7 +340,7 @@ def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agents.rllib.core.offline import log_split
-    from benchmarks.training.trials import Trial, evaluator
+    from benchmarks.training.trials import Trial, make_evaluator
     from marca_env.models.engine import shipped_folder
 
     log = str(shipped_folder("default") / "requests.parquet")
@@ -348,8 +348,8 @@ def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
     config = trial.build()
     assert config.split == "hash"
     assert log_split(config) is not None
-    assert evaluator(trial, None) is not None
-    assert evaluator(Trial(run="VDN", offline=log), None) is None
+    assert make_evaluator(trial, None) is not None
+    assert make_evaluator(Trial(run="VDN", offline=log), None) is None
 
 
 def test_numbers_of_a_killed_run_are_whole_lines(tmp_path: Path) -> None:

@@ -127,14 +127,14 @@ def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> No
     """The same requests, one after the other by RLlib's runner and side by side here."""
     from agents.rllib.training.evaluation import Player
     from agents.rllib.training.training import train
-    from benchmarks.training.greedy_rollout import greedy_of, play
+    from benchmarks.training.greedy_rollout import greedy_policy, play_episodes
 
     for case in marl.cases(quick=True, seeds=(0,), methods=("PPO shared", "PPO independent"))[3:]:
         folder = tmp_path / case.method
         algorithm, _ = train(marl.configuration(case), stop={"env_steps": 100}, out=folder)
         env = BatchedRecommender(20, reward="lagrangian", prices=marl.PRICES)
         sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
-        returns = play(env, greedy_of(algorithm, sizes), 20, seed=5)
+        returns = play_episodes(env, greedy_policy(algorithm, sizes), 20, seed=5)
         algorithm.stop()
         found = Player(folder, seed=5).play(20).returns * marl.REWARD_SCALE  # it learns from scaled rewards
         assert sorted(found) == pytest.approx(sorted(returns), abs=2e-5)

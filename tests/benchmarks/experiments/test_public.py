@@ -15,7 +15,7 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 from benchmarks.experiments.public.environments import Foraging, SimpleSpread
 from benchmarks.plotting.curves import band, curve
 from benchmarks.suite.api import Row
-from benchmarks.training.greedy_rollout import play
+from benchmarks.training.greedy_rollout import play_episodes
 
 TASKS = {"simple_spread": SimpleSpread, "foraging": Foraging}
 
@@ -98,12 +98,12 @@ def test_batched_view(name):
 def test_returns_are_those_of_whole_episodes():
     env = batched("foraging", 4)
     still = {a: np.zeros(4, dtype=int) for a in env.agents}
-    assert play(env, lambda n: lambda step: still, 10, seed=0).tolist() == [0.0] * 10
+    assert play_episodes(env, lambda n: lambda step: still, 10, seed=0).tolist() == [0.0] * 10
     env = batched("simple_spread", 2)
     still = {a: np.zeros(2, dtype=int) for a in env.agents}
-    first = play(env, lambda n: lambda step: still, 4, seed=5)
+    first = play_episodes(env, lambda n: lambda step: still, 4, seed=5)
     assert len(set(first.round(6))) == 4  # every episode is another one
-    np.testing.assert_array_equal(play(env, lambda n: lambda step: still, 3, seed=5), first[:3])
+    np.testing.assert_array_equal(play_episodes(env, lambda n: lambda step: still, 3, seed=5), first[:3])
     step, by_hand = env.reset(seed=5), np.zeros(2)
     for _ in range(25):
         step = env.step(still)
