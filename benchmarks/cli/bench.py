@@ -20,4 +20,5 @@ first steps:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the help of the group."""
+    parser.usage = "marca bench COMMAND ..."
     parser.epilog = EPILOG

@@ -6,7 +6,7 @@ import argparse
 
 from rich.table import Table
 
-from benchmarks.suite import registry
+from benchmarks.suite.registry import experiment_names, experiment_summary
 from marca_env.utils.console import make_console
 
 
@@ -17,6 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print every experiment and its summary."""
     table = Table("experiment", "what it measures")
-    for name in registry.names():
-        table.add_row(name, registry.summary(name))
+    for name in experiment_names():
+        table.add_row(name, experiment_summary(name))
     make_console().print(table)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.cli.bench_run import OUT
-from benchmarks.suite.reference import add, available
+from benchmarks.suite.reference import add_reference_rows, reference_names
 from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Add the rows and print how many each experiment got."""
-    for name in args.names or available():
+    for name in args.names or reference_names():
         check_writable(args.out / name)
-        rows, found = add(name, args.out)
+        rows, selected = add_reference_rows(name, args.out)
         revisions = ", ".join(sorted({str(row.about.get("revision")) for row in rows}))
         print(f"{name}: {len(rows)} rows added" + (f", measured at revision {revisions}" if rows else ""))
-        if found.outdated:
-            print(f"{name}: {len(found.outdated)} reference rows not added: {found.why_outdated}")
+        if selected.outdated:
+            print(f"{name}: {len(selected.outdated)} reference rows not added: {selected.why_outdated}")

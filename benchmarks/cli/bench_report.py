@@ -1,4 +1,4 @@
-"""``marca bench report``: tables and figures of what was measured, as Markdown and as one HTML file."""
+"""``marca bench report``: write tables and figures of records as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -8,35 +8,51 @@ from pathlib import Path
 
 from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.cli.bench_run import OUT
-from benchmarks.suite.registry import experiment
-from benchmarks.suite.report import write
+from benchmarks.suite import reference
+from benchmarks.suite.registry import import_experiment
+from benchmarks.suite.report import write_pages, write_report
+from marca_env.utils.errors import InputError
 from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
-Write report.md and report.html, which needs no other file, from whatever records there are: tables and figures of every
-experiment, the paper's tables beside them, machines, versions, times and the commands that measure it again."""
+Write the tables and figures of recorded experiments, with the paper's tables, machines, versions, times and the commands
+that measure them again: report.md and report.html, which needs no other file, or a Markdown page an experiment.
+
+  marca bench report                                              your records, in results/report
+  marca bench report --reference --pages --to docs/results        the package's records, as pages of a site"""
 TO = Path("results/report")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of the command."""
     parser.description = DESCRIPTION
     parser.add_argument("names", nargs="*", metavar="ID", help="experiments (default: all that have records)")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="of the records (default: %(default)s)")
-    parser.add_argument("--to", type=Path, default=TO, metavar="DIR", help="of the report (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of the records (default: {OUT})")
+    parser.add_argument("--reference", action="store_true", help="report the package's reference records instead")
+    parser.add_argument(
+        "--to", type=Path, default=TO, metavar="DIR", help="folder of the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="write index.md and a Markdown page an experiment, with figures as files; no dates but those of the "
+        "records, so that the same records give the same files",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write both; status 1 if something that was measured cannot be shown."""
-
+    """Write the report; return 1 if something that is recorded cannot be shown."""
+    if args.reference and args.out is not None:
+        raise InputError("--reference and --out exclude each other; leave one of them out")
     make_current_folder_importable()
     for name in args.names:
-        experiment(name)
+        import_experiment(name)
     check_writable(args.to)
-    files, sections = write(args.out, args.to, args.names)
-    for path in files.values():
+    out = reference.FOLDER if args.reference else args.out or OUT
+    files, sections = (write_pages if args.pages else write_report)(out, args.to, args.names)
+    for path in files:
         print(f"wrote {path}")
-    for part in sections:
-        if part.failed or not part.rows:
-            print(f"marca: {part.name}: {part.warnings[-1]}", file=sys.stderr)
-    return 1 if any(part.failed for part in sections) else 0
+    for section in sections:
+        if section.failed or not section.rows:
+            print(f"marca: {section.name}: {section.warnings[-1]}", file=sys.stderr)
+    return 1 if any(section.failed for section in sections) else 0

@@ -80,6 +80,8 @@ def build_parsers(load: Collection[str]) -> dict[str, Parser]:
             subcommands[parent] = parsers[parent].add_subparsers(
                 title="commands", metavar="COMMAND", required=not parent, parser_class=Parser
             )
+            if parent:  # split_command reads the second word; here it is listed in the help and takes no argument
+                subcommands[parent].nargs = subcommands[parent].default = argparse.SUPPRESS
         described = f"{summary[0].upper()}{summary[1:]}."
         parser = subcommands[parent].add_parser(word, prog=f"marca {name}", help=summary, description=described)
         if name in load:

@@ -1,23 +1,23 @@
-"""Experiments as data: a case says everything that defines one row; a row is a case, what came out, and where.
+"""Experiments as data: a case defines one measurement; a row is a case, its numbers, and where it was measured.
 
-A module ``benchmarks/experiments/<id>.py``, or any other by its dotted path, is an experiment if it has::
+A module ``benchmarks/experiments/<id>/experiment.py``, or a user's module by its dotted path, is an experiment if it
+has::
 
     SEEDS: tuple[int, ...]                                          # of a full run
     def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]   # plain data; nothing is measured yet
                                                                     # optional: methods: Sequence[str] | None = None
     def measure(case: Case, folder: Path) -> dict[str, Any]         # JSON numbers of one case
-    def tables(rows: Sequence[Row]) -> Iterable[rich.table.Table]   # of whatever rows there are
+    def tables(rows: Sequence[Row]) -> Iterable[rich.table.Table]   # of any rows
     def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]   # optional: caption → PNG in folder
     def check(case: Case) -> None                                   # optional: InputError if it cannot be measured
 
-- The first line of its docstring is the summary that ``marca bench list`` shows.
-- ``measure`` depends on its case alone, not on other cases or the order in which they run; ``folder`` is the
-  experiment's own, for caches and files beside the numbers, and may be missing or empty. It may run in a Ray worker.
-- ``check`` is called with a case of every method before anything is measured; it must be quick and start nothing.
-- ``methods``, where ``cases`` takes it, are those to compare instead of all; users name their own by dotted paths.
-- ``PARTS`` are ids of further experiments that the same command runs after it if they are there.
-- ``ALONE = True`` marks experiments that measure speed: their cases run one after the other, on this machine.
-- Anything heavy (ray, torch) is imported inside the functions, so that the list is quick to show.
+- The first line of its docstring is the summary in ``marca bench list``, which reads it without importing the module.
+- ``measure`` depends on its case alone, not on other cases or their order. ``folder`` is the experiment's own, for
+  caches and files beside the numbers; it may be missing or empty. ``measure`` may run in a Ray worker.
+- ``check`` gets one case of every method before anything is measured; it must be quick and start nothing.
+- ``methods``, if ``cases`` takes it, are the methods to compare instead of all; users give theirs by dotted paths.
+- ``PARTS`` are ids of experiments that the same command runs after this one, if they exist.
+- ``ALONE = True`` marks experiments that measure speed: their cases run one after another, on this machine.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """What defines one row, as plain data that JSON holds."""
+    """Definition of one measurement, as plain JSON data."""
 
     method: str
-    """What is compared with others: an algorithm, a policy, a solver."""
+    """Algorithm, policy or solver that is compared with others."""
     seed: int
     scenario: str = "default"
-    """Id of the scenario, version included."""
+    """Id of the scenario, with its version."""
     task: str = ""
-    """Where methods are compared, if in several places: a trace, a parameter's value."""
+    """Trace or parameter value on which methods are compared, if there are several."""
     budget: Mapping[str, Any] = field(default_factory=dict)
-    """What it may spend, alike for all methods: updates, environment steps, requests."""
+    """Updates, environment steps or requests, the same for all methods."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the method and of the judging, all that matter."""
+    """Every option of the method and of its evaluation that matters."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; ``Case(**data)`` turns it back."""
+        """Return plain data; ``Case(**data)`` is the inverse."""
         return dataclasses.asdict(self)
 
     @property
     def key(self) -> str:
-        """Fingerprint of everything: cases with the same key are the same measurement."""
+        """Hash of all fields: cases with the same key are the same measurement."""
         text = json.dumps(self.to_dict(), sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case that was measured."""
+    """Measured case."""
 
     case: Case
     numbers: Mapping[str, Any]
-    """What ``measure`` returned."""
+    """Return value of ``measure``."""
     seconds: float
-    """Wall-clock time that it took."""
+    """Wall-clock time of the measurement."""
     about: Mapping[str, Any] = field(default_factory=dict)
-    """``when``, on which ``machine``, with which ``versions``, and whether in a ``quick`` run."""
+    """``when``, ``machine``, ``versions``, ``revision``, and whether it was a ``quick`` run."""
     cpu_seconds: float | None = None
-    """CPU time of the process that measured it, and of its children that had ended."""
+    """CPU time of the measuring process and of its finished children."""
 
 
-def by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Method → its rows, in the order in which they come."""
-    found: dict[str, list[Row]] = {}
+def rows_by_method(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Group rows by method, in their order."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row.case.method, []).append(row)
-    return found
+        groups.setdefault(row.case.method, []).append(row)
+    return groups

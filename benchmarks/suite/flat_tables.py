@@ -1,4 +1,4 @@
-"""Tables of rich as plain text cells, for Markdown and HTML."""
+"""Tables of plain text cells, made from tables of rich, for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 200
-"""Columns that a cell which is neither text nor markup may take."""
+"""Columns for a cell that is neither text nor markup."""
 
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A table whose cells are text."""
+    """Table whose cells are text."""
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: tuple[bool, ...] = ()
-    """Which columns stand to the right; none said: all but the first."""
+    """Which columns are right-aligned (default: all but the first)."""
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -31,30 +31,30 @@ class FlatTable:
             object.__setattr__(self, "right", (False, *(True for _ in self.headings[1:])))
 
     @classmethod
-    def of(cls, table: Table) -> FlatTable:
-        """What a console would show of a rich table: markup is resolved, a footer is the last row."""
+    def from_rich(cls, table: Table) -> FlatTable:
+        """Convert a table of rich: markup is resolved, a footer becomes the last row."""
         columns = table.columns
-        rows = [tuple(map(plain, cells)) for cells in zip(*(column.cells for column in columns), strict=True)]
+        rows = [tuple(map(plain_text, cells)) for cells in zip(*(column.cells for column in columns), strict=True)]
         if table.show_footer:
-            rows.append(tuple(plain(column.footer) for column in columns))
+            rows.append(tuple(plain_text(column.footer) for column in columns))
         return cls(
-            plain(table.title or ""),
-            tuple(plain(column.header) for column in columns) if table.show_header else ("",) * len(columns),
+            plain_text(table.title or ""),
+            tuple(plain_text(column.header) for column in columns) if table.show_header else ("",) * len(columns),
             tuple(rows),
             tuple(column.justify == "right" for column in columns),
-            plain(table.caption or ""),
+            plain_text(table.caption or ""),
         )
 
     @property
     def markdown(self) -> str:
         """The table in GitHub's Markdown, without title and note."""
         rule = ["---:" if right else "---" for right in self.right]
-        lines = [[escaped(cell) for cell in row] for row in (self.headings, *self.rows)]
+        lines = [[escape_markdown(cell) for cell in row] for row in (self.headings, *self.rows)]
         return "\n".join(_line(row) for row in (lines[0], rule, *lines[1:]))
 
 
-def plain(cell: Any) -> str:
-    """The text of what rich shows in a cell."""
+def plain_text(cell: Any) -> str:
+    """Return the text that rich shows in a cell."""
     if isinstance(cell, str):
         return Text.from_markup(cell).plain
     if isinstance(cell, Text):
@@ -69,6 +69,6 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def escaped(cell: str) -> str:
-    """Nothing in a text is taken for Markdown or HTML, and it stays on one line."""
-    return re.sub(r"([\\|*`<]|(?<=\])\()", r"\\\1", cell).replace("\n", "<br>")
+def escape_markdown(text: str) -> str:
+    """Escape Markdown and HTML, and put the text on one line."""
+    return re.sub(r"([\\|*`<]|(?<=\])\()", r"\\\1", text).replace("\n", "<br>")

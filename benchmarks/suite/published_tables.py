@@ -1,6 +1,6 @@
-"""The tables of the paper (arXiv 2512.24325), five seeds each, to stand beside what the experiments measure here.
+"""Tables of the paper (arXiv 2512.24325), five seeds each, for comparison with the experiments.
 
-They were measured on the traffic of JD.com, which is not to be had: levels do not compare with ours, orders may.
+They were measured on traffic of JD.com, which is not public: values are not comparable with ours, rankings may be.
 """
 
 from __future__ import annotations
@@ -67,4 +67,4 @@ PUBLISHED: dict[str, tuple[FlatTable, ...]] = {
     "balancing": (BALANCING,),
     "online": (ONLINE,),
 }
-"""Experiment → the tables that it corresponds to."""
+"""Experiment → tables of the paper that it reproduces."""

@@ -1,86 +1,89 @@
-"""The benchmark suite: one module per experiment, found by its name; ``marca bench run NAME`` runs it.
+"""Registry of experiments: the packages of :mod:`benchmarks.experiments` by name, a user's modules by dotted path.
 
-What an experiment is, is said in :mod:`benchmarks.suite.api`. Anything heavy (ray, torch) is imported inside the
-functions, so that the list is quick to show.
+:mod:`benchmarks.suite.api` defines what a module must have. Listing the experiments imports none of them.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from benchmarks import experiments
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
-__all__ = ["chosen", "experiment", "load", "names", "summary"]
-CONTRACT = ("cases", "measure", "tables")
+REQUIRED_FUNCTIONS = ("cases", "measure", "tables")
 ALL = "all"
-"""Stands for every experiment."""
+"""Name that stands for every experiment."""
 NOT_QUICK = ("tuning",)
-"""Left out where all are run in their quick form, which is to show in minutes that everything works: searches."""
+"""Experiments that ``all`` leaves out in a quick run: searches have no form that takes minutes."""
 
 
-def names() -> tuple[str, ...]:
-    """Every experiment of the suite, by name."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.ispkg))
+def experiment_names() -> tuple[str, ...]:
+    """Return the names of the suite's experiments."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(experiments.__path__) if module.ispkg))
 
 
-def chosen(given: Iterable[str], *, quick: bool = False) -> list[str]:
-    """The experiments given and, after each, the parts of it that there are; each once. ``all`` are all of the suite.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    there = names()
-    every = [name for name in there if not (quick and name in NOT_QUICK)]
-    found: list[str] = []
-    for name in (n for g in given for n in (every if g == ALL else [g])):
-        found += [name, *(part for part in getattr(load(name), "PARTS", ()) if part in there)]
-    return list(dict.fromkeys(found))
+def experiment_summary(name: str) -> str:
+    """Return the first line of the docstring of one of the suite's experiments, without importing it."""
+    source = Path(experiments.__path__[0], name, "experiment.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
-def experiment(name: str) -> ModuleType:
-    """The module of an experiment: of the suite by its name, any other by its import path.
+def expand_names(names: Iterable[str], *, quick: bool = False) -> list[str]:
+    """Return the experiments named and, after each, its parts; ``all`` stands for every experiment of the suite.
 
     Raises:
-        InputError: there is none of that name; the message names the nearest one.
+        InputError: unknown experiment.
     """
-    if name in names():
+    suite = experiment_names()
+    every = [name for name in suite if not (quick and name in NOT_QUICK)]
+    expanded: list[str] = []
+    for name in (name for given in names for name in (every if given == ALL else [given])):
+        parts = getattr(load_experiment(name), "PARTS", ())
+        expanded += [name, *(part for part in parts if part in suite)]
+    return list(dict.fromkeys(expanded))
+
+
+def import_experiment(name: str) -> ModuleType:
+    """Import the module of an experiment: of the suite by its name, any other by its dotted path.
+
+    Raises:
+        InputError: unknown experiment; the message names the nearest one.
+    """
+    if name in experiment_names():
         return importlib.import_module(f"{experiments.__name__}.{name}.experiment")
     if "." not in name and importlib.util.find_spec(name) is None:
-        raise InputError(f"{unknown_option('experiment', name, names())}; or the import path of a module of your own")
+        message = unknown_option("experiment", name, experiment_names())
+        raise InputError(f"{message}; or give the import path of a module of yours")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if not f"{name}.".startswith(f"{error.name}."):
-            raise  # found, and it needs something that is not there
+            raise  # the module exists, and something that it imports is missing
         reason = one_line(error)
     except (ValueError, TypeError) as error:  # such as "..name" or "a..b"
         reason = one_line(error)
     raise InputError(
-        f"experiment {name}: {reason}; modules are looked for in the current directory and in the environment"
+        f"experiment {name}: {reason}; modules are searched in the current folder and in the Python environment"
     )
 
 
-def load(name: str) -> Any:
-    """An experiment as :mod:`benchmarks.suite.api` describes it.
+def load_experiment(name: str) -> Any:
+    """Import an experiment and check that it has the functions of :mod:`benchmarks.suite.api`.
 
     Raises:
-        InputError: there is none of that name, or it lacks functions.
+        InputError: unknown experiment, or a function is missing.
     """
-    module = experiment(name)
-    missing = [f for f in CONTRACT if not callable(getattr(module, f, None))]
+    module = import_experiment(name)
+    missing = [function for function in REQUIRED_FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise InputError(
             f"experiment {name}: {module.__name__} has no function {missing[0]}; see benchmarks/suite/api.py"
         )
     return module
-
-
-def summary(name: str) -> str:
-    """First line of the experiment's docstring."""
-    return (experiment(name).__doc__ or "").strip().partition("\n")[0]

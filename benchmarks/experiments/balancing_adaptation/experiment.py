@@ -19,7 +19,7 @@ from benchmarks.days.policies import GAINS
 from benchmarks.days.telemetry import fit_system_model, shipped_pool, usual_prices
 from benchmarks.experiments.balancing_adaptation.changing_system import ChangingSystem, with_costs, with_machines
 from benchmarks.experiments.balancing_adaptation.figure import adaptation_figure
-from benchmarks.suite.api import Case, Row, by_method
+from benchmarks.suite.api import Case, Row, rows_by_method
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
@@ -213,7 +213,7 @@ def known(model: SystemModel, pool: RequestPool, traffic: Any, seed: int, minute
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
     """Recovery and the hour after, per change and method; then what the models know."""
     for change in dict.fromkeys(row.case.task for row in rows):
-        there = by_method(row for row in rows if row.case.task == change)
+        there = rows_by_method(row for row in rows if row.case.task == change)
         methods = {name: [row.numbers for row in mine] for name, mine in there.items()}
         yield _recovery(change, methods)
         if ADAPTIVE in methods:

@@ -15,7 +15,7 @@ from benchmarks.days.telemetry import system_log, usual_prices
 from benchmarks.experiments.balancing_rl.priced_day import PricedDay
 from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED, judged_day, trained
 from benchmarks.plotting.curves import curve, figure
-from benchmarks.suite.api import Case, Row, by_method
+from benchmarks.suite.api import Case, Row, rows_by_method
 from marca_env.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
     )
     for column in ("method", "minutes trained", "CPU s a run", "return", "μ by cluster", "ν by cluster"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name, mine in by_method(rows).items():
+    for name, mine in rows_by_method(rows).items():
         returns = np.array([[day["return"] for day in row.numbers["days"]] for row in mine])  # (seeds, days)
         shares = [
             np.array([[day[key] for day in row.numbers["days"]] for row in mine]).mean((0, 1))
@@ -173,7 +173,7 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     the settings that are best on this day.
     """
     lines: dict[str, Any] = {}
-    for name, mine in by_method(rows).items():
+    for name, mine in rows_by_method(rows).items():
         if name not in BALANCERS:
             lines[name] = curve([row.numbers["curve"] for row in mine])
         else:

@@ -26,7 +26,7 @@ from benchmarks.offline.offline_runs import (
 from benchmarks.offline.offline_tables import grouped
 from benchmarks.suite import records
 from benchmarks.suite.api import Case, Row
-from benchmarks.suite.select_records import shown
+from benchmarks.suite.select_records import select_records
 from benchmarks.training.trials import Trial
 from marca_env.utils.errors import InputError
 from tests.helpers.readme import TEN_LINES
@@ -251,7 +251,7 @@ def test_a_method_of_ones_own_comes_after_all_others(tmp_path: Path, monkeypatch
     *_, own = ranking.cases(quick=True, seeds=(0,), methods=["late_comer.MyQMIX"])
     for case in (own, *reversed(usual)):
         records.append(tmp_path / "ranking", Row(case, {}, 1.0, {"quick": True}))
-    assert [row.case for row in shown("ranking", tmp_path / "ranking").rows] == [*usual, own]
+    assert [row.case for row in select_records("ranking", tmp_path / "ranking").rows] == [*usual, own]
 
 
 def test_what_a_method_of_ones_own_sets_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,9 @@
-"""``marca bench report``: both files whole, nothing from outside, what the rows are said; wrong input."""
+"""``marca bench report``: complete, self-contained, clear about its rows; pages that are the same for the same records."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import os
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,24 +17,17 @@ from benchmarks.cli.main import main
 from benchmarks.experiments.games import experiment as games
 from benchmarks.experiments.online import experiment as online
 from benchmarks.experiments.online.report_tables import MEASURES
-from benchmarks.suite import records
+from benchmarks.suite import records, reference
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.flat_tables import FlatTable
 from benchmarks.suite.published_tables import LABEL, PUBLISHED
-from benchmarks.suite.select_records import UNKNOWN_METHOD, shown
-from tests.helpers.paths import ROOT
+from benchmarks.suite.select_records import UNKNOWN_METHOD, select_records
 
 ROOTS = "tests.helpers.roots_experiment"
 
 
-@pytest.fixture(autouse=True)
-def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tests"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
-
-
 class Page(HTMLParser):
-    """Tags that balance, what they refer to, and the tables' cells."""
+    """Parsed page: its references, ids, words and table cells; checks that tags are balanced."""
 
     VOID = frozenset({"meta", "img", "br", "link", "hr", "input"})
 
@@ -90,7 +82,9 @@ def page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_report_holds_what_was_measured(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_report_has_summary_tables_versions_and_commands(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
     assert "report.html" in capsys.readouterr().out
     found = page(tmp_path / "report")
@@ -111,7 +105,7 @@ def test_the_report_holds_what_was_measured(recorded: Path, tmp_path: Path, caps
     assert "| newton |" in markdown
 
 
-def test_the_html_needs_nothing_else(recorded: Path, tmp_path: Path) -> None:
+def test_the_html_needs_no_other_file(recorded: Path, tmp_path: Path) -> None:
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
     (picture,) = (r for r in found.references if r.startswith("data:image/png;base64,"))
@@ -126,7 +120,7 @@ def test_the_html_needs_nothing_else(recorded: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report" / file).read_bytes() == base64.b64decode(picture.partition(",")[2])
 
 
-def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_path: Path) -> None:
+def test_several_versions_several_machines_and_left_out_rows_are_reported(recorded: Path, tmp_path: Path) -> None:
     first = records.read(recorded / ROOTS)[0]
     other = {**first.about, "versions": {**first.about["versions"], "numpy": "0.9"}}
     other["machine"] = {**first.about["machine"], "processor": "Abacus"}
@@ -145,7 +139,7 @@ def test_versions_machines_and_what_is_left_out_are_said(recorded: Path, tmp_pat
     assert all(row[1] != "77" for row in found.tables[0])
 
 
-def test_rows_of_other_settings_alone_are_no_failure(
+def test_rows_of_other_settings_alone_are_not_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     import tests.helpers.roots_experiment as roots
@@ -161,7 +155,7 @@ def test_rows_of_other_settings_alone_are_no_failure(
     settings["steps"] = 2
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     words = page(tmp_path / "report").words
-    told = f"marca bench run {ROOTS} --out {out}; marca bench run roots --out {out} --methods {ROOTS}.guess"
+    told = f"marca bench run {ROOTS} --out {out}; marca bench run {ROOTS} --out {out} --methods {ROOTS}.guess"
     assert f"All 2 rows are of other settings than the experiment has now; measure again: {told}" in words
     assert page(tmp_path / "report").tables == []
     assert f"{ROOTS}: All 2 rows are" in capsys.readouterr().err
@@ -169,17 +163,17 @@ def test_rows_of_other_settings_alone_are_no_failure(
     assert "2 of the recorded rows not shown: of other settings than the" in capsys.readouterr().out
 
 
-def test_a_method_that_is_gone_is_not_taken_for_one_of_other_settings(tmp_path: Path) -> None:
+def test_a_removed_method_is_not_reported_as_other_settings(tmp_path: Path) -> None:
     cases = online.cases(quick=True, seeds=(0,))
     gone = dataclasses.replace(cases[0], method="gone")
     records.append(tmp_path, *(Row(case, {}, 1.0, {"quick": True}) for case in (cases[0], gone)))
-    found = shown("online", tmp_path)
+    found = select_records("online", tmp_path)
     assert [row.case.method for row in found.rows] == [cases[0].method]
     assert found.left_out == {UNKNOWN_METHOD: 1}
 
 
-def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not those of a case that has its own, whatever is given, or of days that are numbered from 1,000."""
+def test_the_command_has_the_seeds_that_the_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the seeds of cases that have a fixed one, or that are numbered from 1,000."""
     import tests.helpers.roots_experiment as roots
 
     def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
@@ -199,9 +193,7 @@ def test_seeds_are_those_that_a_run_was_given(tmp_path: Path, monkeypatch: pytes
     assert "5 (5 of the 5 cases that these seeds have)" in words
 
 
-def test_published_tables_stand_beside_ours(
-    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_tables_stand_beside_ours(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PUBLISHED, ROOTS, PUBLISHED["balancing"])
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
     found = page(tmp_path / "report")
@@ -213,7 +205,7 @@ def test_published_tables_stand_beside_ours(
         assert all(len(cells) == len(t.headings) == len(t.right) for t in tables for cells in t.rows)
 
 
-def test_one_that_cannot_be_shown_does_not_lose_the_others(
+def test_an_experiment_that_cannot_be_shown_does_not_stop_the_others(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     records.append(recorded / ROOTS, Row(Case("newton", 9), {"unknown": 1}, 1.0))
@@ -227,7 +219,7 @@ def test_one_that_cannot_be_shown_does_not_lose_the_others(
     assert page(tmp_path / "report").ids == ["games", "gone_module", ROOTS]
 
 
-def test_a_module_that_is_broken_by_now_does_not_lose_the_others(
+def test_a_broken_module_does_not_stop_the_others(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "broken_by_now.py").write_text("def cases(:")
@@ -238,16 +230,38 @@ def test_a_module_that_is_broken_by_now_does_not_lose_the_others(
     assert ROOTS in page(tmp_path / "report").ids
 
 
-def test_rows_are_in_the_order_of_the_cases_in_whichever_they_ended(tmp_path: Path) -> None:
+def test_rows_are_shown_in_the_order_of_the_cases(tmp_path: Path) -> None:
     cases = online.cases(quick=True, seeds=(0, 1))
     numbers: dict[str, Any] = dict.fromkeys(MEASURES, 1.0) | {"degraded": 0.0, "lost": 0.0}
     for case in reversed(cases):
         row = Row(case, numbers | {"mu": {"all": 0.9}, "nu": {"all": 0.0}}, 1.0, {"quick": True})
         records.append(tmp_path / "online", row)
-    found = shown("online", tmp_path / "online").rows
+    found = select_records("online", tmp_path / "online").rows
     assert [row.case.key for row in found] == [case.key for case in cases]
     pairs = list(list(online.tables(found))[1].columns[0].cells)
     assert pairs == ["dcaf over static", "marca-mpc over dcaf"]
+
+
+def test_pages_of_the_reference_records_are_the_same_wherever_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for folder in ("one", "two"):
+        monkeypatch.setenv("MARCA_TRACES", str(tmp_path / folder))  # whether the traces are there does not matter
+        assert run("report", "games", "balancing", "public", "--reference", "--pages", "--to", tmp_path / folder) == 0
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / "nyc_taxi.csv").touch()
+    (tmp_path / "two" / "nyc_taxi.csv").unlink()
+    files = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert {"index.md", "games.md", "balancing.md", "public.md", "figures/public/public.png"} == set(map(str, files))
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    index = (tmp_path / "one" / "index.md").read_text(encoding="utf-8")
+    assert "| [games](games.md) | " in index
+    page_text = (tmp_path / "one" / "public.md").read_text(encoding="utf-8")
+    assert "](figures/public/public.png)" in page_text
+    assert "```bash\nmarca bench run public\n```" in page_text
+    assert "written" not in index + page_text
+    assert not list(reference.FOLDER.rglob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -256,9 +270,12 @@ def test_rows_are_in_the_order_of_the_cases_in_whichever_they_ended(tmp_path: Pa
         (["gamse"], "unknown experiment 'gamse'; did you mean 'games'"),
         (["games"], "no records of games; measure first: marca bench run games"),
         ([], "no records of any experiment"),
+        (["--reference"], "--reference and --out exclude each other"),
     ],
 )
-def test_wrong_input(tmp_path: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture) -> None:
+def test_wrong_input_is_one_line_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture
+) -> None:
     assert run("report", *arguments, "--out", tmp_path / "none", "--to", tmp_path / "report") == 2
     error = capsys.readouterr().err
     assert expected in error
@@ -266,14 +283,14 @@ def test_wrong_input(tmp_path: Path, arguments: list[str], expected: str, capsys
     assert not (tmp_path / "report").exists()
 
 
-def test_tables_of_rich_become_text() -> None:
+def test_tables_of_rich_become_plain_text() -> None:
     table = Table("name", title="[b]all[/b]", caption="n = 2", show_footer=True)
     table.add_column(Text("|x|", style="bold"), Text("sum"), justify="right")
     inner = Table.grid()
     inner.add_row("in")
     table.add_row("[red]a*b[/red] [0.1, 0.2]", "1\n<2>")
     table.add_row(Text("[b]kept"), inner)
-    flat = FlatTable.of(table)
+    flat = FlatTable.from_rich(table)
     assert (flat.title, flat.note, flat.right) == ("all", "n = 2", (False, True))
     assert flat.rows == (("a*b [0.1, 0.2]", "1\n<2>"), ("[b]kept", "in"), ("", "sum"))
     assert flat.markdown.splitlines() == [

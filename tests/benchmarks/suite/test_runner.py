@@ -1,4 +1,4 @@
-"""The registry of registry, and ``marca bench run``: resumed, failing, on ray, with wrong input."""
+"""``marca bench run``: cases are measured once, failures lose nothing, runs resume, wrong input stops early."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.suite import records, registry
-from benchmarks.suite.api import Case
 from benchmarks.suite.staleness import user_module_file
 from marca_env.utils.errors import InputError
 from tests.helpers.paths import HELPERS, ROOT
@@ -24,97 +22,35 @@ from tests.helpers.paths import HELPERS, ROOT
 ROOTS = "tests.helpers.roots_experiment"
 
 
-@pytest.fixture(autouse=True)
-def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tests"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
-
-
-@pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Two experiments in place of the suite; the folder and the cases that they measured."""
-    calls: dict[str, Any] = {}
-    monkeypatch.setattr(registry, "names", lambda: ("first", "second"))
-
-    def module(name: str, **extra: Any) -> types.ModuleType:
-        made = types.ModuleType(f"benchmarks.experiments.{name}.experiment", f"Measures {name}.\n\nMore.")
-
-        def cases(*, quick: bool, seeds: Any) -> list[Case]:
-            return [Case(name, seed, config={"quick": quick}) for seed in seeds]
-
-        def measure(case: Case, folder: Path) -> dict[str, Any]:
-            calls.setdefault(name, []).append((folder, case.config["quick"], case.seed))
-            return {"rate": 2.5}
-
-        for key, value in {"cases": cases, "measure": measure, "tables": lambda rows: (), **extra}.items():
-            setattr(made, key, value)
-        monkeypatch.setitem(sys.modules, made.__name__, made)
-        return made
-
-    module("first", PARTS=("second", "absent"), SEEDS=(3, 4))
-    module("second")
-    return calls
-
-
 def command(*arguments: Any) -> int:
     return main(["bench", "run", *map(str, arguments)])
 
 
-# -- the registry ----------------------------------------------------------------------------------------------
-def test_every_experiment_keeps_the_convention() -> None:
-    assert "throughput" in registry.names()
-    for name in registry.names():
-        found = registry.load(name)
-        cases = found.cases(quick=True, seeds=found.SEEDS[:1])
-        assert len({case.key for case in cases}) == len(cases) > 0
-        assert registry.summary(name).endswith((".", "?"))
-
-
-def test_all_in_quick_form_are_those_that_fit(own: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "NOT_QUICK", ("second",))
-    assert registry.chosen(["all"]) == ["first", "second"]
-    monkeypatch.setattr(sys.modules["benchmarks.experiments.first.experiment"], "PARTS", ())
-    assert registry.chosen(["all"], quick=True) == ["first"]
-    assert registry.chosen(["second"], quick=True) == ["second"]
-
-
-def test_the_list(own: dict[str, Any], capsys: pytest.CaptureFixture) -> None:
-    for arguments in (["bench"], ["bench", "list"]):
-        assert main(arguments) == 0
-        assert "Measures second." in capsys.readouterr().out
-    assert own == {}
-
-
-def test_a_name_alone_is_answered_with_the_command(capsys: pytest.CaptureFixture) -> None:
-    assert main(["bench", "games", "--quick"]) == 2
-    assert "marca bench run games --quick" in capsys.readouterr().err
-
-
 # -- runs ------------------------------------------------------------------------------------------------------
-def test_parts_run_after_their_experiment_with_its_usual_seeds(own: dict[str, Any], tmp_path: Path) -> None:
+def test_parts_run_after_their_experiment_with_their_own_seeds(two_experiments: dict[str, Any], tmp_path: Path) -> None:
     assert command("first", "--out", tmp_path) == 0
     first, second = tmp_path / "first", tmp_path / "second"
-    assert own == {"first": [(first, False, 3), (first, False, 4)], "second": [(second, False, 0)]}
-    own.clear()
+    assert two_experiments == {"first": [(first, False, 3), (first, False, 4)], "second": [(second, False, 0)]}
+    two_experiments.clear()
     assert command("second", "--seeds", 0, "--out", tmp_path) == 0
-    assert own == {}
+    assert two_experiments == {}
     assert command("second", "--quick", "--seeds", 7, 8, "--out", tmp_path) == 0
-    assert own == {"second": [(second, True, 7), (second, True, 8)]}
+    assert two_experiments == {"second": [(second, True, 7), (second, True, 8)]}
 
 
-def test_quick_runs_have_a_folder_of_their_own(
-    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_quick_runs_are_recorded_in_another_folder(
+    two_experiments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("all", "--quick") == 0
-    assert {name: calls[0][0] for name, calls in own.items()} == {
+    assert {name: calls[0][0] for name, calls in two_experiments.items()} == {
         name: Path("results/bench-quick") / name for name in ("first", "second")
     }
     assert not Path("results/bench").exists()
 
 
 # -- cases -----------------------------------------------------------------------------------------------------
-def test_a_case_is_measured_once_unless_asked_for_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_recorded_case_is_measured_again_only_with_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert command(ROOTS, "--seeds", 2, "--out", tmp_path) == 0
     assert command(ROOTS, "--out", tmp_path) == 0
     shown = capsys.readouterr().out
@@ -129,7 +65,7 @@ def test_a_case_is_measured_once_unless_asked_for_again(tmp_path: Path, capsys: 
     assert [r.case.key for r in again[4:]] == [r.case.key for r in found[:2]]
 
 
-def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_failing_case_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ("--methods", "broken", "newton", f"{ROOTS}.guess", "--seeds", 2, "--out", tmp_path)
     assert command(ROOTS, *options) == 1
     error = capsys.readouterr().err
@@ -143,7 +79,7 @@ def test_one_that_raises_does_not_lose_the_others(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("edited", ["experiment", "method"])
-def test_rows_older_than_ones_own_code_are_said(
+def test_rows_older_than_the_users_code_are_reported(
     edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -164,12 +100,17 @@ def test_rows_older_than_ones_own_code_are_said(
     assert "last changed" not in capsys.readouterr().out
 
 
-def test_code_of_this_package_is_no_users() -> None:
+def test_modules_of_this_package_are_not_user_modules() -> None:
     assert user_module_file(ROOTS) == HELPERS / "roots_experiment.py"
-    assert user_module_file("benchmarks.suite.runner") is user_module_file("PPO shared 0") is user_module_file("no_such.module") is None
+    assert (
+        user_module_file("benchmarks.suite.runner")
+        is user_module_file("PPO shared 0")
+        is user_module_file("no_such.module")
+        is None
+    )
 
 
-def test_tables_that_fail_are_no_case_to_try_again(
+def test_failing_tables_are_reported_without_asking_for_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     import tests.helpers.roots_experiment as roots
@@ -184,7 +125,7 @@ def test_tables_that_fail_are_no_case_to_try_again(
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: signal.Signals) -> None:
+def test_an_interrupted_run_continues_after_the_last_recorded_case(tmp_path: Path, end: signal.Signals) -> None:
     options = [ROOTS, "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
     folder = tmp_path / ROOTS
     with subprocess.Popen(
@@ -202,7 +143,7 @@ def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: sig
     assert ("finished results are saved" in error) == (end is signal.SIGINT)
     (first,) = records.read(folder)
     with (folder / records.FILE).open("ab") as file:
-        file.write(b'{"key": "to')  # as if the kill had come while a line was written
+        file.write(b'{"key": "to')  # as if the process had been killed while writing a line
     (folder / "go").touch()
     assert command(*options) == 0
     found = records.read(folder)
@@ -210,7 +151,7 @@ def test_an_interrupted_run_goes_on_after_the_last_case(tmp_path: Path, end: sig
     assert [r.case.method for r in found] == ["newton", "slow", "bisection"]
 
 
-def test_cases_run_as_tasks_of_ray(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_cases_run_as_ray_tasks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ("--methods", "newton", "broken", "deadly", "bisection", "--out", tmp_path, "--address", "local")
     assert command(ROOTS, *options) == 1
     error = capsys.readouterr().err
@@ -222,7 +163,7 @@ def test_cases_run_as_tasks_of_ray(tmp_path: Path, capsys: pytest.CaptureFixture
     assert all(r.about["machine"]["cores"] >= 1 for r in found)
 
 
-def test_experiments_that_measure_speed_stay_here(
+def test_experiments_that_measure_speed_run_on_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     import tests.helpers.roots_experiment as roots
@@ -255,7 +196,7 @@ def test_the_experiment_in_the_readme_runs(
         (["no_such.module"], "experiment no_such.module: No module named 'no_such'"),
         (["tests.conftest"], "has no function cases"),
         (["throughput", "--seeds", "-1"], "-1 is negative"),
-        (["throughput", "--methods", "QMIX"], "--methods: experiment throughput does not let one choose"),
+        (["throughput", "--methods", "QMIX"], "--methods: experiment throughput has a fixed set of methods"),
         ([ROOTS, "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
         ([], "the following arguments are required: ID"),
         ([ROOTS, "--quik"], "did you mean --quick"),
@@ -272,7 +213,7 @@ def test_wrong_input_is_one_line_and_nothing_is_measured(
 
 
 @pytest.mark.parametrize("value", ["{1, 2}", "float('nan')"])
-def test_a_case_that_is_not_plain_data_is_named(
+def test_a_case_must_be_plain_data(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     parts = ["from benchmarks.suite.api import Case", "measure = tables = print"]
@@ -308,15 +249,15 @@ def test_a_wrong_method_is_refused_before_anything_is_measured(
     assert ray.is_initialized() == running
 
 
-def test_methods_that_are_right_pass_the_check() -> None:
+def test_valid_methods_pass_the_check() -> None:
     pytest.importorskip("ray")
     for name in ("ranking", "marl"):
-        found = registry.load(name)
+        found = registry.load_experiment(name)
         for case in found.cases(quick=True, seeds=(0,), methods=(*found.METHODS, "agents.rllib.VDNConfig", "IQL")):
             found.check(case)
 
 
-def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
+def test_each_method_is_checked_once_if_it_has_cases_to_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tests.helpers.roots_experiment as roots
@@ -337,7 +278,7 @@ def test_the_check_is_of_every_method_once_and_of_what_is_to_be_measured(
         ("(*, quick, seeds): return None", "TypeError: 'NoneType' object is not iterable; see"),
     ],
 )
-def test_cases_that_raise_are_told_on_one_line(
+def test_an_error_in_cases_is_one_line_with_its_place(
     cases: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     name = f"faulty_{int('1 / 0' in cases)}"
@@ -350,7 +291,7 @@ def test_cases_that_raise_are_told_on_one_line(
     assert error.count("\n") == 1
 
 
-def test_what_measure_returns_is_said_if_it_is_no_dict(
+def test_measure_must_return_a_dict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     import tests.helpers.roots_experiment as roots
@@ -364,7 +305,7 @@ def test_what_measure_returns_is_said_if_it_is_no_dict(
 
 def test_wrong_input_stops_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError):
-        registry.chosen(["nothing"])
+        registry.expand_names(["nothing"])
     (tmp_path / ROOTS).mkdir()
     (tmp_path / ROOTS / records.FILE).write_text("what\n")
     assert command("tests.helpers.another_roots", ROOTS, "--out", tmp_path) == 2
