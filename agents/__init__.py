@@ -1,6 +1,7 @@
-"""Agents that learn what each knob earns: plain torch here, their RLlib algorithms in :mod:`agents.rllib`.
+"""Agents that learn the revenue of each action; plain torch here, RLlib algorithms in :mod:`agents.rllib`.
 
-The public names are listed in ``__init__.pyi`` and imported when they are first used.
+Start with :class:`agents.AllocationPolicy`, which decides with a trained team, and :data:`agents.PRESETS`, the
+algorithms by name. The public names are listed in ``__init__.pyi`` and imported on first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Variance-guided credit assignment (VGCA, Eq. 16): decisions that move revenue more learn from a stronger signal."""
+"""Variance-guided credit assignment (VGCA, Eq. 16): decisions that move revenue more get a stronger signal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ CREDITS = ("none", "variance", "cumulative")
 
 
 def action_variance(returns: Tensor, actions: Tensor, on_turn: Tensor, n_actions: int) -> Tensor:
-    """Var_{j ∈ A} E[R | a = j] over the actions that the batch contains.
+    """Return Var_{j ∈ A} E[R | a = j] over the actions that the batch contains.
 
     Args:
         returns: (B,) return of each episode.
-        actions: (B,) action taken at the step in question.
+        actions: (B,) action taken at one step.
         on_turn: (B,) bool, False where the agent did not act.
+        n_actions: A, number of actions of the agent.
 
     Returns:
         Scalar; zero where fewer than two actions occur. Every action counts once, however often it was taken.
@@ -22,26 +23,27 @@ def action_variance(returns: Tensor, actions: Tensor, on_turn: Tensor, n_actions
     weight = on_turn.to(returns.dtype)
     count = returns.new_zeros(n_actions).index_add_(0, actions, weight)
     total = returns.new_zeros(n_actions).index_add_(0, actions, returns * weight)
-    seen = count > 0
+    occurs = count > 0
     mean = total / count.clamp(min=1)
-    n_seen = seen.sum().clamp(min=1)
-    centre = (mean * seen).sum() / n_seen
-    return (((mean - centre) ** 2) * seen).sum() / n_seen
+    n_occurring = occurs.sum().clamp(min=1)
+    centre = (mean * occurs).sum() / n_occurring
+    return (((mean - centre) ** 2) * occurs).sum() / n_occurring
 
 
 def credit_weights(
     returns: Tensor, actions: list[Tensor], on_turn: list[Tensor], n_actions: list[int], form: str = "variance"
 ) -> Tensor:
-    """w_t of each agent and step, by which the episode's return is multiplied in that step's TD target.
+    """Return w_t of each agent and step; the step's TD target contains the episode's return times w_t.
 
-    ``variance`` is the paper's weight, the variance itself. ``cumulative`` is what its reference code does:
-    w_t = Σ_{u ≤ t} Var_u / Σ_u Var_u, which ends at 1; agents that act in the same step count in their order.
+    ``variance`` is the paper's weight, the variance itself. ``cumulative`` is the weight of its reference code:
+    w_t = Σ_{u ≤ t} Var_u / Σ_u Var_u, which ends at 1. Agents that act in the same step count in their order.
 
     Args:
-        returns: (B,).
+        returns: (B,) return of each episode.
         actions: per agent (B, T).
         on_turn: per agent (B, T) bool.
-        n_actions: per agent.
+        n_actions: number of actions, per agent.
+        form: ``variance`` or ``cumulative``.
 
     Returns:
         (N, T), on the scale of ``returns`` squared (``variance``) or in [0, 1] (``cumulative``).

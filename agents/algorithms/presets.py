@@ -1,7 +1,7 @@
-"""Algorithms as data: network × mixer × objective × credit.
+"""The algorithms as data: network × mixer × objective × credit.
 
-``PRESETS["QMIX"]`` and ``PRESETS["VDN"]`` differ by their mixer alone; an ablation is a preset with one switch
-turned. Any option can be replaced by name::
+``PRESETS["QMIX"]`` and ``PRESETS["VDN"]`` differ only in their mixer. An ablation is a preset with one switch turned
+off. Any option can be replaced by name::
 
     PRESETS["AWRQMixer"].replace(heads=5, gru=64, hidden=(64,))
     PRESETS["AWRQMixer"].replace(variance_credit=False)
@@ -15,32 +15,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.algorithms.options import (
+    GROUP_OF,
     GROUPS,
-    OWNER,
     CreditOptions,
     MixerOptions,
     NetworkOptions,
     ObjectiveOptions,
     PresetError,
-    check_given,
+    check_changed,
     check_together,
     check_values,
 )
 from marca_env.utils.errors import unknown_option
 
 SWITCHES = ("adaptive_weighting", "softplus_mixer", "variance_credit")
+"""Ablation switches of AWRQMixer."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """An algorithm. ``joint``: a single controller that sees everything and takes every decision."""
+    """An algorithm: its name and its options."""
 
     name: str
+    """Name of the algorithm."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     mixer: MixerOptions = field(default_factory=MixerOptions)
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     credit: CreditOptions = field(default_factory=CreditOptions)
     joint: bool = False
+    """Whether one controller observes the whole state and takes every decision, in place of a team."""
 
     def __post_init__(self) -> None:
         check_values(self.name, self.options)
@@ -48,33 +51,33 @@ class Preset:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option and its value, flat."""
-        return {name: getattr(getattr(self, group), name) for name, group in OWNER.items()}
+        """All options and their values, without their groups."""
+        return {name: getattr(getattr(self, group), name) for name, group in GROUP_OF.items()}
 
     def replace(self, **options: Any) -> Preset:
-        """A copy with some options changed, checked again; the three ablation switches of AWRQMixer included.
+        """Return a validated copy with some options changed; AWRQMixer also takes its three ablation switches.
 
         Raises:
-            PresetError: an unknown option, naming the nearest valid one, or two that contradict each other.
+            PresetError: an unknown option (the message names the nearest valid one), or contradictory options.
         """
-        options = self._switch(dict(options))
+        options = self._resolve_switches(dict(options))
         groups: dict[str, dict[str, Any]] = {}
         for name, value in options.items():
-            if name not in OWNER:
-                raise PresetError(f"{self.name}: {unknown_option('option', name, (*OWNER, *self._switches))}")
-            groups.setdefault(OWNER[name], {})[name] = _listed(value)
+            if name not in GROUP_OF:
+                raise PresetError(f"{self.name}: {unknown_option('option', name, (*GROUP_OF, *self._switches))}")
+            groups.setdefault(GROUP_OF[name], {})[name] = _list_to_tuple(value)
         changed = {group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items()}
-        made = dataclasses.replace(self, **changed)
-        check_given(self.name, options, made.options)
-        return made
+        preset = dataclasses.replace(self, **changed)
+        check_changed(self.name, options, preset.options)
+        return preset
 
     @property
     def _switches(self) -> tuple[str, ...]:
         return SWITCHES if self.objective.head_weighting == "adaptive" or self.name == "AWRQMixer" else ()
 
-    def _switch(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Turn the ablation switches into the options that they stand for."""
-        means = {
+    def _resolve_switches(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Replace the ablation switches by the options that they stand for."""
+        meanings = {
             "adaptive_weighting": ("head_weighting", "adaptive", "mean"),
             "softplus_mixer": ("mixer", "softplus", "absolute"),
             "variance_credit": ("credit", "variance", "none"),
@@ -84,18 +87,18 @@ class Preset:
                 continue
             on = options.pop(switch)
             if not isinstance(on, bool):
-                raise PresetError(f"{self.name}: {switch} is {on!r}; give true or false")
-            name, value, other = means[switch]
-            chosen = options.get(name, getattr(getattr(self, OWNER[name]), name))
-            if on is (chosen != other):
-                continue  # as it is wanted already, perhaps in another form
+                raise PresetError(f"{self.name}: {switch} is {on!r}; pass true or false")
+            name, on_value, off_value = meanings[switch]
+            current = options.get(name, getattr(getattr(self, GROUP_OF[name]), name))
+            if on is (current != off_value):
+                continue  # the option is on or off already, perhaps with another value than the paper's
             if name in options:
-                raise PresetError(f"{self.name}: {switch}={on} contradicts {name}={chosen!r}; give one of them")
-            options[name] = value if on else other
+                raise PresetError(f"{self.name}: {switch}={on} contradicts {name}={current!r}; pass only one of them")
+            options[name] = on_value if on else off_value
         return options
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; :meth:`from_dict` turns it back."""
+        """Return plain data, from which :meth:`from_dict` rebuilds the preset."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -108,13 +111,13 @@ class Preset:
         values: dict[str, Any] = dict(data)
         try:
             for group, group_cls in GROUPS.items():
-                values[group] = group_cls(**{k: _listed(v) for k, v in values[group].items()})
+                values[group] = group_cls(**{k: _list_to_tuple(v) for k, v in values[group].items()})
             return cls(**values)
         except (TypeError, KeyError, AttributeError) as error:
             raise PresetError(f"preset: {error}") from None
 
 
-def _listed(value: Any) -> Any:
+def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -138,7 +141,7 @@ PRESETS: dict[str, Preset] = {
     "JointDQN": Preset("JointDQN", network=_FLAT, objective=ObjectiveOptions(double_q=False), joint=True),
     "JointDDQN": Preset("JointDDQN", network=_FLAT, joint=True),
     "JointDRQN": Preset("JointDRQN", objective=ObjectiveOptions(double_q=False), joint=True),
-    # Agarwal et al., 2020, after Anschel et al., 2017: the Bellman target of every head is the mean of all
+    # Agarwal et al., 2020, after Anschel et al., 2017: the Bellman target of every head is the mean of all heads
     "AveragedDQN": Preset(
         "AveragedDQN",
         network=NetworkOptions(heads=20, gru=None),
@@ -154,15 +157,15 @@ PRESETS: dict[str, Preset] = {
         joint=True,
     ),
 }
-"""The published methods by name. Where a paper and its reference code differ, the default is the paper's; the options
-say which of their values is whose (:mod:`agents.algorithms.options`)."""
+"""The published algorithms by name. Where a paper and its reference code differ, the default is the paper's;
+:mod:`agents.algorithms.options` says which value comes from which."""
 
 
 def preset(name: str, **options: Any) -> Preset:
-    """A preset by name, with options replaced.
+    """Return a preset by name, with some options replaced.
 
     Raises:
-        PresetError: unknown name or option; the message names the nearest valid one.
+        PresetError: an unknown name or option; the message names the nearest valid one.
     """
     if name not in PRESETS:
         raise PresetError(unknown_option("algorithm", name, PRESETS))

@@ -1,4 +1,7 @@
-"""What the learners minimise, as pure functions: TD targets, the own-turn process of an agent, head weights."""
+"""Pure functions of temporal-difference (TD) learning: targets, losses, head weights, own-turn processes.
+
+The own-turn process of an agent is its decision process in which the next state is the agent's own next turn.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,28 @@ from torch import Tensor
 LOSSES = ("mse", "mae", "huber")
 HEAD_WEIGHTINGS = ("mean", "random", "adaptive")
 HEAD_TARGETS = ("own", "mean")
-LEVELS = ("sample", "batch")
+WEIGHTING_LEVELS = ("sample", "batch")
 TD_WEIGHTINGS = ("none", "optimistic", "central")
 
 
 def greedy(q: Tensor, mask: Tensor) -> Tensor:
-    """Best legal action; ``q`` and ``mask`` (…, A) → (…) int64. Ties go to the lowest index."""
+    """Return the best legal action; ``q`` and ``mask`` (…, A) → (…) int64. Ties go to the lowest index."""
     return q.masked_fill(~mask, -torch.inf).argmax(-1)
 
 
 def take(q: Tensor, actions: Tensor) -> Tensor:
-    """Value of one action for every head; ``q`` (…, K, A), ``actions`` (…) → (…, K)."""
+    """Return the value of one action for every head; ``q`` (…, K, A), ``actions`` (…) → (…, K)."""
     index = actions[..., None, None].expand(*q.shape[:-1], 1)
     return q.gather(-1, index).squeeze(-1)
 
 
 def td_loss(error: Tensor, kind: str = "mse", delta: float = 1.0) -> Tensor:
-    """Loss of TD errors, element by element.
+    """Return the loss of TD errors, element by element.
 
     Args:
         error: δ, any shape.
         kind: ``mse`` δ², ``mae`` |δ|, or ``huber``: δ²/2 where |δ| ≤ ``delta``, ``delta``·(|δ| − ``delta``/2) beyond.
+        delta: threshold of the Huber loss.
     """
     if kind == "mse":
         return error**2
@@ -39,40 +43,44 @@ def td_loss(error: Tensor, kind: str = "mse", delta: float = 1.0) -> Tensor:
 
 
 def optimistic_weights(error: Tensor, alpha: float) -> Tensor:
-    """OW of Weighted QMIX: 1 where Q_tot is below its target, else ``alpha``.
+    """Return the optimistic weights (OW) of Weighted QMIX: 1 where Q_tot is below its target, else ``alpha``.
 
     Args:
         error: target − Q_tot, any shape.
+        alpha: weight elsewhere, in [0, 1].
     """
     return torch.where(error > 0, torch.ones_like(error), torch.full_like(error, alpha))
 
 
-def central_weights(goal: Tensor, best_value: Tensor, greedy_taken: Tensor, alpha: float) -> Tensor:
-    """CW of Weighted QMIX: 1 where the greedy joint action was taken or the target exceeds its Q*, else ``alpha``.
+def central_weights(target: Tensor, best_value: Tensor, greedy_taken: Tensor, alpha: float) -> Tensor:
+    """Return the central weights (CW) of Weighted QMIX.
+
+    The weight is 1 where the greedy joint action was taken or the target exceeds its Q*, else ``alpha``.
 
     Args:
-        goal: TD target, any shape.
-        best_value: Q*(s, û) of the greedy joint action û. The paper writes Q*, its reference code takes the target
-            network's; here it is Q* itself.
+        target: TD target, any shape.
+        best_value: Q*(s, û) of the greedy joint action û. The paper writes Q*, its reference code uses the target
+            network's value; here it is Q* itself.
         greedy_taken: bool, whether û was taken.
+        alpha: weight elsewhere, in [0, 1].
     """
-    return torch.where(greedy_taken | (goal > best_value), torch.ones_like(goal), torch.full_like(goal, alpha))
+    return torch.where(greedy_taken | (target > best_value), torch.ones_like(target), torch.full_like(target, alpha))
 
 
 def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: float) -> Tensor:
-    """r + γ·Q'(next), without the second term where the episode ended; shapes broadcast."""
+    """Return r + γ·Q'(next), without the second term where the episode ended; shapes broadcast."""
     return reward + gamma * next_value * ~terminated
 
 
-def carry(values: Tensor, on_turn: Tensor) -> Tensor:
-    """An agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
+def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
+    """Return an agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
     steps = torch.arange(1, values.shape[1] + 1, device=values.device)
     latest = (on_turn * steps).cummax(1).values  # step of the latest turn, counted from 1
     return torch.where(latest > 0, values.gather(1, (latest - 1).clamp(min=0)), 0.0)
 
 
-def own_turns(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
-    """The decision process of one agent, in which its next state is its own next turn.
+def own_turn_process(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rewards and next values of one agent's process, in which its next state is its own next turn.
 
     Args:
         reward: (B, T) team reward of each step.
@@ -81,53 +89,55 @@ def own_turns(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor
         terminated: (B, T) bool, True at the step that ends the episode.
 
     Returns:
-        The reward collected from each turn until the next one (B, T), undiscounted, and the value at the next
-        turn (B, T, K), zero if there is none. Where the agent always acts these are r_t and V_{t+1}.
+        The undiscounted reward collected from each turn until the next one (B, T), and the value at the next turn
+        (B, T, K), zero if the agent has no further turn. For an agent that always acts these are r_t and V_{t+1}.
     """
     steps = reward.shape[1]
     collected = torch.zeros_like(reward[:, 0])
-    ahead = torch.where(on_turn[:, steps, None], value[:, steps], torch.zeros_like(value[:, steps]))
-    rewards, nexts = [], []
+    next_value = torch.where(on_turn[:, steps, None], value[:, steps], torch.zeros_like(value[:, steps]))
+    rewards, next_values = [], []
     for t in reversed(range(steps)):
         ended = terminated[:, t]
-        ahead = torch.where(ended[:, None], torch.zeros_like(ahead), ahead)
+        next_value = torch.where(ended[:, None], torch.zeros_like(next_value), next_value)
         collected = torch.where(ended, torch.zeros_like(collected), collected) + reward[:, t]
         rewards.append(collected)
-        nexts.append(ahead)
+        next_values.append(next_value)
         turn = on_turn[:, t]
         collected = torch.where(turn, torch.zeros_like(collected), collected)
-        ahead = torch.where(turn[:, None], value[:, t], ahead)
-    return torch.stack(rewards[::-1], 1), torch.stack(nexts[::-1], 1)
+        next_value = torch.where(turn[:, None], value[:, t], next_value)
+    return torch.stack(rewards[::-1], 1), torch.stack(next_values[::-1], 1)
 
 
 def used_steps(on_turn: Tensor, filled: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where TD errors use an agent's values; nothing else needs to be computed.
+    """Return the steps at which TD errors use an agent's values; no other values need to be computed.
 
     Args:
         on_turn: (B, T + 1) bool.
-        filled, terminated: (B, T) bool.
+        filled: (B, T) bool.
+        terminated: (B, T) bool.
 
     Returns:
-        Three masks (B, T + 1): its own steps (the value that is learnt), its turns that some step bootstraps from,
-        and its own steps whose value is carried to a next step at which it is not on turn (Q'_tot needs it there).
+        Three masks (B, T + 1): steps at which the agent acts (its value is learnt); turns from which an earlier step
+        bootstraps; steps at which it acts and whose value is carried forward to a next step at which it is not on
+        turn (Q'_tot needs the value there).
     """
     nowhere = torch.zeros_like(on_turn[:, :1])
-    goes_on = filled & ~terminated
-    acts, again = on_turn[:, :-1] & filled, on_turn[:, 1:]
+    continues = filled & ~terminated
+    is_acting, next_on_turn = on_turn[:, :-1] & filled, on_turn[:, 1:]
     return (
-        torch.cat([acts, nowhere], 1),
-        torch.cat([nowhere, again & goes_on], 1),
-        torch.cat([acts & goes_on & ~again, nowhere], 1),
+        torch.cat([is_acting, nowhere], 1),
+        torch.cat([nowhere, next_on_turn & continues], 1),
+        torch.cat([is_acting & continues & ~next_on_turn, nowhere], 1),
     )
 
 
 def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Tensor:
-    """η_k = L_k / Σ_k L_k (Eq. 9): the head with the larger TD error gets the larger weight.
+    """Return adaptive weights (AW) η_k = L_k / Σ_k L_k (Eq. 9): heads with larger TD errors get larger weights.
 
     Args:
         losses: (B, T, K) loss of each TD error, its square in the paper; no gradient flows through the weights.
         valid: (B, T) bool.
-        level: ``sample`` as in the paper, or ``batch``, one weight per head, as in its reference code.
+        level: ``sample`` as in the paper, or ``batch``: one weight per head, as in its reference code.
 
     Returns:
         (B, T, K) or, for ``batch``, (1, 1, K); equal weights where every error is zero.
@@ -141,12 +151,12 @@ def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Te
 
 
 def random_weights(heads: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A random convex mixture of the heads, drawn once per update (REM); (1, 1, K)."""
+    """Draw a random convex mixture of the heads, once per update (REM, random ensemble mixture); (1, 1, K)."""
     draw = torch.rand(heads, generator=generator).to(like)
     return (draw / draw.sum())[None, None]
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid entries; zero if there are none."""
+    """Return the mean over the valid entries; zero if no entry is valid."""
     weight = valid.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp(min=1)

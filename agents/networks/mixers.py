@@ -1,7 +1,7 @@
-"""Mixers: the team's value Q_tot from the agents' values Q_1 … Q_n.
+"""Mixers, which compute the team's value Q_tot from the agents' values Q_1 … Q_n.
 
-VDN, QMIX and the softplus mixer of AWRQ differ only here. Those with a constrained hypernetwork are
-non-decreasing in every Q_g, so that the agents' own argmaxes are the team's (IGM).
+VDN, QMIX and the softplus mixer of AWRQ-Mixer differ only here. A mixer with a constrained hypernetwork is
+non-decreasing in every Q_g. The agents' own argmaxes are then the team's argmax (IGM, individual-global-max).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": nn.functional.leaky_relu,
     "tanh": torch.tanh,
 }
-"""Non-decreasing ones alone: the mixer's monotonicity needs it."""
-CONDITIONS = ("state", "state+actions")
+"""Activations of a mixer's hidden layer; all are non-decreasing, which the mixer's monotonicity needs."""
+MIXER_INPUTS = ("state", "state+actions")
 MIXERS = ("none", "sum", *CONSTRAINTS)
 
 
 class SumMixer(nn.Module):
-    """Q_tot = Σ_g Q_g (VDN); of a single agent, its own value.
+    """Q_tot = Σ_g Q_g (VDN); for a single agent this is its own value.
 
-    ``share`` multiplies the sum. Agents that learn without a mixer each estimate the whole team's return, so that
-    their mean (share 1/N), not their sum, is in currency.
+    ``share`` multiplies the sum. Agents that learn without a mixer each estimate the whole team's return. Their mean
+    (share 1/N), not their sum, is therefore in currency.
     """
 
     def __init__(self, share: float = 1.0) -> None:
@@ -44,25 +44,25 @@ class SumMixer(nn.Module):
         self.share = share
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Nothing depends on the state."""
+        """Return no weights: the sum does not depend on the state."""
         return ()
 
     def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """``utilities`` (B, M, N) → (B, M)."""
+        """Return Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
         return utilities.sum(-1) * self.share
 
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
-        """``utilities`` (B, N) → (B,)."""
+        """Return Q_tot; ``utilities`` (B, N) → (B,)."""
         return utilities.sum(-1) * self.share
 
 
 class MonotoneMixer(nn.Module):
-    """Q_tot = act([Q_1 … Q_n] W1 + b1) W2 + b2, all four from hypernetworks of the state (Eq. 11–14).
+    """Q_tot = act([Q_1 … Q_n] W1 + b1) W2 + b2, with W1, b1, W2, b2 from hypernetworks of the state (Eq. 11–14).
 
-    ``absolute`` weights with an ELU are QMIX, ``softplus`` weights with a ReLU the paper's mixer. The ReLU
-    makes dead zones, in which Q_tot no longer follows the agents; ``activation`` replaces it. The paper
-    conditions on the state alone; ``condition_size`` may include the one-hot joint action, as in its
-    reference code, at the price of the agreement between the agents' argmaxes and the team's.
+    ``absolute`` weights with an ELU are QMIX; ``softplus`` weights with a ReLU are the paper's mixer. The ReLU has
+    dead zones in which Q_tot no longer follows the agents; ``activation`` replaces it. The paper conditions on the
+    state alone. ``condition_size`` may include the one-hot joint action, as in the paper's reference code; the
+    agents' argmaxes then need not agree with the team's.
     """
 
     def __init__(
@@ -86,30 +86,31 @@ class MonotoneMixer(nn.Module):
         self.b1 = nn.Linear(condition_size, width)
         self.w2 = _hypernet(condition_size, hypernet, width)
         self.b2 = _hypernet(condition_size, width, 1)
-        # Torch's initialisation, as in QMIX's published code. With Glorot's, Q_tot starts at tens of times the agents'
-        # values where the state has many or large entries: absolute ones diverge, softplus ones learn far slower.
+        # Torch's default initialisation, as in QMIX's published code. With Glorot's, Q_tot would start at tens of
+        # times the agents' values where the state has many or large entries: absolute weights then diverge, and
+        # softplus weights learn far more slowly.
         if constraint == "softplus":
             # softplus(0) = 0.69 in every weight would multiply the agents' values by about width / 2 at the start,
-            # and the first steps would drive the ReLU into its dead zone: start with a gain of one instead.
-            start = math.log(math.expm1(width**-0.5))
+            # and the first steps would drive the ReLU into its dead zone. Start with a gain of one instead.
+            initial_bias = math.log(math.expm1(width**-0.5))
             for net in (self.w1, self.w2):
-                nn.init.constant_(net[-1].bias, start)  # type: ignore[arg-type]
+                nn.init.constant_(net[-1].bias, initial_bias)  # type: ignore[arg-type]
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) of ``condition`` (B, S)."""
+        """Return W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) for ``condition`` (B, S)."""
         w1 = self.constrain(self.w1(condition)).view(-1, self.n_agents, self.width)
         b1 = self.b1(condition)[:, None]
         w2 = self.constrain(self.w2(condition))[:, :, None]
         return w1, b1, w2, self.b2(condition)
 
     def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
+        """Return Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
         w1, b1, w2, b2 = weights
         mixed = self.activate(torch.baddbmm(b1, utilities, w1))  # B M E
         return torch.bmm(mixed, w2).squeeze(-1) + b2
 
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
-        """``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
+        """Return Q_tot; ``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
         return self.mix(utilities[:, None], self.weights(condition)).squeeze(1)
 
 
@@ -118,10 +119,11 @@ def _hypernet(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class UnrestrictedMixer(nn.Module):
-    """Q*'s mixer in Weighted QMIX: a feed-forward network of the state and the agents' values, free to fall in them.
+    """Feed-forward mixer without a monotonicity constraint, for the central value Q* of Weighted QMIX.
 
-    Three hidden layers with ReLU (Rashid et al., 2020; 256 units there). Their reference code adds a second network
-    of the state alone to the output; the paper does not name it and it is left out.
+    It has three hidden layers with ReLU over the state and the agents' values (Rashid et al., 2020, with 256 units).
+    Their reference code adds a second network of the state alone to the output. Their paper does not mention it, and
+    it is left out here.
     """
 
     def __init__(self, n_agents: int, state_size: int, *, width: int = 256) -> None:
@@ -134,7 +136,7 @@ class UnrestrictedMixer(nn.Module):
         _glorot(self)
 
     def forward(self, utilities: Tensor, state: Tensor) -> Tensor:
-        """``utilities`` (B, N), ``state`` (B, S) → (B,)."""
+        """Return Q*; ``utilities`` (B, N), ``state`` (B, S) → (B,)."""
         return self.net(torch.cat([state, utilities], -1)).squeeze(-1)
 
 
@@ -145,10 +147,10 @@ def _glorot(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-class OwnMixer(nn.Module):
-    """A user's mixer, which has ``forward(utilities (B, N), condition (B, S)) -> (B,)`` alone, as one of ours.
+class UserMixer(nn.Module):
+    """Adapter for a user-defined mixer, which only has ``forward(utilities (B, N), condition (B, S)) -> (B,)``.
 
-    Nobody checks that it is monotone: where it is not, the agents' argmaxes need not be the team's.
+    Monotonicity is not checked. If the mixer is not monotone, the agents' argmaxes need not be the team's.
     """
 
     def __init__(self, mixer: nn.Module) -> None:
@@ -156,59 +158,69 @@ class OwnMixer(nn.Module):
         self.mixer = mixer
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """The condition itself, (B, S)."""
+        """Return the condition itself, (B, S)."""
         return (condition,)
 
     def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """``utilities`` (B, M, N) → (B, M)."""
+        """Return Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
         (condition,) = weights
-        several = condition[:, None].expand(-1, utilities.shape[1], -1)
-        return self.forward(utilities.flatten(0, 1), several.flatten(0, 1)).view(utilities.shape[:2])
+        repeated = condition[:, None].expand(-1, utilities.shape[1], -1)
+        return self.forward(utilities.flatten(0, 1), repeated.flatten(0, 1)).view(utilities.shape[:2])
 
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
-        """``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
+        """Return Q_tot; ``utilities`` (B, N), ``condition`` (B, S) → (B,).
+
+        Raises:
+            InputError: the mixer returned a tensor of another shape.
+        """
         mixed = self.mixer(utilities, condition)
         if mixed.shape != utilities.shape[:1]:
             raise InputError(
                 f"mixer {type(self.mixer).__name__} returned shape {tuple(mixed.shape)} for {len(utilities)} rows; "
-                "return one value for each, (B,)"
+                "return one value for each row, shape (B,)"
             )
         return mixed
 
 
 def mixer_name(kind: Any) -> Any:
-    """A mixer's name as a preset keeps it: of a class its dotted path, which worker processes can import."""
+    """Return a mixer's name as a preset stores it; for a class its dotted path, which worker processes can import."""
     return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else kind
 
 
-def own_mixer(path: str) -> type[nn.Module]:
-    """The class at a dotted path.
+def import_mixer(path: str) -> type[nn.Module]:
+    """Import the mixer class at a dotted path.
 
     Raises:
-        InputError: no such module or name, or no ``torch.nn.Module``.
+        InputError: the module or name does not exist, or is not a ``torch.nn.Module``.
     """
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        mixer_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"mixer {path!r}: {one_line(error)}; define the class at the top of a module that can be imported"
+            f"mixer {path!r}: {one_line(error)}; define the class at the top level of an importable module"
         ) from None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise InputError(f"mixer {path!r}: not a torch.nn.Module; give a class with forward(utilities, condition)")
-    return found
+    if not (isinstance(mixer_class, type) and issubclass(mixer_class, nn.Module)):
+        raise InputError(f"mixer {path!r}: not a torch.nn.Module; pass a class with forward(utilities, condition)")
+    return mixer_class
 
 
 def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) -> nn.Module:
-    """Mixer by name: ``sum``, ``absolute`` or ``softplus``; ``none``: the mean, for what serves.
+    """Build a mixer by name: ``sum``, ``absolute``, ``softplus``, or ``none`` (the mean of the agents' values).
 
-    The dotted path of a user's class makes ``Class(n_agents, condition_size)``.
+    For the dotted path of a user-defined class it builds ``Class(n_agents, condition_size)``.
+
+    Args:
+        kind: name of the mixer, or dotted path of a class.
+        n_agents: N.
+        condition_size: S, size of the hypernetworks' input.
+        options: keyword arguments of :class:`MonotoneMixer`.
 
     Raises:
-        InputError: unknown name.
+        InputError: an unknown name.
     """
     if "." in kind:
-        return OwnMixer(own_mixer(kind)(n_agents, condition_size))
+        return UserMixer(import_mixer(kind)(n_agents, condition_size))
     if kind not in MIXERS:
         raise InputError(unknown_option("mixer", kind, MIXERS))
     if kind in ("none", "sum"):

@@ -1,4 +1,8 @@
-"""Where the rows of a request log lie: files, folders and globs of Parquet and CSV, cut into pieces, unread."""
+"""Request log files cut into chunks: Parquet and CSV files, folders and globs are located, but not read.
+
+``pyarrow.dataset`` does not fit here. It gives the row groups of Parquet, but it can only scan CSV from the start, and
+its errors name neither rows nor lines. Shuffled reading needs random access to the chunks of both formats.
+"""
 
 from __future__ import annotations
 
@@ -18,83 +22,87 @@ from marca_env.logs.schema import request_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
-PIECE_BYTES = 4 * 1024**2
-"""About how much of a CSV file is read at once."""
-_SCAN = 16 * 1024**2
+CHUNK_BYTES = 4 * 1024**2
+"""Approximate size of a chunk of a CSV file."""
+_SCAN_BYTES = 16 * 1024**2
 
 
 def log_files(sources: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files of a log, in the order of their rows: files as given, a folder's or a glob's by name.
+    """Return the files of a log in the order of their rows: files as given, those of a folder or glob by name.
 
     Raises:
-        InputError: nothing there, or no log among it.
+        InputError: no source, an empty folder, or a glob without matches.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for source in [sources] if isinstance(sources, (str, Path)) else list(sources):
         path = Path(source)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name[0] not in "._")
-            if not inside:
-                raise InputError(f"{path}: no log in this folder; logs end in {', '.join(SUFFIXES)}")
-            found += inside
+            logs = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name[0] not in "._")
+            if not logs:
+                raise InputError(f"{path}: no log in this folder; use files that end in {', '.join(SUFFIXES)}")
+            files += logs
         elif path.is_file() or not glob.has_magic(str(source)):
-            found.append(path)  # one that is not there is refused when it is read
+            files.append(path)  # a missing file is refused when it is read
         else:
-            matching = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file())
-            if not matching:
+            matches = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file())
+            if not matches:
                 raise InputError(f"{source}: no file matches; check the pattern")
-            found += matching
-    if not found:
-        raise InputError("no log given; name at least one file, folder or pattern")
-    return found
+            files += matches
+    if not files:
+        raise InputError("no log given; pass at least one file, folder or pattern")
+    return files
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a log file that is read at once: a row group of Parquet, a range of bytes of CSV, or a whole sample."""
+class LogChunk:
+    """A part of a log file that is read at once: a Parquet row group, a byte range of CSV, or a whole sample file."""
 
     path: str
     file: int
-    """Number of the file in the log."""
+    """Index of the file in the log."""
     first_row: int
-    """Rows of the file before it."""
+    """Number of rows of the file before the chunk."""
     offset: int
-    """Rows of the log before it."""
+    """Number of rows of the log before the chunk."""
     rows: int
     kind: str
-    """``parquet``, ``csv`` or ``sample`` (the published one, without a header)."""
+    """``parquet``, ``csv`` or ``sample`` (the published sample, which has no header)."""
     start: int = 0
     """Row group, or first byte."""
     stop: int = 0
+    """Row group or byte after the chunk."""
     header: tuple[str, ...] = ()
 
 
-def log_pieces(files: Sequence[Path], scenario: Scenario) -> list[Piece]:
-    """Every piece of a log, in order; reads no more than footers of Parquet and the line ends of CSV.
+def log_chunks(files: Sequence[Path], scenario: Scenario) -> list[LogChunk]:
+    """Return the chunks of a log in order; this reads only the footers of Parquet and the line ends of CSV.
 
     Raises:
         InputError: a file that is missing, empty, cut short or without a needed column, or a log without rows.
     """
-    pieces: list[Piece] = []
+    chunks: list[LogChunk] = []
     offset = 0
     for number, path in enumerate(files):
-        find = _parquet_pieces if path.suffix == ".parquet" else _csv_pieces
+        find = _parquet_chunks if path.suffix == ".parquet" else _csv_chunks
         for kind, header, start, stop, first_row, rows in find(path, scenario):
             if kind == "sample" and len(files) > 1:
-                raise InputError(f"{path}: a log without a header stands alone, as its ids are ranked; give one file")
-            pieces.append(Piece(str(path), number, first_row, offset, rows, kind, start, stop, header))
+                raise InputError(
+                    f"{path}: a log without a header must be the only file, because its ids are ranked; pass one file"
+                )
+            chunks.append(LogChunk(str(path), number, first_row, offset, rows, kind, start, stop, header))
             offset += rows
     if offset == 0:
         raise InputError(f"{', '.join(map(str, files[:3]))}: no rows; write the log again")
-    return pieces
+    return chunks
 
 
-_Found = list[tuple[str, tuple[str, ...], int, int, int, int]]
+_ChunkRanges = list[tuple[str, tuple[str, ...], int, int, int, int]]
+"""Kind, header, start, stop, first row and number of rows of each chunk of a file."""
 
 
-def _parquet_pieces(path: Path, scenario: Scenario) -> _Found:
+def _parquet_chunks(path: Path, scenario: Scenario) -> _ChunkRanges:
     if not path.is_file() or path.stat().st_size == 0:
-        read_table(path)  # says what is wrong
+        read_table(path)  # raises the error
     try:
         with pq.ParquetFile(path) as file:
             meta, names = file.metadata, tuple(file.schema_arrow.names)
@@ -106,9 +114,9 @@ def _parquet_pieces(path: Path, scenario: Scenario) -> _Found:
     return [("parquet", (), k, k + 1, int(starts[k]), int(n)) for k, n in enumerate(sizes) if n]
 
 
-def _csv_pieces(path: Path, scenario: Scenario) -> _Found:
+def _csv_chunks(path: Path, scenario: Scenario) -> _ChunkRanges:
     if path.suffix not in SUFFIXES or not path.is_file() or path.stat().st_size == 0:
-        read_table(path)  # says what is wrong
+        read_table(path)  # raises the error
     try:
         head = pd.read_csv(path, sep=separator(path), nrows=1)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -121,31 +129,31 @@ def _csv_pieces(path: Path, scenario: Scenario) -> _Found:
 
 
 def _line_ranges(path: Path) -> list[tuple[int, int, int, int]]:
-    """First byte, end, first row and rows of consecutive parts of a CSV file, below its header."""
-    found = []
+    """Return first byte, end, first row and number of rows of consecutive parts of a CSV file, below its header."""
+    ranges = []
     with path.open("rb") as file:
         start = position = len(file.readline())
         end = _content_end(path)
         row = pending = 0
         while position < end:
-            chunk = file.read(min(_SCAN, end - position))
+            data = file.read(min(_SCAN_BYTES, end - position))
             at = 0
-            while at < len(chunk):  # cut behind the first line end after PIECE_BYTES
-                cut = chunk.find(b"\n", max(at, start + PIECE_BYTES - position))
-                stop = len(chunk) if cut < 0 else cut + 1
-                pending += chunk.count(b"\n", at, stop)
+            while at < len(data):  # cut behind the first line end after CHUNK_BYTES
+                cut = data.find(b"\n", max(at, start + CHUNK_BYTES - position))
+                stop = len(data) if cut < 0 else cut + 1
+                pending += data.count(b"\n", at, stop)
                 if cut >= 0:
-                    found.append((start, position + stop, row, pending))
+                    ranges.append((start, position + stop, row, pending))
                     start, row, pending = position + stop, row + pending, 0
                 at = stop
-            position += len(chunk)
+            position += len(data)
         if end > start:
-            found.append((start, end, row, pending + 1))  # the last line end is not content
-    return found
+            ranges.append((start, end, row, pending + 1))  # the last line end is not part of the content
+    return ranges
 
 
 def _content_end(path: Path) -> int:
-    """Bytes of a file without the white space at its end."""
+    """Return the size of a file in bytes, without the white space at its end."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 4096))
@@ -157,17 +165,15 @@ def _require_columns(path: Path, names: Sequence[str], scenario: Scenario) -> No
     needed = [c.name for c in request_columns(scenario)]
     for name in needed:
         if name not in names:
-            raise InputError(
-                f"{path}: column {name!r} is missing; a log of this kind has the columns {', '.join(needed)}"
-            )
+            raise InputError(f"{path}: column {name!r} is missing; use a log with the columns {', '.join(needed)}")
 
 
 def separator(path: str | Path) -> str:
-    """What divides the fields of a text file."""
+    """Return the character that separates the fields of a text file."""
     return "\t" if Path(path).suffix == ".tsv" else ","
 
 
-def unreadable(where: object, error: BaseException) -> InputError:
-    """The complaint about a file that cannot be parsed."""
+def unreadable(place: object, error: BaseException) -> InputError:
+    """Return the error to raise for a file that cannot be parsed."""
     reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return InputError(f"{where}: cannot be read ({reason[0]}); it may be cut short: write the log again")
+    return InputError(f"{place}: cannot be read ({reason[0]}); it may be cut short: write the log again")

@@ -1,7 +1,7 @@
-"""Request logs as compact, checked rows, piece by piece.
+"""Request logs as compact, checked rows, read chunk by chunk.
 
-A row is 36 bytes in the default scenario; the episode that it stands for takes a hundred times as much, so logs are
-kept and shuffled as rows and become episodes only when a minibatch is drawn (:mod:`agents.offline.episodes`). Needs no ray.
+A row takes 36 bytes in the default scenario. Its episode takes a hundred times as much. Logs are therefore stored and
+shuffled as rows; rows become episodes when a minibatch is drawn (:mod:`agents.offline.episodes`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agents.offline.chunks import Piece, log_files, log_pieces, separator, unreadable
+from agents.offline.chunks import LogChunk, log_chunks, log_files, separator, unreadable
 from agents.offline.splits import Split
 from marca_env.logs import published_samples
 from marca_env.logs.schema import check_table, request_columns
@@ -26,14 +25,12 @@ from marca_env.models.engine import shipped_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def row_type(scenario: Scenario) -> np.dtype:
-    """A request as one element of a structured array: ``states`` (F,), ``actions`` (D,), ``results`` (S,), ``reward``.
+    """Return the structured dtype of one request: ``states`` (F,), ``actions`` (D,), ``results`` (S,), ``reward``.
 
-    Codes are int16 (int32 if the scenario has more than 32,767 of a kind), the others float32; reward in currency.
+    Codes are int16 (int32 if a feature or decision has more than 32,767 codes), the other fields float32. The reward
+    is in currency.
     """
     largest = max(*map(int, scenario.feature_sizes), *map(int, scenario.action_shape))
     code = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
@@ -47,8 +44,8 @@ def row_type(scenario: Scenario) -> np.dtype:
     )
 
 
-def rows_of(log: pd.DataFrame, scenario: Scenario, *, reward: str = "revenue") -> np.ndarray:
-    """A checked request log as compact rows (M,); ``reward``: the column to be maximised."""
+def encode_rows(log: pd.DataFrame, scenario: Scenario, *, reward: str = "revenue") -> np.ndarray:
+    """Encode a checked request log as compact rows (M,); ``reward`` is the column to be maximised."""
     rows = np.empty(len(log), row_type(scenario))
     rows["states"] = log[list(scenario.feature_names)].to_numpy()
     rows["actions"] = log[list(scenario.decision_names)].to_numpy()
@@ -57,58 +54,57 @@ def rows_of(log: pd.DataFrame, scenario: Scenario, *, reward: str = "revenue") -
     return rows
 
 
-def read_piece(piece: Piece, scenario: Scenario) -> np.ndarray:
-    """The checked rows of a piece, (M,) of :func:`row_type`.
+def read_chunk(chunk: LogChunk, scenario: Scenario) -> np.ndarray:
+    """Read and check the rows of a chunk, (M,) of :func:`row_type`.
 
     Raises:
-        InputError: a file that cannot be read, or a bad value, naming file, row and column.
+        InputError: an unreadable file, or a bad value; the message names file, row and column.
     """
-
-    where = f"{piece.path}, rows {piece.first_row + 1} to {piece.first_row + piece.rows}"
+    place = f"{chunk.path}, rows {chunk.first_row + 1} to {chunk.first_row + chunk.rows}"
     try:
-        if piece.kind == "sample":
-            return _sample_rows(piece.path, scenario)
-        frame = _parquet_frame(piece, scenario) if piece.kind == "parquet" else _csv_frame(piece)
+        if chunk.kind == "sample":
+            return _sample_rows(chunk.path, scenario)
+        frame = _parquet_frame(chunk, scenario) if chunk.kind == "parquet" else _csv_frame(chunk)
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise unreadable(where, error) from None
-    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
-        raise InputError(f"{where}: more fields than the header; name every column, or drop the surplus")
-    if len(frame) != piece.rows:
+        raise unreadable(place, error) from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas turns surplus fields into an index
+        raise InputError(f"{place}: more fields than the header; name every column, or remove the extra fields")
+    if len(frame) != chunk.rows:
         remedy = "remove blank lines and line breaks in fields"
-        raise InputError(f"{where}: {len(frame)} rows in {piece.rows} lines; {remedy}")
-    return rows_of(check_table(frame, request_columns(scenario), piece.path, first_row=piece.first_row), scenario)
+        raise InputError(f"{place}: {len(frame)} rows in {chunk.rows} lines; {remedy}")
+    return encode_rows(check_table(frame, request_columns(scenario), chunk.path, first_row=chunk.first_row), scenario)
 
 
-def _parquet_frame(piece: Piece, scenario: Scenario) -> pd.DataFrame:
-    with pq.ParquetFile(piece.path) as file:
+def _parquet_frame(chunk: LogChunk, scenario: Scenario) -> pd.DataFrame:
+    with pq.ParquetFile(chunk.path) as file:
         columns = [c.name for c in request_columns(scenario)]
-        table = file.read_row_group(piece.start, columns=columns, use_threads=False)
+        table = file.read_row_group(chunk.start, columns=columns, use_threads=False)
     return table.to_pandas(ignore_metadata=True)
 
 
-def _csv_frame(piece: Piece) -> pd.DataFrame:
-    with open(piece.path, "rb") as file:
-        file.seek(piece.start)
-        data = file.read(piece.stop - piece.start)
+def _csv_frame(chunk: LogChunk) -> pd.DataFrame:
+    with open(chunk.path, "rb") as file:
+        file.seek(chunk.start)
+        data = file.read(chunk.stop - chunk.start)
     return pd.read_csv(
-        io.BytesIO(data), header=None, names=list(piece.header), sep=separator(piece.path), skip_blank_lines=True
+        io.BytesIO(data), header=None, names=list(chunk.header), sep=separator(chunk.path), skip_blank_lines=True
     )
 
 
 def _sample_rows(path: str, scenario: Scenario) -> np.ndarray:
-    """The published sample: action results, which it lacks, are those that the shipped cost model expects."""
+    """Read the published sample; it lacks action results, which the shipped cost model predicts."""
     frame = check_table(*published_samples.request_sample(path, scenario), path)
     if "revenue" not in frame.columns:
-        raise InputError(f"{path}: column 'revenue' is missing; learning needs a log with the revenue of each request")
+        raise InputError(f"{path}: column 'revenue' is missing; use a log with the revenue of each request")
     states = frame[list(scenario.feature_names)].to_numpy(np.int64)
     actions = frame[list(scenario.decision_names)].to_numpy(np.int64)
-    results = _cost_model(scenario.name).results(states, actions)
-    named = {f"result_{name}": results[:, k] for k, name in enumerate(scenario.stage_names)}
-    return rows_of(frame.assign(**named), scenario)
+    results = _shipped_cost_model(scenario.name).results(states, actions)
+    result_columns = {f"result_{name}": results[:, k] for k, name in enumerate(scenario.stage_names)}
+    return encode_rows(frame.assign(**result_columns), scenario)
 
 
 @lru_cache(maxsize=2)
-def _cost_model(name: str) -> Any:
+def _shipped_cost_model(name: str) -> CostModel:
     return CostModel.load(shipped_folder(name) / "cost_model")
 
 
@@ -119,30 +115,33 @@ def load_rows(
     split: Split | None = None,
     part: str = "train",
 ) -> np.ndarray:
-    """A whole log, or one part of it, as compact rows (M,) of :func:`row_type`.
+    """Read a log, or one part of it, as compact rows (M,) of :func:`row_type`.
 
     Args:
         sources: files, folders or globs of Parquet and CSV.
-        split: how the log is divided; ``None``: not at all.
+        scenario: preset, YAML file or Scenario of the log.
+        split: how the log is divided; ``None``: it is not divided.
         part: ``train``, ``validation`` or ``test``.
 
     Raises:
-        InputError: anything wrong with the log, or a part without rows.
+        InputError: an invalid log, or a part without rows.
     """
     scenario = Scenario.load(scenario)
-    return rows_in(log_pieces(log_files(sources), scenario), scenario, split, part)
+    return read_rows(log_chunks(log_files(sources), scenario), scenario, split, part)
 
 
-def rows_in(pieces: Sequence[Piece], scenario: Scenario, split: Split | None = None, part: str = "train") -> np.ndarray:
-    """As :func:`load_rows`, of the pieces of a whole log."""
-    total = sum(p.rows for p in pieces)
-    kept = []
-    for piece in pieces:
-        rows = read_piece(piece, scenario)
+def read_rows(
+    chunks: Sequence[LogChunk], scenario: Scenario, split: Split | None = None, part: str = "train"
+) -> np.ndarray:
+    """Read all chunks of a log, or one part of it; see :func:`load_rows`."""
+    total = sum(c.rows for c in chunks)
+    parts = []
+    for chunk in chunks:
+        rows = read_chunk(chunk, scenario)
         if split is not None:
-            rows = rows[split.mask(part, piece.file, piece.first_row, piece.offset, len(rows), total)]
-        kept.append(rows)
-    rows = np.concatenate(kept)
+            rows = rows[split.mask(part, chunk.file, chunk.first_row, chunk.offset, len(rows), total)]
+        parts.append(rows)
+    rows = np.concatenate(parts)
     if len(rows) == 0:
-        raise InputError(f"{pieces[0].path}: no rows in the part {part!r} of the log; give it a larger share")
+        raise InputError(f"{chunks[0].path}: no rows in the part {part!r} of the log; increase its share")
     return rows

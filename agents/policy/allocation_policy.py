@@ -1,6 +1,6 @@
-"""A trained team as an allocation policy: the value of every joint action, and the best one at given prices.
+"""A trained team as an allocation policy: values of all joint actions, and the best action at given prices.
 
-Needs neither ray nor the training code's state. A policy is a folder of ``policy.json`` and ``weights.safetensors``.
+A policy is a folder with ``policy.json`` and ``weights.safetensors``. It needs neither ray nor the training state.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 
 from agents.algorithms.presets import Preset
 from agents.offline.episodes import team_encoder
-from agents.policy.action_tree import DecisionTree
+from agents.policy.action_tree import ActionTree
 from agents.policy.checkpoints import checkpoints_in, newest_checkpoint
-from agents.policy.joint_action_values import JointValues
+from agents.policy.joint_action_values import JointActionValues
 from agents.team.team import Team, TeamSpec
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import shipped_folder
@@ -28,10 +28,10 @@ from marca_env.utils.files import explain_model_faults, read_pair, write_pair
 from marca_env.utils.validation import check_codes
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
-_REMEDY = "export the policy again, or give the whole folder of a policy, of a checkpoint or of a run"
+_REMEDY = "export the policy again, or pass the complete folder of a policy, a checkpoint or a run"
 COSTS = "cost_model"
-_MOST_REMEMBERED = 25_000_000  # numbers of a table of all states
-_CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model is asked for together
+_MAX_CACHED_NUMBERS = 25_000_000  # maximum size of a table of all states
+_CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model evaluates together
 
 
 def save_team(
@@ -43,12 +43,15 @@ def save_team(
     reward_scale: float,
     scenario: Mapping[str, Any] | None,
 ) -> None:
-    """Write the weights of a team and all that is needed to rebuild it.
+    """Write the weights of a team and everything that is needed to rebuild it.
 
     Args:
-        tensors: state of a :class:`agents.team.team.Team`, tensors or arrays.
+        folder: folder to write into.
+        tensors: state dict of a :class:`agents.team.team.Team`, tensors or arrays.
+        preset: the algorithm.
+        spec: shapes of the team.
         reward_scale: currency per unit of Q.
-        scenario: as a dict; ``None`` for a team of another environment.
+        scenario: the scenario as a dict; ``None`` for a team of another environment.
     """
     shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
     description = {
@@ -62,10 +65,12 @@ def save_team(
 
 
 def policy_folder(path: str | Path) -> Path:
-    """The policy at ``path``: that folder, that of a checkpoint, or that of the newest whole checkpoint of a run.
+    """Return the policy folder at ``path``: the folder itself, a checkpoint's, or that of a run's newest checkpoint.
+
+    Damaged checkpoints of a run are skipped.
 
     Raises:
-        InputError: a run none of whose checkpoints is whole.
+        InputError: all checkpoints of the run are damaged.
     """
     path = Path(path)
     if not (path / DESCRIPTION).is_file() and checkpoints_in(path):
@@ -80,7 +85,7 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
         The team, in evaluation mode, and the description (``reward_scale``, ``scenario``, …).
 
     Raises:
-        InputError: a file is missing, cut short, or does not belong to the other.
+        InputError: a file is missing or cut short, or the two files do not belong together.
     """
     folder = policy_folder(folder)
     tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device, _REMEDY)
@@ -95,21 +100,22 @@ def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, 
 
 
 class AllocationPolicy:
-    """Serves a* = argmax_a Q̂_tot(s, a) − Σ_g λ_g C_g(s, a) (Eq. 6, arXiv 2512.24325).
+    """Policy a* = argmax_a Q̂_tot(s, a) − Σ_g λ_g C_g(s, a) (Eq. 6, arXiv 2512.24325).
 
-    Q̂_tot(s, a) is the mixer's value at the last turn of the episode that takes a: what the team then expects of the
-    request's revenue. Joint actions that do the same (the recall length of a channel that is off) share one value.
+    Q̂_tot(s, a) is the mixer's value at the last turn of the episode that takes the joint action a. It is the team's
+    estimate of the request's revenue. λ_g is the price of computation in cluster g and C_g the expected cost there.
+    Joint actions with the same effect share one value, such as all recall lengths of a channel that is off.
 
-    Values and costs do not depend on the prices. Where those of all states fit in memory they are remembered, so that
-    a state seen before costs a look-up.
+    Values and costs do not depend on the prices. If those of all states fit in memory they are cached, so that a
+    repeated state costs only a look-up.
 
     Args:
-        team: what was trained, with its mixer.
+        team: the trained team, with its mixer.
         scenario: the recommender.
-        cost_model: of that recommender.
+        cost_model: cost model of that recommender.
         reward_scale: currency per unit of Q.
-        device: where the networks run.
-        remember: keep values and costs of the states seen; :meth:`forget` drops them.
+        device: device on which the networks run.
+        remember: whether to cache values and costs; :meth:`forget` clears the cache.
 
     Attributes:
         scenario: the recommender.
@@ -134,35 +140,39 @@ class AllocationPolicy:
         expected = TeamSpec.of(self.encoder)
         if expected != team.spec:
             raise InputError(
-                f"the team was trained on other shapes than scenario {scenario.name!r} has "
+                f"scenario {scenario.name!r}: the team was trained on other shapes "
                 f"({team.spec} instead of {expected}); train it on this scenario"
             )
-        self._tree = DecisionTree(scenario, list(self.encoder.turn_agent))
-        self._evaluate = JointValues(self.team, self.encoder, self._tree, cost_model.results)
-        n_states, most = math.prod(map(int, scenario.feature_sizes)), _MOST_REMEMBERED if remember else 0
-        self._leaf_values = _Remembered(self._compute_values, n_states, most)
-        self._leaf_costs = _Remembered(self._compute_costs, n_states, most)
+        self._tree = ActionTree(scenario, list(self.encoder.turn_agent))
+        self._evaluate = JointActionValues(self.team, self.encoder, self._tree, cost_model.results)
+        n_states, limit = math.prod(map(int, scenario.feature_sizes)), _MAX_CACHED_NUMBERS if remember else 0
+        self._leaf_values = _StateCache(self._compute_values, n_states, limit)
+        self._leaf_costs = _StateCache(self._compute_costs, n_states, limit)
 
     @classmethod
     def load(
         cls, path: str | Path, *, cost_model: CostModel | str | Path | None = None, device: str = "cpu"
     ) -> AllocationPolicy:
-        """Read a policy folder, or the policy of a training checkpoint, or of the newest whole one of a run; a warning
-        names the torn ones that are passed over.
+        """Read the policy of a policy folder, a training checkpoint, or a training run.
+
+        For a run this is its newest complete checkpoint; a warning names the damaged checkpoints that are skipped.
 
         Args:
             path: the folder.
             cost_model: the model or its folder; ``None``: the policy's own (``cost_model/``), else the one shipped for
                 the scenario.
+            device: device on which the networks run.
 
         Raises:
-            InputError: a file is missing, cut short or inconsistent, the team does not serve a recommender, there is
-                no cost model, or it is another system's.
+            InputError: a file is missing, cut short or inconsistent, the team was not trained on a recommender, or
+                the cost model is missing or was fitted to another system.
         """
         path = policy_folder(path)
         team, description = load_team(path, device)
         if description.get("scenario") is None:
-            raise InputError(f"{path}: trained on an environment without a scenario; it cannot allocate computation")
+            raise InputError(
+                f"{path}: trained on an environment without a scenario; use a policy trained on a recommender"
+            )
         scenario = Scenario.from_dict(description["scenario"])
         if cost_model is None or isinstance(cost_model, (str, Path)):
             own, shipped = path / COSTS, shipped_folder(scenario.name) / COSTS
@@ -170,7 +180,7 @@ class AllocationPolicy:
             if home == shipped and not home.is_dir():
                 raise InputError(
                     f"{own}: no cost model, and none is shipped for scenario {scenario.name!r}; copy the one that "
-                    "`marca fit` made for it there, or pass cost_model"
+                    "`marca fit` made to this folder, or pass cost_model"
                 )
             cost_model = CostModel.load(home, device=device)
             if differing := scenario.differs_from(cost_model.scenario):
@@ -181,7 +191,7 @@ class AllocationPolicy:
         return cls(team, scenario, cost_model, reward_scale=description["reward_scale"], device=device)
 
     def save(self, path: str | Path) -> None:
-        """Write a folder that :meth:`load` reads, the cost model included."""
+        """Write a folder that :meth:`load` reads, including the cost model."""
         self.cost_model.save(Path(path) / COSTS)
         save_team(
             path,
@@ -193,44 +203,43 @@ class AllocationPolicy:
         )
 
     def values(self, states: np.ndarray) -> np.ndarray:
-        """Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
-        distinct, where = self._distinct(states)
-        return self._leaf_values.of(distinct)[where[:, None], self._tree.leaf_of]
+        """Return Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
+        distinct, index = self._distinct(states)
+        return self._leaf_values.get(distinct)[index[:, None], self._tree.leaf_of_action]
 
     def costs(self, states: np.ndarray) -> np.ndarray:
-        """Expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds per request."""
-        distinct, where = self._distinct(states)
-        return self._leaf_costs.of(distinct)[where[:, None], self._tree.leaf_of]
+        """Return the expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds/request."""
+        distinct, index = self._distinct(states)
+        return self._leaf_costs.get(distinct)[index[:, None], self._tree.leaf_of_action]
 
     def decide(self, states: np.ndarray, prices: np.ndarray) -> np.ndarray:
-        """The joint action of each request at the prices.
+        """Return the best joint action of each request at the prices.
 
         Args:
             states: (B, F) int.
             prices: (G,) λ, currency per core-second.
 
         Returns:
-            (B, D) int64 option indices; of joint actions that do the same, and of equals, the first.
+            (B, D) int64 option indices; among joint actions with the same effect or equal value, the first.
         """
-        distinct, where = self._distinct(states)
-        values, costs = self._leaf_values.of(distinct), self._leaf_costs.of(distinct)
-        return self._tree.leaves[allocate(values, costs, np.asarray(prices, dtype=float))[where]]
+        distinct, index = self._distinct(states)
+        values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
+        return self._tree.leaves[allocate(values, costs, np.asarray(prices, dtype=float))[index]]
 
     def forget(self) -> None:
-        """Drop the values and costs of the states seen so far; call it after changing the team's weights."""
-        self._leaf_values.forget()
-        self._leaf_costs.forget()
+        """Clear the cached values and costs; call this after changing the team's weights."""
+        self._leaf_values.clear()
+        self._leaf_costs.clear()
 
-    # -- parts ---------------------------------------------------------------------------------------------
     def _distinct(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of the distinct states, and for each request its place among them."""
+        """Return the codes of the distinct states, and for each request its index among them."""
         states = np.asarray(states)
         if states.ndim != 2:
-            raise InputError(f"states have shape {states.shape}; give (requests, features)")
+            raise InputError(f"states have shape {states.shape}; pass an array of shape (requests, features)")
         checked = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
         codes = np.ravel_multi_index(tuple(checked.T), tuple(self.scenario.feature_sizes))
-        distinct, where = np.unique(codes, return_inverse=True)
-        return distinct, where.reshape(-1)
+        distinct, index = np.unique(codes, return_inverse=True)
+        return distinct, index.reshape(-1)
 
     def _states(self, codes: np.ndarray) -> np.ndarray:
         return np.stack(np.unravel_index(codes, tuple(self.scenario.feature_sizes)), 1)
@@ -248,28 +257,34 @@ class AllocationPolicy:
         return out
 
 
-class _Remembered:
-    """A function of state codes, (U,) → (U, …), whose values are kept where all of them fit in memory."""
+class _StateCache:
+    """Cached function of state codes, (U,) → (U, …); it caches only if the values of all states fit in memory.
 
-    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], n_states: int, most: int) -> None:
-        self.compute, self.n_states, self.most = compute, n_states, most if n_states <= most else 0
-        self.forget()
+    Args:
+        compute: the function.
+        n_states: number of states.
+        limit: maximum number of cached numbers.
+    """
 
-    def forget(self) -> None:
-        self.kept: np.ndarray | None = None
-        self.known = np.zeros(self.n_states if self.most else 0, dtype=bool)
+    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], n_states: int, limit: int) -> None:
+        self.compute, self.n_states, self.limit = compute, n_states, limit if n_states <= limit else 0
+        self.clear()
 
-    def of(self, codes: np.ndarray) -> np.ndarray:
-        """Values of ``codes``; those not known yet are computed, all together."""
-        if not self.most:
+    def clear(self) -> None:
+        self.table: np.ndarray | None = None
+        self.is_cached = np.zeros(self.n_states if self.limit else 0, dtype=bool)
+
+    def get(self, codes: np.ndarray) -> np.ndarray:
+        """Return the values of ``codes``; values that are not cached yet are computed together."""
+        if not self.limit:
             return self.compute(codes)
-        new = codes[~self.known[codes]]
-        if len(new) or self.kept is None:
-            found = self.compute(new)
-            if self.kept is None and math.prod(found.shape[1:]) * self.n_states > self.most:
-                self.most = 0
-                return found
-            if self.kept is None:
-                self.kept = np.empty((self.n_states, *found.shape[1:]), found.dtype)
-            self.kept[new], self.known[new] = found, True
-        return self.kept[codes]
+        new = codes[~self.is_cached[codes]]
+        if len(new) or self.table is None:
+            values = self.compute(new)
+            if self.table is None and math.prod(values.shape[1:]) * self.n_states > self.limit:
+                self.limit = 0
+                return values
+            if self.table is None:
+                self.table = np.empty((self.n_states, *values.shape[1:]), values.dtype)
+            self.table[new], self.is_cached[new] = values, True
+        return self.table[codes]

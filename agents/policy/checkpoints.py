@@ -1,8 +1,8 @@
-"""The folders that a training run leaves: named, sealed, checked and thinned out. Needs no ray.
+"""Checkpoint folders of a training run: write, verify, list and delete them.
 
-A checkpoint is written beside its place, sealed with a manifest of its files' sizes and SHA-256 sums, and renamed.
-Whatever kills the run leaves either the whole checkpoint or a ``.part-…`` folder; whatever damages one afterwards
-shows in the manifest.
+A checkpoint is written to a temporary ``.part-…`` folder, sealed with a manifest of its files' sizes and SHA-256 sums,
+and renamed. A run that is killed leaves either a complete checkpoint or a ``.part-…`` folder. The manifest reveals
+later damage.
 """
 
 from __future__ import annotations
@@ -27,36 +27,38 @@ _PREFIX, _PART = "checkpoint_", ".part-"
 
 
 def checkpoint_name(iteration: int) -> str:
-    """``checkpoint_000050``."""
+    """Return the folder name of an iteration's checkpoint, such as ``checkpoint_000050``."""
     return f"{_PREFIX}{iteration:06d}"
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
-    """The checkpoints of a run, oldest first, whole or not; none if there is no such folder."""
-    found = [p for p in Path(folder).glob(f"{_PREFIX}*") if p.is_dir() and iteration_of(p) is not None]
-    return sorted(found, key=lambda p: iteration_of(p) or 0)
+    """Return the checkpoints of a run, oldest first, damaged ones included; empty if the folder does not exist."""
+    checkpoints = [p for p in Path(folder).glob(f"{_PREFIX}*") if p.is_dir() and iteration_of(p) is not None]
+    return sorted(checkpoints, key=lambda p: iteration_of(p) or 0)
 
 
 def iteration_of(checkpoint: Path) -> int | None:
-    """The iteration in the name of a checkpoint; ``None`` if it is named otherwise."""
+    """Return the iteration in the name of a checkpoint; ``None`` for any other name."""
     number = checkpoint.name.removeprefix(_PREFIX)
     return int(number) if checkpoint.name.startswith(_PREFIX) and number.isdigit() else None
 
 
-def require_fresh(folder: str | Path) -> None:
-    """Refuse a folder with checkpoints: those of another run would be taken for the newest of this one.
+def require_no_checkpoints(folder: str | Path) -> None:
+    """Refuse a folder that contains checkpoints: they could be mistaken for the newest checkpoints of a new run.
 
     Raises:
-        InputError: there are some.
+        InputError: the folder contains checkpoints.
     """
-    found = checkpoints_in(folder)
-    if found:
-        raise InputError(f"{found[-1]}: left by an earlier run; resume it, or give another folder (or remove it)")
+    checkpoints = checkpoints_in(folder)
+    if checkpoints:
+        raise InputError(
+            f"{checkpoints[-1]}: left by an earlier run; resume that run, use another folder, or delete the checkpoints"
+        )
 
 
 @contextmanager
 def writing_checkpoint(folder: str | Path, iteration: int) -> Iterator[Path]:
-    """A folder to write into; sealed and renamed to ``folder/checkpoint_<iteration>`` when the block ends well."""
+    """Yield a folder to write into; it becomes ``folder/checkpoint_<iteration>`` when the block ends without error."""
     final = Path(folder).resolve() / checkpoint_name(iteration)
     part = final.with_name(f"{_PART}{socket.gethostname()}-{os.getpid()}-{final.name}")
     shutil.rmtree(part, ignore_errors=True)
@@ -73,7 +75,7 @@ def writing_checkpoint(folder: str | Path, iteration: int) -> Iterator[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of all files in ``folder``, and have everything on the disk before returning."""
+    """Write the manifest of all files in ``folder`` and flush everything to disk."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb+") as handle:
@@ -88,8 +90,8 @@ def seal(folder: Path) -> None:
         _flush(inner)
 
 
-def fault_of(checkpoint: str | Path) -> str | None:
-    """What is wrong with a sealed checkpoint; ``None`` if it is whole."""
+def find_fault(checkpoint: str | Path) -> str | None:
+    """Return a description of the damage of a sealed checkpoint; ``None`` if it is complete."""
     checkpoint = Path(checkpoint)
     manifest = checkpoint / MANIFEST
     if not manifest.is_file():
@@ -111,36 +113,38 @@ def fault_of(checkpoint: str | Path) -> str | None:
     return None
 
 
-def newest_whole(folder: str | Path) -> tuple[Path, dict[Path, str]]:
-    """The newest whole checkpoint of a run, and what is wrong with those after it.
+def newest_intact(folder: str | Path) -> tuple[Path, dict[Path, str]]:
+    """Return the newest intact checkpoint of a run, and the faults of the damaged ones after it.
 
     Raises:
-        InputError: there is no checkpoint, or none is whole.
+        InputError: the folder has no checkpoint, or all are damaged.
     """
-    found = checkpoints_in(folder)
-    if not found:
-        raise InputError(f"{folder}: no checkpoint here; give a folder named checkpoint_… or one that holds some")
-    torn: dict[Path, str] = {}
-    for checkpoint in reversed(found):
-        fault = fault_of(checkpoint)
+    checkpoints = checkpoints_in(folder)
+    if not checkpoints:
+        raise InputError(
+            f"{folder}: no checkpoint here; pass a folder named checkpoint_…, or a folder that contains some"
+        )
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(checkpoints):
+        fault = find_fault(checkpoint)
         if fault is None:
-            return checkpoint, torn
-        torn[checkpoint] = fault
-    listed = "; ".join(f"{path.name}: {fault}" for path, fault in torn.items())
-    raise InputError(f"{folder}: none of its checkpoints is whole ({listed}); train again into another folder")
+            return checkpoint, damaged
+        damaged[checkpoint] = fault
+    listed = "; ".join(f"{path.name}: {fault}" for path, fault in damaged.items())
+    raise InputError(f"{folder}: all checkpoints are damaged ({listed}); train again into another folder")
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """As :func:`newest_whole`; a warning names the torn ones that are passed over."""
-    found, torn = newest_whole(folder)
-    if torn:
-        listed = "; ".join(f"{p.name}: {fault}" for p, fault in torn.items())
-        logger.warning("%s: torn checkpoints are passed over (%s); going on from %s", folder, listed, found.name)
-    return found
+    """Return the newest intact checkpoint of a run; a warning names the damaged ones that are skipped."""
+    checkpoint, damaged = newest_intact(folder)
+    if damaged:
+        listed = "; ".join(f"{p.name}: {fault}" for p, fault in damaged.items())
+        logger.warning("%s: skipped damaged checkpoints (%s); using %s", folder, listed, checkpoint.name)
+    return checkpoint
 
 
 def remove_leftovers(folder: str | Path) -> list[Path]:
-    """Remove the unfinished checkpoints of processes of this machine that have ended; returns them."""
+    """Remove unfinished checkpoints of processes of this machine that have ended; return the removed folders."""
     removed = []
     prefix = f"{_PART}{socket.gethostname()}-"
     for path in Path(folder).glob(f"{_PART}*"):
@@ -159,7 +163,7 @@ def keep_newest(folder: str | Path, keep: int) -> None:
 
 def _is_running(process: int) -> bool:
     if process == os.getpid():
-        return False  # called between checkpoints: what bears this process's number is an earlier one's
+        return False  # this runs between checkpoints: the folder belongs to an earlier process with the same id
     try:
         os.kill(process, 0)
     except ProcessLookupError:

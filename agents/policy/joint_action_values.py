@@ -1,4 +1,4 @@
-"""Q̂_tot of every joint action of a scenario, evaluated along the tree of decisions."""
+"""Values Q̂_tot of every joint action of a scenario, evaluated along the tree of decisions."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.policy.action_tree import DecisionTree, Level
+from agents.policy.action_tree import ActionTree, TreeLevel
 from agents.team.team import Team
 
 Results = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Expected action results: (states (B, F), actions (B, D)) → (B, S)."""
 _CHUNK_NODES = 4096  # nodes of the tree's widest level that are evaluated together
 
 
-class JointValues:
-    """Values of all leaves of the tree, with what joint actions share computed once.
+class JointActionValues:
+    """Evaluator of all leaves of the tree; intermediate results that joint actions share are computed once.
 
-    A recurrent state is computed once for all joint actions that begin alike, and its product once for all that follow
-    it; heads are evaluated where an agent decides for the last time; the mixer's weights once for each node of the
-    last turn, for all its leaves.
+    A recurrent state is computed once for all joint actions with the same prefix, and its matrix product once for all
+    nodes that follow it. Heads are evaluated only where an agent decides for the last time. The mixer's weights are
+    computed once for each node of the last turn, for all its leaves.
 
     Args:
         team: the networks, in evaluation mode, on the device where they run.
-        encoder: of the scenario's observations, as the team was trained with.
+        encoder: encoder of the scenario's observations with which the team was trained.
         tree: the joint actions.
         results: expected action results, ``(states (B, F), actions (B, D)) -> (B, S)``, which later stages observe.
     """
 
-    def __init__(self, team: Team, encoder: Any, tree: DecisionTree, results: Results) -> None:
+    def __init__(self, team: Team, encoder: Any, tree: ActionTree, results: Results) -> None:
         self.team, self.encoder, self.tree, self.results = team, encoder, tree, results
         self.device = next(team.parameters()).device
-        self._previous = [self._index(level.previous) for level in tree.levels]
-        self._of_leaf = [self._index(level.of_leaf) for level in tree.levels]
-        self._leaves, self._groups = self._index(tree.leaves), self._index(tree.groups)
-        self._ungroup = self._index(tree.ungroup)
+        self._previous = [self._tensor(level.previous) for level in tree.levels]
+        self._node_of_leaf = [self._tensor(level.node_of_leaf) for level in tree.levels]
+        self._leaves, self._groups = self._tensor(tree.leaves), self._tensor(tree.groups)
+        self._ungroup = self._tensor(tree.ungroup)
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
-        """``states`` (U, F) int → (U, J') float32, in units of the reward scale."""
+        """Return the value of every leaf; ``states`` (U, F) int → (U, J') float32, in units of the reward scale."""
         out = np.empty((len(states), len(self.tree.leaves)), np.float32)
         step = max(1, _CHUNK_NODES // max(level.size for level in self.tree.levels))
         for start in range(0, len(states), step):
-            out[start : start + step] = self._chunk(states[start : start + step])
+            out[start : start + step] = self._evaluate(states[start : start + step])
         return out
 
-    # -- parts ---------------------------------------------------------------------------------------------
-    def _index(self, array: np.ndarray) -> Tensor:
+    def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     @torch.inference_mode()
-    def _chunk(self, states: np.ndarray) -> np.ndarray:
+    def _evaluate(self, states: np.ndarray) -> np.ndarray:
         spec, tree, n = self.team.spec, self.tree, len(states)
         hidden: dict[str, Tensor] = {}  # agent → (U, nodes at its latest turn, H)
         utilities: dict[str, Tensor] = {}
@@ -59,31 +59,32 @@ class JointValues:
         for turn, level in enumerate(tree.levels):
             name = self.encoder.turn_agent[turn]
             net = self.team.agents[spec.agents.index(name)]
-            observed, state = self._observe(states, level, turn, name)
-            after = observed.new_empty(len(observed), 0)
+            observation, state = self._observe(states, level, turn, name)
+            after = observation.new_empty(len(observation), 0)
             if net.cell is not None:
                 before = hidden.get(name, net.initial_hidden(1)[:, None].expand(n, -1, -1))
-                carried = net.carried(before)[:, self._previous[turn]].flatten(0, 1)
-                after = net.moved(net.seen(observed), carried, before[:, self._previous[turn]].flatten(0, 1))
+                hidden_gates = net.hidden_gates(before)[:, self._previous[turn]].flatten(0, 1)
+                before = before[:, self._previous[turn]].flatten(0, 1)
+                after = net.next_hidden(net.input_gates(observation), hidden_gates, before)
                 hidden[name] = after.view(n, level.size, -1)
             if level.final:
-                q = net.values(observed, after).mean(1).view(n, level.size, -1)
-                utilities[name] = q[:, self._of_leaf[turn], self._leaves[:, turn]]  # U J'
-        together = torch.stack([utilities[a] for a in spec.agents], -1)
-        return self._mixed(together, state.view(n, -1, spec.state_size)).cpu().numpy()
+                q = net.values(observation, after).mean(1).view(n, level.size, -1)
+                utilities[name] = q[:, self._node_of_leaf[turn], self._leaves[:, turn]]  # U J'
+        stacked = torch.stack([utilities[a] for a in spec.agents], -1)
+        return self._mix(stacked, state.view(n, -1, spec.state_size)).cpu().numpy()
 
-    def _observe(self, states: np.ndarray, level: Level, turn: int, name: str) -> tuple[Tensor, Tensor]:
-        """What the agent on turn and the mixer see at each node; (U·n, O) and (U·n, S)."""
+    def _observe(self, states: np.ndarray, level: TreeLevel, turn: int, name: str) -> tuple[Tensor, Tensor]:
+        """Return the observation of the agent on turn and the mixer's state at each node; (U·n, O) and (U·n, S)."""
         rows = np.repeat(states, level.size, axis=0)
         actions = np.tile(level.prefixes, (len(states), 1))
         results = np.zeros((len(rows), len(self.encoder.settled(turn))), np.float32)
         if self.encoder.settled(turn).any():
             results = self.results(rows, actions)
-        observed, _, state = self.encoder.encode(rows, actions, results, turn)
-        return self._index(observed[name]), self._index(state)
+        observations, _, state = self.encoder.encode(rows, actions, results, turn)
+        return self._tensor(observations[name]), self._tensor(state)
 
-    def _mixed(self, utilities: Tensor, state: Tensor) -> Tensor:
-        """Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
+    def _mix(self, utilities: Tensor, state: Tensor) -> Tensor:
+        """Return Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
         mixer, names = self.team.mixer, self.team.spec.agents
         assert mixer is not None
         n, leaves, _ = utilities.shape
@@ -93,7 +94,7 @@ class JointValues:
             return mixer.mix(grouped, weights).view(n, -1)[:, self._ungroup]
         acting = self.encoder.turn_agent[-1]
         last = self._leaves[:, -1].repeat(n)
-        waits = zip(names, self.team.spec.action_sizes, strict=True)
-        actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in waits]
-        condition = self.team.condition(state[:, self._of_leaf[-1]].flatten(0, 1), actions)
+        sizes = zip(names, self.team.spec.action_sizes, strict=True)
+        actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in sizes]
+        condition = self.team.condition(state[:, self._node_of_leaf[-1]].flatten(0, 1), actions)
         return mixer(utilities.flatten(0, 1), condition).view(n, leaves)

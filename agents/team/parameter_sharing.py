@@ -1,4 +1,4 @@
-"""The Q networks of a team: one for each agent, or one for all agents of equal spaces (``share_parameters``)."""
+"""The Q networks of a team: one for each agent, or one for all agents with equal spaces (``share_parameters``)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from agents.networks.q_network import QNetwork
 from marca_env.utils.errors import InputError
 
 Spaces = Sequence[tuple[int, int]]
-"""Sizes of the observation and number of actions, agent by agent."""
+"""Observation size and number of actions of each agent."""
 
 
-class OwnNetworks(nn.ModuleList):
-    """A network for each agent, in the order of the team."""
+class SeparateNetworks(nn.ModuleList):
+    """One network for each agent, in the order of the team."""
 
     def __init__(self, spaces: Spaces, **options: Any) -> None:
-        super().__init__(QNetwork(seen, actions, **options) for seen, actions in spaces)
+        super().__init__(QNetwork(size, actions, **options) for size, actions in spaces)
 
-    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """:meth:`agents.networks.q_network.QNetwork.unroll` of every agent: its (B, T, O), (B, T), (B, T) → (B, T, K, A)."""
+    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], needed: Sequence[Tensor]) -> list[Tensor]:
+        """Unroll every agent's network: per agent (B, T, O), (B, T), (B, T) → (B, T, K, A).
+
+        See :meth:`agents.networks.q_network.QNetwork.unroll`.
+        """
         networks: Any = self
-        return [net.unroll(*its) for net, *its in zip(networks, observations, turns, wanted, strict=True)]
+        return [net.unroll(*inputs) for net, *inputs in zip(networks, observations, turns, needed, strict=True)]
 
 
 class SharedNetworks(nn.Module):
-    """As :class:`OwnNetworks`, but agents with the same spaces use one network, which learns from what all of them do.
+    """One network for all agents with the same spaces, which learns from the experience of all of them.
 
-    Their observations are followed by a one-hot of the agent (among those that share), so that they may still behave
-    differently (Gupta et al., 2017; the default of PyMARL and EPyMARL). An agent whose spaces no other has keeps a
-    network of its own.
+    A one-hot of the agent (among those that share) follows each observation, so that the agents may still behave
+    differently (Gupta et al., 2017; the default of PyMARL and EPyMARL). An agent with unique spaces has a separate
+    network.
 
     Raises:
         InputError: no two agents have the same spaces.
@@ -43,8 +46,8 @@ class SharedNetworks(nn.Module):
     def __init__(self, spaces: Spaces, **options: Any) -> None:
         super().__init__()
         self.groups = sharing_groups(spaces)
-        sizes = [(*spaces[group[0]], _tag_size(group)) for group in self.groups]
-        self.networks = nn.ModuleList(QNetwork(seen + tag, actions, **options) for seen, actions, tag in sizes)
+        sizes = [(*spaces[group[0]], _id_size(group)) for group in self.groups]
+        self.networks = nn.ModuleList(QNetwork(size + id_size, actions, **options) for size, actions, id_size in sizes)
 
     def __len__(self) -> int:
         return sum(map(len, self.groups))
@@ -58,62 +61,70 @@ class SharedNetworks(nn.Module):
     def __iter__(self) -> Iterator[Any]:
         return (self[agent] for agent in range(len(self)))
 
-    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """As :meth:`OwnNetworks.unroll`; the episodes of all agents that share pass through their network together."""
-        found: dict[int, Tensor] = {}
+    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], needed: Sequence[Tensor]) -> list[Tensor]:
+        """Unroll as :meth:`SeparateNetworks.unroll` does; agents that share a network pass through it together."""
+        values: dict[int, Tensor] = {}
         for net, group in zip(self.networks, self.groups, strict=True):
-            seen = [tagged(observations[g], place, _tag_size(group)) for place, g in enumerate(group)]
-            where = [torch.cat([masks[g] for g in group]) for masks in (turns, wanted)]
-            found |= zip(group, net.unroll(torch.cat(seen), *where).chunk(len(group)), strict=True)
-        return [found[g] for g in range(len(self))]
+            inputs = [append_agent_id(observations[g], index, _id_size(group)) for index, g in enumerate(group)]
+            masks = [torch.cat([mask[g] for g in group]) for mask in (turns, needed)]
+            values |= zip(group, net.unroll(torch.cat(inputs), *masks).chunk(len(group)), strict=True)
+        return [values[g] for g in range(len(self))]
 
 
 class SharedNetwork:
-    """One agent's view of the network that it shares: takes the agent's own observations, as a ``QNetwork`` does."""
+    """One agent's view of a shared network; it takes the agent's bare observations, as a ``QNetwork`` does.
 
-    def __init__(self, net: QNetwork, place: int, size: int) -> None:
-        self.net, self.place, self.size = net, place, size
+    Args:
+        net: the shared network.
+        index: the agent's index among the agents that share.
+        size: number of agents that share.
+    """
+
+    def __init__(self, net: QNetwork, index: int, size: int) -> None:
+        self.net, self.index, self.size = net, index, size
         self.cell, self.heads, self.n_actions, self.hidden_size = net.cell, net.heads, net.n_actions, net.hidden_size
-        self.initial_hidden, self.carried, self.moved = net.initial_hidden, net.carried, net.moved
+        self.initial_hidden, self.hidden_gates, self.next_hidden = net.initial_hidden, net.hidden_gates, net.next_hidden
         self.parameters = net.parameters
 
     def advance(self, observation: Tensor, hidden: Tensor) -> Tensor:
-        """See :meth:`agents.networks.q_network.QNetwork.advance`."""
-        return hidden if self.cell is None else self.net.advance(self._tagged(observation), hidden)
+        """Return the next recurrent state; see :meth:`agents.networks.q_network.QNetwork.advance`."""
+        return hidden if self.cell is None else self.net.advance(self._with_id(observation), hidden)
 
     def values(self, observation: Tensor, hidden: Tensor) -> Tensor:
-        """See :meth:`agents.networks.q_network.QNetwork.values`."""
-        return self.net.values(self._tagged(observation) if self.cell is None else observation, hidden)
+        """Return Q of every head; see :meth:`agents.networks.q_network.QNetwork.values`."""
+        return self.net.values(self._with_id(observation) if self.cell is None else observation, hidden)
 
-    def seen(self, observation: Tensor) -> Tensor:
-        """See :meth:`agents.networks.q_network.QNetwork.seen`."""
-        return self.net.seen(self._tagged(observation))
+    def input_gates(self, observation: Tensor) -> Tensor:
+        """Return the observation's part in the gates; see :meth:`agents.networks.q_network.QNetwork.input_gates`."""
+        return self.net.input_gates(self._with_id(observation))
 
-    def _tagged(self, observation: Tensor) -> Tensor:
-        return tagged(observation, self.place, self.size)
+    def _with_id(self, observation: Tensor) -> Tensor:
+        return append_agent_id(observation, self.index, self.size)
 
 
 def sharing_groups(spaces: Spaces) -> list[list[int]]:
-    """Places of the agents that share a network, group by group; an agent that shares with nobody is one by itself.
+    """Return the groups of agents (by index) that share a network; an agent with unique spaces is a group by itself.
 
     Raises:
         InputError: no two agents have the same spaces.
     """
-    groups = [[g for g, own in enumerate(spaces) if own == kind] for kind in dict.fromkeys(spaces)]
+    groups = [[g for g, agent_space in enumerate(spaces) if agent_space == space] for space in dict.fromkeys(spaces)]
     if all(len(group) == 1 for group in groups):
-        sizes = ", ".join(f"{seen} and {actions}" for seen, actions in spaces)
-        raise InputError(f"share_parameters: no two agents observe and may do as much (sizes {sizes}); drop it")
+        sizes = ", ".join(f"{size} and {actions}" for size, actions in spaces)
+        raise InputError(
+            f"share_parameters: no two agents have equal observation and action sizes ({sizes}); remove the option"
+        )
     return groups
 
 
-def tagged(observation: Tensor, place: int, size: int) -> Tensor:
-    """``observation`` (…, O) followed by the one-hot of ``place`` among ``size``: (…, O + size)."""
+def append_agent_id(observation: Tensor, index: int, size: int) -> Tensor:
+    """Append the one-hot of ``index`` among ``size`` to ``observation`` (…, O): (…, O + size)."""
     if size == 0:
         return observation
-    tag = observation.new_zeros(size)
-    tag[place] = 1.0
-    return torch.cat([observation, tag.expand(*observation.shape[:-1], size)], -1)
+    one_hot = observation.new_zeros(size)
+    one_hot[index] = 1.0
+    return torch.cat([observation, one_hot.expand(*observation.shape[:-1], size)], -1)
 
 
-def _tag_size(group: Sequence[int]) -> int:
+def _id_size(group: Sequence[int]) -> int:
     return len(group) if len(group) > 1 else 0

@@ -1,7 +1,8 @@
-"""One controller in place of a team: it sees everything and takes every decision in sequence.
+"""One controller in place of a team: it observes the whole state and takes every decision in sequence.
 
 The single-agent algorithms run through these views as a team of one. Where agents take turns, as in a cascade of
-stages, a step of the environment is one decision; where they act at once, it decides for one after the other.
+stages, a step of the environment is one decision. Where agents act simultaneously, the controller decides for one
+agent after the other.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ CONTROLLER = "controller"
 
 
 def merge_masks(masks: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
-    """Legal actions of the controller: those of the agent on turn, or ``wait`` (the last) if there is none.
+    """Return the legal actions of the controller: those of the agent on turn, or ``wait`` (the last) if none is.
 
     Args:
         masks: agent → (…, A) bool; an agent that may only take its last action is not on turn.
-        n_actions: actions of the controller.
+        n_actions: number of actions of the controller.
 
     Returns:
         (…, n_actions) bool.
@@ -32,8 +33,8 @@ def merge_masks(masks: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
     turns = np.stack([m[..., :-1].any(-1) for m in masks.values()], -1)
     if (turns.sum(-1) > 1).any():
         raise InputError(
-            "a joint controller takes one decision at a time, but two agents act in the same step, though not in the "
-            "first; choose a multi-agent algorithm (VDN, QMIX, AWRQMixer) for this environment"
+            "a joint controller takes one decision at a time, but two agents act in the same step (after the first "
+            "step); choose a multi-agent algorithm (VDN, QMIX, AWRQMixer) for this environment"
         )
     merged = np.zeros((*turns.shape[:-1], n_actions), dtype=bool)
     for mask in masks.values():
@@ -43,7 +44,7 @@ def merge_masks(masks: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
 
 
 class JointEncoder:
-    """An observation encoder whose only agent is the controller; same attributes and methods as the original."""
+    """Observation encoder whose only agent is the controller; it has the attributes and methods of the original."""
 
     agents = (CONTROLLER,)
 
@@ -56,29 +57,29 @@ class JointEncoder:
         self.turn_agent = (CONTROLLER,) * encoder.n_turns
 
     def encode(self, *args: Any, **kwargs: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """As the encoder's; the controller observes the state."""
+        """Encode observations, masks and state; the controller observes the state."""
         _, masks, state = self.encoder.encode(*args, **kwargs)
         return {CONTROLLER: state}, {CONTROLLER: merge_masks(masks, self.n_actions[CONTROLLER])}, state
 
     def settled(self, turn: int) -> np.ndarray:
-        """(S,) bool: stages whose results are visible at ``turn``."""
+        """Return the stages whose results are visible at ``turn``, (S,) bool."""
         return self.encoder.settled(turn)
 
     def episodes(
         self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, prices: Any = None
     ) -> dict[str, Any]:
-        """As the encoder's; the controller decides at every turn."""
-        whole = self.encoder.episodes(states, actions, results, prices)
+        """Encode whole episodes; the controller decides at every turn."""
+        encoded = self.encoder.episodes(states, actions, results, prices)
         return {
-            "obs": {CONTROLLER: whole["state"]},
-            "mask": {CONTROLLER: merge_masks(whole["mask"], self.n_actions[CONTROLLER])},
-            "state": whole["state"],
+            "obs": {CONTROLLER: encoded["state"]},
+            "mask": {CONTROLLER: merge_masks(encoded["mask"], self.n_actions[CONTROLLER])},
+            "state": encoded["state"],
             "actions": {CONTROLLER: np.asarray(actions, dtype=np.int64)},
         }
 
 
-class JointView:
-    """A batched environment seen by the controller."""
+class TurnBasedView:
+    """View of a batched environment in which agents take turns, as the controller sees it."""
 
     agents = (CONTROLLER,)
 
@@ -95,18 +96,20 @@ class JointView:
         return getattr(self.env, "scenario", None)
 
     def reset(self, seed: int | None = None) -> Any:
+        """Start new episodes in all sub-environments."""
         return self._view(self.env.reset(seed=seed))
 
     def step(self, actions: Mapping[str, np.ndarray]) -> Any:
-        """``{"controller": (B,) int}``: the decision of whoever is on turn."""
-        chosen = np.asarray(actions[CONTROLLER])
-        taken = {}
+        """Take one step; ``actions`` is ``{"controller": (B,) int}``, the decision for the agent on turn."""
+        decision = np.asarray(actions[CONTROLLER])
+        agent_actions = {}
         for agent, mask in self._masks.items():
             on_turn = mask[:, :-1].any(-1)
-            taken[agent] = np.where(on_turn, chosen, mask.shape[-1] - 1)
-        return self._view(self.env.step(taken))
+            agent_actions[agent] = np.where(on_turn, decision, mask.shape[-1] - 1)
+        return self._view(self.env.step(agent_actions))
 
     def close(self) -> None:
+        """Close the environment."""
         if hasattr(self.env, "close"):
             self.env.close()
 
@@ -124,12 +127,12 @@ class JointView:
         )
 
 
-class SequentialView:
-    """A batched environment whose agents act at once, seen by a controller that decides for one after the other.
+class SimultaneousView:
+    """View of a batched environment whose agents act simultaneously; the controller decides for one after the other.
 
-    A step of the environment is N steps here, N the number of agents: the k-th decides for the k-th agent, the last
-    one moves the environment, and the reward comes with it. The controller observes the state, whose turn it is, and
-    what it has decided in this step so far; ``wait`` is an action beyond those of the agents. Discounting counts
+    One step of the environment is N steps here, N the number of agents. The k-th step decides for the k-th agent. The
+    last one steps the environment and brings the reward. The controller observes the state, the agent on turn and its
+    own decisions in this step so far. ``wait`` is an extra action after those of the agents. Discounting counts
     decisions.
     """
 
@@ -146,18 +149,23 @@ class SequentialView:
         self._decided: list[np.ndarray] = []
 
     def reset(self, seed: int | None = None) -> Any:
+        """Start new episodes in all sub-environments."""
         return self._begin(self.env.reset(seed=seed))
 
     def step(self, actions: Mapping[str, np.ndarray]) -> Any:
-        """``{"controller": (B,) int}``: the decision for the next agent; ``wait`` becomes its own last action."""
+        """Decide for the next agent; ``actions`` is ``{"controller": (B,) int}``.
+
+        ``wait`` becomes the agent's last action.
+        """
         last = self.env.action_sizes[self.names[len(self._decided)]] - 1
         self._decided.append(np.minimum(np.asarray(actions[CONTROLLER]), last))
         if len(self._decided) == len(self.names):
             return self._begin(self.env.step(dict(zip(self.names, self._decided, strict=True))))
-        still = np.zeros(self.num_envs, dtype=bool)
-        return self._view(np.zeros(self.num_envs, np.float32), still, still, {})
+        not_over = np.zeros(self.num_envs, dtype=bool)
+        return self._view(np.zeros(self.num_envs, np.float32), not_over, not_over, {})
 
     def close(self) -> None:
+        """Close the environment."""
         if hasattr(self.env, "close"):
             self.env.close()
 
@@ -167,21 +175,24 @@ class SequentialView:
 
     def _view(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, infos: Any) -> Any:
         turn = len(self._decided)
-        told = np.zeros((self.num_envs, len(self.names), 1 + self.widest), np.float32)
-        told[:, turn, 0] = 1.0
+        progress = np.zeros((self.num_envs, len(self.names), 1 + self.widest), np.float32)
+        progress[:, turn, 0] = 1.0
         for k, action in enumerate(self._decided):
-            told[np.arange(self.num_envs), k, 1 + action] = 1.0
-        state = np.concatenate([self._step.state, told.reshape(self.num_envs, -1)], 1)
-        theirs = self._step.masks[self.names[turn]]
+            progress[np.arange(self.num_envs), k, 1 + action] = 1.0
+        state = np.concatenate([self._step.state, progress.reshape(self.num_envs, -1)], 1)
+        agent_mask = self._step.masks[self.names[turn]]
         mask = np.zeros((self.num_envs, self.widest + 1), dtype=bool)
-        mask[:, : theirs.shape[1]] = theirs
-        waits = ~theirs[:, :-1].any(-1)
+        mask[:, : agent_mask.shape[1]] = agent_mask
+        waits = ~agent_mask[:, :-1].any(-1)
         mask[waits] = np.arange(self.widest + 1) == self.widest
         return type(self._step)({CONTROLLER: state}, {CONTROLLER: mask}, state, reward, terminated, truncated, infos)
 
 
-def joint_view(env: Any) -> JointView | SequentialView:
-    """The view that fits: by whether two agents of the first sub-environment are on turn after a seeded reset."""
+def controller_view(env: Any) -> TurnBasedView | SimultaneousView:
+    """Return the view that fits the environment.
+
+    The choice depends on whether two agents of the first sub-environment are on turn after a seeded reset.
+    """
     masks = env.reset(seed=0).masks
     turns = sum(bool(masks[a][0, :-1].any()) for a in env.agents)
-    return SequentialView(env) if turns > 1 else JointView(env)
+    return SimultaneousView(env) if turns > 1 else TurnBasedView(env)

@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
     quiet_libraries()
     make_current_folder_importable()
-    from agents.rllib.training.evaluation import Player
+    from agents.rllib.training.evaluation import CheckpointPlayer
 
-    player = Player(args.checkpoint, env=args.env, env_config=env_config, options=options, seed=args.seed)
+    player = CheckpointPlayer(args.checkpoint, env=args.env, env_config=env_config, options=options, seed=args.seed)
     played = player.play(args.episodes)
     figures = summarise(played.returns, played.lengths)
     if args.render:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agents.policy.checkpoints import checkpoints_in, require_fresh
+from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
 from benchmarks.training.console import announce, quiet_libraries, reporting, results_table, show_outcome
 from benchmarks.training.trials import DEFAULT_ENV, Trial, run_trial
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         join_cluster(args.address)
     config = None
     if args.resume is None:
-        require_fresh(out)
+        require_no_checkpoints(out)
         config = trial.build()
     announce(trial, out, resume=args.resume)
     with reporting("training", trial.stop) as report:

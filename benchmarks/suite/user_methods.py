@@ -41,7 +41,8 @@ def user_options(method: str) -> dict[str, Any]:
     """
     if "." not in method:
         return {}
-    from agents.rllib.core.config import CONFIGS, RLLIB_OPTIONS, TeamConfig
+    from agents.rllib.core.algorithms import CONFIGS
+    from agents.rllib.core.team_config import RLLIB_OPTIONS, TeamConfig
 
     config = user_config(method)
     if not isinstance(config, TeamConfig):

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from agents.policy.checkpoints import checkpoints_in, require_fresh
+from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.training.console import reporting
 from benchmarks.training.experiment_files import Entry
 from benchmarks.training.trials import run_trial
@@ -70,7 +70,7 @@ def unfinished_entries(entries: list[Entry], out: Path, *, resume: bool) -> list
         folder = out / entry.name
         result = read_result(folder)
         if not resume:
-            require_fresh(folder)
+            require_no_checkpoints(folder)
             if result is not None:
                 raise InputError(f"{folder}: left by an earlier run; pass --resume, or give another --out")
         elif result is not None:

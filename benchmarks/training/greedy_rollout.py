@@ -95,7 +95,7 @@ def greedy_policy(algorithm: Any, sizes: dict[str, tuple[int, int]]) -> Callable
         algorithm: in training.
         sizes: agent → widths of its observation and of its mask.
     """
-    from agents.rllib.core.config import TeamConfig
+    from agents.rllib.core.team_config import TeamConfig
 
     if isinstance(algorithm.config, TeamConfig):
         return greedy_team_policy(algorithm.env_runner.module)

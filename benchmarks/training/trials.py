@@ -70,8 +70,8 @@ class Trial:
         Raises:
             InputError: an unknown algorithm, environment or option, or values that contradict each other.
         """
-        from agents.rllib.training.any_algorithm import algorithm_config, on_environment
-        from agents.rllib.training.flat_options import apply_options, checked
+        from agents.rllib.training.any_algorithm import algorithm_config, set_environment
+        from agents.rllib.training.flat_options import apply_options, validate_config
 
         options = dict(self.config)
         env_config = options.pop("env_config", {})
@@ -87,12 +87,12 @@ class Trial:
             options = self._on_log(config, {**options, "share_parameters": True} if share else options)
         elif self.env is not None or config.env is None:  # a user's configuration may have its own environment
             scenario = {"scenario": self.scenario} if self.scenario else {}
-            on_environment(config, self.env or DEFAULT_ENV, {**scenario, **env_config}, share=share)
+            set_environment(config, self.env or DEFAULT_ENV, {**scenario, **env_config}, share=share)
         self._place(config, options)
-        return checked(apply_options(config, options))
+        return validate_config(apply_options(config, options))
 
     def _on_log(self, config: Any, options: dict[str, Any]) -> dict[str, Any]:
-        from agents.rllib.core.config import TeamConfig
+        from agents.rllib.core.team_config import TeamConfig
 
         if not isinstance(config, TeamConfig):
             raise InputError(f"algorithm {self.run} does not learn from request logs; choose a preset, such as QMIX")
@@ -195,7 +195,7 @@ class _HeldOutRows:
         return self._evaluation(algorithm)
 
     def _prepare(self, config: Any) -> Any:
-        from agents.rllib.core.offline import log_split
+        from agents.rllib.core.offline_log import log_split
 
         if not config.is_offline:
             raise InputError("evaluate_freq evaluates offline runs; this one learns in an environment: leave it out")

@@ -1,4 +1,4 @@
-"""Small runs on :class:`tests.helpers.rllib_envs.Dice` for the tests of runners and learners in processes of their own."""
+"""Small runs on :class:`tests.helpers.rllib_envs.Dice` for tests of remote runners and learners."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL |= {"train_batch_size_per_learner": 8, "target_update": 3, "lr": [[0, 1e-2
 
 @contextmanager
 def workers_that_find_dice() -> Iterator[pytest.MonkeyPatch]:
-    """Without a ray of another module, whose workers know nothing of this folder; one may be started inside."""
+    """Stop any running ray, and let the workers of a new one import this folder."""
     import ray
 
     threads = torch.get_num_threads()
@@ -39,19 +39,20 @@ def workers_that_find_dice() -> Iterator[pytest.MonkeyPatch]:
 
 @contextmanager
 def local_ray(num_cpus: int) -> Iterator[None]:
-    """A ray of this machine."""
+    """Start a ray on this machine."""
     with workers_that_find_dice():
         start_ray(num_cpus=num_cpus)
         yield
 
 
 def make_config(runners: int = 0, learners: int = 0, **env_config: Any) -> Any:
+    """Configure AWRQMixer on Dice."""
     config = CONFIGS["AWRQMixer"]().environment(DICE, env_config=env_config).training(**SMALL).debugging(seed=3)
     return config.env_runners(num_env_runners=runners, num_envs_per_env_runner=8).learners(num_learners=learners)
 
 
 def learner_weights(algorithm: Any) -> list[dict[str, np.ndarray]]:
-    """Of every learner, targets included."""
+    """Return the weights of every learner, including targets."""
     group = algorithm.learner_group
     if group.is_local:
         return [{k: v.numpy().copy() for k, v in group._learner._team.state_dict().items()}]
@@ -60,9 +61,10 @@ def learner_weights(algorithm: Any) -> list[dict[str, np.ndarray]]:
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Return whether two weight dictionaries are equal to the last bit."""
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
 
 
 def shown(algorithm: Any) -> np.ndarray:
-    """What distinguishes the episodes of the buffer."""
+    """Return the random numbers that identify the episodes of the buffer."""
     return algorithm.buffer.columns["state"][: len(algorithm.buffer), 0]

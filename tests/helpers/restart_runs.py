@@ -1,7 +1,7 @@
-"""Small runs for the tests of restarting: as functions, and as a program that resumes them in a process of its own.
+"""Small runs for the tests of resuming, as functions and as a program that resumes them in another process.
 
-python tests/restart_runs.py resume FOLDER ITERATIONS     every case below FOLDER; fingerprints as JSON on stdout
-python tests/restart_runs.py forever FOLDER               one case, a checkpoint each iteration, until killed
+python tests/helpers/restart_runs.py resume FOLDER ITERATIONS   every case in FOLDER; fingerprints as JSON on stdout
+python tests/helpers/restart_runs.py forever FOLDER             one case, a checkpoint per iteration, until killed
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ CASES = ("dropout", "REM", "evaluated, no seed", "log")
 
 
 def make_config(case: str, log: Path | None = None, scenario: Path | None = None) -> Any:
-    """Dropout, random mixtures of heads, target updates between the checkpoints, schedules of ε and of the rate."""
+    """Configure a run with dropout or head mixtures, target updates between checkpoints, and schedules."""
     heads = {**SMALL, "heads": 3, "dropout": 0.2, "target_update": 7}
     if case == "log":
         options = {**heads, "scenario": str(scenario), "lr": [[0, 1e-2], [500, 1e-3]]}
         return CONFIGS["AWRQMixer"]().offline_data(input_=[str(log)]).training(**options).debugging(seed=5)
     options = {**heads, "lr": [[0, 1e-2], [100, 1e-2], [400, 1e-3]]}
     config = CONFIGS["AWRQMixer"]().environment(GAME)
-    if case == "REM":  # one controller, random mixtures of heads; in an environment that is looped over
+    if case == "REM":  # one controller and random head mixtures, in an environment that is stepped in a loop
         options = {**SMALL, "heads": 3, "gru": None, "lr": 1e-2, "target_update": 7}
         config = CONFIGS["REM"]().environment("tests.helpers.rllib_envs.Turns")
     online = {"learning_starts": 20, "buffer_capacity": 50, "epsilon": [[0, 1.0], [300, 0.1]]}
@@ -42,7 +42,7 @@ def make_config(case: str, log: Path | None = None, scenario: Path | None = None
 
 
 def fingerprint(algorithm: Any) -> dict[str, str]:
-    """Part of the training state → its hash."""
+    """Return part of the training state → its hash."""
     learner = algorithm.learner_group.get_state()["learner"]
     weights = learner["rl_module"]["default_policy"]
     parts = {
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def run(config: Any, iterations: int, **options: Any) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """Train; the fingerprint at the end, and per iteration every number that is not a time."""
+    """Train and return the final fingerprint, and per iteration all metrics that are not times."""
     said: dict[str, dict[str, float]] = {}
 
     def note(numbers: dict[str, Any]) -> None:

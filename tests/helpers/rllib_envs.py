@@ -1,4 +1,4 @@
-"""Toy cooperative environments of the PettingZoo and RLlib kinds, whose episodes differ in length."""
+"""Toy cooperative PettingZoo and RLlib environments with unequal episodes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from marca_env.envs.batched_env import BatchedStep
 
-AGENTS = ["left", "right.arm"]  # names that neither sort in this order nor are identifiers
+AGENTS = ["left", "right.arm"]  # names that are not in sorted order and not identifiers
 
 
 class Corridor:
-    """A PettingZoo ParallelEnv in all but its base class: walk ``length`` cells together, then stop.
+    """PettingZoo-like environment in which two agents walk ``length`` cells together and then stop.
 
     Action 1 of ``left`` moves on, anything else ends the episode. The reward of each move is 1. The legal actions of
     ``right.arm`` alternate. Episode k has 2 + k mod 3 cells.
@@ -28,19 +28,23 @@ class Corridor:
         self.masked, self.episode, self.agents = masked, -1, list(AGENTS)
 
     def observation_space(self, agent: str) -> gym.Space:
+        """Return the observation space of an agent."""
         return gym.spaces.Dict(
             {"observation": gym.spaces.Discrete(7), "action_mask": gym.spaces.Box(0, 1, (3,), np.int8)}
         )
 
     def action_space(self, agent: str) -> gym.Space:
+        """Return the action space of an agent."""
         return gym.spaces.Discrete(2 if agent == "left" else 3)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        """Start an episode."""
         self.agents, self.at, self.episode = list(AGENTS), 0, self.episode + 1
         self.length = 2 + self.episode % 3
         return self._seen(), {a: {} for a in AGENTS}
 
     def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        """Take one step."""
         self.at += 1
         over = actions["left"] != 1 or self.at == self.length
         if over:
@@ -50,7 +54,7 @@ class Corridor:
         return self._seen(), each, dict.fromkeys(AGENTS, over), dict.fromkeys(AGENTS, False), {a: {} for a in AGENTS}
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
     def _seen(self) -> dict[str, Any]:
         odd = np.array([self.at % 2 == 1, True, self.at % 2 == 0], dtype=np.int8)
@@ -59,18 +63,19 @@ class Corridor:
 
 
 def make_corridor(config: dict) -> Corridor:
-    """A creator as RLlib knows them."""
+    """Build a Corridor from one dict, as RLlib's environment creators do."""
     return Corridor(**config)
 
 
 class Dice:
-    """Batched: each episode shows six random numbers, from the seed alone, and pays for action 1 in two steps.
+    """Batched environment whose episodes show six random numbers and pay for action 1 in two steps.
 
     Args:
         num_envs: B.
-        fail_after: resets after which every step raises.
-        fail_at: a file; once it is there every step raises, or with ``die`` ends the process.
-        only_at: the only process in which it can be built.
+        fail_after: number of resets after which every step raises an error.
+        fail_at: a file; once it exists, every step raises an error, or ends the process (``die``).
+        die: whether to end the process instead of raising an error.
+        only_at: id of the only process in which it can be built.
     """
 
     agents = ("a", "b")
@@ -92,11 +97,13 @@ class Dice:
         self._shown = np.zeros((num_envs, 6), np.float32)
 
     def reset(self, seed: int | None = None) -> BatchedStep:
+        """Start an episode."""
         self._shown = np.random.default_rng(seed).random((self.num_envs, 6), dtype=np.float32)
         self._resets, self._at = self._resets + 1, 0
         return self._seen(np.zeros(self.num_envs))
 
     def step(self, actions: dict[str, np.ndarray]) -> BatchedStep:
+        """Take one step."""
         doomed = self.fail_at is not None and os.path.exists(self.fail_at)
         if doomed and self.die:
             os._exit(3)
@@ -113,9 +120,9 @@ class Dice:
 
 
 class Leavers:
-    """PettingZoo-like: ``early`` leaves after one step (terminated), ``late`` after three: truncated or terminated.
+    """PettingZoo-like environment: ``early`` leaves after one step, ``late`` after three (terminated or truncated).
 
-    Observations are Tuples of a Box and a Discrete; the masks are in the infos; each is paid on its own account.
+    Observations are Tuples of a Box and a Discrete, masks are in the infos, and the agents' rewards differ.
     """
 
     possible_agents: ClassVar = ["early", "late"]
@@ -125,16 +132,20 @@ class Leavers:
         self.cut, self.agents = cut, []
 
     def observation_space(self, agent: str) -> gym.Space:
+        """Return the observation space of an agent."""
         return gym.spaces.Tuple((gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(4)))
 
     def action_space(self, agent: str) -> gym.Space:
+        """Return the action space of an agent."""
         return gym.spaces.Discrete(3)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        """Start an episode."""
         self.rng, self.at, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
         return self._seen(self.agents)
 
     def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        """Take one step."""
         assert sorted(actions) == sorted(self.agents)
         acted, self.at = list(self.agents), self.at + 1
         paid = {a: {"early": 1.0, "late": 3.0}[a] for a in acted}
@@ -147,7 +158,7 @@ class Leavers:
         return *self._seen(acted)[:1], paid, ended, cut, self._seen(acted)[1]
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
     def _seen(self, agents: list[str]) -> tuple[dict, dict]:
         seen = {a: (self.rng.random(2).astype(np.float32), self.at) for a in agents}
@@ -155,7 +166,7 @@ class Leavers:
 
 
 class Turns(MultiAgentEnv):
-    """RLlib's: the agents take turns, and only the one on turn is shown an observation; four turns in all."""
+    """RLlib environment with four turns; only the agent on turn gets an observation."""
 
     max_steps = 4
 
@@ -166,10 +177,12 @@ class Turns(MultiAgentEnv):
         self.action_spaces = dict.fromkeys(self.agents, gym.spaces.Discrete(3))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        """Start an episode."""
         self.at = 0
         return self._seen(), {}
 
     def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        """Take one step."""
         assert list(actions) == [self.agents[self.at % 2]]
         (agent,) = actions
         self.at += 1

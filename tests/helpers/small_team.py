@@ -1,4 +1,4 @@
-"""A small recommender whose law is known, for learners that must respect action masks: illegal actions raise."""
+"""A small recommender with a known revenue function; illegal actions raise an error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.helpers.factories import ExactLaw, make_requests, make_tiny_scenario
 
 @functools.cache
 def engine() -> Engine:
-    """36 joint actions over four decisions; the reward is the law's expectation."""
+    """Return an engine with 36 joint actions over four decisions; the reward is the expected revenue."""
     scenario = make_tiny_scenario()
     law: Any = ExactLaw(scenario)
     return Engine(scenario, law, law, Population.from_log(scenario, make_requests(scenario, 2000)))
 
 
 def make(render_mode: str | None = None) -> RecommenderParallel:
-    """The PettingZoo environment of one request."""
+    """Build the PettingZoo environment of one request."""
     return parallel_env(engine=engine(), on_illegal="error", render_mode=render_mode)

@@ -1,4 +1,4 @@
-"""Ray: started here or joined, and whether it holds what a configuration asks for."""
+"""Start a local ray or join a cluster, and check that it has the resources of a configuration."""
 
 from __future__ import annotations
 
@@ -13,69 +13,71 @@ from marca_env.utils.errors import InputError, one_line
 
 
 def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
-    """Start a minimal local ray unless one runs: RLlib asks for it even where nothing is remote.
+    """Start a minimal local ray unless one is running; RLlib needs it even if nothing is remote.
 
     Args:
-        num_cpus: of the local ray; ``None``: those of the machine.
-        address: of a running cluster to join instead, as ``auto`` or ``host:port``. Its nodes need this package, and
-            what a user's environment needs.
+        num_cpus: CPUs of the local ray; ``None``: those of the machine.
+        address: address of a running cluster to join instead, as ``auto`` or ``host:port``. Its nodes need this
+            package and the requirements of a user's environment.
 
     Raises:
         InputError: no cluster at the address.
     """
-
     if address is not None:
-        _knock(address)
+        _check_reachable(address)
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or ray warns about GPUs that nobody asked for
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise ray warns about unused GPUs
     quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
-                f"no Ray cluster at {address!r} ({one_line(error)[:200]}); start one: ray start; "
-                "where the cluster asks for its token, as ray start has it, set RAY_AUTH_MODE=token here, too"
+                f"no Ray cluster at {address!r} ({one_line(error)[:200]}); start one with: ray start; "
+                "if the cluster uses token authentication, set RAY_AUTH_MODE=token here, too"
             ) from None
         return
     memory = 200 * 1024**2 if num_cpus == 1 else None
-    # "local": or ray joins any cluster that happens to run on this machine, and refuses num_cpus then
+    # "local": otherwise ray joins any cluster that runs on this machine, and then refuses num_cpus
     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=memory, **quiet)
 
 
-def _knock(address: str) -> None:
-    """Fail at once where nobody listens; ray would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Fail at once if nothing listens at the address; ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster at {address!r}: nothing answers there ({error}); is it up?") from None
+        raise InputError(
+            f"no Ray cluster at {address!r}: nothing answers there ({error}); start one with: ray start"
+        ) from None
 
 
 def check_resources(config: Any) -> None:
-    """Refuse what RLlib would wait for without a word: more actors than ray can ever hold.
+    """Refuse a configuration that needs more CPUs or GPUs than ray has; RLlib would wait for them silently.
 
     Raises:
-        InputError: naming what is needed, what there is and what to lower.
+        InputError: too few resources; the message names what is needed, what ray has and what to lower.
     """
-
     if not ray.is_initialized():
         return
     learners = config.num_learners if isinstance(config.num_learners, int) else 0
     evaluators = config.evaluation_num_env_runners if config.evaluation_interval else 0
     cpus = (config.num_env_runners + evaluators) * config.num_cpus_per_env_runner
-    each = config.num_cpus_per_learner
-    cpus += learners * (each if isinstance(each, (int, float)) else not config.num_gpus_per_learner)  # or "auto"
+    cpus_per_learner = config.num_cpus_per_learner  # a number or "auto"
+    if not isinstance(cpus_per_learner, (int, float)):
+        cpus_per_learner = not config.num_gpus_per_learner
+    cpus += learners * cpus_per_learner
     gpus = learners * (config.num_gpus_per_learner or 0)
-    asked = [f"{n} {what}" for n, what in ((config.num_env_runners, "environment runners"),) if n]
-    asked += [f"{n} {what}" for n, what in ((evaluators, "evaluation runners"), (learners, "learners")) if n]
-    for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
-        held = ray.cluster_resources().get(kind, 0)
-        if wanted > held:
+    actors = {"environment runners": config.num_env_runners, "evaluation runners": evaluators, "learners": learners}
+    listed = " and ".join(f"{n} {name}" for name, n in actors.items() if n)
+    for kind, needed in (("CPU", cpus), ("GPU", gpus)):
+        available = ray.cluster_resources().get(kind, 0)
+        if needed > available:
             raise InputError(
-                f"{' and '.join(asked)} need {wanted:g} {kind}s but ray has {held:g}; lower num_env_runners or "
-                "num_learners, or start ray with more (or give the address of a larger cluster)"
+                f"{listed} need {needed:g} {kind}s but ray has {available:g}; lower num_env_runners or "
+                "num_learners, start ray with more, or pass the address of a larger cluster"
             )

@@ -1,4 +1,4 @@
-"""The learner of a team: RLlib's, with target networks that follow gradient steps, and their count in its state."""
+"""Learner of a team: RLlib's learner with target networks that follow gradient steps and a step count in its state."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
 from agents.rllib.core.seeding import torch_randomness
+from agents.team.team import TeamSpec
 
 logger = logging.getLogger(__name__)
 
 METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
-"""Logged where the algorithm has them: losses in units of the reward scale, values and errors in currency."""
+"""Logged metrics, if the algorithm has them: losses in units of the reward scale, values and errors in currency."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "sgd": torch.optim.SGD,
@@ -25,9 +26,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 class TeamLearner(TorchLearner):
-    """Minimises the team's loss. ``gradient_steps`` counts updates; skipped ones (non-finite gradients) included."""
+    """Learner that minimises the team's loss; ``gradient_steps`` counts updates, including skipped ones."""
 
     def build(self) -> None:
+        """Build networks, optimizer and target networks."""
         super().build()
         self.gradient_steps = 0
         self.skipped_steps = 0
@@ -39,35 +41,37 @@ class TeamLearner(TorchLearner):
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> TeamSpec:
         """Shapes of the team."""
         return self._team.spec
 
     def set_reward_scale(self, scale: float) -> float:
-        """Currency per unit of Q; only the first call counts, so that the values keep their meaning."""
+        """Set the currency per unit of Q and return it; only the first call has an effect."""
         if not torch.isfinite(self._team.reward_scale):
             self._team.reward_scale.fill_(float(scale))
         return float(self._team.reward_scale)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register the preset's optimizer for all trainable parameters."""
         params = [p for p in self.get_parameters(self._module[module_id]) if p.requires_grad]
-        chosen = self._team.online.preset.objective
-        options = {} if chosen.optimizer == "adam" else {"momentum": chosen.momentum}
-        optimizer = OPTIMIZERS[chosen.optimizer](params, weight_decay=chosen.weight_decay, **options)
+        objective = self._team.online.preset.objective
+        options = {} if objective.optimizer == "adam" else {"momentum": objective.momentum}
+        optimizer = OPTIMIZERS[objective.optimizer](params, weight_decay=objective.weight_decay, **options)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 
     @staticmethod
     def _set_optimizer_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:
-        # A number, as checkpoints hold it: a schedule's first rate is a tensor, with which Adam rounds otherwise.
+        # Use a number, as checkpoints do: a schedule's first rate is a tensor, and Adam rounds differently with it.
         TorchLearner._set_optimizer_lr(optimizer, float(lr))
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
-        found = {name: fwd_out[name] for name in METRICS if name in fwd_out}
-        self.metrics.log_dict(found, key=module_id, window=1)
+        """Return the loss of the forward pass and log its metrics."""
+        metrics = {name: fwd_out[name] for name in METRICS if name in fwd_out}
+        self.metrics.log_dict(metrics, key=module_id, window=1)
         return fwd_out["loss"]
 
     def postprocess_gradients_for_module(self, *, module_id: str, config: Any, module_gradients_dict: Any) -> Any:
-        """Log the norm of all gradients together, then clip them."""
+        """Log the global norm of the gradients, then clip them."""
         gradients = [g for g in module_gradients_dict.values() if g is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.metrics.log_value((module_id, "grad_norm"), norm, window=1)
@@ -76,23 +80,21 @@ class TeamLearner(TorchLearner):
         )
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
-        """Drop an update whose gradients are not finite; RLlib's own option does not."""
+        """Apply the gradients, or skip the update if they are not finite; RLlib's own option does not skip it."""
         gradients = {ref: g for ref, g in gradients_dict.items() if g is not None}
         if torch.isfinite(torch.stack([g.sum() for g in gradients.values()]).sum()):
             super().apply_gradients(gradients)
             return
         self.skipped_steps += 1
         if self.skipped_steps in (1, 10, 100, 1000):
-            logger.warning(
-                "updates skipped so far: %d, for gradients that are not finite; lower lr", self.skipped_steps
-            )
+            logger.warning("updates skipped so far: %d, because of non-finite gradients; lower lr", self.skipped_steps)
 
     def _update(self, batch: dict[str, Any]) -> Any:
-        # Dropout and REM draw as the count of steps says, so that a restart draws what the unbroken run would have.
+        # Seed dropout and REM by the step count, so that a resumed run draws the same numbers as an uninterrupted one.
         with torch_randomness(self.config.seed or 0, self._learner_index, self.gradient_steps, device=self._device):
             result = super()._update(batch)
         self.gradient_steps += 1
-        # of the updates of an iteration, and of learners, RLlib would report the mean
+        # reduce="max": RLlib would report the mean over the iteration's updates and over learners
         self.metrics.log_value((DEFAULT_MODULE_ID, "gradient_steps"), self.gradient_steps, reduce="max", window=1)
         self._share_statistics()
         objective = self._team.online.preset.objective
@@ -104,15 +106,15 @@ class TeamLearner(TorchLearner):
 
     @torch.no_grad()
     def _follow(self, tau: float) -> None:
-        """Move the target network; running statistics of batch normalisation are copied as they are."""
+        """Move the target network towards the online network; running statistics of batch norms are copied."""
         for online, target in self._team.get_target_network_pairs():
             torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
-            for new, old in zip(online.buffers(), target.buffers(), strict=True):
-                old.copy_(new)
+            for online_buffer, target_buffer in zip(online.buffers(), target.buffers(), strict=True):
+                target_buffer.copy_(online_buffer)
 
     @torch.no_grad()
     def _share_statistics(self) -> None:
-        """Learners see different episodes: give all the mean of their running statistics, or they drift apart."""
+        """Average the running statistics over learners, which would drift apart because their episodes differ."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return
         learners = torch.distributed.get_world_size()
@@ -121,7 +123,7 @@ class TeamLearner(TorchLearner):
             statistic /= learners
 
     def _log_steps_trained_metrics(self, batch: Any) -> None:
-        """Rows are episodes: count environment steps instead."""
+        """Log environment steps and episodes; RLlib would count rows, which are episodes here, as steps."""
         columns = batch.policy_batches[DEFAULT_MODULE_ID]
         steps = int(columns["filled"].sum())
         for key, value in (("num_env_steps_trained", steps), ("num_episodes_trained", len(columns["filled"]))):
@@ -129,12 +131,14 @@ class TeamLearner(TorchLearner):
             self.metrics.log_value((ALL_MODULES, f"{key}_lifetime"), value, reduce="lifetime_sum")
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Return RLlib's state with the number of gradient steps."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None:
             state["gradient_steps"] = self.gradient_steps
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self._weights_seq_no = 0  # or RLlib keeps newer weights when it is given older ones
+        """Restore the state that :meth:`get_state` returned; older weights replace newer ones."""
+        self._weights_seq_no = 0  # otherwise RLlib keeps newer weights
         super().set_state(state)
         self.gradient_steps = int(state.get("gradient_steps", self.gradient_steps))

@@ -1,4 +1,4 @@
-"""Episodes as arrays: the batch that runners return, the ring buffer, and the endless minibatches drawn from it."""
+"""Replay of episodes as arrays: the batch that runners return, the ring buffer, and minibatches drawn from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marca_env.utils.errors import InputError
 
 
 class EpisodeBatch(MultiAgentBatch):
-    """Whole episodes, one per row: columns (B, T, …) or (B, T + 1, …). Counted in environment steps."""
+    """Batch of whole episodes, one per row, in columns (B, T, …) or (B, T + 1, …); it counts environment steps."""
 
     def __init__(self, columns: Mapping[str, Any], n_agents: int) -> None:
         steps = int(np.asarray(columns["filled"]).sum())
@@ -30,7 +30,7 @@ class EpisodeBatch(MultiAgentBatch):
         return dict(self.policy_batches[DEFAULT_MODULE_ID])
 
     def agent_steps(self) -> int:
-        """Steps of all agents together."""
+        """Return the number of steps of all agents together."""
         return self.count * self.n_agents
 
     def __reduce__(self) -> Any:
@@ -38,15 +38,15 @@ class EpisodeBatch(MultiAgentBatch):
 
 
 class EpisodeBuffer(Checkpointable):
-    """Ring of the latest episodes. Its content and its random state are part of a checkpoint.
+    """Ring buffer of the latest episodes; its content and its random state are part of a checkpoint.
 
     In memory an episode of T steps takes about 4·(T + 1)·(state + observations) bytes: 3.8 kB with the default
-    scenario, 190 MB for 50,000 episodes. A checkpoint holds the filled part alone, compressed: observations are
-    mostly zeros, and those 190 MB become 11, written in a second. Dense observations hardly shrink.
+    scenario, 190 MB for 50,000 episodes. A checkpoint contains only the filled part, compressed. Observations are
+    mostly zeros: 190 MB become 11 MB, written in a second. Dense observations hardly shrink.
 
     Args:
-        capacity: most episodes that it keeps.
-        seed: of the draws.
+        capacity: maximum number of episodes.
+        seed: seed of the draws.
     """
 
     def __init__(self, capacity: int, seed: int | None = None) -> None:
@@ -59,7 +59,7 @@ class EpisodeBuffer(Checkpointable):
         return self.size
 
     def add(self, columns: Columns) -> None:
-        """Append episodes, the oldest giving way."""
+        """Append episodes; they replace the oldest ones if the buffer is full."""
         n = len(columns["reward"])
         if n > self.capacity:
             columns, n = {k: v[-self.capacity :] for k, v in columns.items()}, self.capacity
@@ -72,26 +72,28 @@ class EpisodeBuffer(Checkpointable):
         self.size = min(self.capacity, self.size + n)
 
     def sample(self, n: int) -> Columns:
-        """``n`` episodes drawn evenly with replacement."""
+        """Draw ``n`` episodes uniformly with replacement."""
         rows = self.rng.integers(0, self.size, n)
         return {name: values[rows] for name, values in self.columns.items()}
 
     def return_scale(self) -> float:
-        """Standard deviation of the returns of the episodes that it keeps."""
+        """Return the standard deviation of the returns of the stored episodes."""
         return float(self.columns["reward"][: self.size].sum(1).std())
 
     def state(self, *, content: bool = True) -> dict[str, Any]:
-        """What a checkpoint holds; without ``content`` only the random state."""
+        """Return the state for a checkpoint; without ``content`` only the random state."""
         state: dict[str, Any] = {"rng": self.rng.bit_generator.state}
         if content:
-            held = {name: pack(values[: self.size]) for name, values in self.columns.items()}
-            state |= {"columns": held, "next": self.next, "size": self.size}
+            packed = {name: pack(values[: self.size]) for name, values in self.columns.items()}
+            state |= {"columns": packed, "next": self.next, "size": self.size}
         return state
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Return the content and the random state."""
         return self.state()
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned."""
         self.rng.bit_generator.state = state["rng"]
         if "columns" not in state:
             return
@@ -101,20 +103,19 @@ class EpisodeBuffer(Checkpointable):
         self.next = int(state["next"]) % self.capacity if state["size"] == self.capacity else self.size % self.capacity
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """Return the constructor's arguments, as RLlib's checkpoints need them."""
         return (self.capacity, self.seed), {}
 
 
 def pack(values: np.ndarray) -> dict[str, Any]:
-    """An array as compressed bytes with its type and shape."""
-
+    """Compress an array to bytes, with its dtype and shape."""
     raw = np.ascontiguousarray(values)
     data = pa.compress(raw.tobytes(), codec="zstd", asbytes=True)
     return {"dtype": raw.dtype.str, "shape": raw.shape, "zstd": data}
 
 
 def unpack(packed: Mapping[str, Any]) -> np.ndarray:
-    """The array that :func:`pack` took."""
-
+    """Return the array that :func:`pack` compressed."""
     dtype, shape = np.dtype(packed["dtype"]), tuple(packed["shape"])
     size = int(np.prod(shape)) * dtype.itemsize
     raw = pa.decompress(packed["zstd"], decompressed_size=size, codec="zstd", asbytes=True)
@@ -122,7 +123,7 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
 
 
 class EpisodeStream:
-    """What RLlib takes for a data iterator: endless minibatches from a buffer, prefixed with the module's id."""
+    """RLlib's data iterator over a buffer: endless minibatches whose columns are prefixed with the module's id."""
 
     def __init__(self, buffer: EpisodeBuffer) -> None:
         self.buffer = buffer
@@ -130,18 +131,21 @@ class EpisodeStream:
     def iter_torch_batches(
         self, *, batch_size: int, device: Any = "cpu", **_: Any
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """Minibatches of ``batch_size`` episodes on ``device``."""
+        """Return endless minibatches of ``batch_size`` episodes on ``device``."""
         return _Minibatches(self.buffer, batch_size, device)
 
 
 class _Minibatches(Iterator[dict[str, torch.Tensor]]):
-    """No generator: one that has raised counts as exhausted, and RLlib would ask it for a next epoch for ever."""
+    """Iterator class instead of a generator.
+
+    A generator that has raised is exhausted, and RLlib would ask it for the next epoch without end.
+    """
 
     def __init__(self, buffer: Any, batch_size: int, device: Any) -> None:
         self.buffer, self.batch_size, self.device = buffer, batch_size, device
 
     def __next__(self) -> dict[str, torch.Tensor]:
         if len(self.buffer) == 0:
-            raise InputError("nothing to learn from: the buffer is empty")
-        drawn = self.buffer.sample(self.batch_size)
-        return {f"{DEFAULT_MODULE_ID}/{k}": torch.as_tensor(v).to(self.device) for k, v in drawn.items()}
+            raise InputError("nothing to learn from: the buffer is empty; collect episodes first")
+        columns = self.buffer.sample(self.batch_size)
+        return {f"{DEFAULT_MODULE_ID}/{k}": torch.as_tensor(v).to(self.device) for k, v in columns.items()}

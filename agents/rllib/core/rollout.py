@@ -1,4 +1,4 @@
-"""One batch of episodes: a natively batched environment stepped to its end, as columns."""
+"""Rollout of one batch of episodes in a natively batched environment."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from agents.team.team import TeamSpec, action_key, mask_key, obs_key
 
 
 def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rate: float) -> Columns:
-    """Play an episode in every sub-environment.
+    """Play one episode in every sub-environment.
 
     Args:
-        env: of the batched protocol (:mod:`agents.rllib.envs.make_env`), B sub-environments.
+        env: environment of the batched protocol (:mod:`agents.rllib.envs.make_env`) with B sub-environments.
         module: the team, in evaluation mode.
-        spec: its shapes; at most T = ``max_steps`` steps are played.
-        rng: of the environment's seed and of exploration.
-        rate: chance that an agent takes a random legal action; at 1 the networks are not asked.
+        spec: shapes of the team; at most T = ``max_steps`` steps are played.
+        rng: generator of the environment's seed and of exploration.
+        rate: probability that an agent takes a random legal action; at 1 the networks are not evaluated.
 
     Returns:
-        Columns (B, T, …) or (B, T + 1, …) as :func:`agents.team.td_losses.team_losses` takes them; ``filled`` marks steps
-        before an episode's end.
+        Columns (B, T, …) or (B, T + 1, …) for :func:`agents.team.td_losses.team_losses`; ``filled`` marks the steps
+        up to the end of the episode.
     """
     n = env.num_envs
     step = env.reset(seed=int(rng.integers(2**31)))
@@ -53,30 +53,30 @@ def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rat
 
 
 def explore(greedy: np.ndarray | None, mask: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Replace actions by random legal ones.
+    """Replace actions by random legal actions.
 
     Args:
-        greedy: (B,) int; ``None`` where every action is to be random.
-        mask: (B, A) bool, the legal ones.
-        rate: chance of replacing each.
-        rng: two numbers are drawn per row; none where no row has a choice.
+        greedy: (B,) int; ``None`` if every action is to be random.
+        mask: (B, A) bool, legal actions.
+        rate: probability of replacing each action.
+        rng: two numbers are drawn per row; none if no row has a choice.
 
     Returns:
         (B,) int64.
     """
     if not mask[:, :-1].any():  # the agent is not on turn
         return np.full(len(mask), mask.shape[-1] - 1)
-    coins, lots = rng.random((2, len(mask)))
+    coins, picks = rng.random((2, len(mask)))
     if greedy is None:
-        return _drawn(mask, lots)
+        return _pick_legal(mask, picks)
     rows = np.flatnonzero(coins < rate)
-    mixed = np.array(greedy, dtype=np.int64)
-    mixed[rows] = _drawn(mask[rows], lots[rows])
-    return mixed
+    actions = np.array(greedy, dtype=np.int64)
+    actions[rows] = _pick_legal(mask[rows], picks[rows])
+    return actions
 
 
 def blank_columns(spec: TeamSpec, n: int) -> Columns:
-    """``n`` episodes in which nothing has happened: everyone may only wait."""
+    """Return columns of ``n`` empty episodes, in which every agent may only wait."""
     steps = spec.max_steps
     columns: Columns = {
         "state": np.zeros((n, steps + 1, spec.state_size), np.float32),
@@ -92,22 +92,22 @@ def blank_columns(spec: TeamSpec, n: int) -> Columns:
     return columns
 
 
-def _drawn(mask: np.ndarray, lots: np.ndarray) -> np.ndarray:
-    """The k-th legal action of each row, k = ⌊lot · legal actions⌋; (B,) int64."""
+def _pick_legal(mask: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    """Return the k-th legal action of each row, k = ⌊pick · number of legal actions⌋; (B,) int64."""
     counts = mask.cumsum(-1)  # B A
-    wanted = (lots * counts[:, -1]).astype(np.int64)
-    return (counts > wanted[:, None]).argmax(-1)
+    k = (picks * counts[:, -1]).astype(np.int64)
+    return (counts > k[:, None]).argmax(-1)
 
 
 def _decide(
     module: Any, spec: TeamSpec, step: Any, hidden: dict[str, torch.Tensor]
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Greedy actions and the next recurrent states."""
+    """Return greedy actions and the next recurrent states."""
     batch: dict[str, Any] = dict(hidden)
     for agent in spec.agents:
         batch[obs_key(agent)] = torch.from_numpy(step.observations[agent])
         batch[mask_key(agent)] = torch.from_numpy(step.masks[agent])
-    out = module._forward_inference(batch)  # RLlib's wrapper around it only checks what was checked when it was built
+    out = module._forward_inference(batch)  # RLlib's wrapper would only repeat checks that were done at construction
     return (
         {agent: out[action_key(agent)].numpy() for agent in spec.agents},
         {hidden_key(agent): out[hidden_key(agent)] for agent in spec.agents},

@@ -1,4 +1,4 @@
-"""Steps a natively batched environment and returns whole episodes as arrays."""
+"""Environment runner that steps a natively batched environment and returns whole episodes as arrays."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ from marca_env.utils.errors import InputError
 
 
 class TeamEnvRunner(EnvRunner, Checkpointable):
-    """Collects episodes with ε-greedy agents; greedy where the configuration says ``explore=False``.
+    """Environment runner with ε-greedy agents; they are greedy if the configuration has ``explore=False``.
 
     Every batch of episodes is a pure function of the weights, of ε and of (seed, worker, whether it evaluates, round,
-    batch of the round), the environment's reset included; :meth:`begin_round` says which round it is. So a run that
-    is broken off and resumed sees what the unbroken one would have seen, and a runner that was killed goes on with
-    the next round instead of repeating its data. It rests on environments that ``reset(seed)`` determines.
+    batch of the round), including the environment's reset. :meth:`begin_round` sets the round. A resumed run therefore
+    gets the same episodes as an uninterrupted one, and a restarted runner continues with the next round instead of
+    repeating its data. This requires environments that ``reset(seed)`` determines.
 
-    No runner and one runner give the same episodes. Two runners of B sub-environments do not give those of one of 2B:
-    a batch draws from one generator, and a generator for each sub-environment would cost more than the step itself.
+    Local sampling and one remote runner give the same episodes. Two runners with B sub-environments do not give the
+    episodes of one runner with 2B: a batch draws from one generator, because a generator for each sub-environment
+    would cost more than the step itself.
 
-    Without an environment (learning from a log alone) it only tells the spaces.
+    Without an environment (learning from a log) the runner only provides the spaces.
     """
 
     env: Any
@@ -60,8 +61,8 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         self.make_env()
         self.make_module()
 
-    # -- parts ---------------------------------------------------------------------------------------------
     def make_env(self) -> None:
+        """Build the environment and close the previous one."""
         if self.env is not None and hasattr(self.env, "close"):
             self.env.close()
         self.env = None
@@ -76,31 +77,34 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         )
 
     def make_module(self) -> None:
+        """Build the team's networks for acting."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()[DEFAULT_MODULE_ID].eval()
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        both = team_spaces(self.spec)
-        return {INPUT_ENV_SPACES: both, DEFAULT_MODULE_ID: both}
+        """Return the observation and action spaces of the environment and of the module."""
+        spaces = team_spaces(self.spec)
+        return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
 
     def assert_healthy(self) -> None:
+        """Raise an error if the runner has no networks."""
         assert self.module is not None, "the runner has no module"
 
     def stop(self) -> None:
+        """Close the environment."""
         if self.env is not None and hasattr(self.env, "close"):
             self.env.close()
 
-    # -- sampling ------------------------------------------------------------------------------------------
     def begin_round(
         self, number: int, *, attempt: int = 0, env_steps: int | None = None, evaluates: bool | None = None
     ) -> None:
-        """Say where the run stands, before :meth:`sample`.
+        """Set the position of the run, before :meth:`sample`.
 
         Args:
             number: rounds of sampling (or evaluations) so far.
-            attempt: how often a runner was brought back in this run: an interrupted round is not repeated.
-            env_steps: lifetime steps of all runners together, which ε follows.
-            evaluates: sample greedily and apart from training; ``None``: as the configuration says.
+            attempt: number of runners restored in this run, so that an interrupted round is not repeated.
+            env_steps: lifetime steps of all runners together; ε depends on it.
+            evaluates: whether to sample greedily and independently of training; ``None``: as configured.
         """
         self._round, self._batches = (number, attempt), 0
         self._evaluates = bool(self.config.in_evaluation) if evaluates is None else evaluates
@@ -117,16 +121,20 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         force_reset: bool = False,
         **kwargs: Any,
     ) -> list[EpisodeBatch]:
-        """Run whole batches of episodes until as many as asked for are complete; one batch if nothing is asked."""
+        """Play whole batches of episodes until the requested number is complete; one batch by default.
+
+        Raises:
+            InputError: the configuration has no environment.
+        """
         if self.env is None:
-            raise InputError("there is no environment to sample from; set config.environment(...)")
+            raise InputError("no environment to sample from; set config.environment(...)")
         if explore is None:
             explore = self.config.explore and self._evaluates == self.config.in_evaluation
         batches: list[EpisodeBatch] = []
         steps = 0
         while True:
             rate = 1.0 if random_actions else self.epsilon() if explore else 0.0
-            batch = EpisodeBatch(self._episodes(rate), len(self.spec.agents))
+            batch = EpisodeBatch(self._play_batch(rate), len(self.spec.agents))
             batches.append(batch)
             self._log(batch)
             steps += batch.env_steps()
@@ -134,24 +142,23 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
                 return batches
 
     def epsilon(self) -> float:
-        """Chance of a random action at this point of the schedule."""
+        """Return the probability of a random action at the current step of the schedule."""
         schedule = self.config.epsilon
         if isinstance(schedule, (int, float)):
             return float(schedule)
-        at, values = zip(*schedule, strict=True)
-        return float(np.interp(self.num_env_steps_sampled_lifetime, at, values))
+        steps, values = zip(*schedule, strict=True)
+        return float(np.interp(self.num_env_steps_sampled_lifetime, steps, values))
 
-    def _episodes(self, rate: float) -> Columns:
-        """The next batch of episodes."""
+    def _play_batch(self, rate: float) -> Columns:
+        """Play the next batch of episodes."""
         self._batches += 1
         if self.config.seed is None:
             rng = np.random.default_rng()
         else:
-            worker = max(self.worker_index or 0, 1)  # the local runner stands for the first remote one
+            worker = max(self.worker_index or 0, 1)  # the local runner plays the episodes of the first remote one
             rng = np.random.default_rng([self.config.seed, worker, int(self._evaluates), *self._round, self._batches])
         return rollout(self.env, self.module, self.spec, rng, rate)
 
-    # -- metrics and state ---------------------------------------------------------------------------------
     def _log(self, batch: EpisodeBatch) -> None:
         columns, steps = batch.columns, batch.env_steps()
         returns = columns["reward"].sum(1)
@@ -170,9 +177,11 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         log(EPISODE_LEN_MEAN, float(columns["filled"].sum(1).mean()), window=1)
 
     def get_metrics(self) -> Any:
+        """Return the metrics since the last call."""
         return self.metrics.reduce()
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Return the number of sampled steps and the weights of the networks."""
         state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = {DEFAULT_MODULE_ID: self.module.get_state(**kwargs)}
@@ -180,9 +189,10 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore the state that :meth:`get_state` returned; weights with the current number are skipped."""
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
-            if number == 0 or number != self._weights_seq_no:  # a smaller one: an earlier state was restored
+            if number == 0 or number != self._weights_seq_no:  # smaller after an earlier state was restored
                 weights = state[COMPONENT_RL_MODULE]
                 weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
                 self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
@@ -191,18 +201,19 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             self.num_env_steps_sampled_lifetime = int(state[NUM_ENV_STEPS_SAMPLED_LIFETIME])
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """Return the constructor's arguments, as RLlib's checkpoints need them."""
         return (), {"config": self.config, "worker_index": self.worker_index}
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """Return the networks as the only component of a checkpoint."""
         return [(COMPONENT_RL_MODULE, self.module)]
 
 
 def team_spaces(spec: TeamSpec) -> tuple[gym.Space, gym.Space]:
-    """Spaces that RLlib is shown, keyed by agent; the networks are built from the TeamSpec, not from these."""
-    both = zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True)
-    seen: dict[str, gym.Space] = {}
-    done: dict[str, gym.Space] = {}
-    for agent, size, count in both:
-        seen[agent] = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        done[agent] = gym.spaces.Discrete(count)
-    return gym.spaces.Dict(seen), gym.spaces.Dict(done)
+    """Return the observation and action spaces for RLlib, by agent; the networks are built from the TeamSpec."""
+    observation_spaces: dict[str, gym.Space] = {}
+    action_spaces: dict[str, gym.Space] = {}
+    for agent, size, count in zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True):
+        observation_spaces[agent] = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        action_spaces[agent] = gym.spaces.Discrete(count)
+    return gym.spaces.Dict(observation_spaces), gym.spaces.Dict(action_spaces)

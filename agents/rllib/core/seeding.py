@@ -1,4 +1,4 @@
-"""Random numbers as pure functions of where a run stands: a restart draws what the unbroken run would have drawn."""
+"""Random numbers as pure functions of the position in a run, so that a resumed run draws the same numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 
 def fresh_seed() -> int:
-    """A seed from the operating system, below 2³¹."""
+    """Return a seed from the operating system, below 2³¹."""
     return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
 
 
 @contextmanager
 def torch_randomness(*key: int, device: Any = "cpu") -> Iterator[None]:
-    """Seed torch's global generators by ``key`` inside the block, and leave them as they were after it."""
+    """Seed torch's global generators with ``key`` inside the block and restore their states afterwards."""
     device = torch.device(device)
-    generators = [torch.default_generator]  # torch.manual_seed looks for every kind of device: 0.3 ms a call
+    generators = [torch.default_generator]  # torch.manual_seed would visit every kind of device: 0.3 ms a call
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])
     states = [g.get_state() for g in generators]

@@ -1,4 +1,4 @@
-"""What the values of a configuration must be, apart from the preset's options (:mod:`agents.algorithms.options`)."""
+"""Checks of a configuration's settings, apart from the preset's options (:mod:`agents.algorithms.options`)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ CLIPPING = ("global_norm", "norm", "value")
 
 
 def check_settings(config: Any) -> None:
-    """Refuse values that a :class:`agents.rllib.TeamConfig` may not have.
+    """Refuse invalid settings of a :class:`agents.rllib.TeamConfig`.
 
     Raises:
-        InputError: naming the setting, its value and what it must be.
+        InputError: an invalid value; the message names the setting, its value and the rule.
     """
     for name in ("buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner"):
-        _whole(config, name, 1)
+        _check_count(config, name, 1)
     for name in ("num_env_runners", "num_learners"):
-        _whole(config, name, 0)
-    _whole(config, "num_envs_per_env_runner", 1)
+        _check_count(config, name, 0)
+    _check_count(config, "num_envs_per_env_runner", 1)
     _check_epsilon(config.epsilon)
     _check_lr(config.lr)
     for name in ("reward_scale", "grad_clip"):
         value = getattr(config, name)
         if value is not None and not (_is_number(value) and 0 < value < float("inf")):
-            raise InputError(f"{name} is {value!r}; it must be a positive number, or None")
+            raise InputError(f"{name} is {value!r}; use a positive number, or None")
     check_clipping(config.grad_clip_by)
 
 
@@ -38,7 +38,7 @@ def check_clipping(kind: Any) -> None:
     """Refuse a ``grad_clip_by`` that RLlib does not have.
 
     Raises:
-        InputError: naming the nearest valid one.
+        InputError: an unknown name; the message names the nearest valid one.
     """
     if kind not in CLIPPING:
         raise InputError(unknown_option("grad_clip_by", kind, CLIPPING))
@@ -48,34 +48,34 @@ def check_sharing(preset: Preset, team: Mapping[str, Any]) -> None:
     """Refuse ``share_parameters`` for a team (a TeamSpec as a dict) in which no two agents have the same spaces.
 
     Raises:
-        InputError: with the sizes of their spaces.
+        InputError: no two agents have the same spaces; the message contains their sizes.
     """
     if preset.network.share_parameters:
         sharing_groups(TeamSpec.from_dict(team).spaces)
 
 
 def refuse_unset(name: str, value: Any) -> None:
-    """Refuse −1 as soon as it is given: RLlib takes it for "not set" and would go on with the default in silence.
+    """Refuse −1 when it is set: RLlib treats −1 as "not set" and would silently use the default.
 
     Raises:
         InputError: the value is −1.
     """
     if _is_number(value) and value == -1:
-        raise InputError(f"{name} is {value!r}; no option of these algorithms may be negative")
+        raise InputError(f"{name} is {value!r}; use a value that is not negative")
 
 
-def _whole(config: Any, name: str, least: int) -> None:
+def _check_count(config: Any, name: str, least: int) -> None:
     value = getattr(config, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        raise InputError(f"{name} is {value!r}; use a whole number of at least {least}")
 
 
 def _check_lr(lr: Any) -> None:
-    """RLlib checks the form of a schedule, but takes NaN, which turns every weight into NaN."""
+    """Refuse rates that are negative or not finite; RLlib only checks the form of a schedule."""
     rates = [point[-1] for point in lr] if isinstance(lr, (list, tuple)) else [lr]
     if not all(_is_number(rate) and 0 <= rate < float("inf") for rate in rates):
         raise InputError(
-            f"lr is {lr!r}; give a finite number that is not negative, or [[step, rate], …] with rising steps from 0"
+            f"lr is {lr!r}; use a finite number that is not negative, or [[step, rate], …] with rising steps from 0"
         )
 
 
@@ -89,5 +89,6 @@ def _check_epsilon(epsilon: Any) -> None:
     pairs = pairs and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
     if not pairs or not all(0 <= p[1] <= 1 for p in points) or any(a[0] >= b[0] for a, b in pairwise(points)):
         raise InputError(
-            f"epsilon is {epsilon!r}; give a chance in [0, 1], or [[environment step, chance], …] with rising steps"
+            f"epsilon is {epsilon!r}; use a probability in [0, 1], or [[environment step, probability], …] with rising "
+            "steps"
         )

@@ -1,4 +1,4 @@
-"""Other people's environments, one after the other, behind the batched protocol."""
+"""PettingZoo and RLlib environments behind the batched protocol, stepped one after the other."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
 MASK = "action_mask"
-BARE = ("observation", "observations", "obs")
-"""Names under which environments with masks put what the networks see."""
+BARE_KEYS = ("observation", "observations", "obs")
+"""Keys of the bare observation in environments whose observations contain an action mask."""
 
 
-class LoopedEnv:
-    """B cooperative environments stepped one after the other, for the batched protocol.
+class SequentialEnv:
+    """B cooperative environments behind the batched protocol, stepped one after the other.
 
-    - PettingZoo ParallelEnvs and RLlib MultiAgentEnvs. Of a MultiAgentEnv only those agents act that it has just
-      shown an observation, as RLlib has it.
-    - Episodes may differ in length: a sub-environment that has ended is left alone until the next ``reset``, which
-      resets all. An agent that has left, or is not asked, may only ``wait`` (its last action).
-    - The team's reward is the mean of the rewards of the step, over the agents that receive one: the shared reward
-      where all receive the same. Agents with rewards of their own so learn for their average.
-    - An episode counts as terminated (no value after it) if every agent in it terminated; if any was truncated
-      instead, its last observation is valued, with the actions that were legal there.
-    - Observations of any kind are flattened to float32. An ``action_mask`` beside the observation, or in the info, is
-      respected. The state is ``env.state()``, or the observations side by side.
+    - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs. In a MultiAgentEnv only agents act that have just
+      received an observation, as RLlib specifies.
+    - Episodes may differ in length. A sub-environment that has ended stays as it is until the next ``reset``, which
+      resets all. An agent that has left or is not to act may only ``wait`` (its last action).
+    - The team's reward is the mean of the step's rewards over the agents that receive one. If all receive the same
+      reward it is this shared reward. Agents with different rewards thus learn to maximise their average.
+    - An episode counts as terminated (no value after it) if every agent in it terminated. If any agent was truncated
+      instead, the last observation is valued, with the actions that were legal there.
+    - Observations of any space are flattened to float32. An ``action_mask`` beside the observation or in the info is
+      respected. The state is ``env.state()``, or the concatenated observations.
 
     Args:
-        envs: alike.
-        max_steps: longest episode; ``None``: what the environment says (``max_steps`` or ``max_cycles``). A longer
-            one is cut there, as a truncation.
+        envs: sub-environments of the same kind.
+        max_steps: longest episode; ``None``: the environment's own (``max_steps`` or ``max_cycles``). A longer
+            episode is truncated there.
 
     Raises:
-        InputError: agents that are not known beforehand, actions that are not ``Discrete(n)``, or no length.
+        InputError: no ``possible_agents``, actions that are not ``Discrete(n)``, or no maximum length.
     """
 
     def __init__(self, envs: list[Any], max_steps: int | None = None) -> None:
@@ -46,117 +46,121 @@ class LoopedEnv:
         self.agents = tuple(getattr(first, "possible_agents", None) or ())
         if not self.agents:
             raise InputError(
-                f"{type(first).__name__}: no possible_agents; give a PettingZoo ParallelEnv or a batched one"
+                f"{type(first).__name__}: no possible_agents; use a PettingZoo ParallelEnv or a batched environment"
             )
         self.max_steps = max_steps or _stated_length(first)
-        spaces = {a: _observed(_space(first, "observation", a)) for a in self.agents}
-        self._flat = {a: _flattener(s) for a, s in spaces.items()}
+        spaces = {a: _bare_space(_space(first, "observation", a)) for a in self.agents}
+        self._flatten = {a: _flattener(s) for a, s in spaces.items()}
         self.observation_sizes = {a: gym.spaces.flatdim(s) for a, s in spaces.items()}
         self.action_sizes = {a: _discrete(first, a) for a in self.agents}
         self._has_state = callable(getattr(first, "state", None)) and getattr(first, "state_space", None) is not None
-        whole = gym.spaces.flatdim(first.state_space) if self._has_state else sum(self.observation_sizes.values())
-        self.state_size = whole
-        self._seeds = "seed" in inspect.signature(first.reset).parameters or _takes_any(first.reset)
-        self._asks = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
-        self._asked: list[Collection[str]] = [self.agents] * self.num_envs
+        self.state_size = (
+            gym.spaces.flatdim(first.state_space) if self._has_state else sum(self.observation_sizes.values())
+        )
+        self._takes_seed = "seed" in inspect.signature(first.reset).parameters or _takes_any(first.reset)
+        self._is_multi_agent_env = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
+        self._agents_to_act: list[Collection[str]] = [self.agents] * self.num_envs
         self._over = np.zeros(self.num_envs, dtype=bool)
-        self._seen = {a: np.zeros((self.num_envs, n), np.float32) for a, n in self.observation_sizes.items()}
+        self._observations = {a: np.zeros((self.num_envs, n), np.float32) for a, n in self.observation_sizes.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
         self._state = np.zeros((self.num_envs, self.state_size), np.float32)
 
     def reset(self, seed: int | None = None) -> BatchedStep:
-        """Start every sub-environment again; with ``seed`` each with a seed of its own drawn from it."""
+        """Reset every sub-environment; with ``seed`` each gets a separate seed drawn from it."""
         seeds: list[Any] = [None] * self.num_envs
         if seed is not None:
             seeds = np.random.default_rng(seed).integers(2**31, size=self.num_envs).tolist()
         self._over[:] = False
-        for rows in self._seen.values():  # an agent that is shown nothing yet must not see the last episode
+        for rows in self._observations.values():  # clear the last episode for agents that get no observation yet
             rows[:] = 0.0
         for k, env in enumerate(self.envs):
-            found = env.reset(seed=seeds[k]) if self._seeds else env.reset()
-            if not isinstance(found, tuple) or len(found) != 2:
+            result = env.reset(seed=seeds[k]) if self._takes_seed else env.reset()
+            if not isinstance(result, tuple) or len(result) != 2:
                 raise InputError(f"{type(env).__name__}: reset() must return (observations, infos)")
-            self._note(k, *found)
+            self._store(k, *result)
         zeros = np.zeros(self.num_envs)
-        return self._packed(zeros, zeros.astype(bool), zeros.astype(bool))
+        return self._batched_step(zeros, zeros.astype(bool), zeros.astype(bool))
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
-        """Step those that still run; ``actions`` agent → (B,) int."""
+        """Step the sub-environments that still run; ``actions`` agent → (B,) int."""
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        chosen = {a: np.asarray(taken).tolist() for a, taken in actions.items()}
+        action_lists = {a: np.asarray(agent_actions).tolist() for a, agent_actions in actions.items()}
         for k in np.flatnonzero(~self._over).tolist():
-            env, asked = self.envs[k], self._asked[k]
-            seen, rewards, ended, cut, infos = env.step({a: chosen[a][k] for a in asked})
-            paid = [float(rewards[a]) for a in self.agents if a in rewards]
-            reward[k] = sum(paid) / len(paid) if paid else 0.0
-            everyone_ended = ended.get("__all__", all(ended.get(a, False) for a in asked))
-            over = everyone_ended or cut.get("__all__", False) or not (self._asks or getattr(env, "agents", True))
-            over = over or (not self._asks and all(ended.get(a, False) or cut.get(a, False) for a in asked))
-            terminated[k], truncated[k] = everyone_ended, over and not everyone_ended
+            env, acting = self.envs[k], self._agents_to_act[k]
+            observations, rewards, ended, cut, infos = env.step({a: action_lists[a][k] for a in acting})
+            agent_rewards = [float(rewards[a]) for a in self.agents if a in rewards]
+            reward[k] = sum(agent_rewards) / len(agent_rewards) if agent_rewards else 0.0
+            all_ended = ended.get("__all__", all(ended.get(a, False) for a in acting))
+            over = all_ended or cut.get("__all__", False)
+            if not self._is_multi_agent_env:
+                over = over or not getattr(env, "agents", True)
+                over = over or all(ended.get(a, False) or cut.get(a, False) for a in acting)
+            terminated[k], truncated[k] = all_ended, over and not all_ended
             self._over[k] = over
             gone = [a for a in self.agents if ended.get(a, False) or (cut.get(a, False) and not over)]
-            self._note(k, seen, infos, self.agents if everyone_ended else gone)
-        return self._packed(reward, terminated, truncated)
+            self._store(k, observations, infos, self.agents if all_ended else gone)
+        return self._batched_step(reward, terminated, truncated)
 
     def close(self) -> None:
+        """Close all sub-environments."""
         for env in self.envs:
             env.close()
 
-    def _note(
+    def _store(
         self, k: int, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: Collection[str] = ()
     ) -> None:
-        """Keep what sub-environment ``k`` shows, and who acts next."""
+        """Store the observations and masks of sub-environment ``k``, and which agents act next."""
         env = self.envs[k]
         for agent in self.agents:
-            seen, legal = observations.get(agent), self._legal[agent][k]
-            if seen is not None:
-                self._flat[agent](_bare(seen), self._seen[agent][k])
-            stated = False if seen is None or agent in gone else _stated_mask(seen, infos.get(agent))
-            legal[:] = stated
+            observation, legal = observations.get(agent), self._legal[agent][k]
+            if observation is not None:
+                self._flatten[agent](_bare(observation), self._observations[agent][k])
+            is_off = observation is None or agent in gone
+            legal[:] = False if is_off else _stated_mask(observation, infos.get(agent))
             if not legal.any():
                 legal[-1] = True
-        present = observations if self._asks else getattr(env, "agents", self.agents)
-        self._asked[k] = tuple(a for a in self.agents if a in present)
+        present = observations if self._is_multi_agent_env else getattr(env, "agents", self.agents)
+        self._agents_to_act[k] = tuple(a for a in self.agents if a in present)
         if self._has_state:
             self._state[k] = np.ravel(env.state())
         else:
-            np.concatenate([self._seen[a][k] for a in self.agents], out=self._state[k])
+            np.concatenate([self._observations[a][k] for a in self.agents], out=self._state[k])
 
-    def _packed(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
-        seen = {a: v.copy() for a, v in self._seen.items()}
+    def _batched_step(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
+        observations = {a: v.copy() for a, v in self._observations.items()}
         legal = {a: v.copy() for a, v in self._legal.items()}
-        return BatchedStep(seen, legal, self._state.copy(), reward.astype(np.float32), terminated, truncated)
+        return BatchedStep(observations, legal, self._state.copy(), reward.astype(np.float32), terminated, truncated)
 
 
-def _bare(seen: Any) -> Any:
-    """An observation without its mask."""
-    if not isinstance(seen, Mapping):
-        return seen
-    name = next((n for n in BARE if n in seen), None)
-    return seen[name] if name is not None else {k: v for k, v in seen.items() if k != MASK}
+def _bare(observation: Any) -> Any:
+    """Return an observation without its mask."""
+    if not isinstance(observation, Mapping):
+        return observation
+    name = next((n for n in BARE_KEYS if n in observation), None)
+    return observation[name] if name is not None else {k: v for k, v in observation.items() if k != MASK}
 
 
-def _observed(space: gym.Space) -> gym.Space:
-    """The space of :func:`_bare` observations."""
+def _bare_space(space: gym.Space) -> gym.Space:
+    """Return the space of :func:`_bare` observations."""
     if not isinstance(space, gym.spaces.Dict):
         return space
-    name = next((n for n in BARE if n in space.spaces), None)
+    name = next((n for n in BARE_KEYS if n in space.spaces), None)
     if name is not None:
         return space[name]
     return gym.spaces.Dict({k: v for k, v in space.spaces.items() if k != MASK}) if MASK in space.spaces else space
 
 
 def _flattener(space: gym.Space) -> Callable[[Any, np.ndarray], None]:
-    """``(observation, row) → None`` that writes the flat observation; a Box needs no walk through its space."""
+    """Return a function ``(observation, row)`` that writes the flat observation into ``row``, fast for a Box."""
 
-    def box(seen: Any, row: np.ndarray) -> None:
-        row[:] = seen.reshape(-1) if isinstance(seen, np.ndarray) else np.ravel(seen)
+    def flatten_box(observation: Any, row: np.ndarray) -> None:
+        row[:] = observation.reshape(-1) if isinstance(observation, np.ndarray) else np.ravel(observation)
 
-    def other(seen: Any, row: np.ndarray) -> None:
-        row[:] = np.ravel(np.asarray(gym.spaces.flatten(space, seen)))
+    def flatten_any(observation: Any, row: np.ndarray) -> None:
+        row[:] = np.ravel(np.asarray(gym.spaces.flatten(space, observation)))
 
-    return box if isinstance(space, gym.spaces.Box) else other
+    return flatten_box if isinstance(space, gym.spaces.Box) else flatten_any
 
 
 def _stated_mask(observation: Any, info: Any) -> np.ndarray | bool:
@@ -179,7 +183,7 @@ def _space(env: Any, kind: str, agent: str) -> gym.Space:
 def _discrete(env: Any, agent: str) -> int:
     space = _space(env, "action", agent)
     if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
-        raise InputError(f"agent {agent!r}: action space {space}; the algorithms need Discrete(n) from 0")
+        raise InputError(f"agent {agent!r}: action space {space}; the algorithms need Discrete(n) with start 0")
     return int(space.n)
 
 
@@ -193,18 +197,18 @@ def _stated_length(env: Any) -> int:
             value = getattr(source, name, None)
             if isinstance(value, (int, np.integer)) and value > 0:
                 return int(value)
-    raise InputError(f"{type(env).__name__} does not say how long an episode may last; set max_episode_steps")
+    raise InputError(f"{type(env).__name__}: no maximum length of an episode; set max_episode_steps")
 
 
 def bare_key(space: Any) -> str | None:
-    """The key of the bare observation in a masked observation space; ``None`` if the space has no mask.
+    """Return the key of the bare observation in a masked observation space; ``None`` if the space has no mask.
 
     Raises:
-        InputError: a mask beside no observation of a known name.
+        InputError: a mask without an observation of a known name.
     """
     if not isinstance(space, gym.spaces.Dict) or MASK not in space.spaces:
         return None
-    found = next((key for key in BARE if key in space.spaces), None)
-    if found is None:
-        raise InputError(f"observations are {space}; name what stands beside {MASK!r} 'observation'")
-    return found
+    key = next((key for key in BARE_KEYS if key in space.spaces), None)
+    if key is None:
+        raise InputError(f"observations are {space}; use the key 'observation' for the entry beside {MASK!r}")
+    return key

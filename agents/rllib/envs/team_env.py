@@ -1,7 +1,7 @@
 """Cooperative environments for RLlib's own algorithms, through RLlib's PettingZoo wrapper.
 
-What the wrapper leaves to the user is done here: observations become flat vectors beside their masks, and where all
-agents share one network, all get the same shapes.
+RLlib's wrapper does not flatten observations or pad spaces. Here observations become flat vectors beside their masks,
+and agents that share one network get equal shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pettingzoo import AECEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 
-from agents.rllib.envs.make_env import call_maker, find_maker
+from agents.rllib.envs.make_env import call_factory, find_factory
 from agents.rllib.envs.sequential_env import MASK, bare_key
 from marca_env.utils.errors import InputError
 
@@ -24,13 +24,13 @@ PARALLEL = {"marca_env/parallel-v0": ("marca_env", "parallel_env", {"on_illegal"
 """Id → module, function and arguments of its PettingZoo form."""
 
 
-def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
-    """One environment as RLlib takes it: a MultiAgentEnv, or a single-agent ``gymnasium.Env``.
+def make_rllib_env(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
+    """Build one environment for RLlib: a MultiAgentEnv, or a single-agent ``gymnasium.Env``.
 
     Args:
-        env: an id (ours or gymnasium's), a name registered with RLlib, a dotted path, a class or a function, of a
-            PettingZoo ParallelEnv, an RLlib MultiAgentEnv, a batched environment or a ``gymnasium.Env``.
-        env_config: its arguments.
+        env: an id (of this package or gymnasium), a name registered with RLlib, a dotted path, a class or a function,
+            for a PettingZoo ParallelEnv, an RLlib MultiAgentEnv, a batched environment or a ``gymnasium.Env``.
+        env_config: keyword arguments of the environment.
 
     Raises:
         InputError: an unknown name, or an environment of another kind.
@@ -39,46 +39,50 @@ def make_one(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     if isinstance(env, str) and env in PARALLEL:
         module, name, defaults = PARALLEL[env]
         made = getattr(importlib.import_module(module), name)(**{**defaults, **options})
-    elif isinstance(env, str) and (known := gym_id(env)):
-        made = gym.make(known, **options)
+    elif isinstance(env, str) and (registered_id := gym_id(env)):
+        made = gym.make(registered_id, **options)
     else:
-        made = call_maker(find_maker(env), 1, options)
+        made = call_factory(find_factory(env), 1, options)
     if isinstance(made, (MultiAgentEnv, gym.Env)):
         return made
     if hasattr(made, "observation_sizes"):
-        return BatchOfOne(made)
+        return SingleBatchEnv(made)
     if isinstance(made, AECEnv):
-        raise InputError(f"environment {env!r}: agents act in turns; wrap it in pettingzoo.utils.aec_to_parallel")
+        raise InputError(f"environment {env!r}: an AECEnv; wrap it in pettingzoo.utils.aec_to_parallel")
     if not getattr(made, "possible_agents", None):
-        raise InputError(f"environment {env!r}: a {type(made).__name__}; give a PettingZoo ParallelEnv, an RLlib one")
+        raise InputError(
+            f"environment {env!r}: a {type(made).__name__}; use a PettingZoo ParallelEnv or an RLlib MultiAgentEnv"
+        )
     wrapped = ParallelPettingZooEnv(made)
-    # RLlib takes them from a set: the order, by which a shared network tells them apart, would differ between processes
+    # RLlib takes the agents from a set, whose order differs between processes. A shared network needs a fixed order.
     wrapped.possible_agents = list(made.possible_agents)
     return wrapped
 
 
 def gym_id(name: str) -> str | None:
-    """A gymnasium id in the form that workers, too, can make; ``None`` if gymnasium knows no such id."""
-
+    """Return a gymnasium id in a form that worker processes can use too; ``None`` if it is not registered."""
     if name.partition(":")[2] or name not in gym.registry:
         return name if ":" in name else None
     return f"marca_env:{name}" if name.startswith("marca_env/") else name
 
 
 class TeamEnv(MultiAgentEnv):
-    """What RLlib's algorithms see of a cooperative environment; as a class it is restored without being registered.
+    """Cooperative environment for RLlib's own algorithms; checkpoints refer to this class, so it needs no registration.
 
     Observations become float32 vectors beside ``action_mask``; without masks they stay as they are. With ``shared`` all
     agents have the same spaces: vectors are padded with zeros and followed by a one-hot of the agent, action spaces
     are those of the agent with most actions, and the surplus actions are masked.
 
     Args:
-        config: ``env`` and ``env_config`` (see :func:`make_one`), ``shared`` (default: no).
+        config: ``env`` and ``env_config`` (see :func:`make_rllib_env`), ``shared`` (default: false).
+
+    Raises:
+        InputError: masks or sharing with action spaces that are not ``Discrete(n)``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.inner = make_one(config["env"], config.get("env_config"))
+        self.inner = make_rllib_env(config["env"], config.get("env_config"))
         self.shared = bool(config.get("shared", False))
         self.possible_agents = list(self.inner.possible_agents)
         self.agents = list(self.possible_agents)
@@ -90,7 +94,7 @@ class TeamEnv(MultiAgentEnv):
         sizes = {a: gym.spaces.flatdim(s) for a, s in self._bare.items()}
         discrete = all(isinstance(s, gym.spaces.Discrete) and s.start == 0 for s in actions.values())
         if (self.shared or self.masked) and not discrete:
-            raise InputError(f"action spaces {actions}: masks and parameter sharing need Discrete(n) from 0")
+            raise InputError(f"action spaces {actions}: masks and parameter sharing need Discrete(n) with start 0")
         self._width = max(sizes.values())
         self._most = max(int(s.n) for s in actions.values()) if discrete else 0
         if self.shared:  # surplus actions must be masked
@@ -104,33 +108,34 @@ class TeamEnv(MultiAgentEnv):
         self.action_space = gym.spaces.Dict(self.action_spaces)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        """Observations and infos by agent.
+        """Start an episode and return observations and infos by agent.
 
         Raises:
-            InputError: action masks in the infos, which would be passed over.
+            InputError: the environment has action masks in the infos, which RLlib would ignore.
         """
-        seen, infos = self.inner.reset(seed=seed, options=options)
+        observations, infos = self.inner.reset(seed=seed, options=options)
         if not any(self._keys.values()) and any(isinstance(i, Mapping) and MASK in i for i in infos.values()):
             raise InputError(
-                "this environment tells its action masks in the infos, which RLlib's own algorithms do not see; "
+                "this environment has action masks in the infos, which RLlib's own algorithms ignore; "
                 "put them beside the observations, {'observation': …, 'action_mask': …}, or choose a preset"
             )
-        self.agents = list(seen)
-        return {a: self._observation(a, s) for a, s in seen.items()}, infos
+        self.agents = list(observations)
+        return {a: self._observation(a, o) for a, o in observations.items()}, infos
 
     def step(self, action_dict: dict[str, Any]) -> Any:
-        """Whoever is alive acts."""
-        seen, rewards, terminated, truncated, infos = self.inner.step(action_dict)
+        """Take one step; every agent that is still in the episode acts."""
+        observations, rewards, terminated, truncated, infos = self.inner.step(action_dict)
         over = terminated.get("__all__") or truncated.get("__all__")
-        self.agents = [] if over else [a for a in seen if not (terminated.get(a) or truncated.get(a))]
-        return {a: self._observation(a, s) for a, s in seen.items()}, rewards, terminated, truncated, infos
+        self.agents = [] if over else [a for a in observations if not (terminated.get(a) or truncated.get(a))]
+        return {a: self._observation(a, o) for a, o in observations.items()}, rewards, terminated, truncated, infos
 
     def render(self) -> Any:
-        """The frame of the environment inside."""
+        """Render the wrapped environment."""
         inner = getattr(self.inner, "par_env", self.inner)
         return inner.render()
 
     def close(self) -> None:
+        """Close the wrapped environment."""
         self.inner.close()
 
     def _space(self, agent: str, size: int) -> gym.Space:
@@ -141,24 +146,25 @@ class TeamEnv(MultiAgentEnv):
         n = self._most if self.shared else self._counts[agent]
         return gym.spaces.Dict({"observation": box, MASK: gym.spaces.Box(0, 1, (n,), np.int8)})
 
-    def _observation(self, agent: str, seen: Any) -> Any:
+    def _observation(self, agent: str, observation: Any) -> Any:
         key = self._keys[agent]
         if not (self.masked or self.shared):
-            return seen
-        flat = np.asarray(gym.spaces.flatten(self._bare[agent], seen if key is None else seen[key]), np.float32)
+            return observation
+        bare = observation if key is None else observation[key]
+        flat = np.asarray(gym.spaces.flatten(self._bare[agent], bare), np.float32)
         if self.shared:
-            who = np.array([a == agent for a in self.possible_agents], np.float32)
-            flat = np.concatenate([flat, np.zeros(self._width - len(flat), np.float32), who])
+            agent_id = np.array([a == agent for a in self.possible_agents], np.float32)
+            flat = np.concatenate([flat, np.zeros(self._width - len(flat), np.float32), agent_id])
         if not self.masked:
             return flat
-        legal = np.ones(self._counts[agent], np.int8) if key is None else np.asarray(seen[MASK], np.int8)
+        legal = np.ones(self._counts[agent], np.int8) if key is None else np.asarray(observation[MASK], np.int8)
         if self.shared:
             legal = np.concatenate([legal, np.zeros(self._most - len(legal), np.int8)])
         return {"observation": flat, MASK: legal}
 
 
-class BatchOfOne(MultiAgentEnv):
-    """A natively batched environment of one sub-environment, as RLlib's kind; the team's reward goes to every agent."""
+class SingleBatchEnv(MultiAgentEnv):
+    """Batched environment with one sub-environment as an RLlib MultiAgentEnv; every agent gets the team's reward."""
 
     def __init__(self, batched: Any) -> None:
         super().__init__()
@@ -177,22 +183,23 @@ class BatchOfOne(MultiAgentEnv):
         self.action_spaces: dict[str, gym.Space] = {a: gym.spaces.Discrete(n) for a, n in batched.action_sizes.items()}
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        """Observations and infos by agent."""
-        return self._seen(self.batched.reset(seed=seed)), {}
+        """Start an episode and return observations and infos by agent."""
+        return self._observations(self.batched.reset(seed=seed)), {}
 
     def step(self, action_dict: dict[str, Any]) -> Any:
-        """All agents act."""
+        """Take one step in which all agents act."""
         step = self.batched.step({a: np.array([int(action_dict[a])]) for a in self.possible_agents})
         rewards = dict.fromkeys(self.possible_agents, float(step.reward[0]))
         ended = dict.fromkeys([*self.possible_agents, "__all__"], bool(step.terminated[0]))
         cut = dict.fromkeys([*self.possible_agents, "__all__"], bool(step.truncated[0]))
-        return self._seen(step), rewards, ended, cut, {}
+        return self._observations(step), rewards, ended, cut, {}
 
     def close(self) -> None:
+        """Close the batched environment."""
         if hasattr(self.batched, "close"):
             self.batched.close()
 
-    def _seen(self, step: Any) -> dict[str, Any]:
+    def _observations(self, step: Any) -> dict[str, Any]:
         return {
             a: {"observation": step.observations[a][0].astype(np.float32), MASK: step.masks[a][0].astype(np.int8)}
             for a in self.possible_agents

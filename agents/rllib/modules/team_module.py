@@ -1,4 +1,4 @@
-"""The team as one RLModule: its agents' networks, their mixer and the targets of both."""
+"""A team as one RLModule: its agents' networks, their mixer, and target networks of both."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_k
 
 
 def hidden_key(agent: str) -> str:
-    """Column of an agent's recurrent state, (B, H)."""
+    """Return the column name of an agent's recurrent state, (B, H)."""
     return column("hidden", agent)
 
 
 class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
-    """``model_config``: ``team`` (a TeamSpec as a dict) and ``preset`` (a Preset as a dict).
+    """RLModule of a whole team.
 
-    One module holds the whole team, because RLlib trains modules one by one: a mixer outside would belong to none.
+    ``model_config`` has the entries ``team`` (a TeamSpec as a dict) and ``preset`` (a Preset as a dict).
+
+    One module contains the whole team, because RLlib trains modules separately: a mixer outside the agents' modules
+    would belong to none of them.
     """
 
     def setup(self) -> None:
+        """Build the online networks; learners also need the mixer, Q* and the reward scale."""
         self.spec = TeamSpec.from_dict(self.model_config["team"])
         preset = Preset.from_dict(self.model_config["preset"])
         learning = not self.inference_only
@@ -35,18 +39,18 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
             self.register_buffer("reward_scale", torch.tensor(float("nan")))
 
     def get_non_inference_attributes(self) -> list[str]:
+        """Return the parts that runners do not need."""
         return ["online.mixer", "online.central", "target", "reward_scale"]
 
-    # -- acting --------------------------------------------------------------------------------------------
     def initial_hidden(self, batch: int) -> dict[str, torch.Tensor]:
-        """Recurrent states at the start of ``batch`` episodes."""
+        """Return the recurrent states at the start of ``batch`` episodes."""
         return {
             hidden_key(a): net.initial_hidden(batch)
             for a, net in zip(self.spec.agents, self.online.agents, strict=True)
         }
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Greedy legal actions and the next recurrent states, from ``obs:``, ``mask:`` and ``hidden:`` columns."""
+        """Return greedy legal actions and the next recurrent states, from ``obs:``, ``mask:``, ``hidden:`` columns."""
         out = {}
         with torch.inference_mode():
             for agent, net in zip(self.spec.agents, self.online.agents, strict=True):
@@ -56,43 +60,47 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
                     out[action_key(agent)] = mask.int().argmax(-1)
                     out[hidden_key(agent)] = hidden
                     continue
-                moved = net.advance(batch[obs_key(agent)], hidden)
-                out[action_key(agent)] = greedy(net.values(batch[obs_key(agent)], moved).mean(1), mask)
-                out[hidden_key(agent)] = torch.where(on_turn[:, None], moved, hidden)
+                next_hidden = net.advance(batch[obs_key(agent)], hidden)
+                out[action_key(agent)] = greedy(net.values(batch[obs_key(agent)], next_hidden).mean(1), mask)
+                out[hidden_key(agent)] = torch.where(on_turn[:, None], next_hidden, hidden)
         return out
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """As for inference: the runner mixes in random actions from its own generator."""
+        """Return greedy actions; the runner replaces some of them by random actions from its own generator."""
         return self._forward_inference(batch, **kwargs)
 
-    # -- learning ------------------------------------------------------------------------------------------
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The losses of whole episodes: all parameters take part in the forward pass, as DDP requires."""
+        """Return the losses of whole episodes; they depend on all parameters, as distributed training requires."""
         return dict(team_losses(self.online, self.target, batch, reward_scale=self.reward_scale))
 
     def make_target_networks(self) -> None:
+        """Create the target networks as a copy of the online networks."""
         self.target = copy.deepcopy(self.online).requires_grad_(False).eval()
 
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
+        """Return the online and the target networks."""
         return [(self.online, self.target)]
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The target network's Q per agent, (B, T + 1, K, A)."""
+        """Return the target network's Q per agent, (B, T + 1, K, A)."""
         with torch.no_grad():
             q, _ = self.target.unroll(batch)
         return dict(zip(self.spec.agents, q, strict=True))
 
     def train(self, mode: bool = True) -> TeamRLModule:
-        """The target network never drops out."""
+        """Switch between training and evaluation mode; the target network always stays in evaluation mode."""
         super().train(mode)
         if "target" in self._modules:
             self.target.eval()
         return self
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Load weights; unlike RLlib's default a missing weight is an error."""
-        own = set(self.state_dict())
-        missing = sorted(own - set(state))
+        """Load weights; unlike RLlib's default, a missing weight is an error.
+
+        Raises:
+            ValueError: the state lacks weights of this team.
+        """
+        missing = sorted(set(self.state_dict()) - set(state))
         if missing:
             raise ValueError(f"the checkpoint lacks weights of this team: {', '.join(missing[:5])}")
         super().set_state(state)

@@ -1,0 +1,8 @@
+"""Training runs: start, stop, resume, record and evaluate them.
+
+- :mod:`agents.rllib.training.training`: run an algorithm and save checkpoints; start here.
+- :mod:`agents.rllib.training.any_algorithm`: RLlib's own algorithms and user-defined ones.
+- :mod:`agents.rllib.training.algorithm_checkpoints`: write and restore checkpoints.
+- :mod:`agents.rllib.training.evaluation`: greedy episodes of a checkpoint.
+- :mod:`agents.rllib.training.results`: metrics of an iteration and stopping criteria.
+"""

@@ -1,4 +1,4 @@
-"""Greedy episodes of a checkpoint: of a preset, of RLlib's own algorithms, or of a policy folder."""
+"""Evaluation: greedy episodes of a checkpoint of any algorithm, or of a policy folder."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from agents.policy.allocation_policy import DESCRIPTION, load_team, policy_folder
-from agents.rllib.core.config import CONFIGS, TeamConfig
+from agents.rllib.core.algorithms import CONFIGS
+from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.make_env import ENVS
 from agents.rllib.envs.team_env import TeamEnv
-from agents.rllib.training.any_algorithm import on_environment
+from agents.rllib.training.algorithm_checkpoints import latest_checkpoint
+from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options
-from agents.rllib.training.record_text import innermost, make_renderable, side_by_side, watch
-from agents.rllib.training.saving import latest_checkpoint
+from agents.rllib.training.record_text import make_renderable, record_frames, sub_environments, unwrap
 from agents.team.team import TeamSpec
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line
 
 WEIGHTS = ("learner_group", "learner", "rl_module")
-"""Where RLlib's checkpoints hold the modules."""
-SIDE_BY_SIDE = 64
-"""Episodes that a preset plays at once."""
+"""Path of the modules in RLlib's checkpoints."""
+MAX_PARALLEL_EPISODES = 64
+"""Maximum number of episodes that a preset plays at the same time."""
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """What a policy achieved."""
+class PlayedEpisodes:
+    """Returns and lengths of E played episodes."""
 
     returns: np.ndarray
-    """(E,) float64: the team's, the mean of the agents' returns."""
+    """(E,) float64, the team's return: the mean of the agents' returns."""
     lengths: np.ndarray
     """(E,) int64, environment steps."""
     source: Path
@@ -48,18 +49,18 @@ class Episodes:
     env: str
 
 
-class Player:
-    """A checkpoint with its environment, ready to play.
+class CheckpointPlayer:
+    """Player of greedy episodes of a checkpoint in its environment.
 
     Args:
         path: a policy folder, a checkpoint, or the folder of a run.
-        env: another environment than the checkpoint's.
-        env_config: added to the environment's arguments.
+        env: environment to play in; ``None``: the checkpoint's.
+        env_config: arguments added to the environment's.
         options: settings of the configuration by their flat names.
-        seed: of the environment.
+        seed: seed of the environment.
 
     Raises:
-        InputError: nothing to play, no environment to play in, or one of other shapes.
+        InputError: no checkpoint, no environment, or an environment with other shapes.
     """
 
     def __init__(
@@ -71,31 +72,31 @@ class Player:
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        given, extra = dict(options or {}), dict(env_config or {})
+        extra_config = dict(env_config or {})
         self.source = policy_folder(path)
         if (self.source / DESCRIPTION).is_file():
             saved = None if self.source == Path(path) and not _is_checkpoint(self.source.parent) else self.source.parent
-            config = _team_config(self.source, saved, env, extra)
+            config = _team_config(self.source, saved, env, extra_config)
         else:
             self.source = latest_checkpoint(self.source)
-            config = _rllib_config(self.source, env, extra)
+            config = _rllib_config(self.source, env, extra_config)
         config.env_runners(num_env_runners=0, explore=False).debugging(seed=seed)
-        apply_options(config, given)
+        apply_options(config, dict(options or {}))
         self.config = config
         self.algorithm = type(config).__name__.removesuffix("Config")
-        self.env = _name(config)
+        self.env = _env_name(config)
 
-    def play(self, episodes: int) -> Episodes:
-        """Greedy episodes; the same for the same seed."""
-        together = min(SIDE_BY_SIDE, episodes) if isinstance(self.config, TeamConfig) else 1
-        returns, lengths = _sampled(self._runner(self.config, together), episodes)
-        return Episodes(returns[:episodes], lengths[:episodes], self.source, self.algorithm, self.env)
+    def play(self, episodes: int) -> PlayedEpisodes:
+        """Play greedy episodes; equal seeds give equal episodes."""
+        parallel = min(MAX_PARALLEL_EPISODES, episodes) if isinstance(self.config, TeamConfig) else 1
+        returns, lengths = _sample(self._runner(self.config, parallel), episodes)
+        return PlayedEpisodes(returns[:episodes], lengths[:episodes], self.source, self.algorithm, self.env)
 
     def frames(self) -> list[str]:
-        """The text of one greedy episode, a frame for its start and one for each step.
+        """Play one greedy episode and return its text frames, one for the start and one for each step.
 
         Raises:
-            InputError: an environment that renders no text.
+            InputError: the environment renders no text.
         """
         config = self.config.copy(copy_frozen=False)
         make_renderable(config)
@@ -104,20 +105,20 @@ class Player:
         except (TypeError, InputError) as error:
             if "render_mode" not in str(error):
                 raise
-            raise InputError(f"environment {self.env} renders no text ({one_line(error)})") from None
-        found: list[str] = []
-        inside = side_by_side(runner.env)
-        if inside is None:
+            raise InputError(f"environment {self.env} renders no text ({one_line(error)}); remove --render") from None
+        frames: list[str] = []
+        environments = sub_environments(runner.env)
+        if environments is None:
             runner.stop()
-            raise InputError(f"environment {self.env} renders no text; leave --render out")
-        for inner in inside:
-            watch(innermost(inner), found, self.env)
-        _sampled(runner, 1)
-        return found
+            raise InputError(f"environment {self.env} renders no text; remove --render")
+        for environment in environments:
+            record_frames(unwrap(environment), frames, self.env)
+        _sample(runner, 1)
+        return frames
 
-    def _runner(self, config: Any, together: int) -> Any:
-        """The algorithm's own environment runner, with the weights and connectors of the checkpoint."""
-        config = config.copy(copy_frozen=False).env_runners(num_envs_per_env_runner=together)
+    def _runner(self, config: Any, parallel: int) -> Any:
+        """Build the algorithm's environment runner with the weights and connectors of the checkpoint."""
+        config = config.copy(copy_frozen=False).env_runners(num_envs_per_env_runner=parallel)
         try:
             config.validate()
         except InputError:
@@ -129,8 +130,8 @@ class Player:
             weights = _team_weights(self.source, runner)
             runner.set_state({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: weights}})
             return runner
-        default = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
-        runner = (config.env_runner_cls or default)(config=config, worker_index=0)
+        default_class = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
+        runner = (config.env_runner_cls or default_class)(config=config, worker_index=0)
         _restore(runner, self.source)
         return runner
 
@@ -140,15 +141,15 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _saved_config(checkpoint: Path) -> Any:
-    """The configuration in one of RLlib's checkpoints, which are pickles: play only those that you trust."""
+    """Read the configuration in one of RLlib's checkpoints; these are pickles, so only play trusted ones."""
     try:
         with (checkpoint / "class_and_ctor_args.pkl").open("rb") as file:
             args, kwargs = pickle.load(file)["ctor_args_and_kwargs"]
     except (OSError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)}); use an earlier one") from None
+        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)}); use an earlier checkpoint") from None
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{checkpoint}: needs code that is not found ({one_line(error)}); run this where the training ran"
+            f"{checkpoint}: its code is not found ({one_line(error)}); run this where the training ran"
         ) from None
     config = kwargs.get("config", args[0] if args else None)
     config = AlgorithmConfig.from_state(config) if isinstance(config, dict) else config
@@ -156,7 +157,7 @@ def _saved_config(checkpoint: Path) -> Any:
 
 
 def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[str, Any]) -> TeamConfig:
-    """A preset's configuration for the weights in ``folder``, in ``env`` or where it was trained."""
+    """Build a preset's configuration for the weights in ``folder``, in ``env`` or the environment of the training."""
     team, description = load_team(folder)
     saved = _saved_config(checkpoint) if checkpoint is not None and _is_checkpoint(checkpoint) else None
     base = type(saved) if isinstance(saved, TeamConfig) else CONFIGS.get(team.preset.name, TeamConfig)
@@ -175,49 +176,52 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
     elif env is not None:
         config.environment(env, env_config=extra)
     elif description.get("scenario") is not None:
-        known = {"scenario": Scenario.from_dict(description["scenario"])}
-        config.environment(next(iter(ENVS)), env_config={**known, **extra})
+        scenario = Scenario.from_dict(description["scenario"])
+        config.environment(next(iter(ENVS)), env_config={"scenario": scenario, **extra})
     else:
-        raise InputError(f"{folder}: does not say in which environment it was trained; give --env")
+        raise InputError(f"{folder}: the environment of the training is not recorded; pass --env")
     config.max_episode_steps = (saved and saved.max_episode_steps) or team.spec.max_steps
-    found = TeamSpec.from_dict(config.team())
-    if (found.agents, found.observation_sizes, found.action_sizes) != (
+    env_spec = TeamSpec.from_dict(config.team())
+    if (env_spec.agents, env_spec.observation_sizes, env_spec.action_sizes) != (
         team.spec.agents,
         team.spec.observation_sizes,
         team.spec.action_sizes,
     ):
-        raise InputError(f"{folder}: trained on other shapes than this environment has ({team.spec}, not {found})")
+        raise InputError(
+            f"{folder}: trained on other shapes than this environment has ({team.spec}, not {env_spec}); "
+            "use the environment of the training"
+        )
     return config
 
 
 def _team_weights(folder: Path, runner: Any) -> dict[str, Any]:
     team, _ = load_team(folder)
     tensors = {f"online.{name}": tensor.numpy() for name, tensor in team.state_dict().items()}
-    wanted = runner.module.state_dict()
-    return {name: value for name, value in tensors.items() if name in wanted}
+    names = runner.module.state_dict()
+    return {name: value for name, value in tensors.items() if name in names}
 
 
 def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
     config = _saved_config(checkpoint)
     config.evaluation(evaluation_interval=None)
-    inside = config.env_config if config.env is TeamEnv else None
+    team_config = config.env_config if config.env is TeamEnv else None
     if env is None and config.env is None:
-        raise InputError(f"{checkpoint}: trained without an environment; give --env")
-    if inside is not None:
-        options = {**inside["env_config"], **extra} if env is None else extra
-        if env is not None:  # its own agents and masks
+        raise InputError(f"{checkpoint}: trained without an environment; pass --env")
+    if team_config is not None:
+        options = {**team_config["env_config"], **extra} if env is None else extra
+        if env is not None:  # the new environment may have other agents and masks
             config._rl_module_spec = None
             config.policies = AlgorithmConfig().policies
-        return on_environment(config, inside["env"] if env is None else env, options, share=inside["shared"])
+        team_env = team_config["env"] if env is None else env
+        return set_environment(config, team_env, options, share=team_config["shared"])
     if env is not None:
-        return on_environment(config, env, extra)
+        return set_environment(config, env, extra)
     config.env_config = {**config.env_config, **extra}
     return config
 
 
 def _restore(runner: Any, checkpoint: Path) -> None:
-    """Weights from the learner, connectors (observation filters among them) from the runner."""
-
+    """Load weights from the learner's state, and connectors (such as observation filters) from the runner's state."""
     weights = checkpoint.joinpath(*WEIGHTS)
     module = runner.module
     try:
@@ -233,25 +237,31 @@ def _restore(runner: Any, checkpoint: Path) -> None:
             if (checkpoint / "env_runner" / name).is_dir():
                 connector.restore_from_path(checkpoint / "env_runner" / name)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise InputError(f"{checkpoint}: its weights do not fit this environment ({one_line(error)[:300]})") from None
+        raise InputError(
+            f"{checkpoint}: its weights do not fit this environment ({one_line(error)[:300]}); "
+            "use the environment of the training"
+        ) from None
 
 
 def _load(module: Any, folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}: no weights here; the environment has other agents than the checkpoint")
-    whole = RLModule.from_checkpoint(str(folder))
-    module.set_state(whole.get_state(inference_only=bool(module.inference_only)))
+        raise InputError(
+            f"{folder}: no weights here; use an environment with the same agents as the checkpoint's environment"
+        )
+    saved_module = RLModule.from_checkpoint(str(folder))
+    module.set_state(saved_module.get_state(inference_only=bool(module.inference_only)))
 
 
-def _sampled(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+def _sample(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the team's return and the length of each episode; ``episodes`` or a few more."""
     try:
-        found = runner.sample(num_episodes=episodes, explore=False)
+        samples = runner.sample(num_episodes=episodes, explore=False)
     finally:
         runner.stop()
-    if hasattr(found[0], "columns"):
-        returns = np.concatenate([b.columns["reward"].sum(1) for b in found])
-        return returns.astype(float), np.concatenate([b.columns["filled"].sum(1) for b in found]).astype(np.int64)
-    return np.array([_team_return(e) for e in found], float), np.array([len(e) for e in found], np.int64)
+    if hasattr(samples[0], "columns"):
+        returns = np.concatenate([b.columns["reward"].sum(1) for b in samples])
+        return returns.astype(float), np.concatenate([b.columns["filled"].sum(1) for b in samples]).astype(np.int64)
+    return np.array([_team_return(e) for e in samples], float), np.array([len(e) for e in samples], np.int64)
 
 
 def _team_return(episode: Any) -> float:
@@ -260,6 +270,6 @@ def _team_return(episode: Any) -> float:
     return float(np.mean([e.get_return() for e in episode.agent_episodes.values()]))
 
 
-def _name(config: Any) -> str:
+def _env_name(config: Any) -> str:
     env = config.env_config["env"] if config.env is TeamEnv else config.env
     return env if isinstance(env, str) else getattr(env, "__name__", repr(env))

@@ -1,4 +1,4 @@
-"""Text of an episode as it is played: environments are asked for it, and watched."""
+"""Recording of the text frames that an environment renders during an episode."""
 
 from __future__ import annotations
 
@@ -6,67 +6,71 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents.rllib.core.config import TeamConfig
-from agents.rllib.envs.team_env import PARALLEL, TeamEnv, make_one
-from agents.team.single_controller import JointView, SequentialView
+from agents.rllib.core.team_config import TeamConfig
+from agents.rllib.envs.team_env import PARALLEL, TeamEnv, make_rllib_env
+from agents.team.single_controller import SimultaneousView, TurnBasedView
 from marca_env.utils.errors import InputError
 
 
 def make_renderable(config: Any) -> None:
-    """Ask the environment for text; ours is taken in its PettingZoo form, which renders."""
+    """Set the render mode to text; the recommender is built in its PettingZoo form, which can render."""
     if isinstance(config, TeamConfig):
         env, options = config.env, {**config.env_config, "render_mode": "ansi"}
         if env in PARALLEL:
-            config.environment(_Maker(env), env_config={"options": options})
+            config.environment(_ParallelEnvFactory(env), env_config={"options": options})
         else:
             config.environment(env, env_config=options)
     elif config.env is TeamEnv:
-        inside = dict(config.env_config)
-        config.env_config = {**inside, "env_config": {**inside["env_config"], "render_mode": "ansi"}}
+        team_config = dict(config.env_config)
+        config.env_config = {**team_config, "env_config": {**team_config["env_config"], "render_mode": "ansi"}}
     else:
         config.env_config = {**config.env_config, "render_mode": "ansi"}
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _ParallelEnvFactory:
     env: str
 
     def __call__(self, options: dict[str, Any]) -> Any:
-        return make_one(self.env, options).par_env
+        return make_rllib_env(self.env, options).par_env
 
 
-def side_by_side(env: Any) -> list[Any] | None:
-    """The environments that a runner's environment steps; ``None`` if it is one whole."""
+def sub_environments(env: Any) -> list[Any] | None:
+    """Return the sub-environments of a runner's environment; ``None`` if it is natively batched."""
     env = getattr(env, "unwrapped", env)
-    env = env.env if isinstance(env, (JointView, SequentialView)) else env
+    env = env.env if isinstance(env, (TurnBasedView, SimultaneousView)) else env
     return getattr(env, "envs", None)
 
 
-def innermost(env: Any) -> Any:
-    """The environment inside RLlib's, gymnasium's and our wrappers."""
+def unwrap(env: Any) -> Any:
+    """Return the environment inside the wrappers of RLlib, gymnasium and this package."""
     env = getattr(env, "unwrapped", env)
     for name in ("inner", "par_env", "unwrapped"):
         env = getattr(env, name, env)
     return env
 
 
-def watch(env: Any, frames: list[str], name: str) -> None:
-    """Note what ``env`` renders after each reset and step."""
-    if "ansi" not in (getattr(env, "metadata", None) or {}).get("render_modes", ("ansi",)):
-        raise InputError(f"environment {name} renders no text; leave --render out")
+def record_frames(env: Any, frames: list[str], name: str) -> None:
+    """Append to ``frames`` the text that ``env`` renders after each reset and step.
 
-    def noting(act: Callable[..., Any]) -> Callable[..., Any]:
-        def acted(*args: Any, **kwargs: Any) -> Any:
-            result = act(*args, **kwargs)
+    Raises:
+        InputError: the environment renders no text; ``name`` names it in the message.
+    """
+    if "ansi" not in (getattr(env, "metadata", None) or {}).get("render_modes", ("ansi",)):
+        raise InputError(f"environment {name} renders no text; remove --render")
+
+    def recording(method: Callable[..., Any]) -> Callable[..., Any]:
+        def method_then_render(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
             try:
                 frame = env.render()
             except NotImplementedError:
                 frame = None
             if not isinstance(frame, str):
-                raise InputError(f"environment {name} renders no text; leave --render out")
+                raise InputError(f"environment {name} renders no text; remove --render")
             frames.append(frame)
             return result
 
-        return acted
+        return method_then_render
 
-    env.reset, env.step = noting(env.reset), noting(env.step)
+    env.reset, env.step = recording(env.reset), recording(env.step)

@@ -1,4 +1,4 @@
-"""Training runs: build or resume an algorithm, iterate until told to stop, keep checkpoints."""
+"""Training runs: build or resume an algorithm, iterate until a stopping criterion is met, save checkpoints."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.algorithms.presets import PRESETS
-from agents.policy.checkpoints import remove_leftovers, require_fresh
+from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
+from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray
 from agents.rllib.core.runner_pool import SamplingError
+from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, restore, restore_run, save_checkpoint
 from agents.rllib.training.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
-from agents.rllib.training.saving import latest_checkpoint, restore, resumed, save_checkpoint
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
 
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 Report = Callable[[dict[str, Any]], None]
-"""Called after each iteration with its plain results."""
+"""Function that is called after each iteration with its metrics."""
 Evaluate = Callable[[Any], Mapping[str, float]]
-"""``algorithm → numbers`` that join those of the iteration."""
+"""Function ``algorithm → metrics`` whose result is added to the iteration's metrics."""
 BATCH, UPDATES = 512, 50
-"""Episodes of a gradient step and gradient steps of an iteration, of the small runs."""
+"""Episodes per gradient step and gradient steps per iteration of the small runs."""
 
 
 def train(
@@ -47,110 +48,112 @@ def train(
     evaluate_freq: int = 0,
     keep: int | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Run an algorithm.
+    """Run an algorithm until a stopping criterion is met.
 
     Args:
-        config: a :class:`agents.rllib.TeamConfig` (or any RLlib configuration); ignored for what ``resume`` holds.
-        stop: limits, of which the first that is reached ends the run: see :func:`agents.rllib.training.results.check_stop`.
-            They count the whole run, what came before ``resume`` included: where they are reached already nothing is
-            done, and a raised one goes on.
-        out: folder of the checkpoints; the last one is always written, also after Ctrl-C and where all environment
-            runners have failed.
-        resume: a checkpoint to go on from, or the folder of a run: its newest whole one. The run goes on as if it had
-            never stopped, to the last bit with at most one learner and as many runners as before.
-        checkpoint_freq: iterations between checkpoints; 0 keeps the last one only.
-        report: called after each iteration with the few numbers of :func:`agents.rllib.training.results.summary`.
-        record: called after each iteration with every number that it reported, also those of ``report``.
-        evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its numbers join
-            the iteration's.
-        evaluate_freq: iterations between evaluations; 0: after the last iteration only.
-        keep: newest checkpoints to keep; ``None``: all. Each holds the replay buffer
-            (:class:`agents.rllib.core.replay.EpisodeBuffer` says how large that is).
+        config: a :class:`agents.rllib.TeamConfig` or any RLlib configuration; ignored if ``resume`` is set.
+        stop: metric → limit; the run ends when the first limit is reached: see
+            :func:`agents.rllib.training.results.check_stop`. Limits count the whole run, including the part before
+            ``resume``. If a limit is already reached, nothing is done; with a raised limit the run continues.
+        out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C and when all
+            environment runners have failed.
+        resume: a checkpoint to continue from, or the folder of a run (its newest intact checkpoint). The run continues
+            as if it had not been interrupted, exactly so with at most one learner and as many runners as before.
+        checkpoint_freq: iterations between checkpoints; 0: only the last one.
+        report: called after each iteration with the main metrics of :func:`agents.rllib.training.results.summary`.
+        record: called after each iteration with all metrics, including those of ``report``.
+        evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its metrics are
+            added to the iteration's.
+        evaluate_freq: iterations between evaluations; 0: only after the last iteration.
+        keep: number of newest checkpoints to keep; ``None``: all. Each contains the replay buffer
+            (:class:`agents.rllib.core.replay.EpisodeBuffer` states its size).
 
     Returns:
-        The algorithm (to be stopped by the caller) and the last iteration's numbers.
+        The algorithm, which the caller has to stop, and the main metrics of the last iteration.
 
     Raises:
-        InputError: an unknown limit or one that is never reached, a checkpoint that is not there or not whole, or one
-            of an earlier run in ``out``.
+        InputError: an unknown or unreachable stopping criterion, a missing or damaged checkpoint, or a checkpoint of an
+            earlier run in ``out``.
         SamplingError: no environment runner works any more.
     """
     if keep is not None and (not isinstance(keep, int) or keep < 1):
-        raise InputError(f"keep is {keep!r}; give a whole number of checkpoints of at least one, or None for all")
+        raise InputError(f"keep is {keep!r}; use a whole number of checkpoints of at least one, or None for all")
     evaluates = evaluate is not None and evaluate_freq > 0
     check_stop(stop, config, evaluates=evaluates)
-    algorithm, found, saved = _begun(config, out, resume)  # found: every number of the latest iteration
-    numbers = {name: value for name, value in found.items() if name in (*STOPS, *LEARNT)}
+    algorithm, metrics, saved = _start_or_resume(config, out, resume)  # metrics: all of the latest iteration
+    main_metrics = {name: value for name, value in metrics.items() if name in (*STOPS, *LEARNT)}
     try:
         check_stop(stop, algorithm.config, evaluates=evaluates)
-        while not stop_reached(found, stop):
+        while not stop_reached(metrics, stop):
             results, saved = algorithm.train(), False
-            numbers = summary(results)
-            found = {**flatten(results), **numbers}
-            due = evaluate is not None and _is_due(found, evaluate_freq, stop)
+            main_metrics = summary(results)
+            metrics = {**flatten(results), **main_metrics}
+            due = evaluate is not None and _evaluation_due(metrics, evaluate_freq, stop)
             if evaluate is not None and due:
-                numbers |= evaluate(algorithm)
-                found |= numbers
-            if due or not evaluates:  # or a limit on an evaluation's number would be missed in between
-                check_reported(stop, found)
+                main_metrics |= evaluate(algorithm)
+                metrics |= main_metrics
+            if due or not evaluates:  # between evaluations, metrics of the evaluation are missing
+                check_reported(stop, metrics)
             if record is not None:
-                record(dict(found))
+                record(dict(metrics))
             if report is not None:
-                report(numbers)
-            if out is not None and checkpoint_freq and numbers["training_iteration"] % checkpoint_freq == 0:
-                save_checkpoint(algorithm, Path(out), found, keep=keep)
+                report(main_metrics)
+            if out is not None and checkpoint_freq and main_metrics["training_iteration"] % checkpoint_freq == 0:
+                save_checkpoint(algorithm, Path(out), metrics, keep=keep)
                 saved = True
     except KeyboardInterrupt:
-        numbers["interrupted"] = True
+        main_metrics["interrupted"] = True
     except Exception as error:
         if isinstance(error, SamplingError) and out is not None and not saved and algorithm.iteration:
-            save_checkpoint(algorithm, Path(out), found, keep=keep)
+            save_checkpoint(algorithm, Path(out), metrics, keep=keep)
         algorithm.stop()
         raise
     if out is not None and not saved:
-        save_checkpoint(algorithm, Path(out), found, keep=keep)
-    return algorithm, numbers
+        save_checkpoint(algorithm, Path(out), metrics, keep=keep)
+    return algorithm, main_metrics
 
 
 def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-    """As :func:`train`, for callers that want a whole run or none: an interruption stops the algorithm and is raised.
+    """Run :func:`train` to its end; an interruption stops the algorithm and is raised again.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; beside what :func:`train` raises.
+        KeyboardInterrupt: after Ctrl-C; other errors are those of :func:`train`.
     """
-    algorithm, numbers = train(config, **options)
-    if numbers.get("interrupted"):
+    algorithm, metrics = train(config, **options)
+    if metrics.get("interrupted"):
         algorithm.stop()
         raise KeyboardInterrupt
-    return algorithm, numbers
+    return algorithm, metrics
 
 
-def _begun(config: Any, out: str | Path | None, resume: str | Path | None) -> tuple[Any, dict[str, Any], bool]:
-    """The algorithm, the numbers of its latest iteration, and whether ``out`` holds its state already."""
+def _start_or_resume(
+    config: Any, out: str | Path | None, resume: str | Path | None
+) -> tuple[Any, dict[str, Any], bool]:
+    """Return the algorithm, the metrics of its latest iteration, and whether ``out`` contains its state already."""
     if resume is None:
-        algorithm = _built(config, out)
+        algorithm = _build(config, out)
         return algorithm, {"training_iteration": int(algorithm.iteration)}, False
-    algorithm, found, origin = resumed(resume, out)
-    # RLlib's own algorithms would count their time anew
-    algorithm._time_total = max(algorithm._time_total, float(found.get("time_total_s", 0.0)))
-    found.setdefault("training_iteration", int(algorithm.iteration))
-    return algorithm, found, out is not None and origin.parent == Path(out).resolve()
+    algorithm, metrics, checkpoint = restore_run(resume, out)
+    # RLlib's own algorithms would restart their time at zero
+    algorithm._time_total = max(algorithm._time_total, float(metrics.get("time_total_s", 0.0)))
+    metrics.setdefault("training_iteration", int(algorithm.iteration))
+    return algorithm, metrics, out is not None and checkpoint.parent == Path(out).resolve()
 
 
-def _built(config: Any, out: str | Path | None) -> Any:
-    """A new algorithm."""
+def _build(config: Any, out: str | Path | None) -> Any:
+    """Build a new algorithm."""
     if out is not None:
-        require_fresh(out)
+        require_no_checkpoints(out)
         remove_leftovers(out)
     start_ray(None if config.num_env_runners or config.num_learners else 1)
     check_resources(config)
-    config.copy(copy_frozen=False).validate()  # while it is built, RLlib drops every option that equals −1
+    config.copy(copy_frozen=False).validate()  # RLlib would drop every option that equals −1 while building
     return config.build_algo()
 
 
-def _is_due(numbers: Mapping[str, Any], frequency: int, stop: Mapping[str, float]) -> bool:
-    """Whether to evaluate after this iteration."""
-    return bool(frequency and numbers["training_iteration"] % frequency == 0) or stop_reached(numbers, stop)
+def _evaluation_due(metrics: Mapping[str, Any], frequency: int, stop: Mapping[str, float]) -> bool:
+    """Return whether to evaluate after this iteration."""
+    return bool(frequency and metrics["training_iteration"] % frequency == 0) or stop_reached(metrics, stop)
 
 
 def offline_train(
@@ -164,16 +167,17 @@ def offline_train(
     options: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> Path:
-    """Train on a request log with a network small enough for two cores, and write what serves.
+    """Train on a request log with a network small enough for two cores, and save the policy.
 
     Args:
         log: request log, Parquet or CSV.
         out: folder of the checkpoint.
         algo: name of the algorithm.
         scenario: preset or YAML file of the log's recommender.
-        iterations: of ``updates_per_iteration`` gradient steps each.
-        options: of ``config.training`` in place of the small defaults.
-        report: called after each iteration.
+        iterations: number of iterations with ``updates_per_iteration`` gradient steps each.
+        seed: seed of the training.
+        options: options of ``config.training`` that replace the small defaults.
+        report: called after each iteration with its main metrics.
 
     Returns:
         The policy's folder, for :meth:`agents.policy.allocation_policy.AllocationPolicy.load`.
@@ -181,7 +185,7 @@ def offline_train(
     config = _config(algo).offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
     sizes = small_options(algo, iterations * UPDATES * BATCH)
     config.training(**{**sizes, "scenario": scenario, **(options or {})})
-    return _policy_of(config, out, iterations, report)
+    return _train_policy(config, out, iterations, report)
 
 
 def online_train(
@@ -198,12 +202,19 @@ def online_train(
 ) -> Path:
     """Train in the environment with uniformly random actions, as :func:`offline_train` does on a log.
 
-    The environment's reward is the revenue model's expectation: far less noise than a log's, so that fewer steps do.
+    The environment's reward is the expectation of the revenue model. It has far less noise than the revenue in a log,
+    so that fewer steps are needed.
 
     Args:
+        out: folder of the checkpoint.
+        algo: name of the algorithm.
         env: id, dotted path or callable: see :func:`agents.rllib.envs.make_env.make_batched`.
-        env_config: its arguments, such as ``scenario``.
+        env_config: arguments of the environment, such as ``scenario``.
+        iterations: number of iterations with ``updates_per_iteration`` gradient steps each.
         num_envs: episodes collected per iteration.
+        seed: seed of the training.
+        options: options of ``config.training`` that replace the small defaults.
+        report: called after each iteration with its main metrics.
 
     Returns:
         The policy's folder.
@@ -213,12 +224,18 @@ def online_train(
     steps = iterations * num_envs * TeamSpec.from_dict(config.team()).max_steps
     sizes = {**small_options(algo, steps), "epsilon": 1.0, "learning_starts": 1, "buffer_capacity": 20 * num_envs}
     config.training(**{**sizes, **(options or {})})
-    return _policy_of(config, out, iterations, report)
+    return _train_policy(config, out, iterations, report)
 
 
 def small_options(algo: str, schedule: int) -> dict[str, Any]:
-    """Sizes that learn in a minute or two on two cores, in place of the paper's; the learning rate decays, because
-    the revenue of a single request is mostly noise. ``schedule``: where it ends, in what schedules count."""
+    """Return options with which an algorithm learns in a minute or two on two cores, in place of the paper's.
+
+    The learning rate decays, because the revenue of a single request is mostly noise.
+
+    Args:
+        algo: name of the preset.
+        schedule: end of the learning rate's schedule, in the unit of RLlib's schedules.
+    """
     network = PRESETS[algo].network
     sizes: dict[str, Any] = {
         "gru": 64 if network.gru else None,
@@ -235,17 +252,15 @@ def small_options(algo: str, schedule: int) -> dict[str, Any]:
 
 
 def _config(algo: str) -> Any:
-    from agents.rllib.core.config import CONFIGS
-
     if algo not in CONFIGS:
         raise InputError(unknown_option("algorithm", algo, CONFIGS))
     return CONFIGS[algo]()
 
 
-def _policy_of(config: Any, out: str | Path, iterations: int, report: Report | None) -> Path:
-    """Train to the end and keep the policy; an interrupted run leaves none that might be taken for a trained one."""
-    require_fresh(out)
-    algorithm, numbers = train_to_end(config, stop={"training_iteration": iterations}, report=report)
-    kept = save_checkpoint(algorithm, Path(out), numbers)
+def _train_policy(config: Any, out: str | Path, iterations: int, report: Report | None) -> Path:
+    """Train to the end and return the saved policy; an interrupted run saves no policy."""
+    require_no_checkpoints(out)
+    algorithm, metrics = train_to_end(config, stop={"training_iteration": iterations}, report=report)
+    checkpoint = save_checkpoint(algorithm, Path(out), metrics)
     algorithm.stop()
-    return kept / "policy"
+    return checkpoint / "policy"

@@ -247,7 +247,7 @@ def _kind(config: Any) -> str:
     from ray.rllib.algorithms.dqn import DQNConfig
     from ray.rllib.algorithms.ppo import PPOConfig
 
-    from agents.rllib.core.config import TeamConfig
+    from agents.rllib.core.team_config import TeamConfig
 
     for kind, cls in (("team", TeamConfig), ("PPO", PPOConfig), ("DQN", DQNConfig)):
         if isinstance(config, cls):

@@ -18,7 +18,7 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.yaml import read_mapping
 
 if TYPE_CHECKING:
-    from agents.rllib.core.config import TeamConfig
+    from agents.rllib.core.team_config import TeamConfig
 
 SPACES = Path(__file__).parent / "search_spaces.yaml"
 SCORE = "spearman_model"

@@ -1,4 +1,4 @@
-"""VGCA against a loop in float64."""
+"""Variance-guided credit assignment (VGCA) matches a float64 loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from agents.algorithms.credit import action_variance, credit_weights
 
 
 def slow_variance(returns: np.ndarray, actions: np.ndarray, on: np.ndarray) -> float:
+    """Return the variance of the mean returns of the actions that occur."""
     means = [returns[on & (actions == a)].mean() for a in np.unique(actions[on])]
     return float(np.var(means)) if means else 0.0
 
 
 @pytest.fixture
 def batch() -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Return returns, actions and on-turn masks of 40 episodes with two agents and three steps."""
     rng = np.random.default_rng(3)
     on = [np.tile([True, True, False], (40, 1)), np.tile([False, False, True], (40, 1))]
     actions = [np.where(o, rng.integers(0, n, (40, 3)), n) for o, n in zip(on, (4, 3), strict=True)]
@@ -24,24 +26,25 @@ def batch() -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
 
 
 def both_forms(batch, form: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Return the credit weights of a batch in one form."""
     returns, actions, on = batch
     return credit_weights(
         torch.tensor(returns), [torch.tensor(a) for a in actions], [torch.tensor(o) for o in on], [5, 4], form
     ).numpy()
 
 
-def test_variance_of_the_action_means(batch) -> None:  # type: ignore[no-untyped-def]
+def test_variance_weights_are_the_variances_of_the_action_means(batch) -> None:  # type: ignore[no-untyped-def]
     returns, actions, on = batch
     expected = [[slow_variance(returns, a[:, t], o[:, t]) for t in range(3)] for a, o in zip(actions, on, strict=True)]
     np.testing.assert_allclose(both_forms(batch, "variance"), expected, rtol=1e-12)
 
 
-def test_the_decision_that_matters_gets_the_largest_weight(batch) -> None:  # type: ignore[no-untyped-def]
+def test_the_decision_with_the_largest_effect_gets_the_largest_weight(batch) -> None:  # type: ignore[no-untyped-def]
     w = both_forms(batch, "variance")
     assert w[1, 2] == w.max()
 
 
-def test_cumulative_form_ends_at_one(batch) -> None:  # type: ignore[no-untyped-def]
+def test_cumulative_weights_end_at_one(batch) -> None:  # type: ignore[no-untyped-def]
     returns, actions, on = batch
     flat = [slow_variance(returns, actions[g][:, t], on[g][:, t]) for t in range(3) for g in range(2)]
     expected = (np.cumsum(flat) / np.sum(flat)).reshape(3, 2).T
@@ -50,7 +53,7 @@ def test_cumulative_form_ends_at_one(batch) -> None:  # type: ignore[no-untyped-
     assert found[1, 2] == pytest.approx(1.0)
 
 
-def test_without_contrast_there_is_no_variance() -> None:
+def test_variance_is_zero_where_fewer_than_two_actions_occur() -> None:
     ones = torch.ones(6, dtype=torch.bool)
     assert action_variance(torch.arange(6.0), torch.zeros(6, dtype=torch.long), ones, 3) == 0
     assert action_variance(torch.arange(6.0), torch.arange(6), ~ones, 6) == 0

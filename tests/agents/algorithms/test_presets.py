@@ -1,4 +1,4 @@
-"""Presets refuse what no algorithm has, name the nearest valid option, and survive a round trip."""
+"""Presets refuse invalid options, name the nearest valid one, and survive a round trip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from agents.algorithms.presets import PRESETS, Preset, PresetError, preset
 
 
-def test_vdn_and_qmix_differ_by_their_mixer_alone() -> None:
+def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
     vdn, qmix = PRESETS["VDN"], PRESETS["QMIX"]
     assert (vdn.network, vdn.objective, vdn.credit, vdn.joint) == (
         qmix.network,
@@ -21,13 +21,13 @@ def test_vdn_and_qmix_differ_by_their_mixer_alone() -> None:
     assert qmix.mixer.mixer == "absolute"
 
 
-def test_nine_methods_and_independent_learners() -> None:
+def test_the_published_algorithms_are_presets() -> None:
     methods = "AveragedDQN AWRQMixer JointDDQN JointDQN JointDRQN QMIX REM VDN WeightedQMIX"
     assert set(PRESETS) == {*methods.split(), "IQL"}
 
 
-def test_published_defaults() -> None:
-    """What tells the baselines apart, from their papers; the learning rate and the batch are the configuration's."""
+def test_presets_have_the_published_defaults() -> None:
+    """Presets differ as in their papers; learning rate and batch size belong to the configuration."""
     flat = {name: p.options for name, p in PRESETS.items()}
     assert {n for n, o in flat.items() if o["gru"] is None} == {"JointDQN", "JointDDQN", "AveragedDQN", "REM"}
     assert {n for n, o in flat.items() if o["double_q"]} == {"VDN", "QMIX", "WeightedQMIX", "IQL", "JointDDQN"}
@@ -48,7 +48,7 @@ def test_published_defaults() -> None:
     assert all(flat[n]["mixer_activation"] == "elu" for n in ("QMIX", "WeightedQMIX"))
 
 
-def test_table_6() -> None:
+def test_awrq_mixer_has_the_values_of_table_6() -> None:
     options = PRESETS["AWRQMixer"].options
     expected = {
         "optimizer": "adam",
@@ -80,7 +80,7 @@ def test_table_6() -> None:
         ("variance_credit", "credit", "none"),
     ],
 )
-def test_an_ablation_turns_one_switch(switch: str, option: str, value: str) -> None:
+def test_a_switch_changes_exactly_one_option(switch: str, option: str, value: str) -> None:
     full = PRESETS["AWRQMixer"]
     without = full.replace(**{switch: False})
     assert without.options == {**full.options, option: value}
@@ -88,7 +88,7 @@ def test_an_ablation_turns_one_switch(switch: str, option: str, value: str) -> N
     assert full.replace(**{switch: True}) == full
 
 
-def test_a_switch_leaves_another_form_of_the_same_idea() -> None:
+def test_a_switch_keeps_another_value_of_the_same_component() -> None:
     assert preset("AWRQMixer", credit="cumulative", variance_credit=True).credit.credit == "cumulative"
 
 
@@ -135,25 +135,25 @@ def test_a_switch_leaves_another_form_of_the_same_idea() -> None:
         ("AWRQMixer", {"variance_credit": "no"}, "true or false"),
     ],
 )
-def test_refusals(name: str, options: dict, message: str) -> None:
+def test_invalid_options_are_refused(name: str, options: dict, message: str) -> None:
     with pytest.raises(PresetError, match=message):
         preset(name, **options)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_round_trip_through_json(name: str) -> None:
+def test_presets_survive_a_round_trip_through_json(name: str) -> None:
     assert Preset.from_dict(json.loads(json.dumps(PRESETS[name].to_dict()))) == PRESETS[name]
 
 
-def test_policies_of_earlier_versions_are_read() -> None:
-    """Options that did not exist then have the values that they stood for."""
+def test_presets_of_earlier_versions_get_the_defaults_of_new_options() -> None:
+    """Options that did not exist get the values that earlier versions implied."""
     data = PRESETS["QMIX"].to_dict()
     for group, name in (("network", "activation"), ("network", "normalization"), ("objective", "loss")):
         del data[group][name]
     assert Preset.from_dict(data) == PRESETS["QMIX"]
 
 
-def test_a_damaged_description_is_one_error() -> None:
+def test_a_missing_group_is_one_error() -> None:
     data = PRESETS["QMIX"].to_dict()
     del data["mixer"]
     with pytest.raises(PresetError, match="mixer"):

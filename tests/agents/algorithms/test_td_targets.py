@@ -1,4 +1,4 @@
-"""Targets, own-turn processes, losses and weights: by hand, or against a search. The whole loss: test_learning.py."""
+"""Targets, own-turn processes, losses and weights match values by hand or a search."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import torch
 from agents.algorithms import td_targets
 
 
-def test_greedy_respects_the_mask() -> None:
+def test_greedy_actions_are_legal() -> None:
     q = torch.tensor([[5.0, 1.0, 3.0], [-9.0, -8.0, -7.0]])
     mask = torch.tensor([[False, True, True], [True, True, False]])
     assert td_targets.greedy(q, mask).tolist() == [2, 1]
 
 
-def test_td_target_stops_at_the_end() -> None:
+def test_the_td_target_has_no_next_value_after_termination() -> None:
     found = td_targets.td_target(torch.ones(2), torch.full((2,), 10.0), torch.tensor([False, True]), 0.9)
     assert found.tolist() == [10.0, 1.0]
 
 
-def test_carry_keeps_the_latest_turn() -> None:
+def test_carry_forward_returns_the_value_at_the_latest_turn() -> None:
     values = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     on = torch.tensor([[False, True, False, True]])
-    assert td_targets.carry(values, on).tolist() == [[0.0, 2.0, 2.0, 4.0]]
+    assert td_targets.carry_forward(values, on).tolist() == [[0.0, 2.0, 2.0, 4.0]]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_own_turns_by_search(seed: int) -> None:
-    """For each turn: rewards until the next own turn, and the value there, unless the episode ended in between."""
+def test_the_own_turn_process_matches_a_search(seed: int) -> None:
+    """Each turn collects rewards until the agent's next turn and the value there, unless the episode ends before."""
     rng = np.random.default_rng(seed)
     b, t, k = 30, 6, 2
     reward, value = rng.normal(size=(b, t)), rng.normal(size=(b, t + 1, k))
@@ -37,7 +37,7 @@ def test_own_turns_by_search(seed: int) -> None:
     terminated = np.arange(t)[None] == end[:, None]
     reward[np.arange(t)[None] > end[:, None]] = 0
     on[np.arange(t + 1)[None] > end[:, None]] = False
-    found_r, found_v = td_targets.own_turns(*map(torch.tensor, (reward, value, on, terminated)))
+    found_r, found_v = td_targets.own_turn_process(*map(torch.tensor, (reward, value, on, terminated)))
     for i in range(b):
         for s in np.flatnonzero(on[i, :t]):
             later = [u for u in range(s + 1, t + 1) if on[i, u] and u <= end[i]]
@@ -46,7 +46,7 @@ def test_own_turns_by_search(seed: int) -> None:
             np.testing.assert_allclose(found_v[i, s], value[i, later[0]] if later else np.zeros(k))
 
 
-def test_adaptive_weights_follow_the_error() -> None:
+def test_adaptive_weights_are_proportional_to_the_losses() -> None:
     losses = torch.tensor([[[1.0, 3.0], [0.0, 0.0]]])
     valid = torch.ones(1, 2, dtype=torch.bool)
     assert td_targets.adaptive_weights(losses, valid).tolist() == [[[0.25, 0.75], [0.5, 0.5]]]
@@ -67,7 +67,7 @@ def test_no_gradient_flows_through_adaptive_weights() -> None:
     assert not td_targets.adaptive_weights(losses, torch.ones(3, 2, dtype=torch.bool)).requires_grad
 
 
-def test_losses_of_errors_by_hand() -> None:
+def test_td_losses_match_values_by_hand() -> None:
     error = torch.tensor([-3.0, -0.5, 0.0, 0.5, 2.0])
     assert td_targets.td_loss(error).tolist() == [9.0, 0.25, 0.0, 0.25, 4.0]
     assert td_targets.td_loss(error, "mae").tolist() == [3.0, 0.5, 0.0, 0.5, 2.0]
@@ -78,7 +78,7 @@ def test_losses_of_errors_by_hand() -> None:
     )
 
 
-def test_weights_of_weighted_qmix_by_hand() -> None:
+def test_weighted_qmix_weights_match_values_by_hand() -> None:
     above = torch.tensor([1.0, 0.0, -1.0])
     assert td_targets.optimistic_weights(above, 0.25).tolist() == [1.0, 0.25, 0.25]
     goal, best = torch.tensor([1.0, 1.0, 3.0, 2.0]), torch.tensor(2.0)

@@ -1,4 +1,4 @@
-"""Mixers: what they compute, that constrained ones are monotone, and that greedy agents make a greedy team."""
+"""Mixers match their formulas, constrained ones are monotone, and greedy agents make a greedy team."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONSTRAINED = sorted(CONSTRAINTS)
 
 
 def slow_mix(mixer: MonotoneMixer, q: np.ndarray, s: np.ndarray, constraint: str, activation: str) -> float:
-    """Eq. 11–14 for one state in float64."""
+    """Evaluate Eq. 11–14 for one state in float64."""
     w = {k: v.detach().double().numpy() for k, v in mixer.state_dict().items()}
 
     def two(name: str) -> np.ndarray:
@@ -36,10 +36,10 @@ def slow_mix(mixer: MonotoneMixer, q: np.ndarray, s: np.ndarray, constraint: str
 
 
 @pytest.mark.parametrize(("constraint", "activation"), [("absolute", "elu"), ("softplus", "relu")])
-def test_matches_the_equations(constraint: str, activation: str) -> None:
+def test_monotone_mixers_match_the_equations(constraint: str, activation: str) -> None:
     torch.manual_seed(0)
     mixer = MonotoneMixer(3, 4, constraint=constraint, activation=activation, width=5, hypernet=6)
-    for name, parameter in mixer.named_parameters():  # biases start at zero: make them count
+    for name, parameter in mixer.named_parameters():  # biases start at zero, where they would have no effect
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
     q, s = np.random.default_rng(0).normal(size=(8, 3)), np.random.default_rng(1).normal(size=(8, 4))
@@ -57,10 +57,10 @@ def test_matches_the_equations(constraint: str, activation: str) -> None:
     scale=st.floats(0.01, 20),
     rise=st.floats(0, 50),
 )
-def test_constrained_mixers_never_fall(
+def test_constrained_mixers_are_monotone(
     constraint: str, activation: str, n: int, seed: int, scale: float, rise: float
 ) -> None:
-    """∂Q_tot/∂Q_g ≥ 0 at random weights, states and values, and Q_tot is no lower after a rise of any size."""
+    """∂Q_tot/∂Q_g ≥ 0 at random weights, states and values, and no rise of a Q_g lowers Q_tot."""
     generator = torch.Generator().manual_seed(seed)
     mixer = MonotoneMixer(n, 3, constraint=constraint, activation=activation, width=4, hypernet=4).double()
     for parameter in mixer.parameters():
@@ -76,15 +76,15 @@ def test_constrained_mixers_never_fall(
         assert (mixer(higher, state) >= low - 1e-9 * (1 + low.abs())).all()
 
 
-def test_the_unrestricted_mixer_may_fall() -> None:
-    """So that the property above says something: Q*'s mixer has slopes of both signs."""
+def test_the_unrestricted_mixer_is_not_monotone() -> None:
+    """Q*'s mixer has slopes of both signs, so that the property above is not trivial."""
     torch.manual_seed(0)
     mixer, q = UnrestrictedMixer(2, 3, width=16), torch.randn(50, 2, requires_grad=True)
     (slope,) = torch.autograd.grad(mixer(q, torch.randn(50, 3)).sum(), q)
     assert slope.min() < 0 < slope.max()
 
 
-def test_the_unrestricted_mixer_by_hand() -> None:
+def test_the_unrestricted_mixer_matches_its_formula() -> None:
     torch.manual_seed(0)
     mixer = UnrestrictedMixer(2, 3, width=5)
     for parameter in mixer.parameters():
@@ -103,7 +103,7 @@ SPEC = TeamSpec(("first", "second", "third"), (4, 4, 4), (3, 4, 2), 5, 1)
 
 
 def greedy_gap(team: Team, mix: Callable[..., torch.Tensor], seed: int) -> float:
-    """How much the best joint action is worth over the one that the agents choose by themselves; zero under IGM."""
+    """Return the value of the best joint action minus that of the agents' own choices; zero under IGM."""
     generator = torch.Generator().manual_seed(seed)
     q = []
     for net in team.agents:
@@ -118,6 +118,7 @@ def greedy_gap(team: Team, mix: Callable[..., torch.Tensor], seed: int) -> float
 
 
 def gaps(name: str, mix: str = "mixer", **options: Any) -> list[float]:
+    """Return the greedy gap of 20 random teams."""
     found = []
     for seed in range(20):
         torch.manual_seed(seed)
@@ -130,8 +131,8 @@ def gaps(name: str, mix: str = "mixer", **options: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(PRESETS) if not PRESETS[n].joint])
-def test_greedy_agents_make_a_greedy_team(name: str) -> None:
-    """IGM by enumeration: no joint action beats the one made of the agents' own best actions."""
+def test_greedy_agents_make_the_greedy_joint_action(name: str) -> None:
+    """No joint action is better than the agents' own best actions (IGM, by enumeration)."""
     options = {"heads": 2, "dropout": 0.0} if name == "AWRQMixer" else {}
     assert max(gaps(name, **options)) <= 1e-9
 
@@ -144,12 +145,12 @@ def test_greedy_agents_make_a_greedy_team(name: str) -> None:
         ("WeightedQMIX", "star", {}),
     ],
 )
-def test_what_breaks_the_agreement(name: str, mix: str, options: dict[str, Any]) -> None:
-    """Hypernetworks that see the actions, and Q*, prefer other joint actions than the agents do."""
+def test_igm_fails_with_actions_in_the_mixer_input_and_for_q_star(name: str, mix: str, options: dict[str, Any]) -> None:
+    """Hypernetworks with actions as input, and Q*, prefer other joint actions than the agents do."""
     assert sum(gap > 1e-3 for gap in gaps(name, mix, **options)) >= 5
 
 
-def test_many_candidates_at_once() -> None:
+def test_candidates_are_mixed_as_one_by_one() -> None:
     torch.manual_seed(0)
     mixer = MonotoneMixer(2, 3)
     q, state = torch.randn(4, 6, 2), torch.randn(4, 3)
@@ -158,7 +159,7 @@ def test_many_candidates_at_once() -> None:
     torch.testing.assert_close(together, one_by_one)
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_mixers_and_activations_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'softplus'"):
         make_mixer("softplu", 2, 3)
     with pytest.raises(InputError, match="activation"):

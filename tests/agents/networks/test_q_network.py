@@ -1,4 +1,4 @@
-"""Q ensembles against a slow float64 reimplementation, and the rule that an agent off turn rests."""
+"""Q ensembles match a slow float64 reference, and the recurrent state changes only on turn."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks.fused_mlp import RESOLUTION, drop_, dropped
+from agents.networks.fused_mlp import DROPOUT_STEPS, apply_dropout, apply_dropout_
 from agents.networks.q_network import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, EnsembleMLP, EnsembleNorm, QNetwork
 from marca_env.utils.errors import InputError
 
 
 def weights(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Return the state of a module as float64 arrays."""
     return {k: v.detach().double().numpy() for k, v in module.state_dict().items()}
 
 
 def slow_mlp(w: dict[str, np.ndarray], x: np.ndarray, prefix: str = "") -> np.ndarray:
-    """(I,) → (K, A), head by head."""
+    """Evaluate the heads one by one: (I,) → (K, A)."""
     depth = sum(k.startswith(f"{prefix}layers") for k in w) // 2
     heads = []
     for k in range(w[f"{prefix}layers.0.weight"].shape[0]):
@@ -31,6 +32,7 @@ def slow_mlp(w: dict[str, np.ndarray], x: np.ndarray, prefix: str = "") -> np.nd
 
 
 def slow_gru(w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Return the next state of a GRU cell by its formulas."""
     gates_x = w["cell.weight_ih"] @ x + w["cell.bias_ih"]
     gates_h = w["cell.weight_hh"] @ h + w["cell.bias_hh"]
     (rx, zx, nx), (rh, zh, nh) = np.split(gates_x, 3), np.split(gates_h, 3)
@@ -38,7 +40,7 @@ def slow_gru(w: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarr
     return (1 - update) * np.tanh(nx + reset * nh) + update * h
 
 
-def test_ensemble_is_k_separate_networks() -> None:
+def test_an_ensemble_equals_k_separate_networks() -> None:
     torch.manual_seed(0)
     net = EnsembleMLP(3, 5, (7, 6), 4)
     x = torch.randn(9, 5)
@@ -46,7 +48,7 @@ def test_ensemble_is_k_separate_networks() -> None:
     np.testing.assert_allclose(net(x).detach().numpy(), expected, atol=1e-5)
 
 
-def test_heads_start_different_within_glorot_bounds() -> None:
+def test_heads_start_differently_within_glorot_bounds() -> None:
     net = EnsembleMLP(4, 30, (50,), 2)
     first = net.layers[0].weight
     assert float(first.detach().abs().max()) <= np.sqrt(6 / 80) + 1e-6
@@ -54,7 +56,7 @@ def test_heads_start_different_within_glorot_bounds() -> None:
 
 
 def plain_unroll(net: QNetwork, observations: torch.Tensor, on_turn: torch.Tensor) -> torch.Tensor:
-    """One step at a time, all rows, torch's own GRU cell and head: (B, T, K, A)."""
+    """Unroll one step at a time for all rows, with torch's GRU cell: (B, T, K, A)."""
     hidden, values = net.initial_hidden(len(observations)), []
     for t in range(observations.shape[1]):
         moved = net.advance(observations[:, t], hidden)
@@ -75,7 +77,7 @@ PATTERNS = {
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("some", [False, True])
 def test_unroll_matches_one_step_at_a_time(gru: int | None, pattern: str, some: bool) -> None:
-    """Values and gradients, with ragged turns and with values that nobody wants."""
+    """Values and gradients agree, also with unequal turns and with values that are not needed."""
     torch.manual_seed(1)
     net = QNetwork(5, 3, heads=2, hidden=(4,), gru=gru).double()
     for layer in net.head.layers:
@@ -100,7 +102,7 @@ def test_unroll_matches_one_step_at_a_time(gru: int | None, pattern: str, some: 
 
 
 @pytest.mark.parametrize("gru", [None, 6])
-def test_unroll_matches_a_slow_network(gru: int | None) -> None:
+def test_unroll_matches_a_float64_reference(gru: int | None) -> None:
     torch.manual_seed(1)
     net = QNetwork(5, 3, heads=2, hidden=(4,), gru=gru)
     rng = np.random.default_rng(0)
@@ -116,13 +118,13 @@ def test_unroll_matches_a_slow_network(gru: int | None) -> None:
             np.testing.assert_allclose(q[b, t], slow_mlp(w, h if gru else seen[b, t], "head."), atol=1e-5)
 
 
-def test_unroll_of_nobody_on_turn_is_zero() -> None:
+def test_values_are_zero_if_no_agent_is_on_turn() -> None:
     net = QNetwork(3, 2)
     assert net.unroll(torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool)).abs().sum() == 0
 
 
-def test_rest_leaves_no_trace() -> None:
-    """What an agent sees while it waits changes nothing later."""
+def test_observations_off_turn_have_no_effect() -> None:
+    """An observation while the agent waits does not change later values."""
     torch.manual_seed(2)
     net = QNetwork(3, 2, gru=4)
     on = torch.tensor([[True, False, True]])
@@ -135,15 +137,15 @@ def test_rest_leaves_no_trace() -> None:
 # -- the fused ensemble ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_fused_path_equals_the_general_one(hidden: tuple[int, ...], rate: float) -> None:
-    """Same masks from the same seed, same values, same gradients; also in parts of few rows, where nothing drops."""
+def test_the_fused_path_equals_the_general_path(hidden: tuple[int, ...], rate: float) -> None:
+    """Equal seeds give equal masks, values and gradients; without dropout also in chunks of a few rows."""
     torch.manual_seed(3)
     net = EnsembleMLP(3, 4, hidden, 2, dropout=rate).double()
     x = torch.randn(11, 4, dtype=torch.float64, requires_grad=True)
     if rate == 0.0:
         net._rows = 4
     found = []
-    for forward in (net, lambda x: net.general(x, rate)):
+    for forward in (net, lambda x: net.forward_general(x, rate)):
         torch.manual_seed(5)
         out = forward(x)
         gradients = torch.autograd.grad((out**3).sum(), [x, *net.parameters()])
@@ -152,14 +154,14 @@ def test_fused_path_equals_the_general_one(hidden: tuple[int, ...], rate: float)
         torch.testing.assert_close(fused, general, rtol=1e-10, atol=1e-12)
 
 
-def test_gradients_of_the_fused_path_numerically() -> None:
+def test_gradients_of_the_fused_path_match_finite_differences() -> None:
     torch.manual_seed(0)
     net = EnsembleMLP(2, 3, (5, 4), 2).double()
     x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, *_: net(x), (x, *net.parameters()))
 
 
-def test_no_gradient_no_graph() -> None:
+def test_no_graph_is_built_without_gradients() -> None:
     net = EnsembleMLP(2, 3, (5,), 2)
     x = torch.randn(6, 3)
     with torch.no_grad():
@@ -168,7 +170,7 @@ def test_no_gradient_no_graph() -> None:
     torch.testing.assert_close(silent, net(x).detach())
 
 
-def test_evaluation_does_not_drop_out() -> None:
+def test_evaluation_uses_no_dropout() -> None:
     net = EnsembleMLP(2, 3, (50,), 2, dropout=0.5)
     x = torch.randn(4, 3)
     assert not torch.equal(net(x), net(x))
@@ -177,13 +179,13 @@ def test_evaluation_does_not_drop_out() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.999, 0.00002])
-def test_dropout_rate_scale_and_independence(rate: float) -> None:
+def test_dropout_has_the_right_rate_scale_and_independence(rate: float) -> None:
     torch.manual_seed(0)
     mask = torch.ones(4, 500, 1003, dtype=torch.float64)
-    scale = drop_(mask, rate)
+    scale = apply_dropout_(mask, rate)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     realised = 1 - 1 / scale
-    assert abs(realised - rate) <= 0.5 / RESOLUTION
+    assert abs(realised - rate) <= 0.5 / DROPOUT_STEPS
     n = mask.numel()
     assert abs(mask.mean().item() - (1 - realised)) < 4 * np.sqrt(rate * (1 - rate) / n)
     if rate == 0.5:
@@ -193,14 +195,14 @@ def test_dropout_rate_scale_and_independence(rate: float) -> None:
             assert abs(correlation.item()) < 5 / np.sqrt(n - lag)
 
 
-def test_dropout_follows_torchs_generator() -> None:
+def test_dropout_is_determined_by_torchs_generator() -> None:
     x = torch.randn(3, 20, 30)
     torch.manual_seed(7)
-    first, second = dropped(x, 0.4), dropped(x, 0.4)
+    first, second = apply_dropout(x, 0.4), apply_dropout(x, 0.4)
     torch.manual_seed(7)
-    assert torch.equal(dropped(x, 0.4), first)
+    assert torch.equal(apply_dropout(x, 0.4), first)
     assert not torch.equal(first, second)
-    assert torch.equal(dropped(x, 0.0), x)
+    assert torch.equal(apply_dropout(x, 0.0), x)
 
 
 # -- options -----------------------------------------------------------------------------------------------
@@ -213,13 +215,13 @@ SLOW_ACTIVATIONS = {
 }
 
 
-def test_every_activation_has_its_formula() -> None:
+def test_every_activation_has_a_reference() -> None:
     assert set(SLOW_ACTIVATIONS) == set(ACTIVATIONS)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_hidden_layers_by_their_formulas(activation: str, normalization: str) -> None:
+def test_hidden_layers_match_their_formulas(activation: str, normalization: str) -> None:
     torch.manual_seed(4)
     net = EnsembleMLP(2, 3, (5,), 2, activation=activation, normalization=normalization).double()
     for p in net.parameters():
@@ -237,7 +239,7 @@ def test_hidden_layers_by_their_formulas(activation: str, normalization: str) ->
         np.testing.assert_allclose(out[:, k], h @ w["layers.1.weight"][k] + w["layers.1.bias"][k], atol=1e-10)
 
 
-def test_batch_statistics_are_kept_and_used_in_evaluation() -> None:
+def test_evaluation_uses_the_running_batch_statistics() -> None:
     torch.manual_seed(0)
     norm = EnsembleNorm("batch", 2, 3).double()
     x = torch.randn(2, 50, 3, dtype=torch.float64) * 2 + 1
@@ -256,7 +258,7 @@ def test_batch_statistics_are_kept_and_used_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
-def test_initialisers_have_their_spread(initializer: str) -> None:
+def test_initialisers_have_the_right_variance(initializer: str) -> None:
     torch.manual_seed(0)
     fan_in, fan_out = 300, 200
     net = QNetwork(8, 4, heads=3, hidden=(fan_out,), gru=fan_in, initializer=initializer)
@@ -279,6 +281,6 @@ def test_initialisers_have_their_spread(initializer: str) -> None:
     ("option", "value", "near"),
     [("activation", "reul", "relu"), ("normalization", "layers", "layer"), ("initializer", "glorot", "glorot_normal")],
 )
-def test_unknown_options_name_the_nearest(option: str, value: str, near: str) -> None:
+def test_unknown_options_name_the_nearest_valid_one(option: str, value: str, near: str) -> None:
     with pytest.raises(InputError, match=f"unknown {option} '{value}'; did you mean '{near}'"):
         QNetwork(3, 2, **{option: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Request logs of any kind as rows and episodes: files, pieces, splits, and errors that say where."""
+"""Request logs as rows and episodes: file formats, chunks, splits, and errors with their place."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agents.offline import chunks as pieces_module
-from agents.offline.chunks import log_files, log_pieces
+from agents.offline import chunks as chunks_module
+from agents.offline.chunks import log_chunks, log_files
 from agents.offline.episodes import EpisodeEncoder, log_episodes
-from agents.offline.rows import load_rows, read_piece, row_type, rows_of
+from agents.offline.rows import encode_rows, load_rows, read_chunk, row_type
 from agents.offline.splits import PARTS, Split
 from agents.rllib import CONFIGS
-from agents.rllib.core.offline import LogBuffer, must_stream
+from agents.rllib.core.offline_log import InMemoryLog, must_stream
 from marca_env.logs.log_files import write_request_log
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.paths import SAMPLES
 
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the published samples are not here")
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the published samples are missing")
 
 
 @pytest.fixture(scope="module")
 def rows(tiny_requests: pd.DataFrame, tiny_scenario: Scenario) -> np.ndarray:
-    return rows_of(tiny_requests, tiny_scenario)
+    """Return the tiny request log as compact rows."""
+    return encode_rows(tiny_requests, tiny_scenario)
 
 
 def write_groups(frame: pd.DataFrame, path: Path, size: int) -> Path:
-    """Parquet in row groups of ``size``."""
+    """Write Parquet with row groups of ``size`` rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=size)
     return path
 
 
-# -- files and pieces --------------------------------------------------------------------------------------------
-def test_every_form_of_a_log_gives_the_same_rows(
+# -- files and chunks --------------------------------------------------------------------------------------------
+def test_every_file_format_gives_the_same_rows(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, rows: np.ndarray, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(pieces_module, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr(pieces_module, "_SCAN", 7_777)  # pieces and reads end at different places
+    monkeypatch.setattr(chunks_module, "CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(chunks_module, "_SCAN_BYTES", 7_777)  # chunks and reads end at different bytes
     for name in ("one.parquet", "one.csv", "one.tsv"):
         write_request_log(tiny_requests, tmp_path / name, tiny_scenario)
     for k in range(3):
@@ -54,21 +55,21 @@ def test_every_form_of_a_log_gives_the_same_rows(
     (tmp_path / "parts" / "_SUCCESS.csv").write_text("")
     (tmp_path / "parts" / "notes.txt").write_text("not a log")
     with (tmp_path / "one.csv").open("ab") as file:
-        file.write(b"\r\n\n")  # blank lines at the end are no rows
+        file.write(b"\r\n\n")  # blank lines at the end do not count as rows
     forms: list[Any] = ["one.parquet", "one.csv", "one.tsv", "parts", "groups/*.parquet", "parts/**/*.parquet"]
     sources = [str(tmp_path / form) for form in forms] + [[tmp_path / "groups" / f"{k}.parquet" for k in range(3)]]
     for source in sources:
         assert np.array_equal(load_rows(source, tiny_scenario), rows), source
-    found = log_pieces(log_files(str(tmp_path / "one.csv")), tiny_scenario)
+    found = log_chunks(log_files(str(tmp_path / "one.csv")), tiny_scenario)
     assert len(found) > 5
     assert sum(p.rows for p in found) == len(rows)
-    groups = log_pieces(log_files(tmp_path / "groups"), tiny_scenario)
+    groups = log_chunks(log_files(tmp_path / "groups"), tiny_scenario)
     assert [p.rows for p in groups[:7]] == [300] * 6 + [200]
     assert [(p.file, p.first_row, p.offset) for p in groups[6:9]] == [(0, 1800, 1800), (1, 0, 2000), (1, 300, 2300)]
-    assert np.array_equal(read_piece(groups[8], tiny_scenario), rows[2300:2600])
+    assert np.array_equal(read_chunk(groups[8], tiny_scenario), rows[2300:2600])
 
 
-def test_files_that_are_not_there(tmp_path: Path, tiny_scenario: Scenario) -> None:
+def test_missing_files_are_refused(tmp_path: Path, tiny_scenario: Scenario) -> None:
     (tmp_path / "empty").mkdir()
     for source, message in [
         (tmp_path / "empty", "no log in this folder"),
@@ -81,8 +82,8 @@ def test_files_that_are_not_there(tmp_path: Path, tiny_scenario: Scenario) -> No
 
 
 @needs_samples
-def test_the_published_sample_as_it_is() -> None:
-    """Its action results, which it lacks, are those that the shipped cost model expects."""
+def test_the_published_sample_is_read() -> None:
+    """The shipped cost model predicts the action results that the sample lacks."""
     rows = load_rows(SAMPLES / "requests.csv")
     assert len(rows) == 10
     assert rows["actions"][0].tolist() == [2, 4, 0, 0, 2]
@@ -90,9 +91,9 @@ def test_the_published_sample_as_it_is() -> None:
     assert (rows["results"] > 0).all()
     assert (rows["results"][:, 0] >= rows["results"][:, 2]).all()  # retrieved and ranked
     assert np.isfinite(EpisodeEncoder("default")(rows)["state"]).all()
-    with pytest.raises(InputError, match="column 'revenue' is missing; learning needs"):
+    with pytest.raises(InputError, match="column 'revenue' is missing; use a log with the revenue"):
         load_rows(SAMPLES / "costs.csv")
-    with pytest.raises(InputError, match="stands alone"):
+    with pytest.raises(InputError, match="must be the only file"):
         load_rows([SAMPLES / "requests.csv", SAMPLES / "requests.csv"])
 
 
@@ -106,7 +107,7 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 def spoilt(frame: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
-    """With one bad value in row 4,501."""
+    """Return the log with one bad value in row 4,501."""
     frame = frame.astype({column: float}) if isinstance(value, float) else frame.copy()
     frame.loc[4500, column] = value
     return frame
@@ -114,7 +115,7 @@ def spoilt(frame: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 @pytest.mark.parametrize(("column", "value", "message"), BAD)
-def test_a_bad_row_is_named(
+def test_a_bad_row_is_named_by_its_row_in_the_file(
     tiny_requests: pd.DataFrame,
     tiny_scenario: Scenario,
     tmp_path: Path,
@@ -124,8 +125,8 @@ def test_a_bad_row_is_named(
     value: Any,
     message: str,
 ) -> None:
-    """By its row in the file, not in the piece that it was read with."""
-    monkeypatch.setattr(pieces_module, "PIECE_BYTES", 20_000)
+    """The error names the row in the file, not in the chunk."""
+    monkeypatch.setattr(chunks_module, "CHUNK_BYTES", 20_000)
     frame = spoilt(tiny_requests, column, value)
     path = tmp_path / f"bad.{suffix}"
     if suffix == "csv":
@@ -136,11 +137,11 @@ def test_a_bad_row_is_named(
         load_rows(path, tiny_scenario)
 
 
-def test_logs_that_cannot_be_read(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
+def test_unreadable_logs_are_one_error(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
     good = write_groups(tiny_requests, tmp_path / "good.parquet", 1000)
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(good.read_bytes()[:-50])
-    torn = tmp_path / "torn.parquet"  # the footer is whole, the rows are not
+    torn = tmp_path / "torn.parquet"  # the footer is intact, the rows are not
     data = bytearray(good.read_bytes())
     data[2000:30_000] = bytes(28_000)
     torn.write_bytes(data)
@@ -159,7 +160,7 @@ def test_logs_that_cannot_be_read(tiny_requests: pd.DataFrame, tiny_scenario: Sc
         ("empty.csv", "no rows; write the log again"),
         ("norows.parquet", "no rows; write the log again"),
         ("nothing.parquet", "the file is empty"),
-        ("lacking.parquet", "column 'gmv' is missing; a log of this kind has the columns uv, "),
+        ("lacking.parquet", "column 'gmv' is missing; use a log with the columns uv, "),
         ("blank.csv", "3 rows in 6 lines; remove blank lines"),
         ("ragged.csv", "cannot be read|more fields than the header"),
     ]:
@@ -169,7 +170,7 @@ def test_logs_that_cannot_be_read(tiny_requests: pd.DataFrame, tiny_scenario: Sc
         assert "\n" not in str(caught.value)
 
 
-def test_empty_parts_of_a_log_are_passed_over(
+def test_empty_files_of_a_log_are_skipped(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, rows: np.ndarray, tmp_path: Path
 ) -> None:
     write_groups(tiny_requests.iloc[:0], tmp_path / "0.parquet", 10)
@@ -179,11 +180,11 @@ def test_empty_parts_of_a_log_are_passed_over(
 
 # -- splits ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("by", ["hash", "period"])
-def test_parts_are_disjoint_and_of_their_share(
+def test_parts_are_disjoint_and_have_their_shares(
     by: str, tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
-    """Each row is in exactly one part, whatever pieces it is read in."""
-    frame = tiny_requests.assign(revenue=np.arange(6000, dtype=float))  # its own number
+    """Each row is in exactly one part, whatever the chunks."""
+    frame = tiny_requests.assign(revenue=np.arange(6000, dtype=float))  # the row number
     write_groups(frame, tmp_path / "a.parquet", 6000)
     write_groups(frame, tmp_path / "b.parquet", 700)
     split = Split(by, validation=0.2, test=0.1, seed=3)
@@ -207,13 +208,13 @@ def test_parts_are_disjoint_and_of_their_share(
         assert both.sum() == pytest.approx(60, abs=30)  # seeds are independent
 
 
-def test_a_hash_keeps_rows_where_they_are_when_files_are_added() -> None:
+def test_hash_parts_do_not_change_when_files_are_added() -> None:
     split = Split("hash", seed=1)
     assert np.array_equal(split.mask("test", 2, 100, 900, 50, 1000), split.mask("test", 2, 100, 7000, 50, 90_000))
     assert not np.array_equal(split.mask("test", 1, 0, 0, 500, 500), split.mask("test", 2, 0, 0, 500, 500))
 
 
-def test_impossible_splits() -> None:
+def test_invalid_splits_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'hash'"):
         Split("hsah")
     with pytest.raises(InputError, match="nothing is left to train on"):
@@ -226,10 +227,10 @@ def test_impossible_splits() -> None:
 
 # -- episodes and options ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("joint", [False, True])
-def test_rows_and_their_log_are_the_same_episodes(
+def test_rows_give_the_same_episodes_as_their_log(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, rows: np.ndarray, joint: bool
 ) -> None:
-    """The revenue of each request comes with its last decision; nothing is lost in the compact row."""
+    """The revenue of each request is the reward of its last decision, and compact rows lose nothing."""
     expected = log_episodes(tiny_requests.iloc[:64], tiny_scenario, joint=joint)
     found = EpisodeEncoder(tiny_scenario, joint=joint)(rows[:64])
     assert set(found) == set(expected)
@@ -240,23 +241,27 @@ def test_rows_and_their_log_are_the_same_episodes(
     assert row_type(Scenario.load("default")).itemsize == 36
 
 
-def test_the_buffer_draws_evenly_and_goes_on_from_its_state(tiny_scenario: Scenario, rows: np.ndarray) -> None:
+def test_the_log_in_memory_draws_uniformly_and_continues_from_its_state(
+    tiny_scenario: Scenario, rows: np.ndarray
+) -> None:
     encoder = EpisodeEncoder(tiny_scenario)
     numbered = rows[:200].copy()
     numbered["reward"] = np.arange(200)
-    buffer = LogBuffer(numbered, encoder, seed=5)
+    buffer = InMemoryLog(numbered, encoder, seed=5)
     drawn = np.concatenate([buffer.sample(500)["reward"][:, -1] for _ in range(20)])
     assert np.bincount(drawn.astype(int), minlength=200).min() > 20
     state = buffer.state()
-    again = LogBuffer(numbered, encoder, seed=9)
+    again = InMemoryLog(numbered, encoder, seed=9)
     again.set_state(state)
     assert again.drawn == buffer.drawn == 10_000
     assert np.array_equal(again.sample(50)["reward"], buffer.sample(50)["reward"])
     assert buffer.return_scale() == pytest.approx(np.arange(200).std())
 
 
-def test_when_a_log_is_streamed(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
-    found = log_pieces([write_groups(tiny_requests, tmp_path / "log.parquet", 500)], tiny_scenario)
+def test_a_log_is_streamed_if_it_exceeds_the_memory_limit(
+    tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
+) -> None:
+    found = log_chunks([write_groups(tiny_requests, tmp_path / "log.parquet", 500)], tiny_scenario)
     taken = 6000 * row_type(tiny_scenario).itemsize
     assert not must_stream(found, tiny_scenario, "auto", None)
     assert must_stream(found, tiny_scenario, "auto", 1.9 * taken)
@@ -270,21 +275,21 @@ def test_when_a_log_is_streamed(tiny_requests: pd.DataFrame, tiny_scenario: Scen
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"streaming": "yes"}, "streaming is 'yes'; give true, false or 'auto'"),
-        ({"memory_limit": 0}, "memory_limit is 0; give a number of bytes"),
+        ({"streaming": "yes"}, "streaming is 'yes'; use true, false or 'auto'"),
+        ({"memory_limit": 0}, "memory_limit is 0; use a number of bytes"),
         ({"shuffle_buffer": 0}, "shuffle_buffer is 0"),
         ({"split": "month"}, "unknown split 'month'"),
         ({"split": "hash", "test_share": 1.5}, "test share is 1.5"),
         ({"stream": True}, "did you mean 'streaming'"),
     ],
 )
-def test_options_are_checked(options: dict[str, Any], message: str, tiny_artefacts: Path) -> None:
+def test_invalid_log_options_are_refused(options: dict[str, Any], message: str, tiny_artefacts: Path) -> None:
     with pytest.raises(InputError, match=message):
         CONFIGS["VDN"]().offline_data(input_=[str(tiny_artefacts / "requests.parquet")]).training(**options).validate()
 
 
-def test_the_samples_are_left_as_they_are(tmp_path: Path, tiny_requests: pd.DataFrame, tiny_scenario: Scenario) -> None:
-    """Reading writes nothing beside a log."""
+def test_reading_writes_no_files(tmp_path: Path, tiny_requests: pd.DataFrame, tiny_scenario: Scenario) -> None:
+    """Reading a log writes no files beside it."""
     write_request_log(tiny_requests, tmp_path / "log.csv", tiny_scenario)
     copy = tmp_path / "copy.csv"
     shutil.copy(tmp_path / "log.csv", copy)

@@ -1,4 +1,4 @@
-"""The policy's values are the team's own; decisions follow Eq. 6; damaged folders are one clear error."""
+"""The policy's values are the team's, decisions follow Eq. 6, and damaged folders are one error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents.algorithms.presets import preset
-from agents.algorithms.td_targets import carry, take
+from agents.algorithms.td_targets import carry_forward, take
 from agents.offline.episodes import log_episodes, team_encoder
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.policy.checkpoints import seal
@@ -42,26 +42,28 @@ VARIANTS = [
 
 @pytest.fixture(scope="module")
 def cost_model(tiny_artefacts: Path) -> CostModel:
+    """Load the cost model of the tiny scenario."""
     return CostModel.load(tiny_artefacts / "cost_model")
 
 
 def make_policy(scenario: Scenario, costs: CostModel, name: str, options: dict, scale: float = 3.0) -> AllocationPolicy:
+    """Build a policy with random weights and non-zero biases."""
     torch.manual_seed(0)
     chosen = preset(name, **options)
     team = Team(TeamSpec.of(team_encoder(scenario, joint=chosen.joint)), chosen)
-    for key, parameter in team.named_parameters():  # zero biases would hide mistakes
+    for key, parameter in team.named_parameters():  # zero biases would hide errors
         if key.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return AllocationPolicy(team, scenario, costs, reward_scale=scale)
 
 
 def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
-    """Q_tot at the last turn of every episode, as training computes it: (B, J')."""
+    """Return Q_tot at the last turn of every episode, as training computes it: (B, J')."""
     scenario, team = policy.scenario, policy.team
     rows, actions = np.repeat(states, len(joint), 0), np.tile(joint, (len(states), 1))
     frame = pd.DataFrame(np.hstack([rows, actions]), columns=[*scenario.feature_names, *scenario.decision_names])
     seen = actions.copy()
-    seen[:, -1] = 0  # the last decision is not made when results are observed
+    seen[:, -1] = 0  # the last decision is not taken yet when results are observed
     for k, name in enumerate(scenario.stage_names):
         frame[f"result_{name}"] = policy.cost_model.results(rows, seen)[:, k]
     columns = log_episodes(frame.assign(revenue=0.0), scenario, joint=policy.preset.joint)
@@ -70,13 +72,13 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
     with torch.no_grad():
         q, turns = team.unroll(batch)
         chosen = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
-        used = torch.stack([carry(c, on[:, :-1]) for c, on in zip(chosen, turns, strict=True)], -1)
+        used = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(chosen, turns, strict=True)], -1)
         mixed = team.mix(used, batch["state"][:, :-1], taken)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_values_are_the_mixers_at_the_last_turn(
+def test_values_are_q_tot_at_the_last_turn(
     tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict
 ) -> None:
     policy = make_policy(tiny_scenario, cost_model, name, options)
@@ -84,18 +86,20 @@ def test_values_are_the_mixers_at_the_last_turn(
     states[5] = states[1]
     tree = policy._tree
     found, expected = policy.values(states), episode_values(policy, states, tree.leaves)
-    np.testing.assert_allclose(found, expected[:, tree.leaf_of], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected[:, tree.leaf_of_action], rtol=1e-4, atol=1e-4)
     assert np.ptp(expected) > 0.01
 
 
-def test_actions_that_do_the_same_share_a_value(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+def test_actions_with_the_same_effect_share_a_value(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
     values = policy.values(np.zeros((1, 4), dtype=int))[0]
     off = [tiny_scenario.joint_index(np.array([0, length, 1, 2])) for length in range(3)]
     assert len(set(values[off])) == 1
 
 
-def test_chunks_change_nothing(tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunk_size_does_not_change_values(
+    tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = make_policy(tiny_scenario, cost_model, "AWRQMixer", {**SMALL, "heads": 2})
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
     whole = policy.values(states)
@@ -103,7 +107,7 @@ def test_chunks_change_nothing(tiny_scenario: Scenario, cost_model: CostModel, m
     np.testing.assert_allclose(policy.values(states), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_decisions_maximise_value_less_priced_cost(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+def test_decisions_maximise_value_minus_priced_cost(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "QMIX", SMALL)
     states = np.random.default_rng(1).integers(0, tiny_scenario.feature_sizes, (20, 4))
     values, costs = policy.values(states), policy.costs(states)
@@ -119,7 +123,9 @@ def test_decisions_maximise_value_less_priced_cost(tiny_scenario: Scenario, cost
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path, name: str, options: dict) -> None:
+def test_a_saved_policy_is_loaded_unchanged(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path, name: str, options: dict
+) -> None:
     policy = make_policy(tiny_scenario, cost_model, name, options)
     policy.save(tmp_path / "p")
     again = AllocationPolicy.load(tmp_path / "p")
@@ -128,10 +134,10 @@ def test_round_trip(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Pa
     assert again.scenario == tiny_scenario
 
 
-def test_a_run_is_loaded_by_its_newest_checkpoint(
+def test_a_run_is_loaded_from_its_newest_checkpoint(
     tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
 ) -> None:
-    """What `marca train --out run` leaves; iterations are compared as numbers."""
+    """The newest checkpoint has the largest iteration, compared as a number."""
     for name, scale in (("checkpoint_999999", 1.0), ("checkpoint_1000000", 2.0)):
         make_policy(tiny_scenario, cost_model, "VDN", SMALL, scale).save(tmp_path / name / "policy")
         seal(tmp_path / name)
@@ -140,7 +146,7 @@ def test_a_run_is_loaded_by_its_newest_checkpoint(
     assert AllocationPolicy.load(tmp_path / "checkpoint_999999").reward_scale == 1.0
 
 
-def test_the_shipped_costs_of_another_system_are_refused(
+def test_the_shipped_cost_model_of_another_system_is_refused(
     tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
 ) -> None:
     policy = make_policy(tiny_scenario.replace(name="default"), cost_model, "VDN", SMALL)
@@ -150,7 +156,7 @@ def test_the_shipped_costs_of_another_system_are_refused(
         AllocationPolicy.load(tmp_path)
 
 
-def test_a_missing_cost_model_says_what_to_do(
+def test_a_missing_cost_model_is_an_error_with_a_remedy(
     tiny_scenario: Scenario, cost_model: CostModel, tiny_artefacts: Path, tmp_path: Path
 ) -> None:
     policy = make_policy(tiny_scenario.replace(name="mine"), cost_model, "VDN", SMALL)
@@ -164,12 +170,12 @@ def test_a_missing_cost_model_says_what_to_do(
         assert AllocationPolicy.load(tmp_path, cost_model=given).costs(np.zeros((1, 4), dtype=int)).shape[2] == 2
 
 
-def test_no_requests_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+def test_no_requests_give_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
     assert policy.decide(np.zeros((0, 4), dtype=int), np.ones(2)).shape == (0, 4)
 
 
-def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
+def test_damaged_policy_folders_are_refused(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
     make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
     weights, description = tmp_path / "weights.safetensors", tmp_path / "policy.json"
     whole = weights.read_bytes()
@@ -189,7 +195,7 @@ def test_damaged_folders(tiny_scenario: Scenario, cost_model: CostModel, tmp_pat
         load_team(tmp_path)
 
 
-def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+def test_invalid_states_are_refused(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
     with pytest.raises(InputError, match="state 1: w is 4"):
         policy.values(np.array([[0, 0, 0, 0], [0, 4, 0, 0]]))
@@ -197,8 +203,8 @@ def test_wrong_states(tiny_scenario: Scenario, cost_model: CostModel) -> None:
         policy.values(np.zeros((2, 3), dtype=int))
 
 
-def test_products_are_those_that_the_tree_needs() -> None:
-    """Heads only where an agent decides for the last time; states that are alike, or were seen before, cost nothing."""
+def test_only_the_necessary_matrix_products_are_computed() -> None:
+    """Heads are evaluated only at an agent's last decision; equal or cached states cost nothing."""
 
     class Costs:
         def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -226,7 +232,7 @@ def test_products_are_those_that_the_tree_needs() -> None:
     assert flops == [heads + mixing, 0, heads + mixing]
 
 
-def test_states_are_forgotten(tiny_scenario: Scenario, cost_model: CostModel) -> None:
+def test_forget_clears_the_cache(tiny_scenario: Scenario, cost_model: CostModel) -> None:
     policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
     states = np.zeros((1, 4), dtype=int)
     before = policy.values(states)
@@ -240,14 +246,14 @@ def test_states_are_forgotten(tiny_scenario: Scenario, cost_model: CostModel) ->
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 @pytest.mark.parametrize("most", [0, 25_000_000])
-def test_decisions_are_those_of_the_plain_evaluation(
+def test_decisions_match_the_plain_evaluation(
     tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict, most: int, monkeypatch: Any
 ) -> None:
-    """Every state, alone and together, remembered or not, against whole episodes one by one and Eq. 6 by hand."""
-    monkeypatch.setattr("agents.policy.allocation_policy._MOST_REMEMBERED", most)
+    """All states, single or batched, cached or not, match whole episodes and Eq. 6 by hand."""
+    monkeypatch.setattr("agents.policy.allocation_policy._MAX_CACHED_NUMBERS", most)
     policy = make_policy(tiny_scenario, cost_model, name, options)
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
-    values = episode_values(policy, states, policy._tree.leaves)[:, policy._tree.leaf_of].astype(np.float64)
+    values = episode_values(policy, states, policy._tree.leaves)[:, policy._tree.leaf_of_action].astype(np.float64)
     costs = cost_model.table(states)[1]
     for prices in (np.zeros(2), np.array([3.0, 0.5]), np.array([40.0, 90.0])):
         score = values - costs @ prices
@@ -259,21 +265,21 @@ def test_decisions_are_those_of_the_plain_evaluation(
         second = np.array([np.unique(row.round(4))[-2:] for row in score])
         clear = second[:, 1] - second[:, 0] > 1e-3
         assert clear.any()
-        expected = policy._tree.leaves[policy._tree.leaf_of[score.argmax(1)]]
+        expected = policy._tree.leaves[policy._tree.leaf_of_action[score.argmax(1)]]
         assert np.array_equal(actions[clear], expected[clear])
         alone = np.concatenate([policy.decide(row[None], prices) for row in states[:6]])
         assert np.array_equal(alone[clear[:6]], actions[:6][clear[:6]])
 
 
-def test_large_state_spaces_are_not_remembered(
+def test_large_state_spaces_are_not_cached(
     tiny_scenario: Scenario, cost_model: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = np.stack(np.unravel_index(np.arange(20), tiny_scenario.feature_sizes), 1)
     expected = make_policy(tiny_scenario, cost_model, "VDN", SMALL).values(states)
-    for most in (10, 100, 48 * 24):  # fewer than the states; than their values; than their costs
-        monkeypatch.setattr("agents.policy.allocation_policy._MOST_REMEMBERED", most)
+    for most in (10, 100, 48 * 24):  # smaller than the states, their values, their costs
+        monkeypatch.setattr("agents.policy.allocation_policy._MAX_CACHED_NUMBERS", most)
         policy = make_policy(tiny_scenario, cost_model, "VDN", SMALL)
         for _ in range(2):
             np.testing.assert_allclose(policy.values(states), expected, rtol=1e-6)
             assert policy.decide(states, np.ones(2)).shape == (20, 4)
-        assert policy._leaf_costs.kept is None
+        assert policy._leaf_costs.table is None

@@ -1,4 +1,4 @@
-"""The folders of a run: what is sealed is whole, every kind of damage is seen, leftovers go, the newest stay."""
+"""Checkpoint folders: sealed ones are intact, damage is detected, leftovers are removed, the newest are kept."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import pytest
 from agents.policy.checkpoints import (
     MANIFEST,
     checkpoints_in,
-    fault_of,
+    find_fault,
     keep_newest,
-    newest_whole,
+    newest_intact,
     remove_leftovers,
-    require_fresh,
+    require_no_checkpoints,
     writing_checkpoint,
 )
 from marca_env.utils.errors import InputError
 
 
 def write(folder: Path, iteration: int) -> Path:
+    """Write a checkpoint with files, subfolders and an empty file."""
     with writing_checkpoint(folder, iteration) as part:
         (part / "state.pkl").write_bytes(bytes(range(256)) * 40)
         (part / "inner" / "deep").mkdir(parents=True)
@@ -33,10 +34,12 @@ def write(folder: Path, iteration: int) -> Path:
 
 
 def truncate(checkpoint: Path) -> None:
+    """Cut a file."""
     os.truncate(checkpoint / "state.pkl", 5000)
 
 
 def flip_a_bit(checkpoint: Path) -> None:
+    """Change one bit of a file."""
     path = checkpoint / "inner" / "deep" / "weights.bin"
     data = bytearray(path.read_bytes())
     data[500] ^= 1
@@ -44,26 +47,32 @@ def flip_a_bit(checkpoint: Path) -> None:
 
 
 def lose_a_file(checkpoint: Path) -> None:
+    """Delete a file."""
     (checkpoint / "empty.txt").unlink()
 
 
 def garble_the_manifest(checkpoint: Path) -> None:
+    """Overwrite the manifest with random bytes."""
     (checkpoint / MANIFEST).write_bytes(os.urandom(100))
 
 
 def shorten_the_manifest(checkpoint: Path) -> None:
+    """Cut the manifest."""
     os.truncate(checkpoint / MANIFEST, 30)
 
 
 def lose_the_manifest(checkpoint: Path) -> None:
+    """Delete the manifest."""
     (checkpoint / MANIFEST).unlink()
 
 
 def put_a_list_for_the_manifest(checkpoint: Path) -> None:
+    """Replace the manifest by a JSON list."""
     (checkpoint / MANIFEST).write_text("[1, 2]")
 
 
 def grow(checkpoint: Path) -> None:
+    """Append a byte to a file."""
     with (checkpoint / "state.pkl").open("ab") as handle:
         handle.write(b"x")
 
@@ -81,17 +90,17 @@ DAMAGES: dict[Callable[[Path], None], str] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
-def test_damage_is_seen_and_the_one_before_is_taken(damage: Callable[[Path], None], tmp_path: Path) -> None:
+def test_damage_is_detected_and_the_previous_checkpoint_is_used(damage: Callable[[Path], None], tmp_path: Path) -> None:
     before, newest = write(tmp_path, 9), write(tmp_path, 10)
-    assert newest_whole(tmp_path) == (newest, {})
+    assert newest_intact(tmp_path) == (newest, {})
     damage(newest)
-    assert DAMAGES[damage] in str(fault_of(newest))
-    found, torn = newest_whole(tmp_path)
+    assert DAMAGES[damage] in str(find_fault(newest))
+    found, torn = newest_intact(tmp_path)
     assert found == before
     assert list(torn) == [newest]
     damage(before)
-    with pytest.raises(InputError, match="none of its checkpoints is whole") as refusal:
-        newest_whole(tmp_path)
+    with pytest.raises(InputError, match="all checkpoints are damaged") as refusal:
+        newest_intact(tmp_path)
     assert str(refusal.value).count(DAMAGES[damage]) == 2
 
 
@@ -106,14 +115,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_newer_write_replaces(tmp_path: Path) -> None:
+def test_a_new_write_replaces_an_old_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, 3)
     truncate(tmp_path / "checkpoint_000003")
-    assert fault_of(write(tmp_path, 3)) is None
+    assert find_fault(write(tmp_path, 3)) is None
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint_000003"]
 
 
-def test_leftovers_of_the_dead_alone_go(tmp_path: Path) -> None:
+def test_only_leftovers_of_ended_processes_are_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     host = socket.gethostname()
@@ -133,17 +142,17 @@ def test_leftovers_of_the_dead_alone_go(tmp_path: Path) -> None:
         living.wait()
 
 
-def test_the_newest_are_kept(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for iteration in (2, 10, 9, 100):
         write(tmp_path, iteration)
     keep_newest(tmp_path, 2)
     assert [p.name for p in checkpoints_in(tmp_path)] == ["checkpoint_000010", "checkpoint_000100"]
 
 
-def test_an_old_run_is_not_mixed_in(tmp_path: Path) -> None:
-    require_fresh(tmp_path)
+def test_a_folder_with_checkpoints_is_refused(tmp_path: Path) -> None:
+    require_no_checkpoints(tmp_path)
     write(tmp_path, 1)
     with pytest.raises(InputError, match="left by an earlier run"):
-        require_fresh(tmp_path)
+        require_no_checkpoints(tmp_path)
     with pytest.raises(InputError, match="no checkpoint here"):
-        newest_whole(tmp_path / "nowhere")
+        newest_intact(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Agents of equal spaces with one network: it is a Q network of the tagged observation, and all of them teach it."""
+"""Agents with equal spaces share one Q network, which sees the agent's id and learns from all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agents.algorithms.presets import PresetError, preset
 from agents.policy.allocation_policy import load_team, save_team
 from agents.team.parameter_sharing import SharedNetworks
 from agents.team.td_losses import team_losses
-from agents.team.team import Team, TeamSpec, obs_key, turns_of
+from agents.team.team import Team, TeamSpec, obs_key, on_turn_masks
 from marca_env.utils.errors import InputError
 from tests.helpers.reference_losses import make_batch
 
@@ -22,23 +22,24 @@ SPEC = TeamSpec(("first", "other", "second"), (5, 3, 5), (4, 2, 4), 6, 4)  # the
 
 
 def make_team(name: str = "QMIX", seed: int = 0, **options: Any) -> Team:
+    """Build a team with random weights."""
     torch.manual_seed(seed)
     chosen = preset(name, **{"share_parameters": True, "hidden": (6,), "gru": 5, **options})
     return Team(SPEC, chosen, central=True).double()
 
 
 def with_tags(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """What the networks are given: the agent's place behind the observations of those that share."""
+    """Return the networks' inputs: observations followed by the agent's id for agents that share."""
     seen = [batch[obs_key(a)] for a in SPEC.agents]
     tags = torch.eye(2).double().expand(*seen[0].shape[:-1], 2, 2)
     return [torch.cat([seen[0], tags[..., 0, :]], -1), seen[1], torch.cat([seen[2], tags[..., 1, :]], -1)]
 
 
 @pytest.mark.parametrize("gru", [None, 5])
-def test_values_are_those_of_one_network_that_sees_the_agent(gru: int | None) -> None:
+def test_shared_values_are_those_of_one_network_with_the_agent_id(gru: int | None) -> None:
     team, batch = make_team(gru=gru), make_batch(SPEC)
     shared, lone = team.agents.networks
-    turns = turns_of(SPEC, batch)
+    turns = on_turn_masks(SPEC, batch)
     wanted = [on & (torch.rand(on.shape) < 0.7) for on in turns]
     found, _ = team.unroll(batch, wanted)
     for q, net, seen, on, at in zip(found, (shared, lone, shared), with_tags(batch), turns, wanted, strict=True):
@@ -49,28 +50,28 @@ def test_values_are_those_of_one_network_that_sees_the_agent(gru: int | None) ->
 
 
 @pytest.mark.parametrize("gru", [None, 5])
-def test_an_agents_view_acts_as_it_is_unrolled(gru: int | None) -> None:
+def test_single_steps_of_an_agents_view_match_its_unrolled_values(gru: int | None) -> None:
     team, batch = make_team(gru=gru, heads=2), make_batch(SPEC)
     for g, (whole, on) in enumerate(zip(*team.unroll(batch), strict=True)):
         net, seen = team.agents[g], batch[obs_key(SPEC.agents[g])]
         hidden = net.initial_hidden(len(seen))
         for t in range(SPEC.max_steps + 1):
             moved = net.advance(seen[:, t], hidden)
-            if net.cell is not None:  # as joint actions are valued
-                by_parts = net.moved(net.seen(seen[:, t]), net.carried(hidden), hidden)
+            if net.cell is not None:  # the way in which joint actions are evaluated
+                by_parts = net.next_hidden(net.input_gates(seen[:, t]), net.hidden_gates(hidden), hidden)
                 torch.testing.assert_close(moved, by_parts)
             torch.testing.assert_close(net.values(seen[:, t], moved)[on[:, t]], whole[:, t][on[:, t]])
             hidden = torch.where(on[:, t, None], moved, hidden)
 
 
 @pytest.mark.parametrize("name", ["VDN", "QMIX", "WeightedQMIX", "IQL"])
-def test_gradients_are_the_sum_of_what_the_agents_teach(name: str) -> None:
-    """As with networks of their own that start equal: the shared weights get the sum of both gradients."""
+def test_shared_gradients_are_the_sum_over_agents(name: str) -> None:
+    """Shared weights get the sum of the gradients of equal but separate networks."""
     online, target, batch = make_team(name), make_team(name, seed=1), make_batch(SPEC)
     apart = [_separate(team) for team in (online, target)]
     seen = with_tags(batch)
-    tagged = {**batch, **{obs_key(a): x for a, x in zip(SPEC.agents, seen, strict=True)}}
-    found, expected = team_losses(online, target, batch), team_losses(*apart, tagged)
+    with_ids = {**batch, **{obs_key(a): x for a, x in zip(SPEC.agents, seen, strict=True)}}
+    found, expected = team_losses(online, target, batch), team_losses(*apart, with_ids)
     assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-12)
     found["loss"].backward()
     expected["loss"].backward()
@@ -85,7 +86,7 @@ def test_gradients_are_the_sum_of_what_the_agents_teach(name: str) -> None:
 
 
 def _separate(team: Team) -> Team:
-    """The same team without sharing: each agent has a copy of the network, and sees its tag in its observation."""
+    """Build the same team without sharing: each agent has a copy of the network and its id as an input."""
     spec = TeamSpec(SPEC.agents, (7, 3, 7), SPEC.action_sizes, SPEC.state_size, SPEC.max_steps)
     options = {k: v for k, v in team.preset.options.items() if k in ("hidden", "gru")}
     apart = Team(spec, preset(team.preset.name, **options), central=True).double()
@@ -100,7 +101,7 @@ def _separate(team: Team) -> Team:
 
 
 @pytest.mark.parametrize("idle", [(), ("first",), ("first", "second")])
-def test_every_weight_takes_part(idle: tuple[str, ...]) -> None:
+def test_every_shared_weight_gets_a_gradient(idle: tuple[str, ...]) -> None:
     online = make_team()
     batch = make_batch(SPEC)
     for agent in idle:
@@ -109,7 +110,7 @@ def test_every_weight_takes_part(idle: tuple[str, ...]) -> None:
     assert [n for n, p in online.named_parameters() if p.grad is None] == []
 
 
-def test_a_policy_comes_back(tmp_path: Path) -> None:
+def test_a_saved_policy_is_loaded_unchanged(tmp_path: Path) -> None:
     team = make_team().float()
     save_team(tmp_path, tensors=team.state_dict(), preset=team.preset, spec=SPEC, reward_scale=2.0, scenario=None)
     again, _ = load_team(tmp_path)
@@ -121,8 +122,8 @@ def test_a_policy_comes_back(tmp_path: Path) -> None:
     assert {name.split(".")[2] for name in names} == {"0", "1"}  # two networks for three agents
 
 
-def test_refusals() -> None:
-    with pytest.raises(InputError, match=r"no two agents observe and may do as much \(sizes 5 and 4, 3 and 4\)"):
+def test_sharing_without_equal_spaces_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no two agents have equal observation and action sizes \(5 and 4, 3 and 4\)"):
         Team(TeamSpec(("a", "b"), (5, 3), (4, 4), 6, 4), preset("VDN", share_parameters=True))
     with pytest.raises(PresetError, match="share_parameters is for teams"):
         preset("JointDQN", share_parameters=True)
@@ -130,7 +131,7 @@ def test_refusals() -> None:
         preset("VDN", share_parameters=1)
 
 
-def test_training_resumes_and_its_teams_are_checked(tmp_path: Path, one_cpu_ray: None) -> None:
+def test_training_with_shared_parameters_resumes_exactly(tmp_path: Path, one_cpu_ray: None) -> None:
     from agents.rllib import CONFIGS
     from agents.rllib.training.training import train
 
@@ -155,5 +156,5 @@ def test_training_resumes_and_its_teams_are_checked(tmp_path: Path, one_cpu_ray:
     assert all(np.array_equal(expected[k], found[k]) for k in expected)
     for algorithm in (whole, resumed):
         algorithm.stop()
-    with pytest.raises(InputError, match="no two agents observe and may do as much"):
+    with pytest.raises(InputError, match="no two agents have equal observation and action sizes"):
         CONFIGS["QMIX"]().environment("marca_env.parallel_env").training(share_parameters=True).validate()

@@ -1,4 +1,4 @@
-"""A controller in place of agents that act at once: what it sees, what the environment gets, and what it can learn."""
+"""A single controller in place of agents: its observations, its actions, and what it can learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.rllib.envs.make_env import make_batched
-from agents.team.single_controller import CONTROLLER, JointView, SequentialView, joint_view, merge_masks
+from agents.team.single_controller import CONTROLLER, SimultaneousView, TurnBasedView, controller_view, merge_masks
 from benchmarks.experiments.games import experiment as games
 from benchmarks.experiments.games.matrix_games import MatrixGame, TwoStepGame
 from marca_env.utils.errors import InputError
@@ -16,12 +16,13 @@ from tests.helpers.rllib_envs import Corridor
 
 
 def act(*actions: int) -> dict[str, np.ndarray]:
+    """Return the controller's actions."""
     return {CONTROLLER: np.array(actions)}
 
 
-def test_decisions_of_a_step_come_one_after_the_other() -> None:
+def test_the_controller_decides_for_one_agent_after_the_other() -> None:
     env = make_batched(TwoStepGame, 2, joint=True)
-    assert isinstance(env, SequentialView)
+    assert isinstance(env, SimultaneousView)
     assert (env.max_steps, env.action_sizes, env.state_size) == (4, {CONTROLLER: 3}, 4 + 2 * 3)
     first = env.reset(seed=0)
     assert first.masks[CONTROLLER].tolist() == [[True, True, False]] * 2
@@ -38,10 +39,10 @@ def test_decisions_of_a_step_come_one_after_the_other() -> None:
     assert last.terminated.all()
 
 
-def test_agents_that_leave_or_may_not_act() -> None:
-    """Whoever is not on turn is waited for, and illegal actions stay illegal."""
+def test_agents_off_turn_wait_and_illegal_actions_stay_illegal() -> None:
+    """Agents that are not on turn wait, and illegal actions stay illegal."""
     env = make_batched(Corridor, 1, joint=True)
-    assert isinstance(env, SequentialView)
+    assert isinstance(env, SimultaneousView)
     env.reset(seed=0)
     step = env.step(act(0))  # left stops: the episode is over after right.arm's move
     assert step.masks[CONTROLLER].tolist() == [[False, True, True, False]]
@@ -50,21 +51,21 @@ def test_agents_that_leave_or_may_not_act() -> None:
     assert step.masks[CONTROLLER].tolist() == [[False, False, False, True]]
 
 
-def test_turns_are_left_as_they_are(exact_engine) -> None:  # type: ignore[no-untyped-def]
+def test_turn_based_environments_get_the_turn_based_view(exact_engine) -> None:  # type: ignore[no-untyped-def]
     from marca_env.envs.batched_env import BatchedRecommender
 
-    assert isinstance(joint_view(BatchedRecommender(3, engine=exact_engine)), JointView)
+    assert isinstance(controller_view(BatchedRecommender(3, engine=exact_engine)), TurnBasedView)
 
 
-def test_two_at_once_in_a_view_of_turns_are_refused() -> None:
+def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:
     with pytest.raises(InputError, match="two agents act in the same step"):
         merge_masks({"a": np.ones((1, 3), bool), "b": np.ones((1, 3), bool)}, 3)
 
 
 @pytest.mark.parametrize("game", [TwoStepGame, MatrixGame])
 @pytest.mark.parametrize("algo", ["JointDDQN", "REM"])
-def test_a_controller_finds_what_no_sum_can(game: type, algo: str, one_cpu_ray: None, tmp_path: Path) -> None:
-    """It sees the first decision when it takes the second: no factorisation stands in its way."""
+def test_a_controller_solves_games_that_vdn_cannot(game: type, algo: str, one_cpu_ray: None, tmp_path: Path) -> None:
+    """The controller observes the first decision when it takes the second, so nothing is factorised."""
     options = {"heads": 3} if algo == "REM" else {}
     case = games.case_of(game.__name__, algo, algo, 8.0, options, seed=0, iterations=20)
     assert case.config["options"]["epsilon"] == 1.0

@@ -1,4 +1,4 @@
-"""Every loss and weighting against tests/slow_learning.py; what padding, gradients and data-parallel training need."""
+"""Losses match tests/helpers/reference_losses.py; padding has no effect; every weight gets a gradient."""
 
 from __future__ import annotations
 
@@ -57,20 +57,21 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def make_team(name: str, seed: int, options: dict[str, Any]) -> Team:
+    """Build a team with random weights and non-zero biases."""
     torch.manual_seed(seed)
     chosen = preset(name, **{**SMALL, **options})
     team = Team(ALONE if chosen.joint else SPEC, chosen, central=True).double()
     for label, parameter in team.named_parameters():
-        if label.endswith("bias"):  # zero at first: make them count
+        if label.endswith("bias"):  # biases start at zero, where they would have no effect
             torch.nn.init.normal_(parameter, std=0.3)
     return team
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_against_a_slow_reimplementation(name: str, options: dict[str, Any]) -> None:
+def test_losses_match_a_slow_reference(name: str, options: dict[str, Any]) -> None:
     online, target = make_team(name, 0, options), make_team(name, 1, options)
     for seed in range(2):
-        # Q* compares two values: it takes many samples for a wrong one to change the outcome
+        # Q*'s weights compare two values; only many samples reveal a wrong value
         batch = make_batch(online.spec, n=24 if options.get("td_weighting") != "central" else 150, seed=seed)
         found = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
         draw = torch.rand(online.preset.network.heads, generator=torch.Generator().manual_seed(seed)).double().numpy()
@@ -85,8 +86,8 @@ def test_every_preset_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("weighting", ["optimistic", "central"])
-def test_weights_of_weighted_qmix_lie_on_samples_and_spare_q_star(weighting: str) -> None:
-    """alpha changes what Q_tot learns, nothing of Q*; where every weight is 1 the losses are those of alpha = 1."""
+def test_weighted_qmix_weights_apply_to_samples_and_not_to_q_star(weighting: str) -> None:
+    """Changing alpha changes the gradients of Q_tot's weights, but not those of Q*."""
     grads = []
     for alpha in (1.0, 0.5):
         online = make_team("WeightedQMIX", 0, {"gru": 5, "td_weighting": weighting, "td_alpha": alpha})
@@ -100,7 +101,7 @@ def test_weights_of_weighted_qmix_lie_on_samples_and_spare_q_star(weighting: str
     ours = {n for n in whole if not n.startswith("central.")}
     assert all(torch.equal(whole[n], weighted[n]) for n in set(whole) - ours)
     assert not any(torch.allclose(whole[n], weighted[n]) for n in ours)
-    # not one factor for all, as where a loss is reduced before it is weighted
+    # not one common factor, as if the loss were reduced before it is weighted
     ratios = torch.cat([(weighted[n] / whole[n]).flatten() for n in ours if n.startswith("mixer")])
     assert ratios[ratios.isfinite()].std() > 0.01
 
@@ -115,8 +116,8 @@ def test_weights_of_weighted_qmix_lie_on_samples_and_spare_q_star(weighting: str
         ("QMIX", {"gru": 5, "normalization": "batch"}),
     ],
 )
-def test_padding_changes_nothing(name: str, options: dict[str, Any]) -> None:
-    """What stands after the end of an episode, and what an agent sees while it waits, leaves the loss as it is."""
+def test_padding_and_observations_off_turn_have_no_effect(name: str, options: dict[str, Any]) -> None:
+    """Entries after the end of an episode and observations while an agent waits do not change the loss."""
     online = make_team(name, 0, options)
     target = copy.deepcopy(online).eval()
     batch = make_batch(SPEC)
@@ -146,8 +147,8 @@ def test_padding_changes_nothing(name: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 @pytest.mark.parametrize("idle", [False, True])
-def test_every_weight_of_the_team_takes_part_and_none_of_the_target(name: str, idle: bool) -> None:
-    """Data-parallel training fails on weights that the forward pass leaves out, were it for want of a turn."""
+def test_every_weight_of_the_team_gets_a_gradient_and_no_target_weight_does(name: str, idle: bool) -> None:
+    """Data-parallel training fails if a weight gets no gradient, for instance because an agent never acts."""
     options = {"normalization": "batch", **({"heads": 2} if PRESETS[name].network.heads > 1 else {})}
     online = make_team(name, 0, options)
     target = copy.deepcopy(online).eval()
@@ -161,8 +162,8 @@ def test_every_weight_of_the_team_takes_part_and_none_of_the_target(name: str, i
     assert all(torch.isfinite(p.grad).all() for p in online.parameters())
 
 
-def test_batch_statistics_are_those_of_decisions() -> None:
-    """Batch normalisation learns from what agents saw on turns that count; the target network's stay."""
+def test_batch_statistics_cover_the_decisions_only() -> None:
+    """Batch statistics cover observations whose values are used; the target network's do not change."""
     online = make_team("VDN", 0, {"gru": None, "normalization": "batch"})
     target = copy.deepcopy(online).eval()
     batch = make_batch(SPEC)

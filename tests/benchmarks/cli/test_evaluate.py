@@ -13,7 +13,7 @@ import torch
 
 from agents.policy.allocation_policy import AllocationPolicy, load_team, policy_folder
 from agents.rllib import independent, train
-from agents.rllib.training.evaluation import Player
+from agents.rllib.training.evaluation import CheckpointPlayer
 from benchmarks.cli.evaluate import summarise
 from benchmarks.cli.main import main
 from marca_env.utils.errors import InputError
@@ -77,13 +77,13 @@ def test_greedy_returns_are_those_of_the_policys_own_argmaxes(runs: Path) -> Non
             actions[name] = q.argmax(-1).numpy()
         step = game.step(actions)
         total += float(step.reward[0])
-    played = Player(runs / "vdn").play(3)
+    played = CheckpointPlayer(runs / "vdn").play(3)
     assert played.returns.tolist() == [total] * 3
 
 
 def test_run_checkpoint_and_policy_folder_are_the_same_policy(runs: Path) -> None:
     (checkpoint,) = (runs / "recommender").glob("checkpoint_*")
-    returns = [Player(p, seed=2).play(20).returns for p in (runs / "recommender", checkpoint, checkpoint / "policy")]
+    returns = [CheckpointPlayer(p, seed=2).play(20).returns for p in (runs / "recommender", checkpoint, checkpoint / "policy")]
     np.testing.assert_array_equal(returns[0], returns[1])
     np.testing.assert_array_equal(returns[0], returns[2])
     assert len(set(returns[0].tolist())) > 1
@@ -100,11 +100,11 @@ def test_of_a_run_the_newest_whole_checkpoint_is_served(
     os.truncate(weights, weights.stat().st_size // 2)
     with caplog.at_level("WARNING", logger="agents"):
         policy = AllocationPolicy.load(tmp_path)
-    assert caplog.text.count("going on from checkpoint_000001") == 1
+    assert caplog.text.count("using checkpoint_000001") == 1
     whole = AllocationPolicy.load(checkpoint).team.state_dict()
     assert all(torch.equal(tensor, whole[name]) for name, tensor in policy.team.state_dict().items())
     (tmp_path / "checkpoint_000001" / "manifest.json").unlink()
-    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+    with pytest.raises(InputError, match="all checkpoints are damaged"):
         AllocationPolicy.load(tmp_path)
 
 
@@ -113,9 +113,9 @@ def test_a_policy_folder_alone_needs_no_pickle(runs: Path, tmp_path: Path, capsy
     for name in ("recommender", "vdn"):
         (policy,) = (runs / name).glob("checkpoint_*/policy")
         shutil.copytree(policy, tmp_path / name)
-    assert len(Player(tmp_path / "recommender").play(5).returns) == 5
+    assert len(CheckpointPlayer(tmp_path / "recommender").play(5).returns) == 5
     assert main(["evaluate", str(tmp_path / "vdn"), "--episodes", "2"]) == 2
-    assert "give --env" in capsys.readouterr().err
+    assert "pass --env" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "vdn"), "--episodes", "2", "--env", GAME]) == 0
 
 
@@ -133,7 +133,7 @@ def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) ->
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=16).debugging(seed=0)
     algorithm, _ = train(config, stop={"training_iteration": 12}, out=tmp_path / "run")
     algorithm.stop()
-    assert Player(tmp_path / "run").play(4).returns.mean() == 1.0
+    assert CheckpointPlayer(tmp_path / "run").play(4).returns.mean() == 1.0
 
 
 @pytest.mark.parametrize("name", ["recommender", "joint", "shared"])
@@ -165,7 +165,7 @@ def bad_checkpoints(folder: Path) -> None:
         (["{runs}/vdn", "--seed", "-1"], "--seed is -1"),
         (["{runs}/vdn", "--env", "nowhere.Env"], "No module named 'nowhere'"),
         (["{runs}/vdn", "--env", "marca_env/parallel-v0"], "trained on other shapes"),
-        (["{runs}/ppo", "--env", "marca_env/parallel-v0"], "other agents than the checkpoint"),
+        (["{runs}/ppo", "--env", "marca_env/parallel-v0"], "with the same agents as the checkpoint"),
         (["{runs}/ppo", "--env", "benchmarks.experiments.games.matrix_games.MatrixGame"], "weights do not fit"),
         (["{runs}/vdn", "--render"], "renders no text"),
         (["{runs}/pole", "--render"], "renders no text"),

@@ -117,18 +117,18 @@ BAD = [
     ([*VDN, "--config", "lr=fast"], "lr is 'fast'"),
     ([*VDN, "--config", "mixer=nowhere.Mixer"], "No module named 'nowhere'"),
     ([*VDN, "--config", "mixer=json.JSONDecoder"], "not a torch.nn.Module"),
-    (["--algo", "VDN", "--config", "share_parameters=true"], "no two agents observe and may do as much"),
+    (["--algo", "VDN", "--config", "share_parameters=true"], "no two agents have equal observation and action sizes"),
     ([*VDN, "--config", "share_parameters=2"], "share_parameters is 2"),
     ([*PPO, "num_epoch=2"], "did you mean 'num_epochs'"),
     ([*PPO, "num_epochs=two"], "num_epochs is 'two'"),
-    (["--algo", "SAC", "--env", GAME], "SAC respects no action masks"),
+    (["--algo", "SAC", "--env", GAME], "SAC does not support the action masks"),
     (["--algo", "VDN", "--env", "marca_env/paralel-v0"], "did you mean 'marca_env/parallel-v0'"),
     (["--algo", "PPO", "--env", "nowhere.Env"], "No module named 'nowhere'"),
-    ([*VDN, "--config", "lr=NaN"], "lr is nan; give a finite number"),
-    ([*VDN, "--config", "lr=[[0,1],[9,Infinity]]"], "give a finite number"),
-    ([*VDN, "--stop", "training_iteration=-3"], "no negative limit"),
+    ([*VDN, "--config", "lr=NaN"], "lr is nan; use a finite number"),
+    ([*VDN, "--config", "lr=[[0,1],[9,Infinity]]"], "use a finite number"),
+    ([*VDN, "--stop", "training_iteration=-3"], "use a positive limit"),
     ([*VDN, "--stop", "steps=2"], "unknown stopping criterion"),
-    ([*VDN, "--stop", "training_iteration=soon"], "is 'soon'; give a number"),
+    ([*VDN, "--stop", "training_iteration=soon"], "is 'soon'; use a number"),
     ([*VDN, "--stop", "evaluation/env_runners/episode_return_mean=1"], "nothing is evaluated"),
     ([*VDN, "--num-env-runners", "-1"], "--num-env-runners is -1"),
     ([*VDN, "--num-learners", "two"], "invalid int value: 'two'"),
@@ -301,14 +301,14 @@ def test_a_mixer_of_the_wrong_shape_is_named() -> None:
     import torch
     from torch import nn
 
-    from agents.networks.mixers import OwnMixer
+    from agents.networks.mixers import UserMixer
 
     class Flat(nn.Module):
         def forward(self, utilities: Any, condition: Any) -> Any:
             return utilities.sum(-1, keepdim=True)
 
     with pytest.raises(InputError, match="return one value for each"):
-        OwnMixer(Flat())(torch.zeros(4, 2), torch.zeros(4, 3))
+        UserMixer(Flat())(torch.zeros(4, 2), torch.zeros(4, 3))
 
 
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO], ids=["VDN", "PPO"])
@@ -339,7 +339,7 @@ def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None
 def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agents.rllib.core.offline import log_split
+    from agents.rllib.core.offline_log import log_split
     from benchmarks.training.trials import Trial, make_evaluator
     from marca_env.models.engine import shipped_folder
 

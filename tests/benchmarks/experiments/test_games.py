@@ -72,7 +72,7 @@ def test_a_line_of_the_table_has_every_seed(one_cpu_ray: None, tmp_path: Path) -
 
 
 def test_ctrl_c_leaves_no_row(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agents.rllib.core.algorithm import TeamAlgorithm
+    from agents.rllib.core.team_algorithm import TeamAlgorithm
 
     def interrupted(self: object) -> None:
         raise KeyboardInterrupt

@@ -125,7 +125,7 @@ def test_what_is_ones_own_is_kept_and_the_budget_is_common() -> None:
 
 def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> None:
     """The same requests, one after the other by RLlib's runner and side by side here."""
-    from agents.rllib.training.evaluation import Player
+    from agents.rllib.training.evaluation import CheckpointPlayer
     from agents.rllib.training.training import train
     from benchmarks.training.greedy_rollout import greedy_policy, play_episodes
 
@@ -136,7 +136,7 @@ def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> No
         sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
         returns = play_episodes(env, greedy_policy(algorithm, sizes), 20, seed=5)
         algorithm.stop()
-        found = Player(folder, seed=5).play(20).returns * marl.REWARD_SCALE  # it learns from scaled rewards
+        found = CheckpointPlayer(folder, seed=5).play(20).returns * marl.REWARD_SCALE  # it learns from scaled rewards
         assert sorted(found) == pytest.approx(sorted(returns), abs=2e-5)
 
 

@@ -1,4 +1,4 @@
-"""A cluster of several nodes on one machine, joined by its address; a node is lost in mid-training."""
+"""Training on a cluster of several nodes, joined by its address, survives the loss of a node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.dice_runs import make_config, shown, workers_that_find_dice
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without CPUs, so that runners are elsewhere, and two nodes of one CPU each."""
+    """Start the head of a cluster without CPUs, so that runners are on other nodes."""
     from ray.cluster_utils import Cluster
 
     with workers_that_find_dice():
@@ -32,10 +32,11 @@ def cluster() -> Iterator[Any]:
 
 
 def add_node(cluster: Any) -> Any:
+    """Add a node with one CPU."""
     return cluster.add_node(num_cpus=1, object_store_memory=80 * 1024**2)
 
 
-def test_no_cluster_at_the_address() -> None:
+def test_a_wrong_cluster_address_is_refused() -> None:
     import ray
 
     ray.shutdown()
@@ -43,7 +44,7 @@ def test_no_cluster_at_the_address() -> None:
         start_ray(address="127.0.0.1:1")
 
 
-def test_a_node_is_lost_in_mid_training(cluster: Any) -> None:
+def test_training_survives_the_loss_of_a_node(cluster: Any) -> None:
     first, second = add_node(cluster), add_node(cluster)
     cluster.wait_for_nodes()
     start_ray(address=cluster.address)
@@ -66,7 +67,7 @@ def test_a_node_is_lost_in_mid_training(cluster: Any) -> None:
             algorithm.train()
             gained.append(len(shown(algorithm)) - before)
         assert time.monotonic() - began < 60
-        assert gained[-1] == 8  # one runner goes on; the other waits for a CPU
+        assert gained[-1] == 8  # one runner continues; the other waits for a CPU
         assert set(gained) <= {8, 16}
 
         add_node(cluster)
@@ -77,7 +78,7 @@ def test_a_node_is_lost_in_mid_training(cluster: Any) -> None:
             algorithm.train()
             gained.append(len(shown(algorithm)) - before)
             time.sleep(0.2)
-        assert len(np.unique(shown(algorithm), axis=0)) == len(shown(algorithm))  # and repeats nothing
+        assert len(np.unique(shown(algorithm), axis=0)) == len(shown(algorithm))  # no episode is repeated
         assert algorithm.env_runner_group.num_healthy_remote_workers() == 2
     finally:
         algorithm.stop()

@@ -1,4 +1,4 @@
-"""The learner: its optimizers, what it logs, its targets, and that data-parallel learners stay one."""
+"""The learner: optimizers, metrics, target networks, and equal weights of data-parallel learners."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ SMALL |= {"train_batch_size_per_learner": 8, "reward_scale": 2.0, "epsilon": 1.0
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
+    """Start a ray with four CPUs."""
     import ray
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    ray.shutdown()  # another module's, with fewer CPUs
+    ray.shutdown()  # stop a ray of another module, which may have fewer CPUs
     start_ray(num_cpus=4)
     yield
     ray.shutdown()
@@ -32,12 +33,14 @@ def ray() -> Iterator[None]:
 
 
 def build(name: str, learners: int = 0, **options: Any) -> Any:
+    """Build an algorithm on the two-step game."""
     config = CONFIGS[name]().environment(GAME).env_runners(num_envs_per_env_runner=8).debugging(seed=1)
     config.training(**{**SMALL, **options}).learners(num_learners=learners).validate()
     return config.build_algo()
 
 
 def learner_of(algorithm: Any) -> Any:
+    """Return the local learner of an algorithm."""
     return algorithm.learner_group._learner
 
 
@@ -49,8 +52,8 @@ def learner_of(algorithm: Any) -> Any:
         ("AWRQMixer", {"heads": 2, "target_update": 4}),
     ],
 )
-def test_two_learners_stay_one(name: str, options: dict[str, Any]) -> None:
-    """With batch normalisation and different episodes: weights, statistics and targets agree to the last bit."""
+def test_two_learners_keep_equal_weights(name: str, options: dict[str, Any]) -> None:
+    """Weights, batch statistics and targets agree exactly, although the episodes differ."""
     algorithm = build(name, learners=2, normalization="batch", **options)
     for _ in range(2):
         results = algorithm.train()["learners"]["default_policy"]
@@ -77,7 +80,9 @@ def test_two_learners_stay_one(name: str, options: dict[str, Any]) -> None:
         ({"optimizer": "rmsprop", "momentum": 0.5}, torch.optim.RMSprop, {"momentum": 0.5}),
     ],
 )
-def test_optimizers(options: dict[str, Any], kind: Any, expected: dict[str, float]) -> None:
+def test_the_optimizer_has_the_configured_options(
+    options: dict[str, Any], kind: Any, expected: dict[str, float]
+) -> None:
     algorithm = build("QMIX", lr=3e-3, **options)
     optimizer = learner_of(algorithm).get_optimizer("default_policy")
     algorithm.stop()
@@ -87,8 +92,8 @@ def test_optimizers(options: dict[str, Any], kind: Any, expected: dict[str, floa
     assert {k: group[k] for k in expected} == expected
 
 
-def test_what_is_logged() -> None:
-    """The norm is that before clipping; values and errors are in currency, whatever the scale."""
+def test_metrics_have_the_documented_units() -> None:
+    """The gradient norm is that before clipping; values and errors are in currency for any reward scale."""
     found = []
     for scale, clip in ((1.0, None), (4.0, None), (1.0, 1e-6)):
         algorithm = build("WeightedQMIX", reward_scale=scale, grad_clip=clip, lr=1e-9, updates_per_iteration=1)
@@ -100,13 +105,13 @@ def test_what_is_logged() -> None:
     assert plain["grad_norm"] == pytest.approx(clipped["grad_norm"], rel=1e-4)
     assert clipped["grad_norm"] > 1e-3
     assert plain["td_error"] != pytest.approx(plain["mixer_loss"])
-    # freshly made networks answer about zero: the errors are the rewards, of which the mean is about 2.4 a step
+    # new networks return about zero, so that the errors are the rewards, about 2.4 per step on average
     assert plain["td_error"] == pytest.approx(scaled["td_error"], rel=0.5)
     assert scaled["mixer_loss"] < 0.5 * plain["mixer_loss"]
 
 
 @pytest.mark.parametrize("options", [{"target_update": 2}, {"tau": 0.25}])
-def test_targets_take_running_statistics_along(options: dict[str, Any]) -> None:
+def test_targets_copy_the_running_statistics(options: dict[str, Any]) -> None:
     algorithm = build("VDN", normalization="batch", updates_per_iteration=2, lr=1e-2, **options)
     algorithm.train()
     team = learner_of(algorithm)._team
@@ -121,8 +126,8 @@ def test_targets_take_running_statistics_along(options: dict[str, Any]) -> None:
     assert not team.target.training
 
 
-def test_a_single_request_is_served_by_the_running_statistics() -> None:
-    """Batch normalisation of one row with its own mean would answer the same to everything."""
+def test_a_single_request_uses_the_running_statistics() -> None:
+    """Batch normalisation of one row by its own mean would give equal values for all observations."""
     algorithm = build("VDN", normalization="batch", updates_per_iteration=20)
     algorithm.train()
     net = learner_of(algorithm)._team.online.eval().agents[0]

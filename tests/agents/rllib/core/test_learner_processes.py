@@ -1,4 +1,4 @@
-"""Learners in processes of their own: one is as good as none, two hold the same weights."""
+"""Remote learners: one equals local training, two keep equal weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from tests.helpers.dice_runs import SMALL, learner_weights, local_ray, make_conf
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
+    """Start a ray with four CPUs."""
     with local_ray(num_cpus=4):
         yield
 
 
-def test_one_runner_and_one_learner_are_none() -> None:
-    """In other processes or in this one: the same weights to the last bit."""
+def test_one_remote_runner_and_learner_equal_local_training() -> None:
+    """Remote and local training give exactly equal weights."""
     found = []
     for runners, learners in ((0, 0), (1, 1)):
         algorithm = make_config(runners, learners).build_algo()
@@ -36,9 +37,7 @@ def test_one_runner_and_one_learner_are_none() -> None:
     assert steps == steps_there == 4 * SMALL["updates_per_iteration"]
 
 
-def test_learning_from_a_log_with_several_learners(
-    tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path
-) -> None:
+def test_several_learners_learn_from_a_log(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path) -> None:
     tiny_scenario.save(tmp_path / "tiny.yaml")
     found = {}
     for learners in (0, 1, 2):
@@ -53,4 +52,4 @@ def test_learning_from_a_log_with_several_learners(
             algorithm.stop()
     assert same(found[0][0], found[1][0])
     assert same(*found[2])
-    assert not same(found[0][0], found[2][0])  # two learners take twice as many episodes a step
+    assert not same(found[0][0], found[2][0])  # two learners use twice as many episodes per step

@@ -1,4 +1,4 @@
-"""The ring of episodes: order, wrapping, seeded draws, state."""
+"""The ring buffer of episodes: order, wrapping, seeded draws, state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from marca_env.utils.errors import InputError
 
 
 def episodes(first: int, n: int) -> dict[str, np.ndarray]:
+    """Return ``n`` episodes of three steps; the rewards of each are its number."""
     reward = np.repeat(np.arange(first, first + n, dtype=np.float32)[:, None], 3, axis=1)
     return {"reward": reward, "filled": np.ones((n, 3), bool)}
 
 
-def test_the_oldest_give_way() -> None:
+def test_new_episodes_replace_the_oldest() -> None:
     buffer = EpisodeBuffer(5)
     for k in range(4):
         buffer.add(episodes(2 * k, 2))
@@ -24,7 +25,7 @@ def test_the_oldest_give_way() -> None:
     assert sorted(buffer.columns["reward"][:, 0]) == [104, 105, 106, 107, 108]
 
 
-def test_draws_are_seeded_and_even() -> None:
+def test_draws_are_seeded_and_uniform() -> None:
     one, two = EpisodeBuffer(50, seed=3), EpisodeBuffer(50, seed=3)
     for buffer in (one, two):
         buffer.add(episodes(0, 40))
@@ -36,7 +37,7 @@ def test_draws_are_seeded_and_even() -> None:
 
 
 @pytest.mark.parametrize("added", [3, 5, 7])
-def test_state_round_trip_goes_on_the_same(added: int) -> None:
+def test_a_restored_buffer_continues_exactly(added: int) -> None:
     buffer = EpisodeBuffer(5, seed=1)
     for k in range(added):
         buffer.add(episodes(k, 1))
@@ -57,6 +58,6 @@ def test_a_batch_counts_filled_steps() -> None:
     assert set(batch.columns) == {"reward", "filled"}
 
 
-def test_nothing_to_draw_from() -> None:
+def test_an_empty_buffer_is_refused() -> None:
     with pytest.raises(InputError, match="empty"):
         next(EpisodeStream(EpisodeBuffer(3)).iter_torch_batches(batch_size=2))

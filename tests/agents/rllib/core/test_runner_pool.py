@@ -1,4 +1,4 @@
-"""Runners and learners in processes of their own: the same results where that is possible, and life after a death."""
+"""Remote runners and learners: exact results where possible, and recovery from crashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from agents.policy.checkpoints import iteration_of, newest_checkpoint
 from agents.rllib.core.runner import TeamEnvRunner
 from agents.rllib.core.runner_pool import SamplingError
-from agents.rllib.training.saving import save_checkpoint
+from agents.rllib.training.algorithm_checkpoints import save_checkpoint
 from agents.rllib.training.training import train
 from marca_env.utils.errors import InputError
 from tests.helpers.dice_runs import DICE, learner_weights, local_ray, make_config, same, shown
@@ -26,11 +26,12 @@ from tests.helpers.rllib_envs import Dice
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
+    """Start a ray with eight CPUs."""
     with local_ray(num_cpus=8):
         yield
 
 
-def test_two_runners_and_two_learners_through_deaths_and_a_restart(tmp_path: Path) -> None:
+def test_two_runners_and_two_learners_survive_a_crash_and_a_restore(tmp_path: Path) -> None:
     config = make_config(2, 2).training(epsilon=1.0)
     algorithm = config.build_algo()
     try:
@@ -57,9 +58,9 @@ def test_two_runners_and_two_learners_through_deaths_and_a_restart(tmp_path: Pat
             collected.append(len(shown(algorithm)) - before)
             before = len(shown(algorithm))
         algorithm.train()
-        assert collected[0] == 8  # the other runner went on alone, at once
-        assert len(shown(algorithm)) - before == 16  # and both work again
-        assert len(np.unique(shown(algorithm), axis=0)) == len(shown(algorithm))  # no episode came twice
+        assert collected[0] == 8  # the other runner continued alone without delay
+        assert len(shown(algorithm)) - before == 16  # both work again
+        assert len(np.unique(shown(algorithm), axis=0)) == len(shown(algorithm))  # no episode is repeated
         new = algorithm.env_runner_group.foreach_env_runner(lambda r: r.module.state_dict(), local_env_runner=False)
         now = learner_weights(algorithm)
         assert same(*now)
@@ -75,7 +76,7 @@ def test_two_runners_and_two_learners_through_deaths_and_a_restart(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("die", "reason"), [(False, "the dice fell off the table"), (True, "died")])
-def test_without_any_runner_training_stops_with_the_reason(
+def test_training_without_runners_stops_with_the_reason(
     die: bool, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config(2 - die, 0, fail_at=str(tmp_path / "now"), die=die)
@@ -93,11 +94,11 @@ def test_without_any_runner_training_stops_with_the_reason(
     assert time.monotonic() - began < 60
     assert seen[0]["env_steps"] == 16 * (2 - die)
     said = [r.getMessage() for r in caplog.records if "returned no sample" in r.getMessage()]
-    assert len(said) == 2 - die  # each runner's error once
-    assert iteration_of(newest_checkpoint(tmp_path / "run")) == 3  # the first, and two without samples
+    assert len(said) == 2 - die  # each runner's error is logged once
+    assert iteration_of(newest_checkpoint(tmp_path / "run")) == 3  # the first iteration, and two without samples
 
 
-def test_two_runners_are_resumed_exactly(tmp_path: Path) -> None:
+def test_two_runners_resume_exactly(tmp_path: Path) -> None:
     config = make_config(2, 0).training(epsilon=[[0, 1.0], [150, 0.1]])
     whole, said = run(config, 6, out=tmp_path / "run", checkpoint_freq=3)
     shutil.rmtree(tmp_path / "run" / "checkpoint_000006")
@@ -107,15 +108,15 @@ def test_two_runners_are_resumed_exactly(tmp_path: Path) -> None:
     assert said["6"]["env_steps"] == 6 * 2 * 16
 
 
-def test_a_runner_that_cannot_be_built_says_why() -> None:
+def test_the_error_of_a_runner_that_cannot_be_built_is_raised() -> None:
     algorithm = make_config(1, 0)
     algorithm.environment(DICE, env_config={"only_at": os.getpid()})
     with pytest.raises(SamplingError, match="not in this process"):
         algorithm.build_algo()
 
 
-def test_an_error_in_one_round_is_survived() -> None:
-    """A runner whose environment raises builds it anew and goes on."""
+def test_an_error_in_one_round_does_not_stop_training() -> None:
+    """A runner whose environment raises an error builds a new one and continues."""
     algorithm = make_config(1, 0, fail_after=1).build_algo()
     try:
         lengths = []
@@ -129,7 +130,7 @@ def test_an_error_in_one_round_is_survived() -> None:
 
 
 @pytest.mark.parametrize(("remote", "unit"), [(0, "timesteps"), (1, "episodes"), (1, "timesteps")])
-def test_evaluation_workers(remote: int, unit: str) -> None:
+def test_evaluation_runners_do_not_affect_training(remote: int, unit: str) -> None:
     config = (
         make_config()
         .training(epsilon=1.0)
@@ -152,13 +153,13 @@ def test_evaluation_workers(remote: int, unit: str) -> None:
         assert "evaluation" not in results[0]
         for _ in range(4):
             plain.train()
-        assert same(learner_weights(algorithm)[0], learner_weights(plain)[0])  # it leaves training as it is
+        assert same(learner_weights(algorithm)[0], learner_weights(plain)[0])  # evaluation does not affect training
     finally:
         algorithm.stop()
         plain.stop()
 
 
-def test_evaluating_on_the_training_runner_is_greedy_and_leaves_training_as_it_is() -> None:
+def test_evaluation_on_the_training_runner_is_greedy_and_does_not_affect_training() -> None:
     one, two = (make_config().training(epsilon=1.0).build_algo() for _ in range(2))
     try:
         for k in range(3):
@@ -179,7 +180,7 @@ def test_evaluating_on_the_training_runner_is_greedy_and_leaves_training_as_it_i
         two.stop()
 
 
-def test_too_few_cpus_are_named() -> None:
+def test_too_few_resources_are_refused() -> None:
     config = make_config(20, 3).evaluation(evaluation_interval=1, evaluation_num_env_runners=4)
     with pytest.raises(InputError, match="20 environment runners and 4 evaluation runners and 3 learners need 27 CPUs"):
         config.build_algo()
@@ -187,5 +188,5 @@ def test_too_few_cpus_are_named() -> None:
         make_config().learners(num_learners=1, num_gpus_per_learner=1).build_algo()
 
 
-def test_the_runner_tells_a_class_of_batched_environments() -> None:
+def test_dice_is_a_batched_environment() -> None:
     assert Dice(3).reset(seed=1).state.shape == (3, 6)

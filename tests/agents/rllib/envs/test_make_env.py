@@ -1,4 +1,4 @@
-"""Environments for the runner: lookup by name, and looping over PettingZoo environments of unequal episodes."""
+"""Environments for the runner: lookup by name, and loops over environments with unequal episodes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from agents.rllib.core.rollout import explore
-from agents.rllib.envs.make_env import LoopedEnv, make_batched
+from agents.rllib.envs.make_env import SequentialEnv, make_batched
 from benchmarks.experiments.games.matrix_games import TwoStepGame
 from marca_env.utils.errors import InputError
 from tests.helpers.rllib_envs import AGENTS, Corridor, Leavers, Turns, make_corridor
 
 
-def test_a_batched_environment_is_taken_as_it_is() -> None:
+def test_a_batched_environment_is_used_directly() -> None:
     assert isinstance(make_batched("benchmarks.experiments.games.matrix_games.TwoStepGame", 5), TwoStepGame)
     assert make_batched(TwoStepGame, 5).num_envs == 5
 
 
-def test_names_registered_with_rllib() -> None:
+def test_names_registered_with_rllib_are_found() -> None:
     from ray.tune.registry import register_env
 
     register_env("corridor", make_corridor)
     env = make_batched("corridor", 3, {"masked": True})
-    assert isinstance(env, LoopedEnv)
+    assert isinstance(env, SequentialEnv)
     assert env.num_envs == 3
 
 
@@ -39,7 +39,7 @@ def test_shapes_follow_the_environment() -> None:
     assert (env.state_size, env.max_steps) == (14, 6)
 
 
-def test_unequal_episodes() -> None:
+def test_ended_sub_environments_wait_for_the_others() -> None:
     env = make_batched(Corridor, 3)
     step = env.reset()
     assert step.masks["right.arm"].tolist() == [[False, True, True]] * 3
@@ -52,7 +52,7 @@ def test_unequal_episodes() -> None:
     # every sub-environment is in its first episode, of two cells
     assert ended == [[False] * 3, [True] * 3, [False] * 3, [False] * 3]
     assert np.sum(rewards) == 6
-    assert step.masks["left"].tolist() == [[False, True]] * 3  # gone: may only wait
+    assert step.masks["left"].tolist() == [[False, True]] * 3  # it has left: it may only wait
     env.envs[0].episode = 1
     env.reset()
     lengths = np.zeros(3, int)
@@ -64,7 +64,7 @@ def test_unequal_episodes() -> None:
     assert lengths.tolist() == [4, 3, 3]
 
 
-def test_what_cannot_be_learnt_is_refused() -> None:
+def test_unsupported_environments_are_refused() -> None:
     class Continuous(Corridor):
         def action_space(self, agent: str):  # type: ignore[no-untyped-def]
             import gymnasium as gym
@@ -83,12 +83,12 @@ def test_what_cannot_be_learnt_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cut", [True, False])
-def test_agents_that_leave_early(cut: bool) -> None:
-    """Truncated: the last observation and its legal actions stand, to be valued. Terminated: everyone waits."""
+def test_agents_that_leave_early_wait(cut: bool) -> None:
+    """After truncation the last observation and its legal actions remain; after termination all agents wait."""
     env = make_batched(Leavers, 2, {"cut": cut})
     step = env.reset(seed=4)
     assert env.observation_sizes == {"early": 6, "late": 6}
-    assert step.observations["early"][:, 2:].tolist() == [[1, 0, 0, 0]] * 2  # the turn, one-hot
+    assert step.observations["early"][:, 2:].tolist() == [[1, 0, 0, 0]] * 2  # one-hot of the turn
     assert step.masks["early"].tolist() == [[False, True, False]] * 2
     rewards, waits, ends = [], [], []
     for _ in range(3):
@@ -96,7 +96,7 @@ def test_agents_that_leave_early(cut: bool) -> None:
         rewards.append(step.reward.tolist())
         waits.append((~step.masks["early"][:, :-1].any(-1)).tolist())
         ends.append((step.terminated.tolist(), step.truncated.tolist()))
-    assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean of those who are paid
+    assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean over the agents that get a reward
     assert waits == [[True, True]] * 3
     assert ends == [([False] * 2, [False] * 2)] * 2 + [([not cut] * 2, [cut] * 2)]
     assert step.masks["late"].tolist() == [[False, cut, True]] * 2
@@ -109,7 +109,7 @@ def test_seeds_determine_every_sub_environment() -> None:
     assert len(np.unique(np.concatenate([first, other])[:, 0])) == 6
 
 
-def test_agents_of_rllib_that_take_turns() -> None:
+def test_rllib_environments_may_take_turns() -> None:
     env = make_batched(Turns, 2)
     step, seen = env.reset(seed=0), []
     for t in range(4):
@@ -119,10 +119,10 @@ def test_agents_of_rllib_that_take_turns() -> None:
         assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
     assert seen == [["one"], ["two"], ["one"], ["two"]]
     assert step.terminated.all()
-    assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # nothing of the last episode
+    assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # no trace of the last episode
 
 
-def test_wrong_options_of_an_environment() -> None:
+def test_wrong_options_of_an_environment_are_refused() -> None:
     with pytest.raises(InputError, match=r"unknown option of Corridor 'maskd'; did you mean 'masked'"):
         make_batched(Corridor, 1, {"maskd": True})
     with pytest.raises(InputError, match=r"unknown option of TwoStepGame 'seed' \(valid: \)"):
@@ -141,7 +141,7 @@ def test_wrong_options_of_an_environment() -> None:
         make_batched(needs, 1, {"masked": True})
 
 
-def test_random_actions_are_legal_and_even() -> None:
+def test_random_actions_are_legal_and_uniform() -> None:
     rng = np.random.default_rng(0)
     mask = np.tile([[True, False, True, True, False]], (6000, 1))
     counts = np.bincount(explore(None, mask, 1.0, rng), minlength=5)

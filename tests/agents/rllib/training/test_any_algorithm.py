@@ -1,4 +1,4 @@
-"""RLlib's own algorithms on a team: masks hold with random weights, parameters can be shared, PPO learns."""
+"""RLlib's own algorithms on a team: masks hold, parameters can be shared, PPO learns."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 import tests.helpers.small_team as small_team
 from agents.rllib import VDNConfig, independent, shared, train
 from agents.rllib.envs.sequential_env import bare_key
-from agents.rllib.envs.team_env import TeamEnv, make_one
+from agents.rllib.envs.team_env import TeamEnv, make_rllib_env
 from agents.rllib.modules.masked_modules import MaskedAPPOModule, MaskedDQNModule, MaskedPPOModule, masked_module
 from agents.rllib.training.any_algorithm import algorithm_config
-from agents.rllib.training.flat_options import apply_options, checked
+from agents.rllib.training.flat_options import apply_options, validate_config
 from agents.rllib.training.training import start_ray
 from marca_env.envs.batched_env import IllegalActionError
 from marca_env.utils.errors import InputError
@@ -42,6 +42,7 @@ GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 
 def module_of(config: Any, module_class: type, **settings: Any) -> Any:
+    """Build a module for the masked observation space."""
     spec = config.get_default_rl_module_spec()
     model = {**config.model_config, **settings}
     made = module_class(
@@ -57,7 +58,7 @@ def module_of(config: Any, module_class: type, **settings: Any) -> Any:
 
 
 def masked_batch(seed: int = 0) -> tuple[dict[str, Any], torch.Tensor]:
-    """Random observations and masks with one to N legal actions."""
+    """Return random observations and masks with one to N legal actions."""
     rng = np.random.default_rng(seed)
     mask = rng.random((ROWS, N)) < 0.4
     mask[np.arange(ROWS), rng.integers(0, N, ROWS)] = True
@@ -71,7 +72,7 @@ def masked_batch(seed: int = 0) -> tuple[dict[str, Any], torch.Tensor]:
 @pytest.mark.parametrize(
     ("config", "module_class"), [(PPOConfig(), MaskedPPOModule), (APPOConfig(), MaskedAPPOModule)], ids=["PPO", "APPO"]
 )
-def test_a_policy_draws_legal_actions_only(config: Any, module_class: type) -> None:
+def test_masked_policies_draw_only_legal_actions(config: Any, module_class: type) -> None:
     torch.manual_seed(0)
     module, (batch, mask) = module_of(config, module_class), masked_batch()
     draw = module.get_exploration_action_dist_cls()
@@ -86,13 +87,13 @@ def test_a_policy_draws_legal_actions_only(config: Any, module_class: type) -> N
     if isinstance(module, MaskedAPPOModule):
         (old,) = module.forward_target(batch).values()
         assert (old[~mask] < -1e30).all()
-    # the control: the same weights without masks do draw what is illegal
+    # control: the same weights without masks draw illegal actions
     bare = super(type(module).__mro__[1], module)._forward({Columns.OBS: batch[Columns.OBS]["observation"]})
     assert not mask[torch.arange(ROWS), bare[Columns.ACTION_DIST_INPUTS].argmax(-1)].all()
 
 
 @pytest.mark.parametrize("settings", [{}, {"dueling": False}, {"double_q": False}, {"num_atoms": 5}], ids=str)
-def test_dqn_takes_explores_and_bootstraps_legal_actions_only(settings: dict[str, Any]) -> None:
+def test_masked_dqn_uses_only_legal_actions(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     config = DQNConfig().training(**{**settings, **({"v_min": -1.0, "v_max": 1.0} if "num_atoms" in settings else {})})
     module, (batch, mask) = module_of(config, MaskedDQNModule, epsilon=1.0), masked_batch()
@@ -100,7 +101,7 @@ def test_dqn_takes_explores_and_bootstraps_legal_actions_only(settings: dict[str
     assert mask[rows, module.forward_inference(batch)[Columns.ACTIONS]].all()
     explored = torch.stack([module.forward_exploration(batch, t=0)[Columns.ACTIONS] for _ in range(60)])
     assert mask[rows, explored].all()
-    several = mask.sum(-1) > 1  # all legal actions come up, each about equally often
+    several = mask.sum(-1) > 1  # all legal actions occur about equally often
     counts = torch.stack([(explored == a).float().mean(0) for a in range(N)], -1)
     assert (counts - mask / mask.sum(-1, keepdim=True))[several].abs().max() < 0.35
     out = module.forward_train(batch)
@@ -113,8 +114,8 @@ def test_dqn_takes_explores_and_bootstraps_legal_actions_only(settings: dict[str
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
 
 
-def test_dqn_explores_legal_actions_that_are_worth_exactly_nothing() -> None:
-    """RLlib's own exploration takes a value of 0 for a masked action, and fails where all values are 0."""
+def test_dqn_explores_legal_actions_with_value_zero() -> None:
+    """RLlib's own exploration treats a value of 0 as masked and fails where all values are 0."""
     module, (batch, mask) = module_of(DQNConfig(), MaskedDQNModule, epsilon=1.0), masked_batch()
     for parameter in module.parameters():
         torch.nn.init.zeros_(parameter)
@@ -123,7 +124,7 @@ def test_dqn_explores_legal_actions_that_are_worth_exactly_nothing() -> None:
     assert len(set(taken.tolist())) == N
 
 
-def test_where_nothing_is_legal_everything_stays_finite() -> None:
+def test_values_are_finite_where_no_action_is_legal() -> None:
     """Environments may send an empty mask with the last observation of an episode."""
     module, (batch, _) = module_of(DQNConfig(), MaskedDQNModule, epsilon=0.0), masked_batch()
     batch[Columns.NEXT_OBS]["action_mask"] = torch.zeros(ROWS, N, dtype=torch.int8)
@@ -133,8 +134,8 @@ def test_where_nothing_is_legal_everything_stays_finite() -> None:
 
 @pytest.mark.parametrize("share", [False, True], ids=["independent", "shared"])
 @pytest.mark.parametrize("kind", [PPOConfig, IMPALAConfig, DQNConfig], ids=lambda k: k.__name__)
-def test_random_weights_never_break_a_mask_in_the_environment(kind: type, share: bool) -> None:
-    """The environment raises at the first illegal action; 40 exploring and 40 greedy episodes run through."""
+def test_random_weights_never_take_an_illegal_action(kind: type, share: bool) -> None:
+    """The environment would raise an error; 40 exploring and 40 greedy episodes run to their end."""
     config = (shared if share else independent)(kind(), small_team.make)
     if kind is DQNConfig:
         config.training(epsilon=0.5)
@@ -150,8 +151,8 @@ def test_random_weights_never_break_a_mask_in_the_environment(kind: type, share:
     runner.stop()
 
 
-def test_the_environment_does_raise() -> None:
-    """Or the test above could not fail."""
+def test_the_environment_raises_at_an_illegal_action() -> None:
+    """Otherwise the test above could not fail."""
     env = TeamEnv({"env": small_team.make})
     env.reset(seed=0)
     with pytest.raises(IllegalActionError):
@@ -178,29 +179,29 @@ def test_sharing_pads_observations_and_actions() -> None:
         assert not mask[own.action_spaces[agent].n :].any()
 
 
-def test_batched_and_single_agent_environments_are_taken_too() -> None:
+def test_batched_and_single_agent_environments_are_accepted() -> None:
     config = independent(PPOConfig(), GAME)
     assert config.env is TeamEnv
     assert config.is_multi_agent
     assert independent(PPOConfig(), "CartPole-v1").env == "CartPole-v1"
     assert not independent(PPOConfig(), "CartPole-v1").is_multi_agent
-    env = make_one("marca_env/Recommender-v0")
+    env = make_rllib_env("marca_env/Recommender-v0")
     assert isinstance(env, gym.Env)
     assert independent(PPOConfig(), "marca_env/Recommender-v0").env == "marca_env:marca_env/Recommender-v0"
 
 
-def test_masks_that_would_be_passed_over_are_refused() -> None:
+def test_masks_that_rllib_would_ignore_are_refused() -> None:
     mask, box = gym.spaces.Box(0, 1, (2,), np.int8), gym.spaces.Box(0, 1, (3,))
     for name in ("observation", "observations", "obs"):
         assert bare_key(gym.spaces.Dict({name: box, "action_mask": mask})) == name
-    with pytest.raises(InputError, match="name what stands beside 'action_mask'"):
+    with pytest.raises(InputError, match="use the key 'observation' for the entry beside 'action_mask'"):
         bare_key(gym.spaces.Dict({"features": box, "action_mask": mask}))
     with pytest.raises(InputError, match="action masks in the infos"):
         TeamEnv({"env": Leavers}).reset(seed=0)
 
 
-def test_algorithms_that_know_no_masks_are_refused() -> None:
-    with pytest.raises(InputError, match="SAC respects no action masks"):
+def test_algorithms_without_masks_are_refused() -> None:
+    with pytest.raises(InputError, match="SAC does not support the action masks"):
         independent(SACConfig(), GAME)
     assert masked_module(SACConfig().get_default_rl_module_spec().module_class) is None
     with pytest.raises(InputError, match="has one agent"):
@@ -209,10 +210,10 @@ def test_algorithms_that_know_no_masks_are_refused() -> None:
 
 
 class Greedy(PPO):
-    """A user's algorithm class that brings no configuration of its own."""
+    """User-defined algorithm class without a configuration."""
 
 
-def test_algorithms_by_name_and_path() -> None:
+def test_algorithms_are_found_by_name_and_path() -> None:
     assert type(algorithm_config("VDN")) is VDNConfig
     assert type(algorithm_config("PPO")) is PPOConfig
     own = algorithm_config(f"{__name__}.Greedy")
@@ -231,7 +232,7 @@ def test_algorithms_by_name_and_path() -> None:
         ("benchmarks.experiments.games.matrix_games.TwoStepGame", "neither an Algorithm nor an AlgorithmConfig"),
     ],
 )
-def test_unknown_algorithms_are_named(name: str, message: str) -> None:
+def test_unknown_algorithms_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         algorithm_config(name)
 
@@ -248,13 +249,14 @@ def test_unknown_algorithms_are_named(name: str, message: str) -> None:
     ],
     ids=str,
 )
-def test_bad_options_of_rllibs_algorithms(options: dict[str, Any], message: str) -> None:
+def test_bad_options_of_rllibs_algorithms_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked(apply_options(independent(PPOConfig(), GAME), options))
+        validate_config(apply_options(independent(PPOConfig(), GAME), options))
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
+    """Start a ray with one CPU."""
     import ray as library
 
     start_ray(1)
@@ -263,6 +265,7 @@ def ray() -> Iterator[None]:
 
 
 def random_return(episodes: int = 400) -> float:
+    """Return the mean return of random legal actions."""
     env, rng = small_team.make(), np.random.default_rng(0)
     total = 0.0
     for k in range(episodes):
@@ -276,7 +279,7 @@ def random_return(episodes: int = 400) -> float:
 
 @pytest.mark.parametrize("share", [False, True], ids=["independent", "shared"])
 def test_ppo_learns(share: bool, ray: None) -> None:
-    """Two seeds each: the return of exploring policies ends clearly above that of random legal actions."""
+    """With two seeds the return ends clearly above that of random legal actions."""
     start = random_return()
     for seed in (0, 1):
         config = (shared if share else independent)(PPOConfig(), small_team.make)
@@ -290,7 +293,7 @@ def test_ppo_learns(share: bool, ray: None) -> None:
 
 
 class Crowd(ParallelEnv):
-    """Many agents; one name has a slash, at which RLlib splits the names of a batch."""
+    """Environment with many agents; one name has a slash, at which RLlib splits column names."""
 
     metadata: ClassVar = {"name": "crowd"}
     max_episode_steps = 3
@@ -299,16 +302,20 @@ class Crowd(ParallelEnv):
         self.possible_agents = ["b/2", *(f"agent.{k}" for k in range(11, 0, -1))]
 
     def observation_space(self, agent: str) -> gym.Space:
+        """Return the observation space of an agent."""
         return gym.spaces.Box(0, 1, (1,), np.float32)
 
     def action_space(self, agent: str) -> gym.Space:
+        """Return the action space of an agent."""
         return gym.spaces.Discrete(2 + len(agent) % 2)
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
+        """Start an episode."""
         self.agents, self.t = list(self.possible_agents), 0
         return {a: np.zeros(1, np.float32) for a in self.agents}, {a: {} for a in self.agents}
 
     def step(self, actions: dict[str, int]) -> Any:
+        """Take one step."""
         self.t += 1
         alive, over = self.agents, self.t == 3
         self.agents = [] if over else alive
@@ -322,8 +329,8 @@ class Crowd(ParallelEnv):
         )
 
 
-def test_agents_keep_the_order_that_the_environment_gives_them() -> None:
-    """RLlib's wrapper takes them from a set, by whose order a shared network would know them in this process alone."""
+def test_agents_keep_the_order_of_the_environment() -> None:
+    """RLlib's wrapper takes the agents from a set, whose order differs between processes."""
     env = TeamEnv({"env": Crowd, "shared": True})
     assert env.possible_agents == Crowd().possible_agents
     seen, _ = env.reset(seed=0)
@@ -331,7 +338,7 @@ def test_agents_keep_the_order_that_the_environment_gives_them() -> None:
         assert seen[agent]["observation"][-12:].argmax() == k
 
 
-def test_a_preset_learns_whatever_its_agents_are_called() -> None:
+def test_presets_accept_unusual_agent_names() -> None:
     config = VDNConfig().environment(Crowd).env_runners(num_envs_per_env_runner=2).debugging(seed=0)
     config.training(hidden=[4], gru=None, learning_starts=2, train_batch_size_per_learner=2, updates_per_iteration=1)
     config.max_episode_steps = 3

@@ -1,4 +1,4 @@
-"""A run that is broken off and resumed is the unbroken run, to the last bit; damage is seen and passed over."""
+"""A resumed run equals an uninterrupted run exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_cpu_ray")
 
 @pytest.fixture(scope="module")
 def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Case → (20 iterations in a row, the last 10 of them again in another process), from the checkpoint after 10."""
+    """Return case → (20 iterations without a break, iterations 11 to 20 repeated in another process)."""
     folder = tmp_path_factory.mktemp("runs")
     scenario = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
     tiny_scenario.save(scenario)
@@ -45,7 +45,7 @@ def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: dict) -> None:
+def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one(case: str, runs: dict) -> None:
     (state, said), (state_after, said_after) = runs[case]
     assert state_after == state
     assert sorted(said_after, key=int) == [str(k) for k in range(11, 21)]
@@ -57,7 +57,7 @@ def test_twenty_iterations_are_ten_a_new_process_and_ten_more(case: str, runs: d
         assert said["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
 
 
-def test_a_run_broken_off_before_its_first_update(tmp_path: Path) -> None:
+def test_a_run_interrupted_before_its_first_update_resumes_exactly(tmp_path: Path) -> None:
     unbroken = run(make_config("dropout"), 4, out=tmp_path / "run", checkpoint_freq=1, keep=9)
     for later in (2, 3, 4):
         shutil.rmtree(tmp_path / "run" / f"checkpoint_{later:06d}")

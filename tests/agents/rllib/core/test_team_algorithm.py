@@ -1,4 +1,4 @@
-"""The algorithms learn what they can represent, online and from a log, and resume as if uninterrupted."""
+"""The algorithms learn what they can represent, online and from a log, and resume exactly."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ pytestmark = pytest.mark.usefixtures("one_cpu_ray")
 
 
 def greedy_return(algorithm: Any) -> float:
+    """Return the mean return of greedy episodes."""
     return float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
 
 
 @pytest.mark.parametrize(("name", "expected"), [("QMIX", 8.0), ("VDN", 7.0)])
-def test_two_step_game(name: str, expected: float) -> None:
+def test_qmix_solves_the_two_step_game_and_vdn_does_not(name: str, expected: float) -> None:
     """A sum cannot represent the game's second matrix; a monotone mixer can."""
     config = CONFIGS[name]().environment(GAME).debugging(seed=0)
     config.training(
@@ -49,8 +50,8 @@ def test_two_step_game(name: str, expected: float) -> None:
     algorithm.stop()
 
 
-def test_unequal_episodes_and_odd_names() -> None:
-    """Walking on pays: every episode is walked to its end, be it of 2, 3 or 4 cells."""
+def test_qmix_learns_with_unequal_episodes_and_unusual_agent_names() -> None:
+    """The agents learn to walk every episode to its end, whether it has 2, 3 or 4 cells."""
     config = CONFIGS["QMIX"]().environment(Corridor).env_runners(num_envs_per_env_runner=4).debugging(seed=0)
     config.training(**TINY | {"epsilon": 0.5, "lr": 1e-2, "learning_starts": 4})
     algorithm, numbers = train(config, stop={"training_iteration": 20})
@@ -61,18 +62,18 @@ def test_unequal_episodes_and_odd_names() -> None:
     algorithm.stop()
 
 
-def test_a_joint_controller_decides_for_agents_that_act_at_once() -> None:
+def test_a_joint_controller_decides_for_simultaneous_agents() -> None:
     config = CONFIGS["JointDRQN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).debugging(seed=0)
     algorithm, numbers = train(config.training(**TINY), stop={"training_iteration": 5})
-    assert numbers["env_steps"] == 5 * 8 * 4  # two agents, two steps: a decision each
+    assert numbers["env_steps"] == 5 * 8 * 4  # two agents and two steps, one decision each
     assert greedy_return(algorithm) in (0.0, 1.0, 7.0, 8.0)
     assert np.isfinite(numbers["loss"])
     algorithm.stop()
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
-    """Every algorithm runs in the recommender, and its policy knows the scenario."""
+def test_every_algorithm_runs_in_the_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
+    """The exported policy contains the scenario."""
     from marca_env.envs.batched_env import BatchedRecommender
 
     def make(num_envs: int) -> BatchedRecommender:
@@ -88,10 +89,11 @@ def test_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
 
 
 def weights(algorithm: Any) -> dict[str, torch.Tensor]:
+    """Return the weights of the local learner."""
     return algorithm.learner_group._learner._team.state_dict()
 
 
-def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
+def test_a_restored_algorithm_continues_exactly(tmp_path: Path) -> None:
     config = CONFIGS["AWRQMixer"]().environment(GAME).debugging(seed=0)
     config.training(**TINY | {"heads": 2, "dropout": 0.2, "target_update": 7, "lr": 1e-2})
     first, numbers = train(config, stop={"training_iteration": 3}, out=tmp_path, checkpoint_freq=2)
@@ -101,7 +103,7 @@ def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     assert len(again.buffer) == len(first.buffer) > 0
     rng = torch.get_rng_state()
     for algorithm in (first, again):
-        torch.set_rng_state(rng)  # the two would share one generator
+        torch.set_rng_state(rng)  # both algorithms would share one generator
         algorithm._learn()
     assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(again).values(), strict=True))
     assert again.learner_group._learner.gradient_steps == 20
@@ -114,13 +116,15 @@ def test_a_checkpoint_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
         AllocationPolicy.load(tmp_path / "checkpoint_000003")
 
 
-def test_no_checkpoint_is_one_error(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint here"):
         restore(tmp_path)
 
 
-def test_learning_in_the_environment(exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path) -> None:
-    """With the expected revenue as the reward the ranking of all actions is nearly right."""
+def test_online_training_learns_the_ranking_of_actions(
+    exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path
+) -> None:
+    """With the expected revenue as reward the ranking of all actions is nearly right."""
     from marca_env.envs.batched_env import BatchedRecommender
 
     def make(num_envs: int) -> BatchedRecommender:
@@ -135,7 +139,9 @@ def test_learning_in_the_environment(exact_engine: Engine, tiny_artefacts: Path,
 
 
 @pytest.mark.parametrize("name", ["AWRQMixer", "JointDRQN"])
-def test_learning_from_a_log(name: str, tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path) -> None:
+def test_offline_training_learns_values_and_ranking(
+    name: str, tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path
+) -> None:
     """The policy's mean value is the log's mean revenue, and it ranks actions better than chance."""
     tiny_scenario.save(tmp_path / "tiny.yaml")
     policy_folder = offline_train(
@@ -158,7 +164,7 @@ def test_learning_from_a_log(name: str, tiny_scenario: Scenario, tiny_artefacts:
     assert json.loads((policy_folder / "policy.json").read_text())["preset"]["name"] == name
 
 
-def test_an_interrupted_training_leaves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
+def test_an_interrupted_training_saves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
     from marca_env.envs.batched_env import BatchedRecommender
 
     def make(num_envs: int) -> BatchedRecommender:
@@ -176,13 +182,13 @@ def _heads(name: str) -> dict[str, int]:
     return {"heads": 2} if name == "AWRQMixer" else {}
 
 
-def test_stopping_criteria_are_checked() -> None:
+def test_unknown_stopping_criteria_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'training_iteration'"):
         train(CONFIGS["VDN"]().environment(GAME), stop={"training_iterations": 1})
 
 
-def test_a_limit_on_what_an_evaluation_says() -> None:
-    """It may be reached at an evaluation only; between two of them nothing is missed."""
+def test_a_run_can_stop_at_a_metric_of_the_evaluation() -> None:
+    """The limit is checked only at evaluations; a metric that is missing in between is no error."""
     config = CONFIGS["VDN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).training(**TINY)
     scores = iter([1.0, 2.0, 3.0])
 
@@ -197,10 +203,10 @@ def test_a_limit_on_what_an_evaluation_says() -> None:
     with pytest.raises(InputError, match="'scores' is not among"):
         train(config.copy(), stop={"scores": 2.0}, evaluate=lambda _: {"score": 0.0}, evaluate_freq=1)
     with pytest.raises(InputError, match="stopping criterion 'score'"):
-        train(config.copy(), stop={"score": 2.0}, evaluate=evaluate)  # evaluated at its end only: never
+        train(config.copy(), stop={"score": 2.0}, evaluate=evaluate)  # evaluated only at the end: never reached
 
 
-def test_more_actors_than_cpus_are_refused() -> None:
+def test_more_runners_than_cpus_are_refused() -> None:
     config = CONFIGS["VDN"]().environment(GAME).env_runners(num_env_runners=1000)
     with pytest.raises(InputError, match="need 1000 CPUs"):
         train(config, stop={"training_iteration": 1})

@@ -1,10 +1,10 @@
-"""The algorithms: sample or read episodes, learn from minibatches of them, export what serves."""
+"""Base class of the algorithms: sample or read episodes, learn from minibatches of them, export policies."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -22,44 +22,51 @@ from ray.rllib.utils.metrics import (
 from agents.policy.allocation_policy import COSTS, save_team
 from agents.rllib.core.cluster import check_resources
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
-from agents.rllib.core.runner_pool import Workforce, raise_own_error
+from agents.rllib.core.runner_pool import RunnerPool, raise_runner_error
+from agents.rllib.core.team_config import TeamConfig
 from marca_env.scenario.scenario import Scenario
 
 PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_time_total")
-"""What a checkpoint remembers of the algorithm itself."""
+"""Attributes of the algorithm that a checkpoint contains."""
 
 
 class TeamAlgorithm(Algorithm):
-    """Base of the value-decomposition algorithms."""
+    """Base class of the value-decomposition algorithms."""
 
-    preset_name: str
+    config_class: ClassVar[type[TeamConfig]]
+    """Configuration of the algorithm; both classes are defined in :mod:`agents.rllib.core.algorithms`."""
 
     @classmethod
-    def get_default_config(cls) -> Any:
-        from agents.rllib.core.config import CONFIGS
-
-        return CONFIGS[cls.preset_name]()
+    def get_default_config(cls) -> TeamConfig:
+        """Return a new configuration with the preset's defaults."""
+        return cls.config_class()
 
     @staticmethod
     def _get_env_id_and_creator(env_specifier: Any, config: Any) -> Any:
-        """Also takes plain callables; our runner builds the environment by itself."""
+        """Accept plain callables too; the runner builds the environment itself."""
         if callable(env_specifier) or isinstance(env_specifier, str):
             return env_specifier, lambda context: None
         return Algorithm._get_env_id_and_creator(env_specifier, config)
 
     def setup(self, config: Any) -> None:
+        """Build runners, learners and the buffer.
+
+        Raises:
+            InputError: ray has too few CPUs or GPUs for the configuration.
+            SamplingError: no environment runner could be built.
+        """
         check_resources(config)
         self.env_runner_group: Any = None
         self.eval_env_runner_group: Any = None
         try:
             super().setup(config)
         except Exception as error:
-            raise_own_error(error)
+            raise_runner_error(error)
             raise
         self._rounds = self._evaluations = self._learnt_at = 0
         self._scaled = False
         groups = (self.env_runner_group, self.eval_env_runner_group)
-        self._workforces = {id(group): Workforce(group) for group in groups if group is not None}
+        self._runner_pools = {id(group): RunnerPool(group) for group in groups if group is not None}
         if self.offline_data is not None:
             self.buffer = self.offline_data.buffer
         else:
@@ -78,18 +85,18 @@ class TeamAlgorithm(Algorithm):
             self._learn()
         if self.env_runner_group is not None:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-                # A zero timeout would drop this sync while the last one is unfetched.
+                # With a zero timeout this sync would be dropped while the previous one is still pending.
                 self.env_runner_group.sync_weights(
                     from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
                 )
 
     def _collect(self) -> None:
-        """A round of episodes from every runner into the buffer."""
+        """Collect one round of episodes from every runner into the buffer."""
         self._rounds += 1
         steps = self._env_steps()
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             if self.env_runner_group.num_remote_workers():
-                rounds = self._workforces[id(self.env_runner_group)].round(
+                rounds = self._runner_pools[id(self.env_runner_group)].sample_round(
                     self._rounds, steps, self.config.sample_timeout_s
                 )
             else:
@@ -107,41 +114,45 @@ class TeamAlgorithm(Algorithm):
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Give the weights to runners that ray has restarted; does not hold up those that still work."""
-        if env_runner_group is None or id(env_runner_group) not in self._workforces:
+        """Send the weights to runners that ray has restarted, without delaying the other runners."""
+        if env_runner_group is None or id(env_runner_group) not in self._runner_pools:
             return []
-        workforce = self._workforces[id(env_runner_group)]
-        back = workforce.revive(self.config.env_runner_health_probe_timeout_s)
-        if back:
+        pool = self._runner_pools[id(env_runner_group)]
+        restored = pool.restore_dead(self.config.env_runner_health_probe_timeout_s)
+        if restored:
             env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group,
-                to_worker_indices=back,
+                to_worker_indices=restored,
                 inference_only=True,
                 timeout_seconds=None,
             )
             if env_runner_group is self.eval_env_runner_group:
                 self._announce_evaluation()
-        return back
+        return restored
 
     def _before_evaluate(self) -> None:
         self._evaluations += 1
         self._announce_evaluation()
 
     def _announce_evaluation(self) -> None:
-        """Every evaluation has episodes of its own; on a training runner it is greedy and leaves training as it is."""
+        """Tell the runners that an evaluation begins.
+
+        Every evaluation has separate episodes. On a training runner it is greedy and does not affect training.
+        """
         group = self.env_runner_group if self.eval_env_runner_group is None else self.eval_env_runner_group
-        number, attempt = self._evaluations, self._workforces[id(group)].revived
+        number, attempt = self._evaluations, self._runner_pools[id(group)].restored
         group.foreach_env_runner(lambda r: r.begin_round(number, attempt=attempt, evaluates=True))
 
     def _set_reward_scale(self) -> None:
-        """Tell the learners once; a restored learner keeps the scale that its values were learnt with."""
+        """Set the reward scale of the learners once; a restored learner keeps the scale of its values."""
         scale = self.config.reward_scale or self.buffer.return_scale() or 1.0
         self.learner_group.foreach_learner(lambda learner: learner.set_reward_scale(scale))
         self._scaled = True
 
     def _learn(self) -> None:
+        """Take the gradient steps of one iteration."""
         size, n = self.config.train_batch_size_per_learner, self.config.updates_per_iteration
-        # Where nothing is sampled, schedules count the episodes that a learner draws from the log.
+        # On a log, schedules count the episodes that a learner draws.
         steps = self._env_steps() if self.offline_data is None else (self.iteration + 1) * n * size
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
         if self.learner_group.is_local:
@@ -154,19 +165,20 @@ class TeamAlgorithm(Algorithm):
         n_agents = 1
         for k in range(n):
             batches = [EpisodeBatch(self.buffer.sample(size), n_agents) for _ in range(len(self.learner_group))]
-            # The learning rate follows its schedule after the last of them, as in a local learner's single call.
+            # The learning rate follows its schedule after the last step, as in a local learner's single call.
             now = timesteps if k == n - 1 else {NUM_ENV_STEPS_SAMPLED_LIFETIME: self._learnt_at}
             results = self.learner_group.update(training_data=TrainingData(batches=batches), timesteps=now)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self._learnt_at = steps
 
     def cleanup(self) -> None:
+        """Release the resources of the algorithm, including readers of a streamed log."""
         super().cleanup()
         if getattr(self, "offline_data", None) is not None:
             self.offline_data.close()
 
-    # -- checkpoints ---------------------------------------------------------------------------------------
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Return RLlib's state with the replay buffer and the progress of the run."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component("buffer", components, not_components):
             state["buffer"] = self.buffer.state(content=self.offline_data is None)
@@ -175,6 +187,7 @@ class TeamAlgorithm(Algorithm):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
+        """Restore the state that :meth:`get_state` returned."""
         super().set_state(state)
         if "buffer" in state:
             self.buffer.set_state(state["buffer"])
@@ -182,7 +195,7 @@ class TeamAlgorithm(Algorithm):
             setattr(self, name, value)
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """As RLlib's, which may drop its message with the weights to remote runners: they are told again."""
+        """Restore as RLlib does, and send the weights to remote runners again, because RLlib may drop them."""
         super().restore_from_path(path, *args, **kwargs)
         for group in (self.env_runner_group, self.eval_env_runner_group):
             if group is not None:
@@ -191,20 +204,19 @@ class TeamAlgorithm(Algorithm):
                 )
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """As RLlib's, with the folder ``policy/`` beside it, which serves without ray."""
+        """Save as RLlib does, and add the folder ``policy/``, which can be used without ray."""
         saved = super().save_to_path(path, **kwargs)
         if kwargs.get("filesystem") is None and Path(saved).is_dir():
             self.export_policy(Path(saved) / "policy")
         return saved
 
     def export_policy(self, folder: str | Path) -> Path:
-        """Write the team for :class:`agents.policy.allocation_policy.AllocationPolicy`; returns the folder."""
-
+        """Write the team for :class:`agents.policy.allocation_policy.AllocationPolicy` and return the folder."""
         weights = self.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"][
             DEFAULT_MODULE_ID
         ]
         online = {k.removeprefix("online."): v for k, v in weights.items() if k.startswith("online.")}
-        online = {k: v for k, v in online.items() if not k.startswith("central.")}  # Q* serves nobody
+        online = {k: v for k, v in online.items() if not k.startswith("central.")}  # decisions do not need Q*
         scenario = self._scenario()
         save_team(
             folder,
@@ -214,7 +226,7 @@ class TeamAlgorithm(Algorithm):
             reward_scale=float(weights["reward_scale"]),
             scenario=None if scenario is None else scenario.to_dict(),
         )
-        if scenario is not None and scenario.home is not None:  # what the package does not ship goes with the policy
+        if scenario is not None and scenario.home is not None:  # a user's cost model is copied into the policy
             shutil.copytree(scenario.home / COSTS, Path(folder) / COSTS, dirs_exist_ok=True)
         return Path(folder)
 
@@ -225,48 +237,8 @@ class TeamAlgorithm(Algorithm):
         if runner is not None:
             scenario = getattr(runner.env, "scenario", None)
         else:
-            found = self.env_runner_group.foreach_env_runner(
+            scenarios = self.env_runner_group.foreach_env_runner(
                 lambda r: getattr(r.env, "scenario", None), local_env_runner=False
             )
-            scenario = found[0] if found else None
+            scenario = scenarios[0] if scenarios else None
         return scenario
-
-
-class AveragedDQN(TeamAlgorithm):
-    preset_name = "AveragedDQN"
-
-
-class AWRQMixer(TeamAlgorithm):
-    preset_name = "AWRQMixer"
-
-
-class IQL(TeamAlgorithm):
-    preset_name = "IQL"
-
-
-class JointDDQN(TeamAlgorithm):
-    preset_name = "JointDDQN"
-
-
-class JointDQN(TeamAlgorithm):
-    preset_name = "JointDQN"
-
-
-class JointDRQN(TeamAlgorithm):
-    preset_name = "JointDRQN"
-
-
-class QMIX(TeamAlgorithm):
-    preset_name = "QMIX"
-
-
-class REM(TeamAlgorithm):
-    preset_name = "REM"
-
-
-class VDN(TeamAlgorithm):
-    preset_name = "VDN"
-
-
-class WeightedQMIX(TeamAlgorithm):
-    preset_name = "WeightedQMIX"

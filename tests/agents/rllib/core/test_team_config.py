@@ -1,22 +1,22 @@
-"""Configurations: defaults are the preset's, unknown and contradictory options are refused."""
+"""Configurations have the preset's defaults and refuse unknown and contradictory options."""
 
 from __future__ import annotations
 
 import pytest
 
 from agents.algorithms.presets import PRESETS
-from agents.rllib import CONFIGS, AWRQMixerConfig, QMIXConfig, VDNConfig
+from agents.rllib import ALGORITHMS, CONFIGS, AWRQMixerConfig, QMIXConfig, VDNConfig
 from marca_env.utils.errors import InputError
 
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
-def test_defaults_are_the_presets(name: str) -> None:
+def test_defaults_are_those_of_the_preset(name: str) -> None:
     assert CONFIGS[name]().preset() == PRESETS[name]
 
 
-def test_table_6() -> None:
+def test_awrq_mixer_has_the_values_of_table_6() -> None:
     config = AWRQMixerConfig()
     assert (config.lr, config.gamma, config.train_batch_size_per_learner, config.epsilon) == (0.01, 0.9, 2048, 0.05)
 
@@ -27,7 +27,7 @@ def test_options_reach_the_preset() -> None:
     assert (options["gamma"], options["heads"], options["hidden"], options["credit"]) == (0.5, 3, (8, 4), "none")
 
 
-def test_refusals() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'heads'"):
         QMIXConfig().training(head=3)
     with pytest.raises(InputError, match="did you mean 'updates_per_iteration'"):
@@ -45,8 +45,8 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("name", ["weight_decay", "target_update", "td_alpha", "updates_per_iteration", "lr"])
-def test_minus_one_is_refused_where_it_is_given(name: str) -> None:
-    """RLlib takes it for an option that was not set, and a configuration built from it would fall back in silence."""
+def test_minus_one_is_refused_when_it_is_set(name: str) -> None:
+    """RLlib treats −1 as unset and would silently use the default."""
     with pytest.raises(InputError, match=f"{name} is -1"):
         QMIXConfig().training(**{name: -1})
 
@@ -56,13 +56,12 @@ def test_minus_one_from_a_search_space_is_refused() -> None:
         QMIXConfig().environment(GAME).update_from_dict({"loss": "huber", "huber_delta": -1.0})
 
 
-def test_every_algorithm_has_a_class_and_a_name() -> None:
-    from agents.rllib.core import algorithm
-
-    assert set(CONFIGS) == set(PRESETS)
+def test_every_preset_has_an_algorithm_and_a_configuration() -> None:
+    assert set(CONFIGS) == set(ALGORITHMS) == set(PRESETS)
     for name, config in CONFIGS.items():
-        assert getattr(algorithm, name).get_default_config().preset() == PRESETS[name]
-        assert config().algo_class is getattr(algorithm, name)
+        assert ALGORITHMS[name].__name__ == name
+        assert ALGORITHMS[name].get_default_config().preset() == PRESETS[name]
+        assert config().algo_class is ALGORITHMS[name]
 
 
 def test_shapes_come_from_the_environment() -> None:

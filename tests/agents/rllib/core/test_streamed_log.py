@@ -1,4 +1,4 @@
-"""A log too large for memory: every row once an epoch, the same order for a seed, exact resumption, one clear error."""
+"""A streamed log: every row once per epoch, one order per seed, exact resumption, clear errors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from agents.offline.chunks import log_files, log_pieces
+from agents.offline.chunks import log_chunks, log_files
 from agents.offline.episodes import EpisodeEncoder
 from agents.offline.rows import load_rows
-from agents.offline.shuffle_plan import WindowPlan, read_window
+from agents.offline.shuffle_plan import ShufflePlan, read_window
 from agents.offline.splits import Split
 from agents.rllib import CONFIGS
 from agents.rllib.core.cluster import start_ray
-from agents.rllib.core.streaming import StreamedLog
-from agents.rllib.training.saving import save_checkpoint
+from agents.rllib.core.streamed_log import StreamedLog
+from agents.rllib.training.algorithm_checkpoints import save_checkpoint
 from agents.rllib.training.training import restore, train
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -36,7 +36,7 @@ SMALL = {"gru": 8, "hidden": [16], "lr": 3e-3, "train_batch_size_per_learner": 2
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
-    """With CPUs for two learners and none for the readers, which must do without."""
+    """Start a ray with two CPUs for two learners, so that the readers get none."""
     import ray
 
     threads = torch.get_num_threads()
@@ -44,14 +44,14 @@ def ray() -> Iterator[None]:
     ray.shutdown()
     start_ray(num_cpus=2)
     yield
-    gc.collect()  # streams that nobody closed
+    gc.collect()  # close streams that are still open
     ray.shutdown()
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def log(tiny_requests: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6,000 rows in three files and 21 row groups, whose revenue is the row's number."""
+    """Write 6,000 rows into three files and 21 row groups; the revenue is the row number."""
     folder = tmp_path_factory.mktemp("log")
     numbered = tiny_requests.assign(revenue=np.arange(6000, dtype=float))
     for k in range(3):
@@ -60,15 +60,17 @@ def log(tiny_requests: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def write(frame: pd.DataFrame, path: Path, size: int = 300) -> None:
+    """Write a Parquet file with row groups of ``size`` rows."""
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=size)
 
 
-def make_plan(log: Path, scenario: Scenario, **options: Any) -> WindowPlan:
-    return WindowPlan(tuple(log_pieces(log_files(log), scenario)), scenario, **{"window": 1000, "seed": 3, **options})
+def make_plan(log: Path, scenario: Scenario, **options: Any) -> ShufflePlan:
+    """Return a shuffle plan of a log."""
+    return ShufflePlan(tuple(log_chunks(log_files(log), scenario)), scenario, **{"window": 1000, "seed": 3, **options})
 
 
-def in_order(plan: WindowPlan, epoch: int) -> np.ndarray:
-    """Numbers of the rows of an epoch in the order that they are drawn."""
+def in_order(plan: ShufflePlan, epoch: int) -> np.ndarray:
+    """Return the row numbers of an epoch in the order of the draws."""
     return np.concatenate([plan.read(epoch, k)["reward"] for k in range(len(plan.windows(epoch)))]).astype(int)
 
 
@@ -82,19 +84,19 @@ def test_an_epoch_reads_every_row_once_in_a_new_order(log: Path, tiny_scenario: 
     assert not np.array_equal(in_order(make_plan(log, tiny_scenario, seed=4), 0), epochs[0])
     windows = plan.windows(0)
     assert all(plan.counts[list(w)].sum() >= 1000 for w in windows[:-1])
-    assert max(len(w) for w in windows) <= 5  # pieces of 300 and 200 rows
-    # a window mixes files, and its rows are shuffled among each other
+    assert max(len(w) for w in windows) <= 5  # chunks of 300 and 200 rows
+    # a window mixes files, and its rows are shuffled together
     first = epochs[0][:1000]
     assert len(np.unique(first // 2000)) > 1
     assert np.abs(np.diff(first)).mean() > 500
 
 
-def test_places_go_on_from_any_row(log: Path, tiny_scenario: Scenario) -> None:
+def test_positions_continue_from_any_row(log: Path, tiny_scenario: Scenario) -> None:
     plan = make_plan(log, tiny_scenario)
 
     def drawn(start: int, n: int) -> np.ndarray:
         rows: list[np.ndarray] = []
-        for epoch, number, skipped in plan.places(start):
+        for epoch, number, skipped in plan.positions(start):
             rows.append(plan.read(epoch, number)["reward"][skipped:])
             if sum(map(len, rows)) >= n:
                 return np.concatenate(rows)[:n]
@@ -118,11 +120,12 @@ def test_only_training_rows_are_read(log: Path, tiny_scenario: Scenario) -> None
 
 # -- the stream ----------------------------------------------------------------------------------------------------
 def numbers(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the row numbers of a minibatch."""
     return columns["reward"][:, -1].astype(int)
 
 
-def test_minibatches_are_the_plan_and_go_on_where_they_were(log: Path, tiny_scenario: Scenario) -> None:
-    """Also over the ends of windows, epochs and Ray datasets; a second stream takes the first one's place exactly."""
+def test_minibatches_follow_the_plan_and_continue_from_a_state(log: Path, tiny_scenario: Scenario) -> None:
+    """Order and state hold across windows, epochs and Ray datasets, and a second stream continues exactly."""
     plan, encoder = make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario)
     stream = StreamedLog(plan, encoder)
     assert len(stream) == 6000
@@ -144,8 +147,8 @@ def test_minibatches_are_the_plan_and_go_on_where_they_were(log: Path, tiny_scen
     again.close()
 
 
-def test_a_closed_stream_leaves_no_thread_that_asks_ray(log: Path, tiny_scenario: Scenario) -> None:
-    """After ray.shutdown() such a thread would end the process."""
+def test_a_closed_stream_leaves_no_reader_thread(log: Path, tiny_scenario: Scenario) -> None:
+    """A reader thread would end the process after ray.shutdown()."""
     before = set(threading.enumerate())
     stream = StreamedLog(make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario))
     stream.sample(700)
@@ -154,7 +157,7 @@ def test_a_closed_stream_leaves_no_thread_that_asks_ray(log: Path, tiny_scenario
     assert not any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
 
 
-def test_a_bad_row_is_one_error_as_often_as_one_asks(
+def test_a_bad_row_is_the_same_error_at_every_draw(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
     bad = tiny_requests.iloc[:2000].copy()
@@ -169,11 +172,11 @@ def test_a_bad_row_is_one_error_as_often_as_one_asks(
     stream.close()
 
 
-def test_a_file_that_vanishes(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
+def test_a_deleted_file_is_one_error(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
     write(tiny_requests.iloc[:600], tmp_path / "a.parquet")
     plan = make_plan(tmp_path, tiny_scenario)
     (tmp_path / "a.parquet").unlink()
-    answer = read_window(plan, {"place": np.array([[0, 0]])})
+    answer = read_window(plan, {"position": np.array([[0, 0]])})
     assert "a.parquet, rows " in answer["problem"][0]
     assert "cannot be read" in answer["problem"][0]
 
@@ -183,6 +186,7 @@ def test_a_file_that_vanishes(tiny_requests: pd.DataFrame, tiny_scenario: Scenar
 def training_log(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
+    """Return a folder with a log and its scenario."""
     folder = tmp_path_factory.mktemp("training")
     write(tiny_requests, folder / "requests.parquet")
     tiny_scenario.save(folder / "tiny.yaml")
@@ -190,17 +194,19 @@ def training_log(
 
 
 def make_config(folder: Path, name: str = "VDN", **options: Any) -> Any:
+    """Configure an algorithm that streams the log."""
     config = CONFIGS[name]().offline_data(input_=[str(folder / "*.parquet")]).debugging(seed=1)
     settings = {"scenario": str(folder / "tiny.yaml"), "streaming": True, "shuffle_buffer": 1000, **SMALL}
     return config.training(**{**settings, **options})
 
 
 def weights(algorithm: Any) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights of the local learner."""
     return {k: v.clone() for k, v in algorithm.learner_group._learner._team.state_dict().items()}
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(training_log: Path, tmp_path: Path) -> None:
-    """To the last bit; it draws on in the middle of the epoch."""
+def test_a_resumed_run_equals_an_uninterrupted_one(training_log: Path, tmp_path: Path) -> None:
+    """The weights are exactly equal; the run continues in the middle of an epoch."""
     whole, _ = train(make_config(training_log), stop={"training_iteration": 4})
     first, _ = train(make_config(training_log), stop={"training_iteration": 2})
     kept = save_checkpoint(first, tmp_path)
@@ -216,8 +222,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(training_log: Path, tmp_path: Pa
     again.stop()
 
 
-def test_streamed_and_in_memory_learn_alike(training_log: Path, tiny_scenario: Scenario, exact_law: Any) -> None:
-    """The same learner on the same rows in another order: both rank the actions about as well."""
+def test_streamed_and_in_memory_learning_agree(training_log: Path, tiny_scenario: Scenario, exact_law: Any) -> None:
+    """The same learner with the same rows in another order ranks the actions about equally well."""
     from agents.policy.allocation_policy import AllocationPolicy
 
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
@@ -244,12 +250,12 @@ def test_streamed_and_in_memory_learn_alike(training_log: Path, tiny_scenario: S
 def test_two_learners_share_the_stream(
     training_log: Path, tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
-    """Both step together on minibatches of their own; a bad row stops both at once, with its own message."""
+    """Both learners step together on separate minibatches, and a bad row stops both with its error."""
     (tmp_path / "tiny.yaml").write_text((training_log / "tiny.yaml").read_text())
     write(tiny_requests.iloc[:3000], tmp_path / "log.parquet")
     plan = make_plan(tmp_path / "log.parquet", tiny_scenario, window=600, seed=1)
     spoilt = tiny_requests.iloc[:3000].copy()
-    row = plan.pieces[plan.windows(0)[-1][0]].first_row  # of what the first epoch reads last
+    row = plan.chunks[plan.windows(0)[-1][0]].first_row  # a row of the chunk that the first epoch reads last
     spoilt.loc[row, "truncation"] = 9
     write(spoilt, tmp_path / "log.parquet")
     options = {"shuffle_buffer": 600, "train_batch_size_per_learner": 100, "updates_per_iteration": 2}
@@ -270,7 +276,7 @@ def test_two_learners_share_the_stream(
 def test_memory_does_not_grow_with_the_log(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
-    """Six times the rows, the same memory, within the size of a few windows; in memory it grows with the log."""
+    """Six times the rows need the same memory, up to the size of a few windows."""
     encoder, grown = EpisodeEncoder(tiny_scenario), {}
     repeated = pd.concat([tiny_requests] * 50, ignore_index=True)  # 300,000 rows, 9 MB as compact rows
     for size, files in (("small", 2), ("large", 12)):
@@ -293,7 +299,7 @@ def test_memory_does_not_grow_with_the_log(
     assert grown["large"] < grown["small"] + 0.1 * compact
 
 
-def test_places_are_endless(log: Path, tiny_scenario: Scenario) -> None:
-    """A log smaller than a window is a window of its own, epoch after epoch."""
+def test_positions_have_no_end(log: Path, tiny_scenario: Scenario) -> None:
+    """A log smaller than a window is one window in every epoch."""
     plan = make_plan(log, tiny_scenario, window=10**6)
-    assert list(islice(plan.places(6000 * 5 + 7), 3)) == [(5, 0, 7), (6, 0, 0), (7, 0, 0)]
+    assert list(islice(plan.positions(6000 * 5 + 7), 3)) == [(5, 0, 7), (6, 0, 0), (7, 0, 0)]

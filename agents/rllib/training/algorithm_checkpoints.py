@@ -1,0 +1,129 @@
+"""Checkpoints of algorithms: written atomically, verified before reading, restored exactly."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from agents.policy.checkpoints import (
+    MANIFEST,
+    checkpoint_name,
+    checkpoints_in,
+    find_fault,
+    iteration_of,
+    keep_newest,
+    newest_checkpoint,
+    remove_leftovers,
+    writing_checkpoint,
+)
+from agents.rllib.core.cluster import start_ray
+from marca_env.utils.errors import InputError, one_line
+
+NUMBERS = "numbers.json"
+"""File of a checkpoint with the metrics of the iteration."""
+
+
+def save_checkpoint(
+    algorithm: Any, out: Path, numbers: Mapping[str, Any] | None = None, *, keep: int | None = None
+) -> Path:
+    """Write ``out/checkpoint_<iteration>`` atomically and return it.
+
+    Args:
+        algorithm: the algorithm to save.
+        out: folder of the run's checkpoints.
+        numbers: all metrics of the iteration; a resumed run checks its stopping criteria with them.
+        keep: number of newest checkpoints to keep in ``out``; ``None``: all.
+    """
+    iteration = int(algorithm.iteration)
+    metrics = {k: v for k, v in (numbers or {}).items() if k != "interrupted"}
+    with writing_checkpoint(out, iteration) as part:
+        algorithm.save_to_path(str(part))
+        (part / NUMBERS).write_text(json.dumps(metrics), encoding="utf-8")
+    if keep is not None:
+        keep_newest(out, keep)
+    return out.resolve() / checkpoint_name(iteration)
+
+
+def latest_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint at ``path``, or the newest intact one in that folder.
+
+    A warning names newer damaged checkpoints in the folder. A checkpoint without a manifest, as Tune and RLlib write
+    them, is accepted unverified, but only if ``path`` is the checkpoint itself.
+
+    Raises:
+        InputError: no checkpoint, a damaged one at ``path``, or only damaged ones in the folder.
+    """
+    path = Path(path).resolve()
+    sealed = (path / MANIFEST).is_file()
+    if sealed or (path / "rllib_checkpoint.json").is_file() or (path / "algorithm_state.pkl").is_file():
+        fault = find_fault(path) if sealed else None
+        if fault is not None:
+            raise InputError(
+                f"{path}: damaged, {fault}; use an earlier checkpoint, or pass the folder {path.parent} to find one"
+            )
+        return path
+    return newest_checkpoint(path)
+
+
+def restore(path: str | Path) -> Any:
+    """Restore an algorithm: networks, targets, optimizer, counters, replay buffer and random state.
+
+    Raises:
+        InputError: no checkpoint, or a damaged one.
+    """
+    checkpoint = latest_checkpoint(path)
+    start_ray()
+    _require_importable(checkpoint)
+    try:
+        return Algorithm.from_checkpoint(str(checkpoint))
+    except InputError:
+        raise
+    except (EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{checkpoint}: cannot be restored ({one_line(error)[:300]}); use an earlier checkpoint"
+        ) from error
+
+
+def _require_importable(checkpoint: Path) -> None:
+    """Refuse a checkpoint whose classes cannot be imported; RLlib would fail later without the reason."""
+    try:
+        with (checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as handle:
+            pickle.load(handle)
+    except (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error)[:300]}); "
+            "make the code of the training importable"
+        ) from error
+
+
+def restore_run(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[str, Any], Path]:
+    """Restore a run: return its algorithm, the metrics saved with it, and the checkpoint.
+
+    Args:
+        resume: checkpoint, or folder of a run.
+        out: folder in which the run will write its checkpoints.
+
+    Raises:
+        InputError: as :func:`restore`, or ``out`` contains a newer checkpoint.
+    """
+    checkpoint = latest_checkpoint(resume)
+    if out is not None:
+        iteration = iteration_of(checkpoint) or 0
+        newer = [p for p in checkpoints_in(out) if (iteration_of(p) or 0) > iteration and find_fault(p) is None]
+        if newer:
+            raise InputError(
+                f"{newer[-1]}: newer than {checkpoint.name}, which is to be resumed, and could be mistaken for its "
+                "successor; resume the newest checkpoint, or use another folder for the checkpoints"
+            )
+        remove_leftovers(out)
+    algorithm = restore(checkpoint)
+    try:
+        return algorithm, json.loads((checkpoint / NUMBERS).read_text(encoding="utf-8")), checkpoint
+    except (OSError, ValueError):
+        return algorithm, {}, checkpoint  # checkpoints of Tune and RLlib have no such file
