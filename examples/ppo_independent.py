@@ -1,6 +1,8 @@
 """Train RLlib's PPO on the recommender: one policy for each stage, with action masks.
 
-    python examples/ppo_independent.py [ITERATIONS]    (40 iterations: about five minutes on two cores)
+    python examples/ppo_independent.py [ITERATIONS]
+
+40 iterations take about five minutes on two cores.
 """
 
 import sys

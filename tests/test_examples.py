@@ -1,4 +1,4 @@
-"""The examples run as they are printed, for one iteration; the entries of the experiment file are built."""
+"""The examples: scripts run for one iteration, the experiment file and the option file are valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.paths import EXAMPLES
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ppo_independent", "ppo_shared", "dqn"])
-def test_scripts(name: str, tmp_path: Path) -> None:
+def test_scripts_run_and_print_a_revenue(name: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py"), "1"],
@@ -32,7 +32,7 @@ def test_scripts(name: str, tmp_path: Path) -> None:
     assert 0 < float(done.stdout.splitlines()[-1].removeprefix("revenue per request, currency: ")) < 1
 
 
-def test_the_experiment_file_is_valid() -> None:
+def test_the_experiment_file_builds_three_algorithms() -> None:
     entries = read_experiments(EXAMPLES / "compare.yaml")
     assert [e.name for e in entries] == ["qmix", "ppo_independent", "ppo_shared"]
     for entry in entries:
@@ -42,6 +42,6 @@ def test_the_experiment_file_is_valid() -> None:
     assert policies == [["pre_ranking", "retrieval"], ["shared"]]
 
 
-def test_the_small_options_are_valid() -> None:
+def test_the_option_file_is_valid() -> None:
     config = Trial(run="AWRQMixer", config=read_mapping(EXAMPLES / "awrq_small.yaml")).build()
     assert config.heads == 5

@@ -16,7 +16,7 @@ from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
 Write the tables and figures of recorded experiments, with the paper's tables, machines, versions, times and the commands
-that measure them again: report.md and report.html, which needs no other file, or a Markdown page an experiment.
+that measure them again: report.md and report.html, which needs no other file, or a Markdown page for each experiment.
 
   marca bench report                                              your records, in results/report
   marca bench report --reference --pages --to docs/results        the package's records, as pages of a site"""
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pages",
         action="store_true",
-        help="write index.md and a Markdown page an experiment, with figures as files; no dates but those of the "
+        help="write index.md and a Markdown page for each experiment, with figures as files; no dates but those of the "
         "records, so that the same records give the same files",
     )
 

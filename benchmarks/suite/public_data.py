@@ -43,7 +43,7 @@ def available_traces(files: Mapping[str, str]) -> list[str]:
 
 
 def sample_folder() -> Path:
-    """Return the folder of published log samples: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
+    """Return the folder of published logs: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
     return _folder("MARCA_SAMPLES", "sample_logs")
 
 

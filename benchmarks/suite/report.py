@@ -1,4 +1,4 @@
-"""Reports of recorded results: ``report.md`` with a self-contained ``report.html``, or a Markdown page an experiment."""
+"""Reports of records: ``report.md`` and a self-contained ``report.html``, or a Markdown page for each experiment."""
 
 from __future__ import annotations
 

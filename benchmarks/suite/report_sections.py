@@ -1,4 +1,4 @@
-"""Sections of a report: for each experiment its tables and figures, what was compared, where, and with which commands."""
+"""Sections of a report: tables and figures of an experiment, what was compared, where, and with which commands."""
 
 from __future__ import annotations
 

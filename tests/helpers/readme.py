@@ -1,4 +1,4 @@
-"""What the README promises, read from it."""
+"""Code of the README that tests run."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ TEN_LINES = next(
     for block in re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     if "class MyQMIX" in block
 )
-"""Somebody else's method: a mixer of their own, in a configuration of their own."""
+"""A user's method: a mixer and its configuration."""

@@ -1,7 +1,7 @@
-"""An experiment of the tests' own: square roots by several methods.
+"""Square roots by several methods, an experiment for tests.
 
-``slow`` waits for a file ``go`` in the folder and tells by ``begun`` that it waits; ``broken`` raises, and
-``deadly`` ends its process.
+Method ``slow`` writes a file ``begun`` and waits for a file ``go`` in the folder; ``broken`` raises an error; ``deadly``
+ends its process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ METHODS = ("newton", "bisection")
 
 
 def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
-    """Roots of the seeds."""
+    """Return a case for every seed and method."""
     budget = {"steps": 3 if quick else 6}
     return [Case(m, seed, task="root", budget=budget) for seed in seeds for m in methods or METHODS]
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """The error after the budget's steps."""
+    """Return the error after the steps of the budget."""
     if case.method == "broken":
         raise ZeroDivisionError("no root\nat all")
     if case.method == "deadly":
@@ -40,23 +40,23 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     if "." in case.method:
         module, _, name = case.method.rpartition(".")
         return {"error": abs(getattr(importlib.import_module(module), name)(target, steps) - target**0.5)}
-    low, high, found = 0.0, target + 1.0, target
+    low, high, root = 0.0, target + 1.0, target
     for _ in range(steps):
         if case.method == "bisection":
-            found = (low + high) / 2
-            low, high = (found, high) if found * found < target else (low, found)
+            root = (low + high) / 2
+            low, high = (root, high) if root * root < target else (low, root)
         else:
-            found = (found + target / found) / 2
-    return {"error": abs(found - target**0.5)}
+            root = (root + target / root) / 2
+    return {"error": abs(root - target**0.5)}
 
 
 def guess(target: float, steps: int) -> float:
-    """A user's method."""
+    """Return half of the target, as a user's method."""
     return target / 2
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Any]:
-    """The largest error of each method."""
+    """Return a table of the largest error of each method."""
     from rich.table import Table
 
     table = Table("method", "largest error", title="square <roots>")
@@ -66,7 +66,7 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
-    """Errors of all rows."""
+    """Draw the errors of all rows."""
     from benchmarks.plotting.style import blank
 
     drawing = blank(figsize=(3, 2))

@@ -1,4 +1,4 @@
-"""``marca evaluate``: greedy returns of every kind of checkpoint, the same for the same seed, and what it refuses."""
+"""``marca evaluate``: greedy returns of every kind of checkpoint, repeatable for a seed; errors on one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a preset on a game and on the recommender, of PPO on both, and of PPO on CartPole."""
+    """Train presets on a game and on the recommender, PPO on both, and PPO on CartPole; return the folder of the runs."""
     folder = tmp_path_factory.mktemp("runs")
     small = ["--config", "gru=null", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2"]
     ppo = ["--config", "train_batch_size_per_learner=40", "minibatch_size=20", "num_epochs=1"]
@@ -42,29 +42,29 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["vdn", "recommender", "ppo", "shared", "pole"])
-def test_figures_are_written_and_repeat(
+def test_figures_are_written_and_repeatable(
     name: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = []
+    figures = []
     for k in range(2):
         out = tmp_path / f"{k}.json"
         assert main(["evaluate", str(runs / name), "--episodes", "12", "--seed", "4", "--out", str(out)]) == 0
-        found.append(json.loads(out.read_text()))
-    assert found[0] == found[1]
-    assert len(found[0]["returns"]) == len(found[0]["lengths"]) == 12
-    assert found[0]["return_mean"] == pytest.approx(np.mean(found[0]["returns"]))
-    low, high = found[0]["return_interval"]
-    assert low <= found[0]["return_mean"] <= high
+        figures.append(json.loads(out.read_text()))
+    assert figures[0] == figures[1]
+    assert len(figures[0]["returns"]) == len(figures[0]["lengths"]) == 12
+    assert figures[0]["return_mean"] == pytest.approx(np.mean(figures[0]["returns"]))
+    low, high = figures[0]["return_interval"]
+    assert low <= figures[0]["return_mean"] <= high
     printed = capsys.readouterr().out
     assert "return mean" in printed
     assert "12 greedy episodes" in printed
     if name in ("vdn", "ppo"):  # the team's return, not the sum over the agents
-        assert set(found[0]["returns"]) <= {0.0, 1.0, 7.0, 8.0}
-        assert set(found[0]["lengths"]) == {2}
+        assert set(figures[0]["returns"]) <= {0.0, 1.0, 7.0, 8.0}
+        assert set(figures[0]["lengths"]) == {2}
 
 
-def test_greedy_returns_are_those_of_the_policys_own_argmaxes(runs: Path) -> None:
-    """By hand: both agents' greedy actions in both steps of the game."""
+def test_greedy_returns_equal_a_hand_computed_argmax(runs: Path) -> None:
+    """The hand computation takes both agents' greedy actions in both steps of the game."""
     from benchmarks.experiments.games.matrix_games import TwoStepGame
 
     team, _ = load_team(runs / "vdn")
@@ -89,7 +89,7 @@ def test_run_checkpoint_and_policy_folder_are_the_same_policy(runs: Path) -> Non
     assert len(set(returns[0].tolist())) > 1
 
 
-def test_of_a_run_the_newest_whole_checkpoint_is_served(
+def test_the_newest_complete_checkpoint_of_a_run_is_used(
     runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (checkpoint,) = (runs / "recommender").glob("checkpoint_*")
@@ -109,7 +109,7 @@ def test_of_a_run_the_newest_whole_checkpoint_is_served(
 
 
 def test_a_policy_folder_alone_needs_no_pickle(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The scenario in it says which environment; of another environment the command line must."""
+    """Its scenario gives the environment; for a policy of another environment --env is needed."""
     for name in ("recommender", "vdn"):
         (policy,) = (runs / name).glob("checkpoint_*/policy")
         shutil.copytree(policy, tmp_path / name)
@@ -120,7 +120,7 @@ def test_a_policy_folder_alone_needs_no_pickle(runs: Path, tmp_path: Path, capsy
 
 
 def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) -> None:
-    """PPO on the one-step matrix game with a safe payoff: greedy play finds what its training found."""
+    """PPO on a one-step matrix game with a safe payoff: greedy play takes the best action."""
     from ray.rllib.algorithms.ppo import PPOConfig
 
     config = independent(
@@ -137,7 +137,7 @@ def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["recommender", "joint", "shared"])
-def test_an_episode_as_text(name: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_render_prints_an_episode_as_text(name: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(runs / name), "--episodes", "2", "--render"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("truncation=?") == 5  # the start, and four steps before the last decision
@@ -176,7 +176,7 @@ def bad_checkpoints(folder: Path) -> None:
     ],
     ids=str,
 )
-def test_bad_arguments(
+def test_bad_arguments_are_one_line(
     arguments: list[str], message: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad_checkpoints(tmp_path)
@@ -187,7 +187,7 @@ def test_bad_arguments(
     assert (tmp_path / "file.json").read_text() == "{}"
 
 
-def test_figures_of_few_and_equal_episodes() -> None:
+def test_intervals_of_one_of_equal_and_of_many_episodes() -> None:
     one = summarise(np.array([3.0]), np.array([2]))
     assert one["return_interval"] is None
     assert summarise(np.full(5, 2.0), np.ones(5, int))["return_interval"] == [2.0, 2.0]

@@ -1,4 +1,4 @@
-"""The command line: every bad input is one line on stderr, exit status 2, and overwrites nothing."""
+"""The command line: help, completion, and errors that are one line on stderr, exit status 2, and overwrite nothing."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_marca_alone_prints_its_help_with_status_2(capsys):
         (["simulate", "--minutes", "few"], "argument --minutes: invalid int value: 'few'; see marca simulate --help"),
         (["--nothing"], "the following arguments are required: COMMAND"),
         (["headroom", "more"], "unknown argument more"),
-        (["bench", "reprot"], "unknown command of marca bench 'reprot'; did you mean 'report'?"),
-        (["train", "fle"], "unknown command of marca train 'fle'; did you mean 'file'?"),
+        (["bench", "rport"], "unknown command of marca bench 'rport'; did you mean 'report'?"),
+        (["train", "fil"], "unknown command of marca train 'fil'; did you mean 'file'?"),
     ],
 )
 def test_parse_errors_are_one_line_with_a_suggestion(arguments, expected, capsys):
@@ -73,13 +73,13 @@ def test_parse_errors_are_one_line_with_a_suggestion(arguments, expected, capsys
     assert error.count("\n") == 1
 
 
-def test_the_algorithms_are_listed(capsys):
+def test_algo_list_prints_all_algorithms(capsys):
     assert main(["train", "--algo", "list"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("AWRQMixer", "WeightedQMIX", "REM", "PPO", "DQN"))
 
 
-def test_unknown_command_and_policy_name_the_nearest(capsys):
+def test_an_unknown_command_or_policy_is_answered_with_the_nearest(capsys):
     status, error = run(capsys, "simulat")
     assert status == 2
     assert "did you mean 'simulate'" in error
@@ -98,7 +98,7 @@ def test_unknown_command_and_policy_name_the_nearest(capsys):
         ("timestamp,value\n2020-01-01,1\n2020-01-02,-4\n", "line 3: value '-4' is negative"),
     ],
 )
-def test_bad_traces_end_with_status_2_and_touch_nothing(tmp_path, capsys, rows, expected):
+def test_bad_traces_end_with_status_2_and_overwrite_nothing(tmp_path, capsys, rows, expected):
     (tmp_path / "t.csv").write_text(rows)
     out = tmp_path / "out"
     out.mkdir()

@@ -1,4 +1,4 @@
-"""Malformed inputs of different kinds: each is one line that names the file (or option), the place and the remedy."""
+"""Malformed inputs of many kinds: each error is one line that names the file or option, the place and the remedy."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MAPPING: dict[str, Any] = {
 
 
 def put(data: Any, path: str, value: Any) -> Any:
-    """``data`` with the entry at ``a.0.b`` changed; ``...`` removes it."""
+    """Return ``data`` with the entry at a path such as ``a.0.b`` changed; ``...`` removes it."""
     data = json.loads(json.dumps(data))
     *parents, last = (int(p) if p.isdigit() else p for p in path.split("."))
     node = data
@@ -81,7 +81,7 @@ def cell(frame: pd.DataFrame, column: str, row: int, value: object) -> pd.DataFr
 
 # -- readers -------------------------------------------------------------------------------------------------------
 def text(name: str, content: str | bytes, read: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Read a file of that content."""
+    """Return a case that reads a file of this content."""
 
     def case(folder: Path) -> None:
         path = folder / name
@@ -92,7 +92,7 @@ def text(name: str, content: str | bytes, read: Callable[[Path], object]) -> Cal
 
 
 def table(name: str, frame: pd.DataFrame, read: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Read a table of those rows."""
+    """Return a case that reads a table of these rows."""
 
     def case(folder: Path) -> None:
         frame.to_csv(folder / name, index=False)
@@ -165,7 +165,7 @@ READERS = {
 
 # -- scenarios -----------------------------------------------------------------------------------------------------
 def scenario(path: str, value: Any) -> Callable[[Path], None]:
-    """Load the default scenario with one entry changed."""
+    """Return a case that loads the default scenario with one entry changed."""
 
     def case(folder: Path) -> None:
         changed = put(Scenario.load("default").to_dict(), path, value)
@@ -205,7 +205,7 @@ SCENARIOS = {
 def fit(
     mapping: Any = MAPPING, requests: pd.DataFrame = RAW, costs: Any = RAW, system: Any = SYSTEM, header: bool = True
 ) -> Callable[[Path], None]:
-    """Read the logs with the mapping."""
+    """Return a case that reads the logs with the mapping."""
 
     def case(folder: Path) -> None:
         (folder / "m.yaml").write_text(yaml.safe_dump(mapping))
@@ -301,7 +301,7 @@ FITS = {
 # -- models, caches, options ---------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def fitted(tiny_artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole scenario folder, to be copied and damaged."""
+    """Return a valid scenario folder; tests damage copies of it."""
     folder = tmp_path_factory.mktemp("whole") / "tiny"
     shutil.copytree(tiny_artefacts, folder)
     SCENARIO.save(folder / "scenario.yaml")
@@ -309,7 +309,7 @@ def fitted(tiny_artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def damaged(change: Callable[[Path], object], use: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Use a copy of the whole folder after a change to it."""
+    """Return a case that uses a copy of the scenario folder after a change to it."""
 
     def case(folder: Path) -> None:
         change(folder / "tiny")
@@ -319,7 +319,7 @@ def damaged(change: Callable[[Path], object], use: Callable[[Path], object]) -> 
 
 
 def cut(name: str) -> Callable[[Path], object]:
-    """Half of a file."""
+    """Return a change that cuts a file in half."""
     return lambda folder: (folder / name).write_bytes(
         (folder / name).read_bytes()[: (folder / name).stat().st_size // 2]
     )
@@ -331,7 +331,7 @@ def other_stages(folder: Path) -> None:
 
 
 def cached(content: bytes) -> Callable[[Path], None]:
-    """Outcomes from a cache of that content."""
+    """Return a case that reads outcomes from a cache file of this content."""
 
     def case(folder: Path) -> None:
         (folder / f"outcomes-{_fingerprint(SCENARIO, 4, 0)}.npz").write_bytes(content)
@@ -419,7 +419,7 @@ CASES = {**READERS, **SCENARIOS, **FITS, **DAMAGES, **OPTIONS}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_clear_error(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_error_is_one_line_with_place_and_remedy(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     case, expected = CASES[name]
     if name in DAMAGES:
         shutil.copytree(request.getfixturevalue("fitted"), tmp_path / "tiny")
@@ -431,13 +431,13 @@ def test_one_clear_error(name: str, tmp_path: Path, request: pytest.FixtureReque
     assert "\n" not in message
 
 
-def test_there_are_more_than_fifty_kinds() -> None:
+def test_there_are_at_least_fifty_kinds() -> None:
     assert len(CASES) >= 50
     assert len(CASES) == sum(map(len, (READERS, SCENARIOS, FITS, DAMAGES, OPTIONS)))
 
 
-def test_what_is_whole_is_read(tmp_path: Path, fitted: Path) -> None:
-    """The cases above differ from inputs that work in one thing."""
+def test_valid_inputs_are_read(tmp_path: Path, fitted: Path) -> None:
+    """The cases above differ from these inputs in one place."""
     fit()(tmp_path)
     assert Engine.load(fitted).scenario == SCENARIO
     table("r.csv", REQUESTS, requests_of)(tmp_path)
@@ -453,7 +453,7 @@ def test_what_is_whole_is_read(tmp_path: Path, fitted: Path) -> None:
         (["--mapping", "m.yaml", "--requests", "r.csv", "--costs", "gone.csv"], "gone.csv: no such file"),
     ],
 )
-def test_fit_wants_what_belongs_together(
+def test_fit_needs_mapping_and_logs_together(
     options: list[str],
     message: str,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""``marca train``: what it accepts, what it refuses on one line, what it leaves, and that every kind of run resumes."""
+"""``marca train``: accepted options, errors on one line, written files, and resuming of every kind of run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cli.arguments import parse_pairs
 from benchmarks.cli.main import main
-from benchmarks.training.run_log import RunLog, read_lines
+from benchmarks.training.run_log import read_lines
 from marca_env.utils.errors import InputError
 from tests.helpers.readme import TEN_LINES
+from tests.helpers.tensorboard import scalars
 
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 VDN = ["--algo", "VDN", "--env", GAME]
@@ -56,44 +56,12 @@ class Plain(nn.Module):
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The line of a refused command."""
+    """Run a command that is refused and return its one-line error."""
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("marca: error: ")
     assert error.count("\n") == 1, error
     return error
-
-
-def test_options_from_pairs_objects_and_files(tmp_path: Path) -> None:
-    file = tmp_path / "options.yaml"
-    file.write_text("heads: 3\nmixer: softplus\nlr: 1e-3\n")
-    found = parse_pairs(
-        [str(file), '{"gamma": 0.5}', "heads=5", "gru=null", "hidden=[8,4]", "double_q=false"], "--config"
-    )
-    assert found == {
-        "heads": 5,
-        "mixer": "softplus",
-        "lr": 1e-3,
-        "gamma": 0.5,
-        "gru": None,
-        "hidden": [8, 4],
-        "double_q": False,
-    }
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ("heads", "give key=value"),
-        ("=3", "give key=value"),
-        ("no.yaml", "no such file"),
-        ("{[", "not valid YAML or JSON"),
-        ("{lr: 1, lr: 2}", "line 1, column 9: key 'lr' appears twice, first on line 1"),
-    ],
-)
-def test_what_cannot_be_read(item: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_pairs([item], "--config")
 
 
 BAD = [
@@ -151,27 +119,24 @@ BAD = [
 def test_bad_input_is_one_line_and_status_2(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = tmp_path / "kept.txt"
-    kept.write_text("precious")
+    file = tmp_path / "mine.txt"
+    file.write_text("precious")
     assert message in error_of(["train", "--out", str(tmp_path), *arguments], capsys)
-    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
-    assert kept.read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    assert file.read_text() == "precious"
 
 
-def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_must_not_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert "a file; give a folder" in error_of(["train", *VDN, "--out", str(tmp_path / "file")], capsys)
 
 
-def test_out_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Found before the first iteration; what was made to find it is removed."""
+def test_an_unwritable_out_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert "nothing can be written there" in error_of(["train", *VDN, "--out", str(tmp_path / "file" / "in")], capsys)
-    with RunLog(tmp_path / "new" / "run"):
-        assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_with_checkpoints_is_not_written_to_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_checkpoints_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A shorter second run would leave the first one's checkpoint as the newest."""
     (tmp_path / "checkpoint_000050").mkdir()
     assert "checkpoint_000050: left by an earlier run" in error_of(["train", *VDN, "--out", str(tmp_path)], capsys)
@@ -185,8 +150,8 @@ def test_env_steps_cannot_stop_a_run_on_a_log(
 
 
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO, DQN], ids=["VDN", "PPO", "DQN shared"])
-def test_train_then_resume(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every kind of algorithm: two iterations, one more, then none; all numbers are kept, each iteration once."""
+def test_every_kind_of_run_resumes(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two iterations, one more, then none: all numbers are in the log, each iteration once."""
     run = ["train", "--out", str(tmp_path), "--stop"]
     assert main([*run, "training_iteration=2", *arguments]) == 0
     assert "next:       marca evaluate" in capsys.readouterr().out
@@ -208,31 +173,15 @@ def test_train_then_resume(arguments: list[str], tmp_path: Path, capsys: pytest.
     )
 
 
-def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """Tag → step → value of all TensorBoard events in a folder."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found: dict[str, dict[int, float]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        data = path.read_bytes()
-        while data:
-            size = int.from_bytes(data[:8], "little")
-            event = Event.FromString(data[12 : 12 + size])
-            data = data[16 + size :]
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = value.simple_value
-    return found
-
-
-def test_the_return_of_rllibs_algorithms_is_the_teams(tmp_path: Path) -> None:
-    """RLlib's own number counts the team's reward once for each agent; ours does not, and says both."""
+def test_returns_of_rllibs_algorithms_count_the_team_reward_once(tmp_path: Path) -> None:
+    """RLlib counts the team reward once for each agent; the log has both numbers."""
     assert main(["train", "--out", str(tmp_path), "--stop", "training_iteration=1", *PPO]) == 0
     (line,) = read_lines(tmp_path)
     assert line["env_runners/episode_return_mean"] == pytest.approx(2 * line["episode_return_mean"])
     assert 0 <= line["episode_return_mean"] <= 8
 
 
-def test_a_limit_that_the_run_does_not_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_limit_on_an_unknown_number_names_the_nearest_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stop = ["--stop", "learners/default_policy/qtot=5"]
     error = error_of_last_line(["train", "--out", str(tmp_path), *VDN, *SMALL, *stop], capsys)
     assert "learners/default_policy/q_tot" in error
@@ -244,7 +193,7 @@ def error_of_last_line(arguments: list[str], capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("name", ["MyQMIX", "MyLoss"])
-def test_a_users_own_algorithm_trains_resumes_and_is_evaluated(
+def test_a_users_algorithm_trains_resumes_and_is_evaluated(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = f"own_{name.lower()}"
@@ -263,12 +212,12 @@ def test_a_users_own_algorithm_trains_resumes_and_is_evaluated(
     assert f"{name} on {GAME}" in capsys.readouterr().out
 
 
-def test_the_readmes_algorithm_has_ten_lines() -> None:
+def test_the_algorithm_in_the_readme_has_ten_lines() -> None:
     assert len([line for line in TEN_LINES.splitlines() if line.strip()]) == 10
 
 
-def test_a_users_own_mixer_serves_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sum of the user's own gives the values of every joint action that VDN's gives, from the same weights."""
+def test_a_users_mixer_is_served_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's sum mixer gives the same values of joint actions as VDN from the same weights."""
     import numpy as np
 
     from agents.algorithms.presets import preset
@@ -312,7 +261,7 @@ def test_a_mixer_of_the_wrong_shape_is_named() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO], ids=["VDN", "PPO"])
-def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_saves_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.cli", "train", "--out", str(tmp_path / "run"), *arguments]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with subprocess.Popen(
@@ -330,13 +279,13 @@ def test_ctrl_c_keeps_a_checkpoint(arguments: list[str], tmp_path: Path) -> None
         finally:
             process.kill()  # or a run that ignores the signal outlives the tests
     assert process.returncode == 130
-    assert "go on with: marca train --resume" in out
-    (kept,) = (tmp_path / "run").glob("checkpoint_*")
-    done = int(kept.name.removeprefix("checkpoint_"))
+    assert "continue with: marca train --resume" in out
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint_*")
+    done = int(checkpoint.name.removeprefix("checkpoint_"))
     assert main(["train", "--resume", str(tmp_path / "run"), "--stop", f"training_iteration={done + 1}"]) == 0
 
 
-def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
+def test_an_offline_run_is_evaluated_on_rows_that_it_does_not_learn_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agents.rllib.core.offline_log import log_split
@@ -352,32 +301,10 @@ def test_an_offline_run_is_judged_on_rows_that_it_does_not_learn_from(
     assert make_evaluator(Trial(run="VDN", offline=log), None) is None
 
 
-def test_numbers_of_a_killed_run_are_whole_lines(tmp_path: Path) -> None:
-    """A line cut short is left out, iterations that a resumed run repeats are replaced, columns may come later."""
-    with RunLog(tmp_path) as log:
-        for k in range(1, 5):
-            log.write({"training_iteration": k, "loss": 0.1 * k})
-    with (tmp_path / "progress.jsonl").open("a") as file:
-        file.write('{"training_iteration": 5, "lo')
-    with RunLog(tmp_path) as log:
-        log.write({"training_iteration": 3, "loss": 9.0, "late": 1.0})
-    assert [(r["training_iteration"], r["loss"]) for r in read_lines(tmp_path)] == [(1, 0.1), (2, 0.2), (3, 9.0)]
-    text = (tmp_path / "progress.csv").read_text().split()
-    assert text == ["training_iteration,late,loss", "1,,0.1", "2,,0.2", "3,1.0,9.0"]
-
-
-def test_wandb_is_asked_for_and_not_there(
+def test_a_missing_wandb_is_named_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert "pip install wandb" in error_of_last_line(
         ["train", *VDN, "--out", str(tmp_path / "run"), "--wandb", "x"], capsys
     )
-
-
-def test_a_run_resumed_within_the_second_keeps_its_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1.7e9)
-    for iteration in (1, 2):
-        with RunLog(tmp_path) as log:
-            log.write({"training_iteration": iteration, "loss": float(iteration)})
-    assert scalars(tmp_path)["loss"] == {1: 1.0, 2: 2.0}

@@ -1,4 +1,4 @@
-"""``marca train file``: faults are named before anything runs; what fails, what is resumed, what is left alone."""
+"""``marca train file``: faults are named before anything runs; failures, resuming, runs side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The line of a refused command."""
+    """Run a command that is refused and return its one-line error."""
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("marca: error: ")
@@ -56,10 +56,10 @@ class Broken(VDNConfig):
 """
 
 
-def test_a_file_of_experiments(
+def test_all_runs_are_trained_and_unfinished_ones_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All combinations and samples; one that fails loses none of the others; a second call resumes what is not done."""
+    """All combinations and samples; a failure does not stop the others; a second call resumes what is not done."""
     (tmp_path / "two.yaml").write_text(FILE)
     (tmp_path / "broken_algorithm.py").write_text(BROKEN)
     monkeypatch.chdir(tmp_path)
@@ -72,10 +72,10 @@ def test_a_file_of_experiments(
     assert runs == sorted(["broken", "ppo", *variants])
     for name in (*variants, "ppo"):
         assert list((Path("out") / name).glob("checkpoint_*")), name
-    found = {name: json.loads((Path("out") / name / "result.json").read_text()) for name in runs}
-    assert found["games/lr=0.001,sample=1"]["trial"]["seed"] == 1
-    assert found["games/lr=0.001,sample=1"]["trial"]["config"]["lr"] == 1e-3
-    assert {n: r["status"] for n, r in found.items() if r["status"] != "done"} == {"broken": "failed"}
+    results = {name: json.loads((Path("out") / name / "result.json").read_text()) for name in runs}
+    assert results["games/lr=0.001,sample=1"]["trial"]["seed"] == 1
+    assert results["games/lr=0.001,sample=1"]["trial"]["config"]["lr"] == 1e-3
+    assert {n: r["status"] for n, r in results.items() if r["status"] != "done"} == {"broken": "failed"}
     assert "RuntimeError" in Path("out/broken/error.txt").read_text()
     assert "left by an earlier run" in error_of(["train", "file", "two.yaml", "--out", "out"], capsys)
     Path("two.yaml").write_text(FILE.replace("training_iteration: 2", "training_iteration: 3"))
@@ -88,7 +88,7 @@ def test_a_file_of_experiments(
     )
 
 
-def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_runs_train_in_their_own_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"a: {{run: VDN, env: {GAME}, stop: {{training_iteration: 1}}, num_samples: 2, config: {{gru: null}}}}\n"
     (tmp_path / "side.yaml").write_text(text)
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
@@ -125,8 +125,9 @@ def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (f"a: {{run: VDN, env: {GAME}, stop: {{steps: 2}}}}", "experiment 'a': unknown stopping criterion 'steps'"),
     ],
 )
-def test_malformed_files(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every fault is named with its file before anything is trained."""
+def test_faults_of_a_file_are_named_before_training(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "f.yaml"
     file.write_text(text)
     error = error_of(["train", "file", str(file), "--out", str(tmp_path / "out")], capsys)
@@ -148,7 +149,7 @@ def test_malformed_files(text: str, message: str, tmp_path: Path, capsys: pytest
     ],
     ids=str,
 )
-def test_bad_arguments_of_train_file(
+def test_bad_arguments_are_one_line(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -160,7 +161,7 @@ def test_bad_arguments_of_train_file(
     assert message in error_of(["train", "file", *arguments], capsys)
 
 
-def test_every_field_of_a_trial_can_be_given_in_a_file() -> None:
+def test_a_file_may_give_every_field_of_a_trial() -> None:
     from dataclasses import fields
 
     from benchmarks.training.experiment_files import FIELDS, SAMPLES

@@ -1,4 +1,4 @@
-"""Records survive what happens to files: torn ends, damage, numbers of NumPy, several writers."""
+"""Records on disk: unfinished lines, damage, NumPy numbers, several writers."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def row(seed: int = 0, method: str = "λ", **numbers: float) -> Row:
     return Row(Case(method, seed, config={"hidden": (32, 32)}), numbers or {"score": 1.5}, 0.25, about, 0.125)
 
 
-def test_rows_come_back_as_they_went(tmp_path: Path) -> None:
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert records.read(tmp_path / "none") == []
     for seed in range(3):
         records.append(tmp_path / "made", row(seed, score=seed / 3))
-    found = records.read(tmp_path / "made")
-    assert [r.case.key for r in found] == [row(seed).case.key for seed in range(3)]
-    assert [r.numbers["score"] for r in found] == [0, 1 / 3, 2 / 3]
-    assert (found[0].seconds, found[0].cpu_seconds, found[0].about) == (0.25, 0.125, {"quick": False})
+    rows = records.read(tmp_path / "made")
+    assert [r.case.key for r in rows] == [row(seed).case.key for seed in range(3)]
+    assert [r.numbers["score"] for r in rows] == [0, 1 / 3, 2 / 3]
+    assert (rows[0].seconds, rows[0].cpu_seconds, rows[0].about) == (0.25, 0.125, {"quick": False})
 
 
-def test_the_newest_row_of_a_case_counts_and_older_ones_stay(tmp_path: Path) -> None:
+def test_the_newest_row_of_a_case_counts_and_older_rows_stay(tmp_path: Path) -> None:
     for seed, score in ((0, 1.0), (1, 2.0), (0, 3.0)):
         records.append(tmp_path, row(seed, score=score))
-    found = records.read(tmp_path)
-    assert [r.numbers["score"] for r in found] == [1, 2, 3]
-    assert [r.numbers["score"] for r in records.newest(found)] == [3, 2]
+    rows = records.read(tmp_path)
+    assert [r.numbers["score"] for r in rows] == [1, 2, 3]
+    assert [r.numbers["score"] for r in records.newest(rows)] == [3, 2]
 
 
 @settings(max_examples=30, deadline=None)
 @given(cut=st.integers(1, 1000))
-def test_a_torn_end_is_left_out_and_taken_away(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    """Wherever the kill came, in the middle of a letter too."""
+def test_an_unfinished_last_line_is_ignored_and_removed(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    """Wherever the line is cut, also within a character."""
     folder = tmp_path_factory.mktemp("torn")
     records.append(folder, row(0))
     torn = records.to_line(row(1, method="Lösung", score=2.0)).encode()
@@ -56,7 +56,7 @@ def test_a_torn_end_is_left_out_and_taken_away(tmp_path_factory: pytest.TempPath
     assert [r.case.seed for r in records.read(folder)] == [0, 2]
 
 
-def test_a_line_without_its_end_that_is_whole_stays(tmp_path: Path) -> None:
+def test_a_complete_last_line_without_newline_stays(tmp_path: Path) -> None:
     records.append(tmp_path, row(0))
     path = tmp_path / records.FILE
     path.write_bytes(path.read_bytes().rstrip())
@@ -105,7 +105,7 @@ def test_a_line_without_faults_is_a_record() -> None:
         *(WHOLE.replace(b'"about": {}', b'"about": ' + about) for about in ABOUTS),
     ],
 )
-def test_damage_elsewhere_names_file_and_line(tmp_path: Path, damage: bytes) -> None:
+def test_damage_is_reported_with_file_and_line(tmp_path: Path, damage: bytes) -> None:
     records.append(tmp_path, row(0))
     path = tmp_path / records.FILE
     before = path.read_bytes() + damage + b"\n" + path.read_bytes()
@@ -115,30 +115,30 @@ def test_damage_elsewhere_names_file_and_line(tmp_path: Path, damage: bytes) -> 
     assert path.read_bytes() == before
 
 
-def test_numbers_of_numpy_become_numbers(tmp_path: Path) -> None:
+def test_numpy_values_become_json_data(tmp_path: Path) -> None:
     numbers = {"a": np.float32(0.5), "b": np.arange(3), "c": np.int64(4), "d": float("nan"), "e": np.bool_(True)}
-    made = records.new_row(Case("m", 0), numbers, 1.0, 0.5, quick=True)
-    assert {k: v for k, v in made.numbers.items() if k != "d"} == {"a": 0.5, "b": [0, 1, 2], "c": 4, "e": True}
-    assert math.isnan(made.numbers["d"])
-    assert made.about["quick"] is True
-    assert made.about["machine"]["cores"] >= 1
-    assert {"numpy", "torch", "marca-env"} <= set(made.about["versions"])
-    assert made.about["revision"] or not (ROOT / ".git").exists()
-    records.append(tmp_path, made)
-    assert records.read(tmp_path)[0].about == made.about
+    new = records.new_row(Case("m", 0), numbers, 1.0, 0.5, quick=True)
+    assert {k: v for k, v in new.numbers.items() if k != "d"} == {"a": 0.5, "b": [0, 1, 2], "c": 4, "e": True}
+    assert math.isnan(new.numbers["d"])
+    assert new.about["quick"] is True
+    assert new.about["machine"]["cores"] >= 1
+    assert {"numpy", "torch", "marca-env"} <= set(new.about["versions"])
+    assert new.about["revision"] or not (ROOT / ".git").exists()
+    records.append(tmp_path, new)
+    assert records.read(tmp_path)[0].about == new.about
     with pytest.raises(TypeError, match="is not JSON"):
         records.new_row(Case("m", 0), {"a": object()}, 1.0, 0.5, quick=True)
 
 
-def test_lines_of_several_writers_do_not_mix(tmp_path: Path) -> None:
+def test_several_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda seed: records.append(tmp_path, row(seed, text="x" * 9000)), range(40)))
     assert sorted(r.case.seed for r in records.read(tmp_path)) == list(range(40))
 
 
-def test_a_key_is_of_everything() -> None:
+def test_the_key_of_a_case_depends_on_every_field() -> None:
     base = Case("m", 0, "default", "t", {"updates": 1}, {"lr": 0.1})
-    told = json.loads(json.dumps(base.to_dict()))
-    assert Case(**told).key == base.key
+    data = json.loads(json.dumps(base.to_dict()))
+    assert Case(**data).key == base.key
     changed = [{"method": "n"}, {"seed": 1}, {"scenario": "s"}, {"task": "u"}, {"budget": {}}, {"config": {"lr": 0.2}}]
-    assert len({base.key, *(Case(**{**told, **change}).key for change in changed)}) == 7
+    assert len({base.key, *(Case(**{**data, **change}).key for change in changed)}) == 7

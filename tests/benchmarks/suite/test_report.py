@@ -72,7 +72,7 @@ def run(*arguments: Any) -> int:
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """An experiment of the tests' own, with rows of two methods."""
+    """Record an experiment with two methods and return the folder of the records."""
     out = tmp_path / "records"
     assert run("run", ROOTS, "--methods", "newton", f"{ROOTS}.guess", "--seeds", 2, 3, "--out", out) == 0
     return out
@@ -87,31 +87,31 @@ def test_the_report_has_summary_tables_versions_and_commands(
 ) -> None:
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
     assert "report.html" in capsys.readouterr().out
-    found = page(tmp_path / "report")
-    assert found.tables[0][0] == ["method", "largest error"]
-    assert [row[0] for row in found.tables[0][1:]] == ["newton", f"{ROOTS}.guess"]
+    html = page(tmp_path / "report")
+    assert html.tables[0][0] == ["method", "largest error"]
+    assert [row[0] for row in html.tables[0][1:]] == ["newton", f"{ROOTS}.guess"]
     markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    for words in (found.words, markdown):
-        assert "Square roots" not in words  # the summary is the docstring's first line
-        assert "An experiment of the tests' own: square roots by several methods." in words
+    for words in (html.words, markdown):
+        assert "Square roots by several methods, an experiment for tests." in words
+        assert "ends its process" not in words.replace("\n", " ")  # the summary is the docstring's first line
         assert "4 (2 of the 4 cases that these seeds have)" in words
         assert f"marca bench run {ROOTS} --out {recorded}" in words
         assert f"marca bench run {ROOTS} --out {recorded} --methods {ROOTS}.guess" in words
         assert "default (version 0)" in words
         assert "throughput" in words.split("o records of")[1]
         assert f"numpy {records.versions()['numpy']}" in words
-    assert "square <roots>" in found.words
+    assert "square <roots>" in html.words
     assert r"square \<roots>" in markdown
     assert "| newton |" in markdown
 
 
 def test_the_html_needs_no_other_file(recorded: Path, tmp_path: Path) -> None:
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
-    found = page(tmp_path / "report")
-    (picture,) = (r for r in found.references if r.startswith("data:image/png;base64,"))
+    html = page(tmp_path / "report")
+    (picture,) = (r for r in html.references if r.startswith("data:image/png;base64,"))
     assert base64.b64decode(picture.partition(",")[2]).startswith(b"\x89PNG")
-    others = [r for r in found.references if r != picture]
-    assert others == [f"#{name}" for name in found.ids]
+    others = [r for r in html.references if r != picture]
+    assert others == [f"#{name}" for name in html.ids]
     text = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "http" not in text.replace(picture, "")
     assert "url(" not in text
@@ -130,13 +130,13 @@ def test_several_versions_several_machines_and_left_out_rows_are_reported(record
     quick = dataclasses.replace(first, about={**first.about, "quick": True}, case=Case("newton", 2, task="other"))
     records.append(recorded / ROOTS, quick)
     assert run("report", ROOTS, "--out", recorded, "--to", tmp_path / "report") == 0
-    found = page(tmp_path / "report")
-    assert f"Rows of several versions: numpy 0.9, {first.about['versions']['numpy']}" in found.words
-    assert "Rows of several machines: Abacus" in found.words
-    assert "Left out: 1 row measured again since." in found.words
-    assert "Left out: 1 row of quick runs." in found.words
-    assert "Left out: 1 row of other settings than the experiment has now." in found.words
-    assert all(row[1] != "77" for row in found.tables[0])
+    html = page(tmp_path / "report")
+    assert f"Rows of several versions: numpy 0.9, {first.about['versions']['numpy']}" in html.words
+    assert "Rows of several machines: Abacus" in html.words
+    assert "Left out: 1 row measured again since." in html.words
+    assert "Left out: 1 row of quick runs." in html.words
+    assert "Left out: 1 row of other settings than the experiment has now." in html.words
+    assert all(row[1] != "77" for row in html.tables[0])
 
 
 def test_rows_of_other_settings_alone_are_not_a_failure(
@@ -155,8 +155,8 @@ def test_rows_of_other_settings_alone_are_not_a_failure(
     settings["steps"] = 2
     assert run("report", "--out", out, "--to", tmp_path / "report") == 0
     words = page(tmp_path / "report").words
-    told = f"marca bench run {ROOTS} --out {out}; marca bench run {ROOTS} --out {out} --methods {ROOTS}.guess"
-    assert f"All 2 rows are of other settings than the experiment has now; measure again: {told}" in words
+    commands = f"marca bench run {ROOTS} --out {out}; marca bench run {ROOTS} --out {out} --methods {ROOTS}.guess"
+    assert f"All 2 rows are of other settings than the experiment has now; measure again: {commands}" in words
     assert page(tmp_path / "report").tables == []
     assert f"{ROOTS}: All 2 rows are" in capsys.readouterr().err
     assert run("run", *options) == 0
@@ -167,9 +167,9 @@ def test_a_removed_method_is_not_reported_as_other_settings(tmp_path: Path) -> N
     cases = online.cases(quick=True, seeds=(0,))
     gone = dataclasses.replace(cases[0], method="gone")
     records.append(tmp_path, *(Row(case, {}, 1.0, {"quick": True}) for case in (cases[0], gone)))
-    found = select_records("online", tmp_path)
-    assert [row.case.method for row in found.rows] == [cases[0].method]
-    assert found.left_out == {UNKNOWN_METHOD: 1}
+    selected = select_records("online", tmp_path)
+    assert [row.case.method for row in selected.rows] == [cases[0].method]
+    assert selected.left_out == {UNKNOWN_METHOD: 1}
 
 
 def test_the_command_has_the_seeds_that_the_run_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +196,11 @@ def test_the_command_has_the_seeds_that_the_run_was_given(tmp_path: Path, monkey
 def test_published_tables_stand_beside_ours(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PUBLISHED, ROOTS, PUBLISHED["balancing"])
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 0
-    found = page(tmp_path / "report")
-    assert found.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
-    assert f"({LABEL})" in found.words
+    html = page(tmp_path / "report")
+    assert html.tables[-1][1:] == [["feedback", "92.33 %", "2.91 %"], ["MPC", "95.29 %", "0.64 %"]]
+    assert f"({LABEL})" in html.words
     assert f"({LABEL})" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert any(r.startswith("data:image/png") for r in found.references)
+    assert any(r.startswith("data:image/png") for r in html.references)
     for tables in PUBLISHED.values():
         assert all(len(cells) == len(t.headings) == len(t.right) for t in tables for cells in t.rows)
 
@@ -236,9 +236,9 @@ def test_rows_are_shown_in_the_order_of_the_cases(tmp_path: Path) -> None:
     for case in reversed(cases):
         row = Row(case, numbers | {"mu": {"all": 0.9}, "nu": {"all": 0.0}}, 1.0, {"quick": True})
         records.append(tmp_path / "online", row)
-    found = select_records("online", tmp_path / "online").rows
-    assert [row.case.key for row in found] == [case.key for case in cases]
-    pairs = list(list(online.tables(found))[1].columns[0].cells)
+    rows = select_records("online", tmp_path / "online").rows
+    assert [row.case.key for row in rows] == [case.key for case in cases]
+    pairs = list(list(online.tables(rows))[1].columns[0].cells)
     assert pairs == ["dcaf over static", "marca-mpc over dcaf"]
 
 

@@ -53,16 +53,16 @@ def test_quick_runs_are_recorded_in_another_folder(
 def test_a_recorded_case_is_measured_again_only_with_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert command(ROOTS, "--seeds", 2, "--out", tmp_path) == 0
     assert command(ROOTS, "--out", tmp_path) == 0
-    shown = capsys.readouterr().out
-    assert "2 of 4 cases to measure" in shown
-    assert "square <roots>" in shown
-    found = records.read(tmp_path / ROOTS)
-    assert [(r.case.method, r.case.seed) for r in found] == [(m, s) for s in (2, 3) for m in ("newton", "bisection")]
-    assert found[0].numbers["error"] < 1e-6 < found[1].numbers["error"]
+    printed = capsys.readouterr().out
+    assert "2 of 4 cases to measure" in printed
+    assert "square <roots>" in printed
+    rows = records.read(tmp_path / ROOTS)
+    assert [(r.case.method, r.case.seed) for r in rows] == [(m, s) for s in (2, 3) for m in ("newton", "bisection")]
+    assert rows[0].numbers["error"] < 1e-6 < rows[1].numbers["error"]
     assert command(ROOTS, "--again", "--seeds", 2, "--out", tmp_path) == 0
     again = records.read(tmp_path / ROOTS)
-    assert again[:4] == found
-    assert [r.case.key for r in again[4:]] == [r.case.key for r in found[:2]]
+    assert again[:4] == rows
+    assert [r.case.key for r in again[4:]] == [r.case.key for r in rows[:2]]
 
 
 def test_a_failing_case_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -71,9 +71,9 @@ def test_a_failing_case_does_not_stop_the_others(tmp_path: Path, capsys: pytest.
     error = capsys.readouterr().err
     assert f"{ROOTS}: broken, root, default, seed 2: ZeroDivisionError: no root at all" in error
     assert "1 failed; the other cases are recorded" in error
-    found = records.read(tmp_path / ROOTS)
-    assert {r.case.method for r in found} == {"newton", f"{ROOTS}.guess"}
-    assert found[1].numbers["error"] == pytest.approx(2**0.5 - 1)
+    rows = records.read(tmp_path / ROOTS)
+    assert {r.case.method for r in rows} == {"newton", f"{ROOTS}.guess"}
+    assert rows[1].numbers["error"] == pytest.approx(2**0.5 - 1)
     assert command(ROOTS, *options) == 1  # tried again, alone
     assert len(records.read(tmp_path / ROOTS)) == 2
 
@@ -94,8 +94,8 @@ def test_rows_older_than_the_users_code_are_reported(
     later = time.time() + 5
     os.utime(path, (later, later))
     assert command(*options) == 0
-    told = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them again"
-    assert f"{experiment}: {told}" in capsys.readouterr().out
+    note = f"{number} of 2 rows were recorded before {path.name} last changed; --again measures them again"
+    assert f"{experiment}: {note}" in capsys.readouterr().out
     assert command(*options, "--again") == 0
     assert "last changed" not in capsys.readouterr().out
 
@@ -146,9 +146,9 @@ def test_an_interrupted_run_continues_after_the_last_recorded_case(tmp_path: Pat
         file.write(b'{"key": "to')  # as if the process had been killed while writing a line
     (folder / "go").touch()
     assert command(*options) == 0
-    found = records.read(folder)
-    assert found[0] == first
-    assert [r.case.method for r in found] == ["newton", "slow", "bisection"]
+    rows = records.read(folder)
+    assert rows[0] == first
+    assert [r.case.method for r in rows] == ["newton", "slow", "bisection"]
 
 
 def test_cases_run_as_ray_tasks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -158,9 +158,9 @@ def test_cases_run_as_ray_tasks(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert f"{ROOTS}: broken, root, default, seed 3: ZeroDivisionError" in error
     assert f"{ROOTS}: deadly, root, default, seed 3: WorkerCrashedError" in error
     assert "4 failed" in error
-    found = records.read(tmp_path / ROOTS)
-    assert {(r.case.method, r.case.seed) for r in found} == {(m, s) for m in ("newton", "bisection") for s in (2, 3)}
-    assert all(r.about["machine"]["cores"] >= 1 for r in found)
+    rows = records.read(tmp_path / ROOTS)
+    assert {(r.case.method, r.case.seed) for r in rows} == {(m, s) for m in ("newton", "bisection") for s in (2, 3)}
+    assert all(r.about["machine"]["cores"] >= 1 for r in rows)
 
 
 def test_experiments_that_measure_speed_run_on_this_machine(
@@ -252,9 +252,11 @@ def test_a_wrong_method_is_refused_before_anything_is_measured(
 def test_valid_methods_pass_the_check() -> None:
     pytest.importorskip("ray")
     for name in ("ranking", "marl"):
-        found = registry.load_experiment(name)
-        for case in found.cases(quick=True, seeds=(0,), methods=(*found.METHODS, "agents.rllib.VDNConfig", "IQL")):
-            found.check(case)
+        experiment = registry.load_experiment(name)
+        for case in experiment.cases(
+            quick=True, seeds=(0,), methods=(*experiment.METHODS, "agents.rllib.VDNConfig", "IQL")
+        ):
+            experiment.check(case)
 
 
 def test_each_method_is_checked_once_if_it_has_cases_to_measure(
@@ -262,11 +264,11 @@ def test_each_method_is_checked_once_if_it_has_cases_to_measure(
 ) -> None:
     import tests.helpers.roots_experiment as roots
 
-    seen: list[str] = []
-    monkeypatch.setattr(roots, "check", lambda case: seen.append(case.method), raising=False)
+    checked: list[str] = []
+    monkeypatch.setattr(roots, "check", lambda case: checked.append(case.method), raising=False)
     assert command(ROOTS, "--methods", "newton", "--out", tmp_path) == 0
     assert command(ROOTS, "--out", tmp_path) == 0
-    assert seen == ["newton", "bisection"]
+    assert checked == ["newton", "bisection"]
 
 
 @pytest.mark.parametrize(
