@@ -42,8 +42,8 @@ class SelectedRecords:
 def select_records(name: str, folder: Path, *, quick: bool | None = None) -> SelectedRecords:
     """Select the rows of an experiment that may be shown together.
 
-    Rows of quick runs and of full runs are never mixed. Left out are rows of a method that the experiment no longer has,
-    and rows measured with another budget or other settings than the experiment now has for the same method, seed,
+    Rows of quick runs and of full runs are never mixed. Left out are rows of a method that the experiment no longer
+    has, and rows measured with another budget or other settings than the experiment now has for the same method, seed,
     scenario and task.
 
     Args:

@@ -23,7 +23,7 @@ GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train presets on a game and on the recommender, PPO on both, and PPO on CartPole; return the folder of the runs."""
+    """Train presets on a game and on the recommender, PPO on both and on CartPole; return the folder."""
     folder = tmp_path_factory.mktemp("runs")
     small = ["--config", "gru=null", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2"]
     ppo = ["--config", "train_batch_size_per_learner=40", "minibatch_size=20", "num_epochs=1"]

@@ -1,4 +1,4 @@
-"""``marca bench report``: complete, self-contained, clear about its rows; pages that are the same for the same records."""
+"""``marca bench report``: complete, self-contained, clear about its rows; the same pages for the same records."""
 
 from __future__ import annotations
 
