@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.cli.arguments import make_current_folder_importable, parse_pairs
-from benchmarks.training.console import format_number, quiet_libraries, results_table
+from benchmarks.training.console import format_number, results_table, silence_libraries
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import check_writable, write_json
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     env_config = options.pop("env_config", {})
     if not isinstance(env_config, dict):
         raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
-    quiet_libraries()
+    silence_libraries()
     make_current_folder_importable()
     from agents.rllib.training.evaluation import CheckpointPlayer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
-from benchmarks.training.console import announce, quiet_libraries, reporting, results_table, show_outcome
+from benchmarks.training.console import print_outcome, print_start, results_table, show_progress, silence_libraries
 from benchmarks.training.trials import DEFAULT_ENV, Trial, run_trial
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     trial = _trial(args)
     _check(args, trial)
     out = args.out or (_run_folder(args.resume) if args.resume else Path("results/train"))
-    quiet_libraries()
+    silence_libraries()
     make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)
@@ -105,12 +105,12 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is None:
         require_no_checkpoints(out)
         config = trial.build()
-    announce(trial, out, resume=args.resume)
-    with reporting("training", trial.stop) as report:
+    print_start(trial, out, resume=args.resume)
+    with show_progress("training", trial.stop) as report:
         outcome = run_trial(
             trial, out, config=config, resume=args.resume, keep=args.keep, wandb=args.wandb, report=report
         )
-    show_outcome(outcome, out)
+    print_outcome(outcome, out)
     if outcome.interrupted:
         print(f"interrupted; continue with: marca train --resume {out}")
         return 130

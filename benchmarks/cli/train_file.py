@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable
-from benchmarks.training.console import quiet_libraries, results_table
+from benchmarks.training.console import results_table, silence_libraries
 from benchmarks.training.experiment_files import Entry, read_experiments
 from benchmarks.training.experiment_runs import (
     DONE,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     entries = _select(read_experiments(args.file), args)
     out = args.out or Path("results") / args.file.stem
     unfinished = unfinished_entries(entries, out, resume=args.resume)
-    quiet_libraries()
+    silence_libraries()
     make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)

@@ -14,9 +14,9 @@ from rich.table import Table
 from benchmarks.training.trials import Trial, TrialOutcome
 from marca_env.utils.progress import track_progress
 
-COUNTED = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
+COUNTABLE = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
 """Stopping criteria that a bar can count up to."""
-SHOWN = {
+LABELS = {
     "training_iteration": "iterations",
     "env_steps": "env steps",
     "gradient_steps": "gradient steps",
@@ -27,7 +27,7 @@ SHOWN = {
 }
 
 
-def quiet_libraries() -> None:
+def silence_libraries() -> None:
     """Silence deprecation warnings and log lines of Ray and RLlib below errors."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", module=r"gymnasium|ray|google|tensorboardX")
@@ -37,7 +37,7 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def announce(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
+def print_start(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
     """Print what begins, so that a wrong default is seen before the training is paid for."""
     limits = ", ".join(f"{name} ≥ {limit:g}" for name, limit in trial.stop.items())
     what = f"continuing {resume}" if resume else f"training {trial.run} on {trial.where}"
@@ -45,25 +45,25 @@ def announce(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
 
 
 @contextmanager
-def reporting(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[dict[str, Any]], None]]:
+def show_progress(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Show progress; yields a function that takes the numbers of each iteration."""
-    name = next((n for n in COUNTED if n in stop), None)
+    name = next((n for n in COUNTABLE if n in stop), None)
     with track_progress(label) as tell:
 
         def report(numbers: dict[str, Any]) -> None:
             done = numbers.get(name or "training_iteration", 0)
             limit = None if name is None else int(stop[name])
-            words = [f"{SHOWN[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
+            words = [f"{LABELS[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
             tell(int(done if limit is None else min(done, limit)), limit, ", ".join(words))
 
         yield report
 
 
-def show_outcome(outcome: TrialOutcome, out: Path) -> None:
+def print_outcome(outcome: TrialOutcome, out: Path) -> None:
     """Print the last numbers, the files of the run and the next command."""
-    known = [f"{SHOWN[n]} {format_number(outcome.numbers[n])}" for n in SHOWN if n in outcome.numbers]
-    others = [f"{n} {format_number(v)}" for n, v in outcome.numbers.items() if n not in SHOWN and "/" not in n]
-    print("; ".join(known + others))
+    labelled = [f"{LABELS[n]} {format_number(outcome.numbers[n])}" for n in LABELS if n in outcome.numbers]
+    others = [f"{n} {format_number(v)}" for n, v in outcome.numbers.items() if n not in LABELS and "/" not in n]
+    print("; ".join(labelled + others))
     print(f"checkpoint: {outcome.checkpoint}")
     if outcome.policy is not None:
         print(f"policy:     {outcome.policy}")

@@ -116,7 +116,7 @@ def _entries(name: str, described: Mapping[str, Any], where: str, home: Path) ->
             trial = Trial(config=options, seed=seed + sample if isinstance(seed, int) else seed, **fields)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        label = ",".join(f"{path.rsplit('.', 1)[-1]}={_word(value)}" for path, value in values.items())
+        label = ",".join(f"{path.rsplit('.', 1)[-1]}={_as_file_name(value)}" for path, value in values.items())
         label += f"{',' if label else ''}sample={sample}" if samples > 1 else ""
         entries.append(Entry(name, label[:LONGEST], trial))
     if len({entry.name for entry in entries}) < len(entries):  # long or similar values: number them
@@ -164,5 +164,5 @@ def _with(described: Mapping[str, Any], path: tuple[str, ...], value: Any) -> di
     return {**described, key: _with(described[key], tuple(rest), value) if rest else value}
 
 
-def _word(value: Any) -> str:
+def _as_file_name(value: Any) -> str:
     return re.sub(r"[^\w.+-]+", "_", str(value)).strip("_")[:40]

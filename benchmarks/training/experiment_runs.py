@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
-from benchmarks.training.console import reporting
+from benchmarks.training.console import show_progress
 from benchmarks.training.experiment_files import Entry
 from benchmarks.training.trials import run_trial
 from marca_env.utils.errors import InputError, one_line
@@ -39,7 +39,7 @@ def train_entry(
     write_json(folder / RESULT, {"status": INTERRUPTED, "numbers": {}, "trial": entry.trial.to_dict()})
     numbers: dict[str, Any] = {}
     try:
-        with reporting(entry.name, entry.trial.stop) as report:
+        with show_progress(entry.name, entry.trial.stop) as report:
             outcome = run_trial(
                 entry.trial, folder, config=config, resume=checkpoint, keep=keep, wandb=wandb, report=report
             )

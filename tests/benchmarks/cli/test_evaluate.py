@@ -83,7 +83,9 @@ def test_greedy_returns_equal_a_hand_computed_argmax(runs: Path) -> None:
 
 def test_run_checkpoint_and_policy_folder_are_the_same_policy(runs: Path) -> None:
     (checkpoint,) = (runs / "recommender").glob("checkpoint_*")
-    returns = [CheckpointPlayer(p, seed=2).play(20).returns for p in (runs / "recommender", checkpoint, checkpoint / "policy")]
+    returns = [
+        CheckpointPlayer(p, seed=2).play(20).returns for p in (runs / "recommender", checkpoint, checkpoint / "policy")
+    ]
     np.testing.assert_array_equal(returns[0], returns[1])
     np.testing.assert_array_equal(returns[0], returns[2])
     assert len(set(returns[0].tolist())) > 1

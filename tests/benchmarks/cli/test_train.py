@@ -17,6 +17,7 @@ import pytest
 from benchmarks.cli.main import main
 from benchmarks.training.run_log import read_lines
 from marca_env.utils.errors import InputError
+from tests.helpers.cli import refuse
 from tests.helpers.readme import TEN_LINES
 from tests.helpers.tensorboard import scalars
 
@@ -53,15 +54,6 @@ class Plain(nn.Module):
     def forward(self, utilities, condition):
         return utilities.sum(-1)
 """
-
-
-def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that is refused and return its one-line error."""
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("marca: error: ")
-    assert error.count("\n") == 1, error
-    return error
 
 
 BAD = [
@@ -121,32 +113,32 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("precious")
-    assert message in error_of(["train", "--out", str(tmp_path), *arguments], capsys)
+    assert message in refuse(["train", "--out", str(tmp_path), *arguments], capsys)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
     assert file.read_text() == "precious"
 
 
 def test_out_must_not_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert "a file; give a folder" in error_of(["train", *VDN, "--out", str(tmp_path / "file")], capsys)
+    assert "a file; give a folder" in refuse(["train", *VDN, "--out", str(tmp_path / "file")], capsys)
 
 
 def test_an_unwritable_out_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert "nothing can be written there" in error_of(["train", *VDN, "--out", str(tmp_path / "file" / "in")], capsys)
+    assert "nothing can be written there" in refuse(["train", *VDN, "--out", str(tmp_path / "file" / "in")], capsys)
 
 
 def test_a_folder_with_checkpoints_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A shorter second run would leave the first one's checkpoint as the newest."""
     (tmp_path / "checkpoint_000050").mkdir()
-    assert "checkpoint_000050: left by an earlier run" in error_of(["train", *VDN, "--out", str(tmp_path)], capsys)
+    assert "checkpoint_000050: left by an earlier run" in refuse(["train", *VDN, "--out", str(tmp_path)], capsys)
 
 
 def test_env_steps_cannot_stop_a_run_on_a_log(
     tiny_artefacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = ["--offline", str(tiny_artefacts / "requests.parquet"), "--algo", "VDN", "--stop", "env_steps=9"]
-    assert "env_steps cannot stop a run on a log" in error_of(["train", *log, "--out", str(tmp_path)], capsys)
+    assert "env_steps cannot stop a run on a log" in refuse(["train", *log, "--out", str(tmp_path)], capsys)
 
 
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO, DQN], ids=["VDN", "PPO", "DQN shared"])

@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli.main import main
+from tests.helpers.cli import refuse
 
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
-
-
-def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command that is refused and return its one-line error."""
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("marca: error: ")
-    assert error.count("\n") == 1, error
-    return error
 
 
 FILE = textwrap.dedent(
@@ -77,13 +69,13 @@ def test_all_runs_are_trained_and_unfinished_ones_resumed(
     assert results["games/lr=0.001,sample=1"]["trial"]["config"]["lr"] == 1e-3
     assert {n: r["status"] for n, r in results.items() if r["status"] != "done"} == {"broken": "failed"}
     assert "RuntimeError" in Path("out/broken/error.txt").read_text()
-    assert "left by an earlier run" in error_of(["train", "file", "two.yaml", "--out", "out"], capsys)
+    assert "left by an earlier run" in refuse(["train", "file", "two.yaml", "--out", "out"], capsys)
     Path("two.yaml").write_text(FILE.replace("training_iteration: 2", "training_iteration: 3"))
     assert main(["train", "file", "two.yaml", "--out", "out", "--resume", "--only", "games"]) == 0
     assert all(len(list((Path("out") / name).glob("checkpoint_*"))) == 2 for name in variants)
     Path("two.yaml").write_text(FILE.replace("hidden: [8]", "hidden: [9]"))
     capsys.readouterr()
-    assert "a resumed run keeps its configuration" in error_of(
+    assert "a resumed run keeps its configuration" in refuse(
         ["train", "file", "two.yaml", "--out", "out", "--resume"], capsys
     )
 
@@ -130,7 +122,7 @@ def test_faults_of_a_file_are_named_before_training(
 ) -> None:
     file = tmp_path / "f.yaml"
     file.write_text(text)
-    error = error_of(["train", "file", str(file), "--out", str(tmp_path / "out")], capsys)
+    error = refuse(["train", "file", str(file), "--out", str(tmp_path / "out")], capsys)
     assert message in error
     assert "f.yaml" in error
     assert not (tmp_path / "out").exists()
@@ -158,7 +150,7 @@ def test_bad_arguments_are_one_line(
 ) -> None:
     (tmp_path / "f.yaml").write_text("a: {run: VDN}")
     monkeypatch.chdir(tmp_path)
-    assert message in error_of(["train", "file", *arguments], capsys)
+    assert message in refuse(["train", "file", *arguments], capsys)
 
 
 def test_a_file_may_give_every_field_of_a_trial() -> None:
