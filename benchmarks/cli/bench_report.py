@@ -15,8 +15,9 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.files import check_writable
 
 DESCRIPTION = """\
-Write the tables and figures of recorded experiments, with the paper's tables, machines, versions, times and the commands
-that measure them again: report.md and report.html, which needs no other file, or a Markdown page for each experiment.
+Write the tables and figures of recorded experiments, with the paper's tables, machines, versions, times and the
+commands that measure them again: report.md and report.html, which needs no other file, or a Markdown page for each
+experiment.
 
   marca bench report                                              your records, in results/report
   marca bench report --reference --pages --to docs/results        the package's records, as pages of a site"""

@@ -34,9 +34,9 @@ Train the experiments of a YAML file, {name: {run, env, stop, config}}:
     config: {lr: {grid_search: [0.001, 0.0005]}, gru: null}
     num_samples: 3               # seeds
 
-More fields: seed, scenario, offline (a request log), checkpoint_freq, evaluate_freq, device. All experiments are checked
-before the first one begins; one that fails does not stop the others. Each has a folder in --out; --resume continues an
-interrupted call and skips what is done."""
+More fields: seed, scenario, offline (a request log), checkpoint_freq, evaluate_freq, device. All experiments are
+checked before the first one begins; one that fails does not stop the others. Each has a folder in --out; --resume
+continues an interrupted call and skips what is done."""
 COLUMNS = {
     "name": "experiment",
     "status": "status",
