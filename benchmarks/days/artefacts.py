@@ -1,4 +1,4 @@
-"""Loading what the experiments run on, with progress shown where it takes time."""
+"""Artefacts that the commands and experiments run on; progress is shown where loading takes time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from marca_env.utils.progress import track_progress
 
 
 def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTable:
-    """:func:`marca_env.cascade.outcomes.outcome_table`, from its cache or computed with a bar."""
-    with track_progress(f"Evaluating all joint actions of {n} requests") as tell:
-        return outcome_table(scenario, n, seed, progress=tell)
+    """Return :func:`marca_env.cascade.outcomes.outcome_table`, from its cache or computed with a progress bar."""
+    with track_progress(f"Evaluating all joint actions of {n} requests") as report:
+        return outcome_table(scenario, n, seed, progress=report)
 
 
 def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | None = None) -> RequestPool:
-    """Requests drawn with ``seed`` and the truth about each: the live cascade's expected outcomes and the measured cost
-    (of the cost log ``costs``) of what it really processed; or, in a generated scenario, what the law states."""
+    """Draw requests with their true outcomes and costs.
 
+    They are the live cascade's expected outcomes and the measured cost of what it processed. In a generated scenario the
+    analytic models give both.
+
+    Args:
+        scenario: the scenario.
+        requests: number of requests.
+        seed: seed of the draw.
+        costs: cost log of the measurements; ``None``: the one shipped for the scenario.
+    """
     if is_analytic_model(artefact_folder(scenario) / "revenue_model"):
         return Engine.load(scenario).pool(requests, seed)
     cost_map = load_cost_map(scenario, costs)
@@ -36,7 +44,6 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
 
 
 def load_cost_map(scenario: Scenario, path: str | Path | None = None) -> CostMap:
-    """Measured costs from a cost log; by default the one shipped for the scenario."""
-
+    """Fit the map of measured costs to a cost log; by default to the one shipped for the scenario."""
     log = Path(path) if path else shipped_folder(scenario.name) / "cost_log.csv"
     return CostMap.from_log(scenario, read_cost_log(log))

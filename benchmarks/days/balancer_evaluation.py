@@ -1,7 +1,7 @@
-"""Balancers on the same day, arrival by arrival: the clairvoyant beside them, and what each is worth.
+"""Evaluation of balancers on the same day with the same arrivals, beside a clairvoyant and the dual bound.
 
-All decide with the same values and costs, which are true unless the course makes costs drift: what differs is λ. What
-they are commissioned on is another sample of requests, other arrivals and other days than those that judge them.
+All balancers decide with the same values and costs, which are true unless the day makes costs drift: only λ, the price of
+computation, differs. They are calibrated on another sample of requests, other arrivals and other days.
 Shapes: T minutes, M kinds of request, J joint actions, G clusters.
 """
 
@@ -11,42 +11,40 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.days.balancers import CLAIRVOYANT, Commissioned
+from benchmarks.days.balancers import CLAIRVOYANT, build_balancer
+from benchmarks.days.calibration import Calibration, replay_options
 from marca_env.models.request_pool import RequestPool
-from marca_env.traffic.allocation import distinct_actions
-from marca_env.traffic.control import Balancer
+from marca_env.traffic.allocation import AllocationTable
+from marca_env.traffic.control import Balancer, ControlObservation
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.days import DayScenario
 from marca_env.traffic.policies import PricedPolicy
 from marca_env.traffic.simulated_system import SECONDS, draw_arrivals
+from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc import BisectionBalancer
-
-if TYPE_CHECKING:
-    from marca_env.traffic.control import ControlObservation
-    from mpc import BisectionBalancer
-    from mpc.planning.scp import PlanResult
+from mpc.planning.scp import PlanResult
 
 JUDGE_SEED = 20_001
-"""Seed of the requests that judge."""
+"""Seed of the requests that judge: no log, no model and no calibration has seen them."""
 
 
 class ClairvoyantBalancer:
-    """Knows the coming minute's arrivals, budget and true costs: the smallest prices with which the load fits.
+    """A balancer that knows the next minute's arrivals, budget and true costs, and sets the least prices that fit.
 
-    No price keeps the load within the budgets and uses much more of them. Found by bisection, one cluster after the
-    other, to a thousandth of the prices.
+    No price keeps the load within the budgets and uses much more of them. The prices are found by bisection, one cluster
+    after the other, to a thousandth.
 
     Args:
-        bisection: of the requests that judge.
+        bisection: replays the requests that judge.
         counts: (T,M) arrivals.
-        budgets: (T,G) core-seconds per second, over what costs have drifted by.
-        first_minute: of the day.
+        budgets: (T,G) core-seconds per second, divided by the drift of the costs.
+        first_minute: minute of the day of the first row.
     """
 
     def __init__(
@@ -56,129 +54,143 @@ class ClairvoyantBalancer:
         self.reset()
 
     def reset(self) -> None:
+        """Return to the first minute."""
         self._minute = 0
         self._prices = np.zeros(self.budgets.shape[1])
 
     def update(self, observation: ControlObservation) -> np.ndarray:
+        """Return the prices (G,) of the next minute; the telemetry is not needed."""
         k, self._minute = self._minute, self._minute + 1
-        asked = self.counts[k]
-        if asked.sum() > 0:
-            part = (self.first_minute + k) % MINUTES_PER_DAY * self.bisection.n_windows // MINUTES_PER_DAY
-            allowance = self.budgets[k] * SECONDS / asked.sum()
-            self._prices = self.bisection.solve(allowance, window=part, start=self._prices, weights=asked)
+        counts = self.counts[k]
+        if counts.sum() > 0:
+            window = (self.first_minute + k) % MINUTES_PER_DAY * self.bisection.n_windows // MINUTES_PER_DAY
+            allowance = self.budgets[k] * SECONDS / counts.sum()
+            self._prices = self.bisection.solve(allowance, window=window, start=self._prices, weights=counts)
         return self._prices.copy()
 
 
 @dataclass
 class BalancerEvaluation:
-    """A day with its arrivals, on which methods are judged.
+    """A day with its arrivals, on which balancers are evaluated."""
 
-    Attributes:
-        priced: (T,G) whether computation has a price in the minute, by the clairvoyant: where it has none, the dearest
-            useful actions do not fill the budget.
-    """
-
-    known: Commissioned
-    course: DayScenario
+    calibration: Calibration
+    """What the balancers are tuned and fitted on."""
+    day: DayScenario
     pool: RequestPool
+    """The requests that judge."""
     seed: int
+    """Seed of the arrivals."""
     counts: np.ndarray = field(init=False)
+    """(T,M) arrivals."""
 
     def __post_init__(self) -> None:
-        self.counts = draw_arrivals(self.pool, self.course.traffic, self.seed)
-        self.actions = distinct_actions(self.pool)
+        self.counts = draw_arrivals(self.pool, self.day.traffic, self.seed)
+        self.table = AllocationTable.of_pool(self.pool)
 
     @cached_property
-    def best(self) -> pd.DataFrame:
-        """The clairvoyant's minutes."""
-        return self._replayed(CLAIRVOYANT, self._clairvoyant())
+    def clairvoyant_minutes(self) -> pd.DataFrame:
+        """Minutes of the day under the clairvoyant."""
+        return self._replay(CLAIRVOYANT, self._clairvoyant())
 
     @cached_property
     def priced(self) -> np.ndarray:
-        return self.best[[f"price_{c}" for c in self.pool.scenario.cluster_names]].to_numpy() > 0
+        """Whether the clairvoyant puts a price on computation, bool (T,G).
+
+        Where it does not, the most expensive useful actions do not fill the budget.
+        """
+        return self.clairvoyant_minutes[[f"price_{c}" for c in self.pool.scenario.cluster_names]].to_numpy() > 0
 
     @cached_property
     def bound(self) -> float:
-        """No allocation within the budgets earns more."""
-        return clairvoyant_bound(self.pool, self.counts, self.course.changes)
+        """Upper bound on the revenue of any allocation within the budgets."""
+        return clairvoyant_bound(self.pool, self.counts, self.day.changes)
 
     def run(
         self, name: str, settings: Mapping[str, Any] | None = None, on_minute: Callable[[], None] | None = None
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The minutes of a method, and its score (:func:`score`), with ``plans`` of those that plan: the share of
-        minutes whose plan had converged, and the mean number of convex programs or rounds."""
+        """Replay the day under a method.
+
+        Args:
+            name: one of :data:`benchmarks.days.balancers.METHODS`.
+            settings: settings of the model-predictive methods.
+            on_minute: called after each minute.
+
+        Returns:
+            The minutes, and the score (:func:`score`) with ``bound_share`` and ``events``. Methods that plan also have
+            ``plans``: the share of minutes whose plan converged, and the mean number of convex programs or rounds.
+        """
         if name == CLAIRVOYANT:
-            return self.best, self._scored(self.best, {})
-        balancer = self.known.balancer(name, self.course, settings)
+            return self.clairvoyant_minutes, self._score(self.clairvoyant_minutes, {})
+        balancer = build_balancer(name, self.calibration, self.day, settings)
         plans: list[PlanResult] = []
 
-        def after() -> None:
+        def after_minute() -> None:
             if (result := getattr(balancer, "result", None)) is not None:
                 plans.append(result)
             if on_minute is not None:
                 on_minute()
 
-        minutes = self._replayed(name, balancer, after)
-        found = self._scored(minutes, dict(Counter(e.kind for e in getattr(balancer, "events", ()))))
+        minutes = self._replay(name, balancer, after_minute)
+        scores = self._score(minutes, dict(Counter(e.kind for e in getattr(balancer, "events", ()))))
         if plans:
-            found["plans"] = {
+            scores["plans"] = {
                 "converged": sum(plan.converged for plan in plans) / len(minutes),
                 "programs": float(np.mean([plan.iterations for plan in plans])),
             }
-        return minutes, found
+        return minutes, scores
 
-    def _scored(self, minutes: pd.DataFrame, events: dict[str, int]) -> dict[str, Any]:
-        found = score(minutes, self.pool.scenario.cluster_names, self.priced)
-        return {**found, "bound_share": found["revenue"] / self.bound, "events": events}
+    def _score(self, minutes: pd.DataFrame, events: dict[str, int]) -> dict[str, Any]:
+        scores = score(minutes, self.pool.scenario.cluster_names, self.priced)
+        return {**scores, "bound_share": scores["revenue"] / self.bound, "events": events}
 
-    def _replayed(self, name: str, balancer: Balancer, on_minute: Callable[[], None] | None = None) -> pd.DataFrame:
-        policy = PricedPolicy(name, self.pool.outcomes["revenue"], self.pool.costs, balancer, self.actions)
-        return replay(policy, self.pool, self.course.traffic, self.counts, on_minute, self.course.changes)
+    def _replay(self, name: str, balancer: Balancer, on_minute: Callable[[], None] | None = None) -> pd.DataFrame:
+        policy = PricedPolicy(name, self.pool.outcomes["revenue"], self.pool.costs, balancer, self.table.actions)
+        return replay(policy, self.pool, self.day.traffic, self.counts, on_minute, self.day.changes)
 
     def _clairvoyant(self) -> ClairvoyantBalancer:
-        values, costs = self.pool.outcomes["revenue"][:, self.actions], self.pool.costs[:, self.actions]
-        bisection = BisectionBalancer(values, costs, tolerance=1e-3, sweeps=3, **self.known.windows(self.pool))
-        changes = self.course.changes
+        bisection = BisectionBalancer(
+            self.table.values, self.table.costs, tolerance=1e-3, sweeps=3, **replay_options(self.pool)
+        )
+        changes = self.day.changes
         budgets = self.pool.scenario.budgets * changes.capacity / changes.cost
-        return ClairvoyantBalancer(bisection, self.counts, budgets, self.course.traffic.first_minute)
+        return ClairvoyantBalancer(bisection, self.counts, budgets, self.day.traffic.first_minute)
 
 
 def score(minutes: pd.DataFrame, clusters: tuple[str, ...], priced: np.ndarray) -> dict[str, Any]:
-    """What a method made of a day.
+    """Score the minutes of a day.
 
     Args:
-        minutes: of :func:`marca_env.traffic.day_simulator.replay`.
+        minutes: rows of :func:`marca_env.traffic.day_simulator.replay`.
         clusters: G names.
         priced: (T,G) minutes in which computation has a price.
 
     Returns:
-        ``mu`` and ``nu`` by cluster and of ``all`` budgets together, over all minutes and (``priced_mu``,
-        ``priced_nu``) over those in which computation has a price; ``priced_share`` of the minutes; ``revenue``;
-        ``travel``, mean change of a price from minute to minute over its mean; ``degraded``, share of the minutes with
-        a degraded cluster; ``lost``, share of the requests that were dropped at worst by a cluster.
+        ``mu`` and ``nu`` by cluster, and of ``all`` budgets together, over all minutes; ``priced_mu`` and
+        ``priced_nu`` over the priced minutes; ``priced_share`` of the minutes; ``revenue``; ``travel``, the mean change
+        of a price from minute to minute over its mean; ``degraded``, the share of the minutes with a degraded cluster;
+        ``lost``, the share of the requests that the cluster which drops most has dropped.
     """
 
     def table(name: str) -> np.ndarray:
         return minutes[[f"{name}_{c}" for c in clusters]].to_numpy(dtype=np.float64)  # (T,G)
 
     load, budget, prices = table("load"), table("budget"), table("price")
-    found: dict[str, Any] = {}
-    for prefix, weight in (("", np.ones_like(budget)), ("priced_", priced.astype(np.float64))):
-        found[f"{prefix}mu"] = _rates(np.minimum(load, budget), budget, weight, clusters)
-        found[f"{prefix}nu"] = _rates(np.maximum(load - budget, 0.0), budget, weight, clusters)
-    found["priced_share"] = dict(zip((*clusters, "all"), [*priced.mean(0).tolist(), float(priced.mean())], strict=True))
+    scores: dict[str, Any] = {}
+    for prefix, weights in (("", np.ones_like(budget)), ("priced_", priced.astype(np.float64))):
+        total = float((budget * weights).sum())
+        for name, share, used in (
+            ("mu", utilisation(load, budget, weights), np.minimum(load, budget)),
+            ("nu", overutilisation(load, budget, weights), np.maximum(load - budget, 0.0)),
+        ):
+            together = float((used * weights).sum() / total) if total > 0 else float("nan")
+            scores[f"{prefix}{name}"] = dict(zip((*clusters, "all"), [*share.tolist(), together], strict=True))
+    scores["priced_share"] = dict(
+        zip((*clusters, "all"), [*priced.mean(0).tolist(), float(priced.mean())], strict=True)
+    )
     moved, mean = np.abs(np.diff(prices, axis=0)).mean(axis=0), prices.mean(axis=0)
-    found["travel"] = float(np.divide(moved, mean, out=np.zeros_like(mean), where=mean > 0).mean())
-    found["revenue"] = float(minutes["revenue"].sum())
-    found["degraded"] = float((table("degradation") > 0).any(axis=1).mean())
-    asked = minutes["requests"].to_numpy(dtype=np.float64)
-    found["lost"] = float((table("dropped").max(axis=1) @ asked) / max(asked.sum(), 1.0))
-    return found
-
-
-def _rates(used: np.ndarray, budget: np.ndarray, weight: np.ndarray, clusters: tuple[str, ...]) -> dict[str, Any]:
-    """Mean of used/budget where ``weight`` (T,G) is one, by cluster; and of all together by the size of the budgets."""
-    share = np.where(weight.sum(0) > 0, (used / budget * weight).sum(0) / np.maximum(weight.sum(0), 1.0), np.nan)
-    whole = float((budget * weight).sum())
-    together = float((used * weight).sum() / whole) if whole > 0 else float("nan")
-    return dict(zip((*clusters, "all"), [*share.tolist(), together], strict=True))
+    scores["travel"] = float(np.divide(moved, mean, out=np.zeros_like(mean), where=mean > 0).mean())
+    scores["revenue"] = float(minutes["revenue"].sum())
+    scores["degraded"] = float((table("degradation") > 0).any(axis=1).mean())
+    requests = minutes["requests"].to_numpy(dtype=np.float64)
+    scores["lost"] = float((table("dropped").max(axis=1) @ requests) / max(requests.sum(), 1.0))
+    return scores

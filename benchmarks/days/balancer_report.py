@@ -1,4 +1,4 @@
-"""What ``marca balance`` prints and writes: tables, CSV, JSON, figures."""
+"""Tables, CSV, JSON and figures that `marca balance` prints and writes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FORECASTS = (
     ("linear model", "linear"),
     ("linear model in logarithms", "linear_in_logs"),
 )
-SHOWN = 4
-"""Methods in a figure at most."""
+METHODS_PER_FIGURE = 4
+"""Most methods in a figure."""
 
 
 def report(session: Session, out: Path) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def report(session: Session, out: Path) -> dict[str, Any]:
     summary = summarise(session)
     out.mkdir(parents=True, exist_ok=True)
     console = make_console()
-    clusters = session.known.scenario.cluster_names
-    for table in (model_table(summary["model"], session.known.model.clusters), *score_tables(summary, clusters)):
+    clusters = session.calibration.scenario.cluster_names
+    for table in (model_table(summary["model"], session.calibration.model.clusters), *score_tables(summary, clusters)):
         console.print(table)
     written = ["summary.json"]
     write_json(out / "summary.json", json.loads(json.dumps(summary, default=float)))
@@ -49,14 +49,18 @@ def report(session: Session, out: Path) -> dict[str, Any]:
         written.append("minutes.csv")
     written += draw(session, summary, out)
     if session.interrupted:
-        console.print("Interrupted: the tables cover what was finished.")
+        console.print("Interrupted: the tables cover the methods and seeds that were finished.")
     console.print(f"Wrote {', '.join(written)} in {out}", highlight=False)
     return summary
 
 
 def draw(session: Session, summary: Mapping[str, Any], out: Path) -> list[str]:
-    """``balance.png`` (all methods), ``feedback_mpc.png`` and ``sweep.png``, as far as there is something to show."""
-    names, clusters = [], session.known.scenario.cluster_names
+    """Draw ``balance.png`` (all methods), ``feedback_mpc.png`` and ``sweep.png``, each only if it has data.
+
+    Returns:
+        Names of the files.
+    """
+    names, clusters = [], session.calibration.scenario.cluster_names
     first = {str(m["method"].iloc[0]): m for m in reversed(session.minutes)}  # the first seed of each
     runs = {name: first[name] for name in summary["methods"] if name in first}
     title = f"{summary['traffic']}: load against budget, λ below (scenario {summary['scenario']})"
@@ -75,13 +79,14 @@ def draw(session: Session, summary: Mapping[str, Any], out: Path) -> list[str]:
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), SHOWN):
-        yield names[start : start + SHOWN]
+    """Split the methods into the parts that share a figure."""
+    for start in range(0, len(names), METHODS_PER_FIGURE):
+        yield names[start : start + METHODS_PER_FIGURE]
 
 
-def model_table(found: Mapping[str, Any], clusters: Sequence[str]) -> Table:
-    """Held-out errors of the system model beside simpler forecasts."""
-    steps = found.get("steps", {})
+def model_table(report: Mapping[str, Any], clusters: Sequence[str]) -> Table:
+    """Return the held-out errors of the system model beside simpler forecasts."""
+    steps = report.get("steps", {})
     table = Table(title="system model: held-out root mean square error over the mean load", title_justify="left")
     table.add_column("forecast", no_wrap=True)
     for cluster in clusters:
@@ -90,26 +95,26 @@ def model_table(found: Mapping[str, Any], clusters: Sequence[str]) -> Table:
     for label, key in FORECASTS:
         cells = [f"{steps[n][key][g]:.1%}" for g in range(len(clusters)) for n in steps]
         table.add_row(label, *cells)
-    counts = found.get("transitions", {})
+    counts = report.get("transitions", {})
     table.caption = f"{counts.get('held_out', 0)} transitions held out of {sum(counts.values())}, the last in time"
     return table
 
 
 def score_tables(summary: Mapping[str, Any], clusters: Sequence[str]) -> Iterator[Table]:
-    """How the budgets were used, and what that earned; then the sweep."""
+    """Return the tables of how the budgets were used, of what that earned, and of the sweep."""
     seeds = len(summary["seeds"])
     where = f"{summary['traffic']}, {summary['minutes']} minutes, mean of {seeds} seed{'s' * (seeds != 1)}"
     if summary["methods"]:
-        yield _use(f"{where}: all minutes", summary["methods"], clusters, "")
-        yield _use(f"{where}: priced minutes", summary["methods"], clusters, "priced_")
-        yield _worth(where, summary["methods"])
-        yield from _plans(where, summary["methods"])
+        yield _use_table(f"{where}: all minutes", summary["methods"], clusters, "")
+        yield _use_table(f"{where}: priced minutes", summary["methods"], clusters, "priced_")
+        yield _revenue_table(where, summary["methods"])
+        yield from _plan_tables(where, summary["methods"])
     if summary["sweep"]:
         labels = {", ".join(f"{k}={v}" for k, v in row["settings"].items()): row for row in summary["sweep"]}
-        yield _use(f"{where}: settings of the MPC", labels, clusters, "")
+        yield _use_table(f"{where}: settings of the MPC", labels, clusters, "")
 
 
-def _use(title: str, rows: Mapping[str, Mapping[str, Any]], clusters: Sequence[str], prefix: str) -> Table:
+def _use_table(title: str, rows: Mapping[str, Mapping[str, Any]], clusters: Sequence[str], prefix: str) -> Table:
     table = Table(title=title, title_justify="left", caption=LEGEND if prefix else None)
     table.add_column("method", no_wrap=True)
     for name in (*clusters, "together"):
@@ -121,10 +126,10 @@ def _use(title: str, rows: Mapping[str, Mapping[str, Any]], clusters: Sequence[s
     return table
 
 
-def _worth(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+def _revenue_table(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title=f"{where}: what it earned", title_justify="left")
     table.add_column("method", no_wrap=True)
-    for name in ("revenue", "of the dual bound", "λ moves a minute", "degraded minutes", "requests lost", "events"):
+    for name in ("revenue", "of the dual bound", "λ change per minute", "degraded minutes", "requests lost", "events"):
         table.add_column(name, justify="right")
     for label, row in rows.items():
         events = ", ".join(f"{kind} {count}" for kind, count in row["events"].items()) or "–"
@@ -133,15 +138,15 @@ def _worth(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def _plans(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """How plans were found, if any method plans."""
-    found = {label: row["plans"] for label, row in rows.items() if "plans" in row}
-    if not found:
+def _plan_tables(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Return the table of how plans were found, if any method plans."""
+    plans_of = {label: row["plans"] for label, row in rows.items() if "plans" in row}
+    if not plans_of:
         return
     table = Table(title=f"{where}: plans", title_justify="left")
     table.add_column("method", no_wrap=True)
     table.add_column("minutes whose plan converged", justify="right")
-    table.add_column("convex programs or rounds a plan", justify="right")
-    for label, plans in found.items():
+    table.add_column("convex programs or rounds per plan", justify="right")
+    for label, plans in plans_of.items():
         table.add_row(label, f"{plans['converged']:.1%}", f"{plans['programs']:.1f}")
     yield table

@@ -1,4 +1,4 @@
-"""``marca balance`` from options to scores: fit the system model, replay a day under every method, sweep, sum up."""
+"""`marca balance` from options to scores: fit the system model, replay a day under every method, summarise."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
-from benchmarks.days.balancers import CLAIRVOYANT, Commissioned, check_methods
+from benchmarks.days.balancers import CLAIRVOYANT, check_methods
+from benchmarks.days.calibration import Calibration
 from benchmarks.days.compare_policies import embedded_trace
 from marca_env.logs.log_files import read_system_log
 from marca_env.models.engine import Engine
@@ -23,19 +24,16 @@ from marca_env.traffic.days import GENERATED, DayScenario, from_trace, generated
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import count_progress
 from marca_env.utils.yaml import parse_yaml
-from mpc import SystemModel
-
-if TYPE_CHECKING:
-    from mpc import SystemModel
+from mpc import MPCSettings, SystemModel
 
 DEFAULT_METHODS = ("static", "bisection", "feedback", "primal-dual", "slices", "mpc", CLAIRVOYANT)
 TRAFFICS = (*GENERATED, "day")
-ROW = ("method", "seed", "settings")
+ROW_KEYS = ("method", "seed", "settings")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for."""
+    """Options of the command."""
 
     scenario: str = "default"
     trace: str | None = None
@@ -61,41 +59,38 @@ class Options:
             raise InputError("--model and --log both say where the system model comes from; keep one of them")
         for name in ("minutes", "requests", "days", "epochs", "members", "tuning"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give at least 1")
+                raise InputError(f"--{name} is {getattr(self, name)}; use at least 1")
         if any(seed < 0 for seed in self.seeds):
-            raise InputError(f"--seeds: {min(self.seeds)} is negative; give whole numbers from 0")
+            raise InputError(f"--seeds: {min(self.seeds)} is negative; use integers from 0")
 
 
 def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
-    """``alpha=0.2,0.4`` → {"alpha": [0.2, 0.4]}, for settings of the model-predictive balancer.
+    """Read a sweep over settings of the model-predictive balancer: ``alpha=0.2,0.4`` → {"alpha": [0.2, 0.4]}.
 
     Raises:
         InputError: not of that form, an unknown setting, or a value that it refuses.
     """
-
-    from mpc import MPCSettings
-
-    known = {f.name for f in dataclasses.fields(MPCSettings)}
-    found: dict[str, list[Any]] = {}
+    names = {f.name for f in dataclasses.fields(MPCSettings)}
+    sweep: dict[str, list[Any]] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not text:
             raise InputError(f"--sweep {word!r}: write NAME=VALUE,VALUE such as alpha=0.2,0.4")
-        if name not in known:
-            raise InputError(f"--sweep: {unknown_option('setting', name, sorted(known))}")
-        if name in found:
+        if name not in names:
+            raise InputError(f"--sweep: {unknown_option('setting', name, sorted(names))}")
+        if name in sweep:
             raise InputError(f"--sweep: {name} is given twice; put all its values in one list")
-        found[name] = [parse_yaml(value, f"--sweep {word!r}") for value in text.split(",")]
-    for chosen in combinations(found):
+        sweep[name] = [parse_yaml(value, f"--sweep {word!r}") for value in text.split(",")]
+    for settings in combinations(sweep):
         try:
-            MPCSettings(**chosen)
+            MPCSettings(**settings)
         except (InputError, TypeError) as error:
-            raise InputError(f"--sweep {', '.join(f'{k}={v}' for k, v in chosen.items())}: {error}") from None
-    return found
+            raise InputError(f"--sweep {', '.join(f'{k}={v}' for k, v in settings.items())}: {error}") from None
+    return sweep
 
 
 def combinations(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of a sweep's values; none of an empty one."""
+    """Return every combination of a sweep's values; an empty sweep has none."""
     if not sweep:
         return []
     return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
@@ -103,124 +98,139 @@ def combinations(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 @dataclass
 class Session:
-    """A fitted system model, and what was replayed with it."""
+    """A calibration with its system model, and the days that were replayed with it."""
 
     options: Options
-    known: Commissioned
+    calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
+    """Score of every method, seed and combination of the sweep."""
     minutes: list[pd.DataFrame] = field(default_factory=list)
+    """Minutes of every method and seed."""
     interrupted: bool = False
 
     @classmethod
     def prepare(cls, options: Options, out: Path) -> Session:
-        """Check all input, then fit or load the model; a fitted one is kept in ``out/model``."""
+        """Check all input, then fit or load the system model; a fitted one is saved in ``out/model``."""
         scenario = Scenario.load(options.scenario)
-        course_of(options, scenario, options.seeds[0] if options.seeds else 0)
-        engine = Engine.load(scenario)
-        horizon = max([10, *options.sweep.get("horizon", ())])
-        known = Commissioned(engine, days=options.days, epochs=options.epochs, members=options.members, horizon=horizon)
-        known.given = model_of(options, known)
+        make_day(options, scenario, options.seeds[0] if options.seeds else 0)
+        calibration = Calibration(
+            Engine.load(scenario),
+            days=options.days,
+            epochs=options.epochs,
+            members=options.members,
+            horizon=max([10, *options.sweep.get("horizon", ())]),
+            tuning=options.tuning,
+        )
+        calibration.given_model = make_model(options, calibration)
         if options.model is None:
-            known.given.save(out / "model")
-        return cls(options, known)
+            calibration.given_model.save(out / "model")
+        return cls(options, calibration)
 
     def run(self) -> None:
-        """Replay every method and every combination of the sweep, seed by seed; Ctrl-C keeps what is finished."""
-        options, scenario = self.options, self.known.scenario
-        mismatch = tuple(self.known.model.clusters) != scenario.cluster_names
+        """Replay every method and every combination of the sweep, seed by seed.
+
+        Ctrl-C ends the run; what is finished stays.
+
+        Raises:
+            InputError: the system model is one of other clusters.
+        """
+        options, scenario, model = self.options, self.calibration.scenario, self.calibration.model
+        mismatch = tuple(model.clusters) != scenario.cluster_names
         if mismatch and any(name.startswith("mpc") for name in options.methods):
             raise InputError(
-                f"the system model is of the clusters {', '.join(self.known.model.clusters)}, the scenario "
-                f"{scenario.name!r} has {', '.join(scenario.cluster_names)}; give --scenario, or --fit-only"
+                f"the system model is of the clusters {', '.join(model.clusters)}, the scenario {scenario.name!r} has "
+                f"{', '.join(scenario.cluster_names)}; use --scenario, or --fit-only"
             )
-        pool = self.known.engine.pool(options.requests, seed=JUDGE_SEED)
-        tried = combinations(options.sweep)
-        jobs: list[tuple[str, dict[str, Any]]] = [*((m, {}) for m in options.methods), *(("mpc", c) for c in tried)]
+        pool = self.calibration.engine.pool(options.requests, seed=JUDGE_SEED)
+        jobs: list[tuple[str, dict[str, Any]]] = [(method, {}) for method in options.methods]
+        jobs += [("mpc", settings) for settings in combinations(options.sweep)]
         try:
             with count_progress("Balancing", len(options.seeds) * len(jobs)) as advance:
                 for seed in options.seeds:
-                    judge = BalancerEvaluation(self.known, course_of(options, scenario, seed), pool, seed)
+                    day = make_day(options, scenario, seed)
+                    evaluation = BalancerEvaluation(self.calibration, day, pool, seed)
                     for name, settings in jobs:
-                        self._one(judge, name, settings)
+                        self._evaluate(evaluation, name, settings)
                         advance()
         except KeyboardInterrupt:
             self.interrupted = True
             if not self.rows:
                 raise
 
-    def _one(self, judge: BalancerEvaluation, name: str, settings: dict[str, Any]) -> None:
-        minutes, found = judge.run(name, settings)
-        self.rows.append({"method": name, "seed": judge.seed, "settings": settings, **found})
+    def _evaluate(self, evaluation: BalancerEvaluation, name: str, settings: dict[str, Any]) -> None:
+        minutes, scores = evaluation.run(name, settings)
+        self.rows.append({"method": name, "seed": evaluation.seed, "settings": settings, **scores})
         if not settings:
             minutes = minutes.copy()
             minutes.insert(0, "method", name)
-            minutes.insert(1, "seed", judge.seed)
+            minutes.insert(1, "seed", evaluation.seed)
             self.minutes.append(minutes)
 
 
-def course_of(options: Options, scenario: Scenario, seed: int) -> DayScenario:
-    """The day that was asked for; generated ones are another for each seed."""
-
+def make_day(options: Options, scenario: Scenario, seed: int) -> DayScenario:
+    """Return the day that the options name; every seed has another generated day."""
     if options.trace is not None or options.traffic == "day":
         return from_trace(options.trace or embedded_trace(), scenario, options.minutes, options.start)
     return generated(options.traffic, scenario, seed, options.minutes)
 
 
-def model_of(options: Options, known: Commissioned) -> SystemModel:
-    """The system model: loaded, fitted on the user's log, or fitted on generated telemetry."""
-
+def make_model(options: Options, calibration: Calibration) -> SystemModel:
+    """Load the system model, or fit it on the user's log or on simulated telemetry."""
     if options.model is not None:
         return SystemModel.load(options.model)
     if options.log is not None:
         log = read_system_log(options.log)
         clusters = tuple(str(c).removeprefix("load_") for c in log.columns if str(c).startswith("load_"))
-        same = set(clusters) == set(known.scenario.cluster_names)
-        return known.fitted(log, known.scenario.cluster_names if same else clusters)
-    with count_progress("Commissioning: telemetry and system model", 2) as advance:
-        log = known.telemetry()
+        same = set(clusters) == set(calibration.scenario.cluster_names)
+        return calibration.fit_model(log, calibration.scenario.cluster_names if same else clusters)
+    with count_progress("Calibration: telemetry and system model", 2) as advance:
+        log = calibration.telemetry()
         advance()
-        model = known.fitted(log)
+        model = calibration.fit_model(log)
         advance()
     return model
 
 
-# -- summing up -------------------------------------------------------------------------------------------------
+# -- summary -------------------------------------------------------------------------------------------------
 def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds of the rows of one method; dictionaries are averaged entry by entry, events are summed."""
-    found: dict[str, Any] = {}
+    """Average the rows of one method over seeds; dictionaries are averaged entry by entry, events are summed."""
+    summary: dict[str, Any] = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        if name in ROW:
+        if name in ROW_KEYS:
             continue
         if name == "events":
-            found[name] = {kind: sum(v.get(kind, 0) for v in values) for kind in sorted(set().union(*values))}
+            summary[name] = {kind: sum(v.get(kind, 0) for v in values) for kind in sorted(set().union(*values))}
         elif isinstance(values[0], Mapping):
-            found[name] = {k: float(np.mean([v[k] for v in values])) for k in values[0]}
+            summary[name] = {k: float(np.mean([v[k] for v in values])) for k in values[0]}
         else:
-            found[name] = float(np.mean(values))
-    return found
+            summary[name] = float(np.mean(values))
+    return summary
 
 
 def summarise(session: Session) -> dict[str, Any]:
-    """Model report, every method's means over the seeds, and those of the sweep."""
+    """Return the report of the system model, and the means over seeds of every method and of the sweep."""
     options, rows = session.options, session.rows
     plain = [r for r in rows if not r["settings"]]
     names = list(dict.fromkeys(r["method"] for r in plain))
     swept = [c for c in combinations(options.sweep) if any(r["settings"] == c for r in rows)]
     return {
-        "scenario": session.known.scenario.name,
+        "scenario": session.calibration.scenario.name,
         "traffic": Path(options.trace).stem if options.trace else options.traffic,
         "minutes": options.minutes,
         "seeds": sorted({r["seed"] for r in rows}),
         "interrupted": session.interrupted,
-        "model": session.known.model.report,
+        "model": session.calibration.model.report,
         "methods": {name: means([r for r in plain if r["method"] == name]) for name in names},
         "sweep": [{"settings": c, **means([r for r in rows if r["settings"] == c])} for c in swept],
     }
 
 
 def flat_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Scores as a table: a row per method, seed and combination; ``mu_<cluster>`` and so on; settings as JSON."""
+    """Return the scores as a table.
+
+    It has a row for each method, seed and combination, columns such as ``mu_<cluster>``, and the settings as JSON.
+    """
     flat = []
     for row in rows:
         line: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A simulated day from trace to table: prepare the policies, replay them, sum up, write and draw."""
+"""`marca simulate` from trace to table: prepare the policies, replay a day, summarise, write and draw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pandas as pd
 from rich.table import Table
 
 from benchmarks.days.artefacts import true_pool
-from benchmarks.days.policies import POLICIES, Commissioning, build_policy, need, values_of
+from benchmarks.days.balancer_evaluation import JUDGE_SEED
+from benchmarks.days.calibration import Calibration, ValueFunction
+from benchmarks.days.policies import POLICIES, build_policy, load_values, needed_checkpoints
 from benchmarks.evaluation import metrics
 from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
@@ -30,15 +32,13 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import count_progress
 
-POOL_SEED = 20_001
-"""Seed of the requests that judge: no log or model has seen them."""
 BLOCK_MINUTES = 60
-"""Blocks of the bootstrap: longer than the memory of the clusters and of every balancer."""
+"""Length of the bootstrap's blocks, longer than the memory of the clusters and of every balancer."""
 
 
 @dataclass
 class Day:
-    """Everything that a replay needs."""
+    """A day of traffic, the requests that judge, and the policies to replay."""
 
     scenario: Scenario
     traffic: Traffic
@@ -64,29 +64,32 @@ class Day:
         requests: int,
         iterations: int,
     ) -> Day:
-        """Check all input first, then load, evaluate and train what is missing."""
+        """Check all input, then load, evaluate and train what is missing."""
         for name in policies:
             if name not in POLICIES:
                 raise InputError(unknown_option("policy", name, POLICIES))
         scenario = Scenario.load(scenario)
         traffic = read_trace(trace or embedded_trace(), scenario, minutes, start)
-        engine = Engine.load(scenario)
-        known = Commissioning(scenario, engine, traffic)
-        _ = known.static_action  # refuses a budget that nothing fits before any long work
-        several, one = need(policies)
-        marca = values_of(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations)) if several else None
-        single = values_of(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations)) if one else None
-        pool = true_pool(scenario, requests, POOL_SEED)
-        with count_progress("Commissioning the policies", len(policies)) as advance:
+        calibration = Calibration(Engine.load(scenario))
+        _ = calibration.static_action  # refuses a budget that nothing fits before any long work
+        values: dict[str, ValueFunction] = {}
+        multi_agent, single_agent = needed_checkpoints(policies)
+        if multi_agent:
+            learnt = load_values(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations))
+            values |= {"marca-feedback": learnt, "marca-mpc": learnt}
+        if single_agent:
+            values["rl-mpca"] = load_values(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations))
+        pool = true_pool(scenario, requests, JUDGE_SEED)
+        with count_progress("Calibrating the policies", len(policies)) as advance:
             built = []
             for name in policies:
-                built.append(build_policy(name, known, pool.states, marca, single))
+                built.append(build_policy(name, calibration, pool.states, values.get(name), traffic.history_days()))
                 advance()
         return cls(scenario, traffic, pool, built, list(seeds))
 
     def run(self) -> pd.DataFrame:
-        """Replay every policy for every seed; on Ctrl-C returns what is finished."""
-        done = []
+        """Replay every policy for every seed; on Ctrl-C return the minutes that are finished."""
+        finished = []
         total = len(self.seeds) * len(self.policies) * len(self.traffic)
         try:
             with count_progress("Simulating", total) as advance:
@@ -96,44 +99,44 @@ class Day:
                         rows = replay(policy, self.pool, self.traffic, counts, advance)
                         rows.insert(0, "policy", policy.name)
                         rows.insert(1, "seed", seed)
-                        done.append(rows)
+                        finished.append(rows)
                     self.bounds[seed] = clairvoyant_bound(self.pool, counts)
         except KeyboardInterrupt:
             self.interrupted = True
-            if not done:
+            if not finished:
                 raise
-        return pd.concat(done, ignore_index=True)
+        return pd.concat(finished, ignore_index=True)
 
 
 def embedded_trace() -> Path:
-    """The day of traffic that comes with the package."""
-
+    """Return the day of traffic that comes with the package."""
     return shipped_folder("traces") / "day.csv"
 
 
-# -- summing up -------------------------------------------------------------------------------------------
+# -- summary -------------------------------------------------------------------------------------------
 def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
-    """Sums, rates, uplift with a paired block-bootstrap interval, μ and ν of every policy over all seeds."""
+    """Summarise every policy over all seeds.
+
+    The summary holds sums, rates, the uplift with its paired block-bootstrap interval, μ and ν.
+    """
     scenario = day.scenario
     blocks = minutes.assign(block=minutes["minute"] // BLOCK_MINUTES)
     revenue = {name: rows.groupby(["seed", "block"])["revenue"].sum() for name, rows in blocks.groupby("policy")}
     bound = sum(day.bounds.values())
     summary = {}
     for name, rows in minutes.groupby("policy", sort=False):
-        totals = {k: float(rows[k].sum()) for k in OUTCOMES if k in rows}  # a law states the revenue alone
+        totals = {k: float(rows[k].sum()) for k in OUTCOMES if k in rows}  # an analytic model gives the revenue only
         load = rows[[f"load_{c}" for c in scenario.cluster_names]].to_numpy()
         seeds = rows["seed"].unique()
-        whole = bool(day.bounds) and all(s in day.bounds for s in seeds)
+        complete = bool(day.bounds) and all(s in day.bounds for s in seeds)
         summary[str(name)] = {
             **{k: totals[k] / len(seeds) if k in totals else None for k in ("revenue", "gmv", "impressions", "clicks")},
             **_uplift(revenue, str(name)),
             "ctr": totals["clicks"] / totals["impressions"] if "clicks" in totals else None,
             "roi": totals["gmv"] / totals["revenue"] if "gmv" in totals else None,
             "utilisation": dict(zip(scenario.cluster_names, utilisation(load, scenario.budgets), strict=True)),
-            "overutilisation": dict(
-                zip(scenario.cluster_names, overutilisation(load, scenario.budgets), strict=True)
-            ),
-            "bound_share": totals["revenue"] / bound if whole and len(seeds) == len(day.bounds) else None,
+            "overutilisation": dict(zip(scenario.cluster_names, overutilisation(load, scenario.budgets), strict=True)),
+            "bound_share": totals["revenue"] / bound if complete and len(seeds) == len(day.bounds) else None,
         }
     return {
         "trace": day.traffic.name,
@@ -144,7 +147,7 @@ def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
 
 
 def _uplift(revenue: dict[Any, pd.Series], name: str) -> dict[str, Any]:
-    """Of the total revenue over that of the static rule, on the blocks that both have."""
+    """Return the uplift of the total revenue over the static rule, on the blocks that both have."""
     if "static" not in revenue:
         return {"uplift": None, "uplift_interval": None}
     pair = pd.concat([revenue[name], revenue["static"]], axis=1, join="inner").to_numpy()
@@ -154,8 +157,7 @@ def _uplift(revenue: dict[Any, pd.Series], name: str) -> dict[str, Any]:
 
 # -- output -----------------------------------------------------------------------------------------------
 def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
-    """Print the table; write ``minutes.csv``, ``summary.json`` and ``day.png`` into ``out``."""
-
+    """Print the tables; write ``minutes.csv``, ``summary.json`` and ``day.png`` into ``out``."""
     summary = summarise(day, minutes)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "minutes.csv", minutes.to_csv(index=False, float_format="%.7g"))
@@ -166,19 +168,19 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     for table in tables_of(summary):
         console.print(table)
     if day.interrupted:
-        console.print("Interrupted: the table covers what was finished.")
+        console.print("Interrupted: the tables cover the policies and seeds that were finished.")
     console.print(f"Wrote {out}/minutes.csv, summary.json and day.png")
     return summary
 
 
 def _write(path: Path, text: str) -> None:
-    """At once or not at all."""
+    """Write a file completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
-    """The summary as people read it: what was earned, and how the budgets were used."""
+    """Return the tables of a summary: what was earned, and how the budgets were used."""
     seeds = len(summary["seeds"])
     money = Table(title=f"{summary['trace']}: what a day earns (mean of {seeds} seed{'s' * (seeds > 1)})")
     money.add_column("policy", no_wrap=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from rich.table import Table
 
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
-from benchmarks.days.balancers import Commissioned
+from benchmarks.days.calibration import Calibration
 from benchmarks.days.compare_balancers import means
 from benchmarks.plotting.balancer_figures import side_by_side
 from benchmarks.plotting.curves import band
@@ -28,7 +28,6 @@ from marca_env.traffic.days import GENERATED, from_trace, generated
 
 if TYPE_CHECKING:
     from benchmarks.days.balancer_evaluation import BalancerEvaluation
-    from benchmarks.days.balancers import Commissioned
     from marca_env.models.request_pool import RequestPool
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -77,7 +76,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     if not settings and minutes != SALE_MINUTES:
         folder.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(_frame(folder, case), index=False)
-    return {**found, "commissioned": _told(judge.known)}
+    return {**found, "commissioned": _told(judge.calibration)}
 
 
 def _frame(folder: Path, case: Case) -> Path:
@@ -90,21 +89,21 @@ def known_days() -> list[str]:
 
 
 @cache
-def _commissioned(effort: Effort) -> Commissioned:
+def _calibration(effort: Effort) -> Calibration:
     """The methods of the default scenario, tuned on generated days; once in a process."""
-    return Commissioned(Engine.load("default"), **dict(effort))
+    return Calibration(Engine.load("default"), **dict(effort))
 
 
 @cache
 def _pool(effort: Effort, requests: int) -> RequestPool:
     """Requests that judge."""
-    return _commissioned(effort).engine.pool(requests, seed=JUDGE_SEED)
+    return _calibration(effort).engine.pool(requests, seed=JUDGE_SEED)
 
 
 @lru_cache(maxsize=1)
 def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> BalancerEvaluation:
     """The day with its arrivals; one is kept at a time."""
-    known = _commissioned(effort)
+    known = _calibration(effort)
     if day in TRACES:
         course = from_trace(trace_folder() / TRACES[day], known.scenario, minutes)
     else:
@@ -112,7 +111,7 @@ def _judge(effort: Effort, day: str, seed: int, minutes: int, requests: int) -> 
     return BalancerEvaluation(known, course, _pool(effort, requests), seed)
 
 
-def _told(known: Commissioned) -> dict[str, Any]:
+def _told(known: Calibration) -> dict[str, Any]:
     """What was tuned on generated days, and the errors of the system model."""
     tuned = {"feedback": asdict(known.feedback), "rate": known.rate.tolist(), "margin": known.margin}
     return {**tuned, "system_model": known.model.report}

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.days.balancers import MARGINS, Commissioned
-from benchmarks.days.policies import GAINS
+from benchmarks.days.calibration import MARGINS, Calibration, gain_grid
 from benchmarks.days.telemetry import fit_system_model, shipped_pool, usual_prices
 from benchmarks.experiments.balancing_adaptation.changing_system import ChangingSystem, with_costs, with_machines
 from benchmarks.experiments.balancing_adaptation.figure import adaptation_figure
@@ -30,7 +29,6 @@ from mpc.model.conditions import Conditions
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from benchmarks.days.balancers import Commissioned
     from marca_env.models.request_pool import RequestPool
     from mpc import SystemModel
 
@@ -69,8 +67,8 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 
 def _grid(method: str) -> dict[str, Any]:
-    """What :class:`benchmarks.days.balancers.Commissioned` tunes a method over."""
-    return {"tuned": {"gains": [list(gains) for gains in GAINS]} if method == FEEDBACK else {"margins": list(MARGINS)}}
+    """What :class:`benchmarks.days.calibration.Calibration` tunes a method over."""
+    return {"tuned": {"gains": [list(gains) for gains in gain_grid()]} if method == FEEDBACK else {"margins": list(MARGINS)}}
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
@@ -105,14 +103,14 @@ def _model(requests: int, epochs: int, *, dearer: bool) -> SystemModel:
 
 
 @cache
-def _before(requests: int, epochs: int, tuning: int) -> Commissioned:
+def _before(requests: int, epochs: int, tuning: int) -> Calibration:
     """What is known before any change. Once in a process, so that all seeds share what is tuned."""
     model = _model(requests, epochs, dearer=False)
-    return Commissioned(Engine.load("default"), requests=requests, tuning=tuning, given=model)
+    return Calibration(Engine.load("default"), requests=requests, tuning=tuning, given_model=model)
 
 
 def changed(
-    before: Commissioned, after: RequestPool, method: str, seed: int, newer: SystemModel | None = None
+    before: Calibration, after: RequestPool, method: str, seed: int, newer: SystemModel | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One run: its figures, and its minutes as arrays (T,G) of load in budgets and of prices.
 
@@ -150,7 +148,7 @@ def changed(
     return found, {"load": load, "prices": np.array(paid)}
 
 
-def _balancer(method: str, before: Commissioned, seed: int) -> tuple[Any, dict[str, float]]:
+def _balancer(method: str, before: Calibration, seed: int) -> tuple[Any, dict[str, float]]:
     """The balancer and what of its settings is tuned: all that are model-predictive share the margin of plain MPC."""
     from mpc import AdaptationSettings, AdaptiveBalancer, FeedbackBalancer, MPCBalancer
 

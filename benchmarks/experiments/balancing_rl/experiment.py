@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.days.policies import release_margin, two_passes
+from benchmarks.days.calibration import gain_grid, release_margin, two_passes
 from benchmarks.days.telemetry import system_log, usual_prices
 from benchmarks.experiments.balancing_rl.priced_day import PricedDay
 from benchmarks.experiments.balancing_rl.rl_price_control import VALIDATION_SEED, judged_day, trained
@@ -30,8 +30,8 @@ DAYS = tuple(range(10_000, 10_005))
 BALANCERS = {"feedback": ("proportional", "integral", "margin"), "MPC": ("margin",)}
 """Balancer → its settings that are tuned, by return on the day of the learning curves."""
 MARGINS = (0.0, 0.015, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
-GAINS = [(p, i, m) for p in (0.05, 0.1, 0.2, 0.4, 0.8) for i in (0.0, 0.02) for m in MARGINS]
-"""What is tuned over: wider margins than :mod:`benchmarks.days.policies` has, because the reward charges for overload, and
+GAINS = gain_grid(MARGINS)
+"""What is tuned over: wider margins than :mod:`benchmarks.days.calibration` has, because the reward charges for overload, and
 learners may keep as far from the budget as they like."""
 STEPS = {"PPO": 21_600, "SAC": 10_080}
 """Minutes of training: 15 days and 7 days."""
@@ -114,7 +114,7 @@ def _tuned(
     settings: Sequence[str],
     grid: Sequence[Sequence[float]],
 ) -> tuple[dict[str, float], float]:
-    """The settings, see :func:`benchmarks.days.policies.two_passes`, that return most on a day, and that return.
+    """The settings, see :func:`benchmarks.days.calibration.two_passes`, that return most on a day, and that return.
 
     Args:
         build: the balancer of such settings.

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.days.calibration import Calibration
 from benchmarks.days.headroom import independent_values
-from benchmarks.days.policies import Commissioning
 from marca_env.cascade.behaviour_policy import behaviour_actions
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import allocate
 from marca_env.traffic.dual_bound import dual_bound
-from marca_env.traffic.workload import Traffic
 
 RESAMPLES = 1000
 
@@ -37,14 +36,16 @@ def policies(engine: Engine, states: np.ndarray, seed: int) -> tuple[dict[str, n
         models on logged states.
     """
     scenario = engine.scenario
-    known = Commissioning(scenario, engine, Traffic("peak", np.array([scenario.peak_qps])), seed)
-    budget, uniform = scenario.budgets / scenario.peak_qps, np.full(len(known.states), 1.0 / len(known.states))
-    prices = dual_bound(known.revenue, known.costs, uniform, budget)[1]
-    keep, rng = known.truncation_actions, np.random.default_rng([seed, 7])
+    calibration = Calibration(engine, seed)
+    sample, keep = calibration.pool, calibration.truncation_actions
+    assert sample.weights is not None
+    budget, shares = scenario.budgets / scenario.peak_qps, sample.weights / sample.weights.sum()
+    logged_values = sample.outcomes["revenue"]
+    prices, rng = dual_bound(logged_values, sample.costs, shares, budget)[1], np.random.default_rng([seed, 7])
     values, costs = engine.table(states)
     independent, shape = independent_values(scenario, values), np.array(scenario.action_shape)
-    independent_prices = dual_bound(independent_values(scenario, known.revenue), known.costs, uniform, budget)[1]
-    truncation_prices = dual_bound(known.revenue[:, keep], known.costs[:, keep], uniform, budget)[1]
+    independent_prices = dual_bound(independent_values(scenario, logged_values), sample.costs, shares, budget)[1]
+    truncation_prices = dual_bound(logged_values[:, keep], sample.costs[:, keep], shares, budget)[1]
     n, last = len(states), scenario.n_joint_actions - 1
 
     def always(action: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def policies(engine: Engine, states: np.ndarray, seed: int) -> tuple[dict[str, n
         "static, cheapest": always(0),
         "static, middle": always(int(scenario.joint_index(shape // 2))),
         "static, most expensive": always(last),
-        "static, best that fits": always(known.static_action),
+        "static, best that fits": always(calibration.static_action),
         "truncation only": keep[allocate(values[:, keep], costs[:, keep], truncation_prices)],
         "most expensive for valuable users": np.where(valuable, last, 0),
         "independent stages": allocate(independent, costs, independent_prices),

@@ -37,8 +37,7 @@ RLLIB = {"PPO independent": ("PPO", False), "PPO shared": ("PPO", True), "DQN in
 METHODS = (*PRESETS, *RLLIB)
 REFERENCES = ("random", "best single action", "optimum")
 PRICES = (9.07, 2.03)
-"""λ of the two clusters, currency per core-second: what fits the budgets at the mean traffic of a generated day, by
-:meth:`benchmarks.days.policies.Commissioning.usual_prices` with seed 0."""
+"""λ of the two clusters, currency per core-second: they fit the budgets at the mean traffic of a generated day."""
 BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "evaluations": 10, "states": None}
 QUICK: dict[str, Any] = {"env_steps": 200, "updates": 20, "evaluations": 2, "states": 50}
 """``states``: of the population, from the first on, that judge; ``None``: all."""

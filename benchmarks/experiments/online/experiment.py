@@ -12,23 +12,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.balancer_evaluation import score
+from benchmarks.days.calibration import MARGINS, Calibration, ValueFunction, gain_grid
 from benchmarks.days.compare_policies import embedded_trace
-from benchmarks.days.policies import (
-    POLICIES,
-    Commissioning,
-    build_policy,
-    feedback_settings,
-    mpc_balancer,
-    mpc_margin,
-    system_model,
-    values_of,
-)
+from benchmarks.days.policies import POLICIES, build_policy, load_values
 from benchmarks.experiments.online import report_tables
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.cached_folder import cached_folder
@@ -36,19 +28,14 @@ from benchmarks.suite.public_data import available_traces, trace_folder
 from marca_env.logs.schema import OUTCOMES
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.control import Balancer
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.days import generated
-from marca_env.traffic.policies import PricedPolicy
+from marca_env.traffic.policies import Policy, PricedPolicy
 from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.files import write_json
 from mpc import FeedbackBalancer, FeedbackSettings, SystemModel
-
-if TYPE_CHECKING:
-    from benchmarks.days.policies import Commissioning, ValueFunction
-    from marca_env.traffic.policies import Policy
-    from marca_env.traffic.workload import Traffic
-    from mpc import FeedbackBalancer, SystemModel
 
 SEEDS = (0, 1, 2, 3, 4)
 BOUND = "clairvoyant bound"
@@ -113,20 +100,20 @@ def _traffic(case: Case) -> Traffic:
 
 
 def _policy(case: Case, folder: Path, states: np.ndarray, traffic: Traffic) -> Policy:
-    """Commissioned on generated days with the case's seed, for requests in ``states`` (M, F)."""
-    engine = Engine.load(case.scenario)
-    usual = Traffic("commissioning", np.array([engine.scenario.peak_qps]))
-    known = Commissioning(engine.scenario, engine, usual, case.seed, **case.config)
+    """Calibrate a policy on generated days with the case's seed, for requests in ``states`` (M, F)."""
+    effort, engine = case.config, Engine.load(case.scenario)
+    calibration = Calibration(
+        engine, case.seed, requests=effort["sample"], days=effort["days"], tuning=effort["tuning"]
+    )
     if case.method not in LEARNERS:
-        return build_policy(case.method, known, states, None, None)
+        return build_policy(case.method, calibration, states)
     values, about = _learnt(case, folder)
+    own = calibration.with_values(values)
     if case.method == "marca-mpc":
-        model, margin = _system(known, values, about, folder)
-        past = traffic.history_days()
-        past = past if len(past) else np.stack([day.qps for day in known.past_days])
-        balancer: Any = mpc_balancer(known, model, past, margin=margin)
+        own.given_model, margin = _system(own, about, folder)
+        balancer: Balancer = own.mpc(own.forecaster(traffic.history_days()), margin=margin)
     else:
-        balancer = _feedback(known, values, about, folder)
+        balancer = _feedback(own, about, folder)
     return PricedPolicy(case.method, values(states), engine.table(states)[1], balancer)
 
 
@@ -148,32 +135,29 @@ def _learnt(case: Case, folder: Path) -> tuple[ValueFunction, dict[str, Any]]:
     about = {"scenario": case.scenario, **training}
     home = cached_folder(folder, algo, about, make)
     (policy,) = (home / "run").glob("checkpoint_*/policy")
-    return values_of(str(policy)), {**about, **case.config}
+    return load_values(str(policy)), {**about, **case.config}
 
 
-def _system(
-    known: Commissioning, values: ValueFunction, about: Mapping[str, Any], folder: Path
-) -> tuple[SystemModel, float]:
-    """The system model of MPC, and its margin."""
+def _system(calibration: Calibration, about: Mapping[str, Any], folder: Path) -> tuple[SystemModel, float]:
+    """Return the system model of MPC, and its margin."""
 
     def make(home: Path) -> None:
-        believed = values(known.states)
-        model = system_model(known, believed)
-        model.save(home / "model")
-        write_json(home / "margin.json", mpc_margin(known, believed, model))
+        calibration.model.save(home / "model")
+        write_json(home / "margin.json", calibration.margin)
 
-    home = cached_folder(folder, "system", about, make)
+    home = cached_folder(folder, "system", {**about, "margins": list(MARGINS)}, make)
     return SystemModel.load(home / "model"), json.loads((home / "margin.json").read_text(encoding="utf-8"))
 
 
-def _feedback(known: Commissioning, values: ValueFunction, about: Mapping[str, Any], folder: Path) -> FeedbackBalancer:
-    """Feedback with its gains and margin."""
+def _feedback(calibration: Calibration, about: Mapping[str, Any], folder: Path) -> FeedbackBalancer:
+    """Return feedback with its gains and margin."""
 
     def make(home: Path) -> None:
-        write_json(home / "gains.json", asdict(feedback_settings(known, values(known.states))))
+        write_json(home / "gains.json", asdict(calibration.feedback))
 
-    told = json.loads((cached_folder(folder, "feedback", about, make) / "gains.json").read_text(encoding="utf-8"))
-    return FeedbackBalancer(FeedbackSettings(**{**told, "scale": tuple(told["scale"])}))
+    home = cached_folder(folder, "feedback", {**about, "gains": gain_grid()}, make)
+    tuned = json.loads((home / "gains.json").read_text(encoding="utf-8"))
+    return FeedbackBalancer(FeedbackSettings(**{**tuned, "scale": tuple(tuned["scale"])}))
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------

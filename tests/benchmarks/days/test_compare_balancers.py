@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.days.balancer_evaluation import BalancerEvaluation, score
-from benchmarks.days.balancers import METHODS, Commissioned
+from benchmarks.days.balancers import METHODS
+from benchmarks.days.calibration import Calibration
 from benchmarks.days.compare_balancers import read_sweep
 from marca_env.models.engine import Engine
 from marca_env.traffic.days import GENERATED, SALE_FACTOR, DayScenario, generated
@@ -26,12 +27,12 @@ SAMPLE = SAMPLES / "system.csv"
 
 
 @pytest.fixture(scope="module")
-def known(exact_engine: Engine) -> Commissioned:
-    return Commissioned(exact_engine, requests=40, days=1, epochs=3, tuning=5)
+def known(exact_engine: Engine) -> Calibration:
+    return Calibration(exact_engine, requests=40, days=1, epochs=3, tuning=5)
 
 
 @pytest.fixture(scope="module")
-def judge(known: Commissioned) -> BalancerEvaluation:
+def judge(known: Calibration) -> BalancerEvaluation:
     rates = np.concatenate([np.full(15, 5.0), np.linspace(10.0, 90.0, 25)])
     course = DayScenario("ramp", Traffic("ramp", rates, first_minute=700), SystemChanges.none(40, 2))
     return BalancerEvaluation(known, course, known.engine.pool(60, seed=9), seed=3)
@@ -113,7 +114,7 @@ def test_the_clairvoyant_knows_of_losses_and_drift(known):
 @pytest.fixture(scope="module")
 def short(judge: BalancerEvaluation) -> BalancerEvaluation:
     course = DayScenario("short", Traffic("short", np.full(6, 80.0), first_minute=700), SystemChanges.none(6, 2))
-    return BalancerEvaluation(judge.known, course, judge.pool, seed=3)
+    return BalancerEvaluation(judge.calibration, course, judge.pool, seed=3)
 
 
 @pytest.mark.parametrize("name", [m for m in METHODS if m != "clairvoyant"])
@@ -153,7 +154,7 @@ def test_what_is_announced_is_forecast(known):
     start = int(np.argmax(course.announced > 0))
     forecasts = []
     for announced in (False, True):
-        forecaster = known.forecaster(course, announced)
+        forecaster = known.forecaster(course.traffic.history_days(), course.announced if announced else None)
         for minute in range(start - 30, start):
             forecaster.observe(minute, course.traffic.qps[minute])
         forecasts.append(forecaster.forecast(1)[0])
@@ -280,7 +281,7 @@ def test_the_experiment_from_case_to_figure(known, tmp_path, monkeypatch):
 
     for cached in (balancing._pool, balancing._judge):
         monkeypatch.setattr(balancing, cached.__name__, functools.cache(cached.__wrapped__))  # of this test alone
-    monkeypatch.setattr(balancing, "_commissioned", lambda effort: known)
+    monkeypatch.setattr(balancing, "_calibration", lambda effort: known)
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path / "none"))
     cases = balancing.cases(quick=True, seeds=(0, 1))
     assert {case.method for case in cases} == {"clairvoyant", "mpc", "feedback"}

@@ -1,0 +1,51 @@
+"""The calibration: its grid search, and that it uses another sample than the requests that judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.days.balancer_evaluation import JUDGE_SEED
+from benchmarks.days.calibration import Calibration, gain_grid, two_passes
+from marca_env.models.engine import Engine
+from mpc import StaticBalancer
+
+
+def test_two_passes_compare_gains_at_the_middle_margin_then_margins() -> None:
+    tried: list[tuple[float, ...]] = []
+
+    def best(candidates: list[tuple[float, ...]]) -> tuple[float, ...]:
+        tried.extend(candidates)
+        return max(candidates, key=lambda c: (c[0] == 2.0, c[-1]))
+
+    assert two_passes(best, [(p, m) for p in (1.0, 2.0) for m in (0.0, 0.1, 0.2)]) == (2.0, 0.2)
+    assert tried == [(1.0, 0.1), (2.0, 0.1), (2.0, 0.0), (2.0, 0.1), (2.0, 0.2)]
+    assert two_passes(best, [(0.3,), (0.1,)]) == (0.3,)
+
+
+def test_the_candidate_that_earns_most_wins(exact_engine: Engine) -> None:
+    calibration = Calibration(exact_engine, requests=40, tuning=5)
+    closed = np.full(2, 1e6)  # at this price only the cheapest actions are left
+    assert calibration.best([closed, np.zeros(2)], StaticBalancer) is not closed
+
+
+def test_the_sample_is_not_what_judges(exact_engine: Engine) -> None:
+    calibration = Calibration(exact_engine, requests=40)
+    judged = exact_engine.pool(40, seed=JUDGE_SEED)
+    assert calibration.pool.weights is not None
+    assert calibration.pool.weights.sum() == 40
+    assert not np.array_equal(calibration.pool.states, judged.states)
+
+
+def test_a_policy_is_calibrated_on_the_values_that_it_believes(exact_engine: Engine) -> None:
+    scenario = exact_engine.scenario.replace(peak_qps=110.0)  # the budgets bind
+    engine = Engine(scenario, exact_engine.cost_model, exact_engine.revenue_model, exact_engine.population)
+    calibration = Calibration(engine, requests=40, tuning=5)
+    doubled = calibration.with_values(lambda states: 2 * engine.table(states)[0])
+    assert doubled.pool.outcomes["revenue"] == pytest.approx(2 * calibration.pool.outcomes["revenue"])
+    assert doubled.usual_prices == pytest.approx(2 * calibration.usual_prices, rel=0.05)
+    assert calibration.usual_prices.max() > 1e-3
+
+
+def test_the_grid_has_every_margin_with_every_gain() -> None:
+    assert len(set(gain_grid((0.0, 0.1)))) == len(gain_grid((0.0, 0.1))) == 20
