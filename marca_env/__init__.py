@@ -1,7 +1,7 @@
-"""A cascade recommender whose computation is measured, as environments for learning to allocate it.
+"""Environments of a cascade recommender whose computation is measured, for learning to allocate computation.
 
-The public names are listed in ``__init__.pyi`` and imported when they are first used, so that ``import marca_env``
-stays light.
+Start with :func:`marca_env.parallel_env`. The public names are listed in ``__init__.pyi`` and imported on first use, so
+that ``import marca_env`` stays fast. Importing the package registers the ids of :data:`ENVIRONMENTS` with Gymnasium.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 STAGES = range(2, 11)
+"""Numbers of stages of the generated chains."""
 
 ENVIRONMENTS = {
     "marca_env/Balancing-v0": "marca_env.envs.price_env:BalancingEnv",

@@ -1,4 +1,4 @@
-from .envs.pettingzoo_env import batched_env as batched_env
+from .envs.batched_env import batched_env as batched_env
 from .envs.pettingzoo_env import env as env
 from .envs.pettingzoo_env import parallel_env as parallel_env
 from .envs.wrappers import UniformAgents as UniformAgents

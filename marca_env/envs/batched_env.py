@@ -1,291 +1,297 @@
-"""Many requests at once, in lockstep: the array view of an episode, and the core of every other view.
+"""Many requests side by side in lockstep, as arrays: the core of every other environment of requests.
 
-An episode is one request, or a window of several; step t makes decision t. All sub-environments start and end
-together, so that whoever drives them calls ``reset()`` after the last step. B sub-environments, O observation,
-A actions, G clusters.
+An episode is one request, or a window of several; step t makes decision t of the current request. All sub-environments
+start and end together: call ``reset()`` after the last step. Shapes: B sub-environments, O observation, A actions,
+D decisions, S stages, G clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from marca_env.envs.observations import ObservationEncoder
-from marca_env.envs.request_window import RequestWindow, WindowClusters, checked_window
-from marca_env.models.engine import Engine, RequestOutcome, get_engine
+from marca_env.envs.options import EnvOptions, arguments_of
+from marca_env.envs.request_window import WindowClusters, as_window
+from marca_env.envs.rewards import REWARDS, priced_computation
+from marca_env.models.engine import RequestOutcome, get_engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError
 from marca_env.utils.seeding import RandomStreams
-from marca_env.utils.validation import reject_unknown_options
-
-RewardFunction = Callable[[RequestOutcome, np.ndarray], np.ndarray]
-"""``(outcome, prices) → reward (B,)``; prices are (G,), or (B,G) in windows."""
 
 
 class IllegalActionError(InputError):
     """An action that the mask forbids; the message names the agent, the turn and the legal actions."""
 
 
-def _revenue(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
-    return outcome.revenue
-
-
-def _lagrangian(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
-    """Revenue less what the computation costs at the prices, the objective of Eq. 6."""
-    return outcome.revenue - _computation(outcome, prices)
-
-
-def _computation(outcome: RequestOutcome, prices: np.ndarray) -> np.ndarray:
-    """λ·C, (B,) currency."""
-    return (outcome.cost * prices).sum(axis=1)
-
-
-ON_ILLEGAL = ("error", "nearest")
-REWARDS: dict[str, RewardFunction] = {"revenue": _revenue, "lagrangian": _lagrangian}
-
-
 @dataclass(frozen=True)
 class BatchedStep:
-    """What a step of all sub-environments returns."""
+    """Result of a reset or a step of all sub-environments."""
 
     observations: dict[str, np.ndarray]
-    """agent → (B,O) float32."""
+    """Agent → (B,O) float32."""
     masks: dict[str, np.ndarray]
-    """agent → (B,A) bool, the legal actions of the next step."""
+    """Agent → (B,A) bool, the legal actions of the next step."""
     state: np.ndarray
     """(B,state_size) float32, for centralised training."""
     reward: np.ndarray
-    """(B,) float32, the team's; to be given whole to every agent. Zero but where a request ends."""
+    """(B,) float32, the team reward: every agent gets all of it, it is not divided. Zero except at the end of a
+    request."""
     terminated: np.ndarray
-    """(B,) bool, all alike."""
+    """(B,) bool, equal for all sub-environments."""
     truncated: np.ndarray
-    """(B,) bool, always False: a request ends by itself."""
+    """(B,) bool, always False: an episode has a fixed number of steps."""
     infos: dict[str, np.ndarray] = field(default_factory=dict)
-    """Where a request ends: revenue, expected_revenue, computation (λ·C), all (B,) currency; cost (B,G); results (B,S).
-    In windows also load (B,G) core-seconds per second, degradation (B,G), backlog (B,G) seconds, dropped (B,), a share,
-    and prices (B,G) for the next request."""
+    """Empty except at the end of a request. Then ``revenue``, ``expected_revenue`` and ``computation`` (Σ_g λ_g C_g),
+    (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates. In windows also ``load`` (B,G)
+    core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G) seconds, ``dropped`` (B,) share, and
+    ``prices`` (B,G), λ of the next request."""
 
 
 class BatchedRecommender:
-    """Requests of a cascade recommender as a lockstep batch of multi-agent episodes.
+    """Requests of a cascade recommender as B multi-agent episodes in lockstep.
 
-    Args:
-        num_envs: B, requests that run side by side.
-        scenario: preset, YAML file or Scenario; the engine's own if an engine is given.
-        reward: ``revenue``; ``lagrangian`` (revenue − Σ λ_g C_g); or a callable ``(outcome, prices) → (B,)``.
-        prices: (G,) λ, currency per core-second; shown to the agents and used by the reward. ``None``: zeros.
-        engine: the engine to run; ``None``: the one of the scenario's fitted artefacts.
-        on_illegal: what a masked action does. ``error`` (the default) raises; ``nearest`` takes the dearest option
-            of the decision on turn, and ``wait`` elsewhere, for algorithms that know no masks.
-        window: episodes of several requests whose computation is felt by the next ones: a
-            :class:`~marca_env.envs.request_window.RequestWindow`, its fields as a dict, or a number of requests. Revenue is then net of
-            what is dropped, and costs are those of the degraded options that ran. ``None``: one request.
+    ## Description
+    B requests (or windows of requests) run side by side. Step t makes decision t of all of them, so that a step is a
+    few array operations. The PettingZoo and Gymnasium environments are views of a batch of one, and sub-environment k
+    of B gives the same numbers as the k-th episode of a single environment.
+
+    ## Action Space
+    A dict of one array (B,) of integers per agent. An agent has A actions, where A − 1 is the largest number of options
+    of its decisions. Action k takes option k of the current decision; the last action, A − 1, is `wait`, the only legal
+    one of the agents that are not on turn. `agent_on_turn` names the agent that decides.
+
+    ## Observation Space
+    `BatchedStep` holds per agent `observations` (B,O) and `masks` (B,A) of legal actions, and the `state`
+    (B,state_size) for centralised training. See `RecommenderAEC` for the content of an observation.
+
+    ## Rewards
+    `BatchedStep.reward` (B,): 0 until the last decision of a request, then its team reward (`revenue`, `lagrangian` or
+    a callable). Every agent gets all of it; it is not divided by their number.
+
+    ## Starting State
+    B requests drawn from the empirical population of the scenario; with `window` also idle clusters.
+
+    ## Episode End
+    All sub-environments terminate together after `max_steps` decisions. They are never truncated.
+
+    ## Arguments
+    `num_envs`: B. `options`: an `EnvOptions`; the function `batched_env(num_envs, ...)` takes its fields as keyword
+    arguments.
+
+    ## Version History
+    - v0: initial release
 
     Attributes:
         agents: stages that decide, in pipeline order.
-        observation_sizes, action_sizes: agent → O and agent → A (the last action is ``wait``).
-        state_size, max_steps: length of the state; decisions of an episode.
+        observation_sizes: agent → O.
+        action_sizes: agent → A.
+        state_size: length of the state.
+        max_steps: decisions of an episode.
 
     Raises:
-        InputError: no artefacts, an unknown option, prices that do not fit, or ``lagrangian`` without prices.
+        InputError: the scenario has no fitted models, or an option is invalid.
     """
 
-    @reject_unknown_options
-    def __init__(
-        self,
-        num_envs: int,
-        scenario: str | Path | Scenario = "default",
-        reward: str | RewardFunction = "revenue",
-        prices: Sequence[float] | np.ndarray | None = None,
-        engine: Engine | None = None,
-        on_illegal: str = "error",
-        window: RequestWindow | int | dict | None = None,
-    ) -> None:
+    def __init__(self, num_envs: int, options: EnvOptions) -> None:
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}; run a whole number of at least one")
-        if on_illegal not in ON_ILLEGAL:
-            raise InputError(unknown_option("on_illegal", on_illegal, ON_ILLEGAL))
-        if isinstance(reward, str) and reward not in REWARDS:
-            raise InputError(unknown_option("reward", reward, REWARDS) + ", or give a callable (outcome, prices)")
-        if not isinstance(reward, str) and not callable(reward):
-            raise InputError(f"reward is {reward!r}; give one of {', '.join(REWARDS)}, or a callable (outcome, prices)")
-        if reward == "lagrangian" and prices is None:
-            raise InputError("reward 'lagrangian' needs prices; give one per cluster, in currency per core-second")
-        self.engine = get_engine(scenario, engine)
+            raise InputError(f"num_envs is {num_envs}; pass an integer of at least 1")
+        self.engine = get_engine(options.scenario, options.engine)
         self.scenario = self.engine.scenario
-        self.window = checked_window(window)
+        self.window = as_window(options.window)
         self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
         self.num_envs = num_envs
-        self.on_illegal = on_illegal
-        self.prices = _checked_prices(self.scenario, prices)  # (G,)
+        self.on_illegal = options.on_illegal
+        self.prices = _checked_prices(self.scenario, options.prices)  # (G,)
         self.clusters: WindowClusters | None = None
         if self.window is not None:
-            shares = self.engine.population.site_shares(self.scenario)
-            self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices, shares)
+            site_shares = self.engine.population.site_shares(self.scenario)
+            self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices, site_shares)
             self.prices = self.clusters.prices  # (B,G)
-        self._reward = REWARDS[reward] if isinstance(reward, str) else reward
+        self._reward = REWARDS[options.reward] if isinstance(options.reward, str) else options.reward
         self.agents = self.encoder.agents
         self.observation_sizes = dict(self.encoder.sizes)
         self.action_sizes = dict(self.encoder.n_actions)
         self.state_size = self.encoder.state_size
         self.max_steps = self.encoder.n_turns * (1 if self.window is None else self.window.requests)
-        self.turn = self.encoder.n_turns  # nothing runs before the first reset
+        self.turn = self.encoder.n_turns  # no episode runs before the first reset
         self.states = np.zeros((num_envs, len(self.scenario.features)), dtype=np.int64)
         self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
-        self.served = self.actions
-        """(B,D) the options that ran for the last request that ended."""
+        self.executed_actions = self.actions
+        """(B,D) options that ran for the last finished request, after degradation."""
         self._streams: RandomStreams | None = None
-        self._priced: tuple[np.ndarray | None, np.ndarray | None] = None, None
+        self._scaled_from: np.ndarray | None = None
+        self._scaled_prices: np.ndarray | None = None
 
     @property
     def agent_on_turn(self) -> str | None:
-        """Whose decision is next; ``None`` at the end of the episode."""
+        """Agent that makes the next decision; ``None`` at the end of the episode."""
         return self.encoder.turn_agent[self.turn] if self.turn < self.encoder.n_turns else None
 
     def reset(self, seed: int | None = None) -> BatchedStep:
-        """Draw new requests. Without a seed the stream goes on; request (or window) k of B is the k-th of a single
-        environment."""
+        """Start an episode with new requests; without a seed the random stream continues."""
         if seed is not None or self._streams is None:
             self._streams = RandomStreams(seed, 1 if self.window is None else self.window.requests)
         self._streams.begin_episodes()
         if self.clusters is not None:
             self.clusters.reset()
             self.prices = self.clusters.prices
-        self._begin()
-        return self._observe(self._results_so_far())
-
-    def _begin(self) -> None:
-        """The next request of every sub-environment."""
-        assert self._streams is not None
-        self.turn = 0
-        self.states = self.engine.sample_states(self._streams.states, self.num_envs)
-        self.actions = np.zeros_like(self.actions)
+        self._begin_request()
+        return self._observe(self._current_results())
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
-        """Make the decision on turn in every sub-environment.
+        """Make the current decision in every sub-environment.
 
         Args:
             actions: agent → (B,) int; agents that are not on turn must ``wait`` (their last action).
 
         Raises:
-            IllegalActionError: a masked action.
-            InputError: the episode is over, or an agent's actions are missing.
+            IllegalActionError: the mask forbids an action and ``on_illegal`` is ``error``, or no mask allows it.
+            InputError: no episode is running, or an agent's actions are missing or malformed.
         """
         if self._streams is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
-        taken = {agent: self._checked(agent, actions) for agent in self.agents}
-        self.actions[:, self.turn] = taken[self.encoder.turn_agent[self.turn]]
+        legal = {agent: self._legal_actions(agent, actions) for agent in self.agents}
+        self.actions[:, self.turn] = legal[self.encoder.turn_agent[self.turn]]
         self.turn += 1
-        if self.turn == self.encoder.n_turns:
-            return self._finish()
-        return self._observe(self._results_so_far())
+        if self.turn < self.encoder.n_turns:
+            return self._observe(self._current_results())
+        return self._finish_request()
 
-    def shown_results(self) -> np.ndarray:
-        """(B,S) candidates of the stages that are settled; 0 where they are not."""
-        results = self._results_so_far()
+    def visible_results(self) -> np.ndarray:
+        """Return (B,S) candidates of the stages whose result is settled; 0 for the others."""
+        results = self._current_results()
         return np.where(self.encoder.settled(self.turn), results, 0.0)
 
-    # -- parts ---------------------------------------------------------------------------------------------
-    def _results_so_far(self) -> np.ndarray:
-        if self.encoder.shows_results(self.turn):
-            return self.engine.evaluate(self.states, self.actions)[0]  # decisions to come are option 0
-        return np.zeros((self.num_envs, len(self.scenario.stages)), dtype=np.float32)
-
-    def _observe(self, results: np.ndarray) -> BatchedStep:
-        running = np.zeros(self.num_envs, dtype=bool)
-        return self._packed(results, np.zeros(self.num_envs, dtype=np.float32), running, {})
-
-    def _finish(self) -> BatchedStep:
+    # -- parts of a step -----------------------------------------------------------------------------------
+    def _begin_request(self) -> None:
+        """Draw the next request of every sub-environment."""
         assert self._streams is not None
-        self.served = self.actions
-        if self.clusters is not None:
-            self.served = self.clusters.degraded(self.actions, self.scenario.site_of(self.states))
-        outcome = self.engine.outcome(self.states, self.served, self._streams.noise)
-        felt: dict[str, np.ndarray] = {}
-        if self.clusters is not None:
-            outcome, felt = self._felt(outcome, self.clusters)
-        reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
-        if reward.shape != (self.num_envs,):
-            raise InputError(f"the reward callable returned shape {reward.shape}; expected {(self.num_envs,)}")
-        if not np.all(np.isfinite(reward)):
-            first = int(np.argmin(np.isfinite(reward)))
-            raise InputError(f"the reward of request {first} is {reward[first]}; it must be finite: mend the callable")
+        self.turn = 0
+        self.states = self.engine.sample_states(self._streams.states, self.num_envs)
+        self.actions = np.zeros_like(self.actions)
+
+    def _finish_request(self) -> BatchedStep:
+        """Serve the request, reward it, and begin the next one unless the episode is over."""
+        outcome, cluster_infos = self._serve()
+        reward = self._checked_reward(outcome)
         infos = {
             "revenue": outcome.revenue,
             "expected_revenue": outcome.expected_revenue,
-            "computation": _computation(outcome, self.prices),
+            "computation": priced_computation(outcome, self.prices),
             "cost": outcome.cost,
             "results": outcome.results,
-            **felt,
+            **cluster_infos,
         }
-        over = self.clusters is None or self.clusters.over
+        terminated = self.clusters is None or self.clusters.is_over
         if self.clusters is not None:
             self.prices = self.clusters.prices
-        if not over:
-            self._begin()
-        results = outcome.results if over else self._results_so_far()
-        return self._packed(results, reward, np.full(self.num_envs, over), infos)
+        if not terminated:
+            self._begin_request()
+        results = outcome.results if terminated else self._current_results()
+        return self._observe(results, reward, np.full(self.num_envs, terminated), infos)
 
-    def _felt(self, outcome: RequestOutcome, clusters: WindowClusters) -> tuple[RequestOutcome, dict[str, np.ndarray]]:
-        """The outcome net of what the clusters dropped, and what they say."""
-        chosen = self.engine.evaluate(self.states, self.actions)[1]
-        in_force = clusters.state.degradation
+    def _serve(self) -> tuple[RequestOutcome, dict[str, np.ndarray]]:
+        """Return the outcome of the request, in windows net of dropped requests, and the infos of the clusters."""
+        assert self._streams is not None
+        if self.clusters is None:
+            self.executed_actions = self.actions
+            return self.engine.outcome(self.states, self.actions, self._streams.noise), {}
         site = self.scenario.site_of(self.states)
-        part = clusters.serve(outcome.cost.astype(np.float64), chosen.astype(np.float64), site)
-        kept = part.kept.astype(np.float32)
-        net = replace(outcome, revenue=outcome.revenue * kept, expected_revenue=outcome.expected_revenue * kept)
+        self.executed_actions = self.clusters.degrade(self.actions, site)
+        outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise)
+        undegraded_cost = self.engine.evaluate(self.states, self.actions)[1]
+        degradation = self.clusters.state.degradation
+        result = self.clusters.serve(outcome.cost.astype(np.float64), undegraded_cost.astype(np.float64), site)
+        share = result.served_share.astype(np.float32)
+        net = replace(outcome, revenue=outcome.revenue * share, expected_revenue=outcome.expected_revenue * share)
         return net, {
-            "load": part.load,
-            "degradation": in_force,
-            "backlog": clusters.state.waiting_work / self.scenario.cores,
-            "dropped": 1.0 - part.kept,
-            "prices": clusters.prices,
+            "load": result.load,
+            "degradation": degradation,
+            "backlog": self.clusters.state.waiting_work / self.scenario.cores,
+            "dropped": 1.0 - result.served_share,
+            "prices": self.clusters.prices,
         }
 
-    def _packed(
-        self, results: np.ndarray, reward: np.ndarray, terminated: np.ndarray, infos: dict[str, np.ndarray]
-    ) -> BatchedStep:
-        shown = None if self.clusters is None else self.clusters.shown()
-        if self.prices is not self._priced[0]:
-            self._priced = self.prices, self.encoder.shown_prices(self.prices)
-        seen = self.encoder.encode_known(self.states, self.actions, results, self.turn, self._priced[1], shown)
-        return BatchedStep(*seen, reward, terminated, np.zeros_like(terminated), infos)
+    def _checked_reward(self, outcome: RequestOutcome) -> np.ndarray:
+        """Return the reward (B,) float32, or raise an InputError if the reward function is wrong."""
+        reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
+        if reward.shape != (self.num_envs,):
+            raise InputError(
+                f"the reward callable returned shape {reward.shape}; fix it to return {(self.num_envs,)}, one number "
+                "per request"
+            )
+        if not np.all(np.isfinite(reward)):
+            first = int(np.argmin(np.isfinite(reward)))
+            raise InputError(
+                f"the reward of request {first} is {reward[first]}; fix the reward callable to return finite numbers"
+            )
+        return reward
 
-    def _checked(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The agent's actions (B,), legal."""
+    def _current_results(self) -> np.ndarray:
+        """Return (B,S) candidates under the decisions so far; zeros before any stage is settled."""
+        if self.encoder.has_settled_stage(self.turn):
+            return self.engine.evaluate(self.states, self.actions)[0]  # open decisions count as option 0
+        return np.zeros((self.num_envs, len(self.scenario.stages)), dtype=np.float32)
+
+    def _observe(
+        self,
+        results: np.ndarray,
+        reward: np.ndarray | None = None,
+        terminated: np.ndarray | None = None,
+        infos: dict[str, np.ndarray] | None = None,
+    ) -> BatchedStep:
+        """Encode the current turn; without reward and infos for a step within a request."""
+        clusters = None if self.clusters is None else self.clusters.observe()
+        if self.prices is not self._scaled_from:
+            self._scaled_from, self._scaled_prices = self.prices, self.encoder.scale_prices(self.prices)
+        encoded = self.encoder.encode_unchecked(
+            self.states, self.actions, results, self.turn, self._scaled_prices, clusters
+        )
+        if reward is None:
+            reward = np.zeros(self.num_envs, dtype=np.float32)
+        if terminated is None:
+            terminated = np.zeros(self.num_envs, dtype=bool)
+        return BatchedStep(*encoded, reward, terminated, np.zeros_like(terminated), {} if infos is None else infos)
+
+    # -- actions -------------------------------------------------------------------------------------------
+    def _legal_actions(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the agent's actions (B,) as legal ones, or raise an error."""
         if agent not in actions:
-            raise InputError(f"no action of agent {agent!r}; give one of every agent: {', '.join(self.agents)}")
+            names = ", ".join(self.agents)
+            raise InputError(f"no action of agent {agent!r}; pass one action of every agent: {names}")
         taken = np.asarray(actions[agent])
         if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
             raise InputError(
                 f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; "
-                f"expected whole numbers of shape {(self.num_envs,)}"
+                f"pass integers of shape {(self.num_envs,)}"
             )
         legal = self.encoder.legal(agent, self.turn)  # contiguous: 0 … n − 1, or wait alone
         nearest = self.on_illegal == "nearest"
         low, high = (0, self.action_sizes[agent] - 1) if nearest else (legal[0], legal[-1])
         if taken.min() < low or taken.max() > high:
             first = int(np.argmax((taken < low) | (taken > high)))
-            self._refuse(agent, int(taken[first]), legal, first)
+            raise self._illegal_action(agent, int(taken[first]), legal, first)
         return taken.clip(legal[0], legal[-1]) if nearest else taken
 
-    def _refuse(self, agent: str, action: int, legal: np.ndarray, request: int) -> None:
+    def _illegal_action(self, agent: str, action: int, legal: np.ndarray, request: int) -> IllegalActionError:
+        """Return the error for an illegal action of one sub-environment."""
         wait = self.action_sizes[agent] - 1
         decision = self.scenario.decision_names[self.turn]
         if agent == self.agent_on_turn:
             allowed = f"it decides {decision!r}, legal are {legal[0]} to {legal[-1]}"
         else:
             allowed = f"{self.agent_on_turn!r} decides {decision!r}, legal is only {wait} (wait)"
-        raise IllegalActionError(
+        return IllegalActionError(
             f"agent {agent!r} took action {action} at turn {self.turn} of request {request}: {allowed}; "
-            "choose among the actions of its mask"
+            "choose an action that its mask allows"
         )
 
 
 def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | None) -> np.ndarray:
+    """Return the prices as float64 (G,), or raise an InputError."""
     n = len(scenario.clusters)
     try:
         checked = np.zeros(n) if prices is None else np.asarray(prices, dtype=np.float64)
@@ -293,7 +299,16 @@ def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | N
         checked = np.full(1, np.nan)
     if checked.shape != (n,) or not np.all(np.isfinite(checked)) or np.any(checked < 0):
         raise InputError(
-            f"prices are {prices}; give one finite, non-negative number of currency per core-second for "
+            f"prices are {prices}; pass one finite, non-negative number of currency per core-second for "
             f"each cluster: {', '.join(scenario.cluster_names)}"
         )
     return checked
+
+
+@arguments_of(EnvOptions)
+def batched_env(num_envs: int, options: EnvOptions) -> BatchedRecommender:
+    """Return ``num_envs`` requests side by side in lockstep, as arrays (:class:`BatchedRecommender`).
+
+    The arguments after ``num_envs`` are the fields of :class:`~marca_env.envs.options.EnvOptions`.
+    """
+    return BatchedRecommender(num_envs, options)

@@ -1,4 +1,4 @@
-"""What the views of a single episode tell of it: named terms as plain numbers, and frames."""
+"""Infos and rendered frames of a single episode, taken from a batch of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marca_env.envs.rendering import views
 
 
 def request_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
-    """The named terms of a request that has just ended as plain numbers; else empty."""
+    """Return the terms of a request that has just ended as plain numbers; an empty dict within a request."""
     if not step.infos:
         return {}
     return {
@@ -18,34 +18,34 @@ def request_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
         "computation": float(step.infos["computation"][0]),
         "cost": dict(zip(core.scenario.cluster_names, step.infos["cost"][0].tolist(), strict=True)),
         "results": dict(zip(core.scenario.stage_names, step.infos["results"][0].tolist(), strict=True)),
-        **_felt(core, step),
+        **_cluster_info(core, step),
     }
 
 
-def _felt(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
-    """In windows: what the clusters say, by their names."""
+def _cluster_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]:
+    """Return load, degradation, backlog and prices by cluster and the dropped share; empty without a window."""
     if core.clusters is None:
         return {}
     names = core.scenario.cluster_names
-    of_clusters = {
+    by_cluster = {
         key: dict(zip(names, step.infos[key][0].tolist(), strict=True))
         for key in ("load", "degradation", "backlog", "prices")
     }
-    return {**of_clusters, "dropped": float(step.infos["dropped"][0])}
+    return {**by_cluster, "dropped": float(step.infos["dropped"][0])}
 
 
 def request_frame(core: BatchedRecommender, step: BatchedStep) -> views.View:
-    """What is to be seen of the first request of a batch: the one that has just ended, or the one on its way."""
+    """Return the frame of the first request of a batch: the one that has just ended, or else the running one."""
     prices = core.prices if core.prices.ndim == 1 else core.prices[0]
     if not step.infos:
-        shown = core.shown_results()[0]
-        view = views.request_view(core.engine, core.actions[0], core.turn, shown, None, prices)
+        results = core.visible_results()[0]
+        view = views.request_view(core.engine, core.actions[0], core.turn, results, None, prices)
     else:
         cost, revenue, results = (step.infos[name][0] for name in ("cost", "revenue", "results"))
         turns = core.encoder.n_turns
-        view = views.request_view(core.engine, core.served[0], turns, results, cost, prices, revenue)
+        view = views.request_view(core.engine, core.executed_actions[0], turns, results, cost, prices, revenue)
     if core.clusters is None:
         return view
     clusters = core.clusters
-    felt = (clusters.load[0], clusters.state.degradation[0], clusters.state.waiting_work[0] / core.scenario.cores)
-    return views.under_load(view, *felt, f"request {clusters.done} of {clusters.window.requests}")
+    state = (clusters.load[0], clusters.state.degradation[0], clusters.state.waiting_work[0] / core.scenario.cores)
+    return views.with_cluster_load(view, *state, f"request {clusters.n_served} of {clusters.window.requests}")

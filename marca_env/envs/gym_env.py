@@ -1,129 +1,113 @@
-"""The cascade as one agent's task: a Gymnasium environment that makes every decision of a request."""
+"""``marca_env/Recommender-v0``: a Gymnasium environment in which one agent makes every decision of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from marca_env.envs.batched_env import BatchedRecommender, BatchedStep, RewardFunction
-from marca_env.envs.episode_info import request_frame, request_info
-from marca_env.envs.pettingzoo_env import as_int_action
-from marca_env.envs.rendering import views
-from marca_env.envs.request_window import RequestWindow
-from marca_env.models.engine import Engine
-from marca_env.scenario.scenario import Scenario
+from marca_env.envs.options import ViewOptions, arguments_of
+from marca_env.envs.rendering.screen import RENDER_MODES
+from marca_env.envs.single_episode import SingleEpisode, as_int_action
 from marca_env.utils.errors import InputError
-from marca_env.utils.validation import reject_unknown_options
 
 
-class RecommenderEnv(gymnasium.Env):
-    """
+class RecommenderEnv(SingleEpisode, gymnasium.Env):
+    """A request in a cascade of stages, as one agent's task.
+
     ## Description
-    `marca_env/Recommender-v0`: one agent makes all decisions of a request in pipeline order, with everything in
-    view. It is the same episode, engine and encoder as the multi-agent environments: the same seed and the same
+    The id is `marca_env/Recommender-v0`. One agent makes all decisions of a request in pipeline order and observes all
+    of its features. Episode, engine and encoder are those of the multi-agent environments: the same seed and the same
     decisions give the same request and outcome.
 
     ## Action Space
-    `Discrete(n)`, n being the most options of any decision. Action k takes option k of the decision on turn. Where
-    that decision has fewer options, an action beyond them takes its dearest (`on_illegal="nearest"`, which any
-    algorithm can run) or is an error (`"error"`). `info["action_mask"]` (int8) marks the options that exist.
+    `Discrete(n)`, where n is the largest number of options of a decision. Action k takes option k of the current
+    decision. If that decision has fewer options, a higher action takes its last option (`on_illegal="nearest"`, the
+    default, which any algorithm can run) or raises an error (`"error"`). `info["action_mask"]` (n,) int8 marks the
+    options that exist; `action_masks()` returns them as sb3-contrib's MaskablePPO expects.
 
     ## Observation Space
-    `Box` float32: one-hots of all features, of the turn and of the decisions so far, the scaled results of the
-    stages that are settled, and the scaled prices λ.
+    `Box` float32. It holds, in this order:
+
+    | part | range |
+    |---|---|
+    | one-hots of all features of the request | 0, 1 |
+    | one-hot of the turn | 0, 1 |
+    | one-hots of the decisions so far | 0, 1 |
+    | results (candidates) of the stages over their queue limit; 0 until settled | 0 … 4 |
+    | with `window`: load over budget, degradation and backlog of each cluster, and the share of the window passed | 0 … 4, then 0 … 1 |
+    | prices of the clusters, log(1 + λ · budget / peak rate) | 0 … 8 |
 
     ## Rewards
-    0 until the last decision, then the reward of the request: `revenue` in currency, `lagrangian`
-    = revenue − Σ λ_g·cost_g, or your own callable. The last `info` holds its terms, cost per cluster in
-    core-seconds and results per stage.
+    0 until the last decision of a request, then its reward: `revenue` in currency, `lagrangian`
+    = revenue − Σ_g λ_g · cost_g, or a callable of your own. `info` of that step holds `revenue`, `expected_revenue`,
+    `computation` (Σ_g λ_g · cost_g), `cost` by cluster in core-seconds and `results` by stage; with `window` also
+    `load`, `degradation`, `backlog` and `prices` by cluster, and the share `dropped`.
 
     ## Starting State
-    A request drawn from the empirical population of the scenario.
+    A request drawn from the empirical population of the scenario; with `window` also idle clusters.
 
     ## Episode End
-    Terminates after the last decision (five steps with the default scenario). Never truncates.
+    Terminates after the last decision (five steps in the default scenario). Never truncated.
 
     ## Arguments
-    `scenario`, `reward`, `prices`, `engine`, `window`: see `marca_env.envs.batched_env.BatchedRecommender`.
-    `on_illegal`: `nearest` or `error`. `render_mode`: `ansi`, `rgb_array` or `human`.
+    | name | default | content |
+    |---|---|---|
+    | `scenario` | `"default"` | preset name, YAML file, folder of `marca fit`, or `Scenario` |
+    | `reward` | `"revenue"` | `revenue`, `lagrangian`, or a callable `(outcome, prices) → (B,)` |
+    | `prices` | `None` | (G,) λ, currency per core-second; `None`: zeros |
+    | `engine` | `None` | engine to run instead of the scenario's fitted models |
+    | `on_illegal` | `"nearest"` | for an option that does not exist: `nearest` takes the last one, `error` raises `IllegalActionError` |
+    | `window` | `None` | episode of several requests: a `RequestWindow`, a dict of its fields, or a number of requests |
+    | `render_mode` | `None` | `ansi`, `rgb_array` or `human` |
 
     ## Version History
     - v0: initial release
-    """
+    """  # noqa: E501
 
-    metadata: dict[str, Any] = {"render_modes": list(views.RENDER_MODES), "render_fps": 1}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
-    @reject_unknown_options
-    def __init__(
-        self,
-        scenario: str | Path | Scenario = "default",
-        reward: str | RewardFunction = "revenue",
-        prices: Sequence[float] | np.ndarray | None = None,
-        on_illegal: str = "nearest",
-        render_mode: str | None = None,
-        engine: Engine | None = None,
-        window: RequestWindow | int | dict | None = None,
-    ) -> None:
-        self._core = BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window)
-        self.render_mode = render_mode
-        self._screen = views.Screen(render_mode, self.metadata["render_fps"])
-        self._options = self._core.scenario.action_shape
+    @arguments_of(ViewOptions)
+    def __init__(self, options: ViewOptions) -> None:
+        self._set_up(options)
+        self._n_options = self._core.scenario.action_shape
         self.observation_space: spaces.Box = self._core.encoder.state_space()
-        self.action_space: spaces.Discrete = spaces.Discrete(max(self._options))
-        self._step: BatchedStep | None = None
+        self.action_space: spaces.Discrete = spaces.Discrete(max(self._n_options))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw a request. Without a seed the stream of requests goes on."""
+        """Draw a request; without a seed the random stream continues."""
         super().reset(seed=seed)
         self._step = self._core.reset(seed)
-        self._show()
-        return self._step.state[0], self._info(self._step)
+        self._render_if_human()
+        return self._step.state[0], self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Make the decision on turn.
+        """Make the current decision.
 
         Raises:
-            IllegalActionError: an option that does not exist, with ``on_illegal="error"``.
+            IllegalActionError: the option does not exist and ``on_illegal`` is ``error``.
         """
         agent = self._core.agent_on_turn
         if agent is None:
             raise InputError("no episode is running; call reset() first")
-        taken = as_int_action(agent, action)
-        if self._core.on_illegal == "nearest" and taken in self.action_space:
-            taken = min(taken, self._options[self._core.turn] - 1)
-        waits = {name: np.array([n - 1]) for name, n in self._core.action_sizes.items()}
-        self._step = step = self._core.step({**waits, agent: np.array([taken])})
-        self._show()
-        return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info(step)
-
-    def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the request, a window (``human``); ``None`` without a mode."""
-        if self._step is None:
-            raise InputError("nothing has happened yet; call reset() first")
-        return self._screen.show(request_frame(self._core, self._step))
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._screen.close()
-
-    def _show(self) -> None:
-        """In ``human`` mode every step shows itself."""
-        if self.render_mode == "human":
-            self.render()
+        option = as_int_action(agent, action)
+        if self._core.on_illegal == "nearest" and option in self.action_space:
+            option = min(option, self._n_options[self._core.turn] - 1)
+        step = self._decide(option)
+        self._render_if_human()
+        return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info()
 
     def action_masks(self) -> np.ndarray:
-        """(n,) bool: the options that exist now, as MaskablePPO of sb3-contrib asks for them."""
-        mask = np.zeros(max(self._options), dtype=bool)
+        """Return (n,) bool: the options that exist now, in the form that sb3-contrib's MaskablePPO expects."""
+        mask = np.zeros(max(self._n_options), dtype=bool)
         if self._core.agent_on_turn is not None:
-            mask[: self._options[self._core.turn]] = True
+            mask[: self._n_options[self._core.turn]] = True
         return mask
 
-    def _info(self, step: BatchedStep) -> dict[str, Any]:
-        return {**request_info(self._core, step), "action_mask": self.action_masks().astype(np.int8)}
+    def _info(self) -> dict[str, Any]:
+        """Return the info of the last step and the action mask."""
+        return {**super()._info(), "action_mask": self.action_masks().astype(np.int8)}

@@ -1,4 +1,4 @@
-"""Where the parts of an observation are, and all one-hots of a turn as arrays."""
+"""Positions of the parts of an observation vector, as index arrays."""
 
 from __future__ import annotations
 
@@ -7,36 +7,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Places = tuple[np.ndarray, np.ndarray]
-"""What is shown, and the column where it starts, both (n,) int."""
+IndexedColumns = tuple[np.ndarray, np.ndarray]
+"""Indices of items, and the column where each item starts, both (n,) int."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a vector are."""
+    """Positions of the parts of one vector."""
 
-    hot: tuple[tuple[tuple[int, int], ...], ...]
-    """One-hots at each turn: columns of [states, actions, 0], and the column where each starts."""
-    settled: tuple[Places, ...]
-    """Stages whose results are shown at each turn, and where."""
+    one_hots: tuple[tuple[tuple[int, int], ...], ...]
+    """One-hots at each turn: index into [states, actions, 0] and start column of each."""
+    settled_results: tuple[IndexedColumns, ...]
+    """Stages whose results are visible at each turn, and their columns."""
     results: tuple[int, ...]
+    """Columns of all results."""
     clusters: int
+    """First column of the clusters' state."""
     prices: int
+    """First column of the prices."""
     size: int
+    """Length of the vector."""
 
 
-def columns(pairs: Sequence[tuple[int, int]]) -> Places:
-    """Pairs as two arrays."""
-    of, start = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return of.copy(), start.copy()
+def as_indexed_columns(pairs: Sequence[tuple[int, int]]) -> IndexedColumns:
+    """Return pairs of index and column as two arrays."""
+    index, column = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return index.copy(), column.copy()
 
 
-def side_by_side(layouts: Sequence[Layout]) -> tuple[int, list[tuple[np.ndarray, ...]]]:
-    """Length of all layouts, and the one-hots at each turn: arrays of code, start, size of its layout, columns before
-    it."""
+def join_layouts(layouts: Sequence[Layout]) -> tuple[int, list[tuple[np.ndarray, ...]]]:
+    """Return the total length of the layouts and, for each turn, the one-hots of all of them.
+
+    The one-hots of a turn are four arrays (n,): index, start column, size of the layout, and columns before it.
+    """
     before = np.cumsum([0, *(layout.size for layout in layouts)])
-    hot = []
-    for t in range(len(layouts[0].hot)):
-        rows = [(of, start, x.size, b) for x, b in zip(layouts, before, strict=False) for of, start in x.hot[t]]
-        hot.append(tuple(np.array(rows, dtype=np.int64).T.copy()))
-    return int(before[-1]), hot
+    one_hots = []
+    for t in range(len(layouts[0].one_hots)):
+        rows = [
+            (index, start, layout.size, offset)
+            for layout, offset in zip(layouts, before, strict=False)
+            for index, start in layout.one_hots[t]
+        ]
+        one_hots.append(tuple(np.array(rows, dtype=np.int64).T.copy()))
+    return int(before[-1]), one_hots

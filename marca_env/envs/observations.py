@@ -1,8 +1,8 @@
-"""What each agent sees, what it may do, and the spaces of both: one encoder for every view of an episode.
+"""Observations, action masks and spaces of the agents: one encoder for every view of an episode.
 
-An episode is one request. Turn t makes decision t of the scenario, in pipeline order; turn ``n_turns`` is the end.
-A stage's result (its number of candidates) becomes visible to the stages after it once it is settled, that is, once
-the decisions of the stage and of all those before it are made. Shapes: B batch, D decisions, S stages, G clusters,
+An episode is one request. Turn t makes decision t of the scenario, in pipeline order; turn ``n_turns`` is the end. The
+result of a stage is the number of candidates that it processes. It is settled, and visible to later stages, once all
+decisions of the stage and of the stages before it are made. Shapes: B batch, D decisions, S stages, G clusters,
 F features, O observation, A actions.
 """
 
@@ -14,30 +14,34 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from marca_env.envs.observation_layout import Layout, columns, side_by_side
+from marca_env.envs.observation_layout import Layout, as_indexed_columns, join_layouts
 from marca_env.envs.request_window import LOAD_LIMIT
 from marca_env.scenario.scenario import Scenario, Stage
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.validation import check_codes
 
 RESULT_LIMIT = 4.0
-"""Results are shown relative to the stage's queue and cut off here."""
+"""Observed results over the stage's queue are clipped here."""
 PRICE_LIMIT = 8.0
-"""Prices are shown as log(1 + λ·budget/peak_qps) and cut off here."""
+"""Observed prices log(1 + λ·budget/peak_qps) are clipped here."""
 
 
 class ObservationEncoder:
-    """Turns states, actions and results into observations, masks and the state for centralised training.
+    """Encoder of states, actions and results as observations, masks and the state for centralised training.
 
     Attributes:
-        agents: the stages that decide, in pipeline order.
-        sizes: agent → O. An observation is, in this order: one-hots of the features that the agent sees, one-hot of
+        agents: stages that decide, in pipeline order.
+        sizes: agent → O. An observation holds, in this order: one-hots of the features that the agent sees, one-hot of
             the turn, one-hots of its own decisions so far, results of earlier stages, in windows the state of the
-            clusters (:meth:`marca_env.envs.request_window.WindowClusters.shown`), prices.
-        n_actions: agent → A, the most options of its decisions and one more: action A − 1 is ``wait``.
-        state_size: length of the state: the same parts, of all features, decisions and stages.
-        n_turns: D, the decisions of an episode.
-        turn_agent: the agent on turn at each turn.
+            clusters (:meth:`marca_env.envs.request_window.WindowClusters.observe`), prices.
+        n_actions: agent → A, the largest number of options of its decisions plus one: action A − 1 is ``wait``.
+        state_size: length of the state, which holds the same parts for all features, decisions and stages.
+        n_turns: D, decisions of an episode.
+        turn_agent: agent that decides at each turn.
+
+    Args:
+        scenario: the recommender.
+        window: whether observations include the state of the clusters.
     """
 
     def __init__(self, scenario: Scenario, *, window: bool = False) -> None:
@@ -47,7 +51,7 @@ class ObservationEncoder:
         self.n_turns = len(scenario.decisions)
         self.turn_agent: tuple[str, ...] = tuple(scenario.stage_names[k] for k in scenario.decision_stage)
         self.n_actions = {stage.name: 1 + max(len(d.options) for d in stage.decisions) for stage in scenario.agents}
-        # results of stage s are settled at this turn
+        # (S,) turn from which on the result of each stage is settled
         self._settled = (scenario.decision_stage[:, None] <= np.arange(len(scenario.stages))).sum(axis=0)
         self._first_settled = int(self._settled.min())
         self._result_scale = _result_scale(scenario).astype(np.float32)
@@ -57,14 +61,14 @@ class ObservationEncoder:
         self._state_layout = self._layout(range(len(scenario.features)), range(self.n_turns), everything)
         self.sizes = {agent: layout.size for agent, layout in self._layouts.items()}
         self.state_size = self._state_layout.size
-        self._total, self._hot = side_by_side([*self._layouts.values(), self._state_layout])
+        self._total, self._one_hots = join_layouts([*self._layouts.values(), self._state_layout])
         self._masks = {agent: self._mask_table(agent) for agent in self.agents}  # agent → (D+1,A)
         self._legal = {agent: [np.flatnonzero(row) for row in table] for agent, table in self._masks.items()}
 
     # -- spaces --------------------------------------------------------------------------------------------
     def observation_space(self, agent: str) -> spaces.Dict:
-        """Dict of ``observation`` (Box, (O,) float32) and ``action_mask`` (Box of 0 and 1, (A,) int8)."""
-        n = self.n_actions[self._known(agent)]
+        """Return the Dict of ``observation`` (Box, (O,) float32) and ``action_mask`` (Box of 0 and 1, (A,) int8)."""
+        n = self.n_actions[self._checked_agent(agent)]
         return spaces.Dict(
             {
                 "observation": self._box(self._layouts[agent]),
@@ -73,24 +77,24 @@ class ObservationEncoder:
         )
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The options of the decision on turn, and ``wait`` (the last)."""
-        return spaces.Discrete(self.n_actions[self._known(agent)])
+        """Return the space of the current decision's options and ``wait``, the last action."""
+        return spaces.Discrete(self.n_actions[self._checked_agent(agent)])
 
     def state_space(self) -> spaces.Box:
-        """Box of the state for centralised training, (state_size,) float32."""
+        """Return the Box of the state for centralised training, (state_size,) float32."""
         return self._box(self._state_layout)
 
     def settled(self, turn: int) -> np.ndarray:
-        """(S,) bool: stages whose result is known at ``turn``."""
+        """Return (S,) bool: whether the result of each stage is settled at ``turn``."""
         return turn >= self._settled
 
-    def shows_results(self, turn: int) -> bool:
-        """Whether any stage is settled at ``turn``."""
+    def has_settled_stage(self, turn: int) -> bool:
+        """Return whether the result of any stage is settled at ``turn``."""
         return turn >= self._first_settled
 
     def legal(self, agent: str, turn: int) -> np.ndarray:
-        """Legal actions of the agent at ``turn``; int64."""
-        return self._legal[self._known(agent)][turn]
+        """Return the agent's legal actions at ``turn``, int64."""
+        return self._legal[self._checked_agent(agent)][turn]
 
     # -- encoding ------------------------------------------------------------------------------------------
     def encode(
@@ -102,30 +106,30 @@ class ObservationEncoder:
         prices: np.ndarray | None = None,
         clusters: np.ndarray | None = None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """Observations of a batch of requests that are all at the same turn.
+        """Encode a batch of requests that are all at the same turn.
 
         Args:
             states: (B,F) int.
-            actions: (B,D) int; only the decisions before ``turn`` are looked at.
-            results: (B,S) candidates of each stage; only settled ones are looked at.
-            turn: 0 … D; D is the end, when every agent waits.
-            prices: (G,) or (B,G) currency per core-second; ``None`` shows zeros.
-            clusters: (B, 3G+1) state of the clusters, in windows; ``None`` shows zeros.
+            actions: (B,D) int; only the decisions before ``turn`` are used.
+            results: (B,S) candidates of each stage; only settled ones are used.
+            turn: 0 … D; at D, the end, every agent waits.
+            prices: (G,) or (B,G) currency per core-second; ``None``: zeros.
+            clusters: (B, 3G+1) state of the clusters, in windows; ``None``: zeros.
 
         Returns:
             ``{agent: (B,O) float32}``, ``{agent: (B,A) bool}`` and the state (B,state_size) float32.
 
         Raises:
-            InputError: a turn, a code or prices that the scenario does not have.
+            InputError: the turn, a code or the prices do not fit the scenario.
         """
         if not 0 <= turn <= self.n_turns:
-            raise InputError(f"turn is {turn}; an episode has turns 0 to {self.n_turns}")
+            raise InputError(f"turn is {turn}; pass 0 to {self.n_turns}")
         scenario, actions = self.scenario, np.asarray(actions)
         states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
         check_codes("action", actions[:, :turn], scenario.decision_names[:turn], scenario.action_shape[:turn])
-        return self.encode_known(states, actions, results, turn, self.shown_prices(prices), clusters)
+        return self.encode_unchecked(states, actions, results, turn, self.scale_prices(prices), clusters)
 
-    def encode_known(
+    def encode_unchecked(
         self,
         states: np.ndarray,
         actions: np.ndarray,
@@ -134,46 +138,46 @@ class ObservationEncoder:
         prices: np.ndarray | None,
         clusters: np.ndarray | None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """:meth:`encode` of what need not be checked again; prices are those of :meth:`shown_prices`."""
+        """Encode without checks; prices are the output of :meth:`scale_prices`, the rest as in :meth:`encode`."""
         n = len(states)
-        flat = np.zeros(n * self._total, dtype=np.float32)  # one layout after the other
+        flat = np.zeros(n * self._total, dtype=np.float32)  # all vectors of one layout, then those of the next
         codes = np.concatenate([states, actions, np.zeros((n, 1), dtype=np.int64)], axis=1)  # (B, F+D+1)
-        of, start, size, before = self._hot[turn]
-        flat[codes[:, of] + (start + n * before) + np.arange(n)[:, None] * size] = 1.0
-        shown = (np.asarray(results, dtype=np.float32) / self._result_scale).clip(0.0, RESULT_LIMIT)  # (B,S)
+        index, start, size, before = self._one_hots[turn]
+        flat[codes[:, index] + (start + n * before) + np.arange(n)[:, None] * size] = 1.0
+        scaled = (np.asarray(results, dtype=np.float32) / self._result_scale).clip(0.0, RESULT_LIMIT)  # (B,S)
         parts, end = [], 0
         for layout in (*self._layouts.values(), self._state_layout):
             begin, end = end, end + n * layout.size
             out = flat[begin:end].reshape(n, layout.size)
             parts.append(out)
-            stages, columns = layout.settled[turn]
+            stages, columns = layout.settled_results[turn]
             if len(stages):
-                out[:, columns] = shown[:, stages]
+                out[:, columns] = scaled[:, stages]
             if clusters is not None:
                 out[:, layout.clusters : layout.prices] = clusters
             if prices is not None:
                 out[:, layout.prices :] = prices
-        *seen, state = parts
-        return dict(zip(self.agents, seen, strict=True)), self.masks(turn, n), state
+        *observations, state = parts
+        return dict(zip(self.agents, observations, strict=True)), self.masks(turn, n), state
 
     def masks(self, turn: int, batch: int) -> dict[str, np.ndarray]:
-        """Legal actions of every agent at ``turn``: ``{agent: (B,A) bool}``."""
+        """Return the legal actions of every agent at ``turn``: ``{agent: (B,A) bool}``."""
         return {agent: table[turn : turn + 1].repeat(batch, axis=0) for agent, table in self._masks.items()}
 
     def episodes(
         self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, prices: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """Whole episodes from a log, for offline training. T = n_turns.
+        """Encode complete episodes of a log, for offline training; T = n_turns.
 
         Args:
             states: (B,F) int.
             actions: (B,D) int.
             results: (B,S) candidates of each stage.
-            prices: (G,) or (B,G); ``None`` shows zeros.
+            prices: (G,) or (B,G) currency per core-second; ``None``: zeros.
 
         Returns:
             ``obs`` {agent: (B,T+1,O) float32}, ``mask`` {agent: (B,T+1,A) bool}, ``state`` (B,T+1,state_size)
-            float32 and ``actions`` {agent: (B,T) int64}, ``wait`` where the agent is not on turn.
+            float32 and ``actions`` {agent: (B,T) int64}, ``wait`` where another agent decides.
         """
         turns = [self.encode(states, actions, results, t, prices) for t in range(self.n_turns + 1)]
         return {
@@ -184,35 +188,37 @@ class ObservationEncoder:
         }
 
     def agent_actions(self, actions: np.ndarray) -> dict[str, np.ndarray]:
-        """Joint actions (B,D) as each agent's sequence ``{agent: (B,D) int64}`` with ``wait`` between its turns."""
+        """Split joint actions (B,D) into ``{agent: (B,D) int64}``, with ``wait`` where another agent decides."""
         turn = np.array(self.turn_agent)
         return {agent: np.where(turn == agent, actions, n - 1).astype(np.int64) for agent, n in self.n_actions.items()}
 
     # -- parts ---------------------------------------------------------------------------------------------
-    def shown_prices(self, prices: np.ndarray | None) -> np.ndarray | None:
-        """How prices (G,) or (B,G) are shown, float32; ``None`` where all are zero.
+    def scale_prices(self, prices: np.ndarray | None) -> np.ndarray | None:
+        """Scale prices (G,) or (B,G) as observations show them, float32; ``None`` if all are zero.
 
         Raises:
-            InputError: another shape, or negative prices.
+            InputError: the prices have another shape or are negative.
         """
         if prices is None:
             return None
         prices = np.asarray(prices, dtype=np.float64)
         if prices.shape[-1:] != self._price_scale.shape:
-            raise InputError(f"prices have shape {prices.shape}; expected one per cluster, {self._price_scale.shape}")
-        if not np.all(prices >= 0):  # nan included
-            raise InputError(f"prices go down to {prices.min()}; they must not be negative")
+            raise InputError(f"prices have shape {prices.shape}; pass one per cluster, {self._price_scale.shape}")
+        if not np.all(prices >= 0):  # catches nan, too
+            raise InputError(f"prices go down to {prices.min()}; pass prices of at least 0")
         if not prices.any():
             return None
         return np.minimum(np.log1p(prices * self._price_scale), PRICE_LIMIT).astype(np.float32)
 
     def _agent_layout(self, stage: Stage) -> Layout:
+        """Lay out the observation of a stage."""
         index = self.scenario.stage_names.index(stage.name)
         features = [k for k, f in enumerate(self.scenario.features) if not f.seen_by or stage.name in f.seen_by]
         own = [d for d in range(self.n_turns) if self.scenario.decision_stage[d] == index]
         return self._layout(features, own, range(index))
 
     def _layout(self, features: Sequence[int], decisions: Sequence[int], stages: Sequence[int]) -> Layout:
+        """Lay out a vector of these features, decisions and stages."""
         at = 0
 
         def place(indices: Sequence[int], widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -224,22 +230,28 @@ class ObservationEncoder:
             return tuple(starts)
 
         n_features, turns = len(self.scenario.features), range(self.n_turns + 1)
-        places = place(features, [self.scenario.features[k].size for k in features])
+        feature_starts = place(features, [self.scenario.features[k].size for k in features])
         turn_start = place([0], [self.n_turns + 1])[0][1]
-        own = place(decisions, [self.scenario.action_shape[d] for d in decisions])
-        results = place(stages, [1] * len(stages))
-        # which codes of [states, actions, 0] light up at each turn, and from which column on
-        hot = [[*places, (-1, turn_start + t), *((n_features + d, start) for d, start in own if d < t)] for t in turns]
+        decision_starts = place(decisions, [self.scenario.action_shape[d] for d in decisions])
+        result_columns = place(stages, [1] * len(stages))
+        # codes of [states, actions, 0] that are one-hot at each turn, and the column where each one-hot starts
+        one_hots = [
+            [*feature_starts, (-1, turn_start + t), *((n_features + d, start) for d, start in decision_starts if d < t)]
+            for t in turns
+        ]
         return Layout(
-            hot=tuple(tuple(pairs) for pairs in hot),
-            settled=tuple(columns([(s, c) for s, c in results if t >= self._settled[s]]) for t in turns),
-            results=tuple(column for _, column in results),
+            one_hots=tuple(tuple(pairs) for pairs in one_hots),
+            settled_results=tuple(
+                as_indexed_columns([(s, c) for s, c in result_columns if t >= self._settled[s]]) for t in turns
+            ),
+            results=tuple(column for _, column in result_columns),
             clusters=place([0], [self._cluster_width])[0][1],
             prices=place([0], [len(self.scenario.clusters)])[0][1],
             size=at,
         )
 
     def _mask_table(self, agent: str) -> np.ndarray:
+        """Return (D+1,A) bool: the agent's legal actions at each turn."""
         table = np.zeros((self.n_turns + 1, self.n_actions[agent]), dtype=bool)
         table[:, -1] = True
         for d, on_turn in enumerate(self.turn_agent):
@@ -249,6 +261,7 @@ class ObservationEncoder:
         return table
 
     def _box(self, layout: Layout) -> spaces.Box:
+        """Return the space of the vectors of a layout."""
         high = np.ones(layout.size, dtype=np.float32)
         high[list(layout.results)] = RESULT_LIMIT
         if self._cluster_width:
@@ -256,20 +269,21 @@ class ObservationEncoder:
         high[layout.prices :] = PRICE_LIMIT
         return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
 
-    def _known(self, agent: str) -> str:
+    def _checked_agent(self, agent: str) -> str:
+        """Return the agent's name, or raise an InputError if it is unknown."""
         if agent not in self.agents:
             raise InputError(unknown_option("agent", agent, self.agents))
         return agent
 
 
 def _result_scale(scenario: Scenario) -> np.ndarray:
-    """(S,) number of candidates that stands for 1: the stage's queue limit, or the most that can reach it."""
+    """Return (S,) the candidates that are scaled to 1: the stage's queue limit, or the most that can arrive."""
     scale = np.ones(len(scenario.stages))
     arriving = 1.0
     for k, stage in enumerate(scenario.stages):
         queues = [d for d in stage.decisions if d.kind == "queue"]
         recalled = float(sum(max(d.options) for d in queues if d.channel is not None))
         scale[k] = stage.queue_limit or max(arriving, recalled)
-        handed_on = [float(max(d.options)) for d in queues if d.channel is None]
-        arriving = min([scale[k], *handed_on])
+        passed_on = [float(max(d.options)) for d in queues if d.channel is None]
+        arriving = min([scale[k], *passed_on])
     return scale

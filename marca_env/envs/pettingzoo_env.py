@@ -1,9 +1,8 @@
-"""The cascade as a cooperative game of its stages: PettingZoo environments, one request per episode."""
+"""PettingZoo environments of a cascade recommender: its stages are cooperative agents, an episode is one request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,135 +10,125 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from marca_env.envs.batched_env import BatchedRecommender, BatchedStep, RewardFunction
-from marca_env.envs.episode_info import request_frame, request_info
-from marca_env.envs.rendering import views
-from marca_env.envs.request_window import RequestWindow
-from marca_env.models.engine import Engine
-from marca_env.scenario.scenario import Scenario
+from marca_env.envs.options import ViewOptions, arguments_of
+from marca_env.envs.rendering.screen import RENDER_MODES
+from marca_env.envs.single_episode import SingleEpisode, as_int_action
 from marca_env.utils.errors import InputError
-from marca_env.utils.validation import reject_unknown_options
 
 _METADATA: dict[str, Any] = {
     "name": "marca_recommender_v0",
-    "render_modes": list(views.RENDER_MODES),
+    "render_modes": list(RENDER_MODES),
     "render_fps": 1,
 }
 
 
-class _OneRequest:
-    """What the AEC and the Parallel view share: a batch of one, its spaces, infos and frames."""
+class _TeamEpisode(SingleEpisode):
+    """Shared part of the AEC and the Parallel environment: agents, spaces and observations."""
 
-    render_mode: str | None
-
-    def _set_up(self, core: BatchedRecommender, render_mode: str | None) -> None:
-        self._core = core
-        self.render_mode = render_mode
-        self._screen = views.Screen(render_mode, _METADATA["render_fps"])
-        self.possible_agents = list(core.agents)
+    def _set_up(self, options: ViewOptions) -> None:
+        super()._set_up(options)
+        encoder = self._core.encoder
+        self.possible_agents = list(self._core.agents)
         self.agents: list[str] = []
-        self.observation_spaces = {agent: core.encoder.observation_space(agent) for agent in core.agents}
-        self.action_spaces = {agent: core.encoder.action_space(agent) for agent in core.agents}
-        self.state_space = core.encoder.state_space()
-        self._waits = {agent: np.array([n - 1]) for agent, n in core.action_sizes.items()}
-        self._step: BatchedStep | None = None
+        self.observation_spaces = {agent: encoder.observation_space(agent) for agent in self.possible_agents}
+        self.action_spaces = {agent: encoder.action_space(agent) for agent in self.possible_agents}
+        self.state_space = encoder.state_space()
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """Dict of ``observation`` and ``action_mask``; always the same object."""
+        """Return the Dict space of ``observation`` and ``action_mask``; always the same object."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space:
-        """Discrete; always the same object."""
+        """Return the Discrete space of the agent's actions; always the same object."""
         return self.action_spaces[agent]
 
-    @property
-    def max_steps(self) -> int:
-        """Decisions of the longest episode."""
-        return self._core.max_steps
-
     def state(self) -> np.ndarray:
-        """The state for centralised training, (state_size,) float32."""
+        """Return the state for centralised training, (state_size,) float32."""
         return self._latest.state[0]
 
-    @property
-    def _latest(self) -> BatchedStep:
-        if self._step is None:
-            raise InputError("nothing has happened yet; call reset() first")
-        return self._step
-
-    def _seen_by(self, agent: str) -> dict[str, np.ndarray]:
+    def _observation(self, agent: str) -> dict[str, np.ndarray]:
+        """Return the agent's current observation and action mask."""
         step = self._latest
         return {"observation": step.observations[agent][0], "action_mask": step.masks[agent][0].astype(np.int8)}
 
-    def _advance(self, action: int) -> None:
-        """The agent on turn takes ``action``, the others wait."""
-        assert self._core.agent_on_turn is not None
-        self._step = self._core.step({**self._waits, self._core.agent_on_turn: np.array([action])})
 
-    def _info(self) -> dict[str, Any]:
-        return request_info(self._core, self._latest)
+class RecommenderAEC(_TeamEpisode, AECEnv):
+    """A request in a cascade of stages, as an AEC environment: the stages decide one at a time.
 
-    def render(self) -> Any:
-        """Text (``ansi``) or pixels (``rgb_array``) of the request, a window (``human``); ``None`` without a mode."""
-        return self._screen.show(request_frame(self._core, self._latest)) if self.render_mode else None
-
-    def _show(self) -> None:
-        """In ``human`` mode every step shows itself."""
-        if self.render_mode == "human":
-            self.render()
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._screen.close()
-
-
-class RecommenderAEC(_OneRequest, AECEnv):
-    """
     ## Description
-    A request passes a cascade of stages; each stage with decisions is an agent that sets its elastic knobs
-    (retrieval channels, recall lengths, models, truncation) in pipeline order. Together they should earn revenue
-    and spare computation. One request is one episode; agents act one at a time.
+    A request passes a cascade of stages. Each stage with decisions is an agent that sets its elastic knobs (retrieval
+    channels, recall lengths, models, truncation) in pipeline order. Together the agents earn revenue and save
+    computation. One request is one episode; with `window` an episode has several requests, whose computation loads the
+    clusters and affects the later requests.
 
     ## Action Space
-    `Discrete(A)` per agent, A − 1 being the most options of its decisions. Action k takes option k of the decision
-    on turn; options rise in cost. The last action, `wait`, is legal only for an agent that is not on turn. With
-    the default scenario: retrieval decides channels (4), two_tower_length (5), item_to_item_length (5) and
-    rescoring (2), then pre_ranking decides truncation (5).
+    `Discrete(A)` per agent, where A − 1 is the largest number of options of its decisions. Action k takes option k of
+    the current decision; options are ordered by cost. The last action, `wait`, is legal only for an agent that is not
+    on turn. In the default scenario:
+
+    | agent | decisions (number of options) |
+    |---|---|
+    | `retrieval` | channels (4), two_tower_length (5), item_to_item_length (5), rescoring (2) |
+    | `pre_ranking` | truncation (5) |
 
     ## Observation Space
-    `Dict(observation=Box, action_mask=Box)` per agent. `observation`: one-hots of the request's features that the
-    agent sees, of the turn and of its own decisions so far, the scaled results of earlier stages (candidates)
-    and the scaled prices λ. `action_mask`: 1 where an action is legal. `state()` holds all features, decisions,
-    results and prices, for centralised training.
+    `Dict(observation=Box, action_mask=Box)` per agent. `action_mask` (A,) int8 is 1 for legal actions. `observation`
+    (O,) float32 holds, in this order:
+
+    | part | range |
+    |---|---|
+    | one-hots of the request's features that the agent sees | 0, 1 |
+    | one-hot of the turn | 0, 1 |
+    | one-hots of the agent's own decisions so far | 0, 1 |
+    | results (candidates) of earlier stages over their queue limit; 0 until settled | 0 … 4 |
+    | with `window`: load over budget, degradation and backlog of each cluster, and the share of the window passed | 0 … 4, then 0 … 1 |
+    | prices of the clusters, log(1 + λ · budget / peak rate) | 0 … 8 |
+
+    `state()` holds the same parts for all features, decisions and stages, for centralised training.
 
     ## Rewards
-    0 until the last decision; then one team reward, given whole to every agent (not divided by their number):
-    `revenue` of the request in currency, `lagrangian` = revenue − Σ λ_g·cost_g, or your own callable.
-    The last `info` holds revenue, expected_revenue, computation (Σ λ_g·cost_g), cost per cluster in core-seconds
-    and results per stage.
+    0 until the last decision of a request; then one team reward. Every agent gets all of it; it is not divided by
+    their number. It is `revenue` of the request in currency, `lagrangian` = revenue − Σ_g λ_g · cost_g, or a callable
+    of your own. `infos` of that step hold its terms:
+
+    | key | content |
+    |---|---|
+    | `revenue`, `expected_revenue` | currency |
+    | `computation` | Σ_g λ_g · cost_g, currency |
+    | `cost` | by cluster, core-seconds |
+    | `results` | by stage, candidates |
+    | `load`, `degradation`, `backlog`, `prices` | with `window`: by cluster, core-seconds per second, level, seconds, λ of the next request |
+    | `dropped` | with `window`: share of the requests that was dropped |
 
     ## Starting State
-    A request drawn from the empirical population of the scenario.
+    A request drawn from the empirical population of the scenario; with `window` also idle clusters.
 
     ## Episode End
-    Terminates for every agent after the last decision (of the last request of a window). Never truncates.
+    Terminates for every agent after the last decision (of the last request of a window). Never truncated.
 
     ## Arguments
-    `scenario`, `reward`, `prices`, `engine`, `on_illegal`, `window`: see `marca_env.envs.batched_env.BatchedRecommender`.
-    `render_mode`: `ansi`, `rgb_array` or `human`.
+    | name | default | content |
+    |---|---|---|
+    | `scenario` | `"default"` | preset name, YAML file, folder of `marca fit`, or `Scenario` |
+    | `reward` | `"revenue"` | `revenue`, `lagrangian`, or a callable `(outcome, prices) → (B,)` |
+    | `prices` | `None` | (G,) λ, currency per core-second; `None`: zeros |
+    | `engine` | `None` | engine to run instead of the scenario's fitted models |
+    | `on_illegal` | `"nearest"` | for an action that the mask forbids: `nearest` takes the nearest legal one, `error` raises `IllegalActionError` |
+    | `window` | `None` | episode of several requests: a `RequestWindow`, a dict of its fields, or a number of requests |
+    | `render_mode` | `None` | `ansi`, `rgb_array` or `human` |
 
     ## Version History
     - v0: initial release
-    """
+    """  # noqa: E501
 
     metadata = _METADATA
 
-    def __init__(self, core: BatchedRecommender, render_mode: str | None = None) -> None:
+    def __init__(self, options: ViewOptions) -> None:
         super().__init__()
-        self._set_up(core, render_mode)
+        self._set_up(options)
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> None:
-        """Draw a request. Without a seed the stream of requests goes on."""
+        """Draw a request; without a seed the random stream continues."""
         self._step = self._core.reset(seed)
         self.agents = list(self.possible_agents)
         self.rewards = dict.fromkeys(self.agents, 0.0)
@@ -148,54 +137,58 @@ class RecommenderAEC(_OneRequest, AECEnv):
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
         self.agent_selection = str(self._core.agent_on_turn)
-        self._show()
+        self._render_if_human()
 
     def observe(self, agent: str) -> dict[str, np.ndarray]:
-        """What ``agent`` sees now."""
-        return self._seen_by(agent)
+        """Return the agent's current observation and action mask."""
+        return self._observation(agent)
 
     def step(self, action: int | None) -> None:
-        """The selected agent makes its decision.
+        """Make the selected agent's decision.
 
         Raises:
-            IllegalActionError: the mask forbids the action.
+            IllegalActionError: the mask forbids the action and ``on_illegal`` is ``error``.
         """
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)
             return
         self._cumulative_rewards[agent] = 0.0
-        self._advance(as_int_action(agent, action))
-        done = bool(self._latest.terminated[0])
+        step = self._decide(as_int_action(agent, action))
+        terminated = bool(step.terminated[0])
         for name in self.agents:
-            self.rewards[name] = float(self._latest.reward[0])
-            self.terminations[name] = done
+            self.rewards[name] = float(step.reward[0])
+            self.terminations[name] = terminated
             self.infos[name] = self._info()
-        self.agent_selection = self.agents[0] if done else str(self._core.agent_on_turn)
+        self.agent_selection = self.agents[0] if terminated else str(self._core.agent_on_turn)
         self._accumulate_rewards()
-        self._show()
+        self._render_if_human()
 
 
-class RecommenderParallel(_OneRequest, ParallelEnv):
-    """
+class RecommenderParallel(_TeamEpisode, ParallelEnv):
+    """A request in a cascade of stages, as a Parallel environment: all agents act in every step.
+
     ## Description
-    The same request as in `RecommenderAEC`, in steps that all agents take together: at step t the agent whose
-    decision it is decides and the others `wait`.
+    The same request as in `RecommenderAEC`: at step t the agent of decision t decides and the others `wait`. The same
+    seed and the same decisions give the same episode.
 
     ## Action Space
-    As in `RecommenderAEC`. An agent that is not on turn has one legal action, `wait`, the last.
+    As in `RecommenderAEC`. An agent that is not on turn has one legal action, `wait`, its last. With the default
+    `on_illegal="nearest"` such an agent waits whatever its action is, so that samplers without masks run, PettingZoo's
+    own tests included.
 
     ## Observation Space
     As in `RecommenderAEC`.
 
     ## Rewards
-    As in `RecommenderAEC`: one team reward at the last step, given whole to every agent.
+    As in `RecommenderAEC`: 0 until the last decision of a request, then one team reward. Every agent gets all of it; it
+    is not divided by their number.
 
     ## Starting State
-    A request drawn from the empirical population of the scenario.
+    A request drawn from the empirical population of the scenario; with `window` also idle clusters.
 
     ## Episode End
-    Terminates for every agent after the last decision (five steps with the default scenario). Never truncates.
+    Terminates for every agent after the last decision (five steps in the default scenario). Never truncated.
 
     ## Arguments
     As in `RecommenderAEC`.
@@ -206,113 +199,68 @@ class RecommenderParallel(_OneRequest, ParallelEnv):
 
     metadata = _METADATA
 
-    def __init__(self, core: BatchedRecommender, render_mode: str | None = None) -> None:
-        self._set_up(core, render_mode)
+    def __init__(self, options: ViewOptions) -> None:
+        self._set_up(options)
 
     def reset(
         self, seed: int | None = None, options: dict | None = None
     ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, Any]]]:
-        """Draw a request. Without a seed the stream of requests goes on."""
+        """Draw a request; without a seed the random stream continues."""
         self._step = self._core.reset(seed)
         self.agents = list(self.possible_agents)
-        self._show()
-        return {agent: self._seen_by(agent) for agent in self.agents}, {agent: {} for agent in self.agents}
+        self._render_if_human()
+        return {agent: self._observation(agent) for agent in self.agents}, {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, int]
     ) -> tuple[
         dict[str, dict[str, np.ndarray]], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
     ]:
-        """Every agent acts.
+        """Let every agent act.
 
         Raises:
-            IllegalActionError: a mask forbids an action.
+            IllegalActionError: a mask forbids an action and ``on_illegal`` is ``error``.
         """
         if not self.agents:
             raise InputError("the episode is over; call reset() first")
         if not isinstance(actions, Mapping):
-            raise InputError(f"actions are a {type(actions).__name__}; give a dict of one action per agent")
-        self._step = self._core.step(
-            {agent: np.array([as_int_action(agent, action)]) for agent, action in actions.items()}
-        )
-        agents, done = self.agents, bool(self._step.terminated[0])
-        if done:
+            raise InputError(f"actions are a {type(actions).__name__}; pass a dict of one action per agent")
+        self._step = self._core.step({agent: np.array([as_int_action(agent, a)]) for agent, a in actions.items()})
+        agents, terminated = self.agents, bool(self._step.terminated[0])
+        if terminated:
             self.agents = []
-        self._show()
+        self._render_if_human()
         return (
-            {agent: self._seen_by(agent) for agent in agents},
+            {agent: self._observation(agent) for agent in agents},
             {agent: float(self._step.reward[0]) for agent in agents},
-            dict.fromkeys(agents, done),
+            dict.fromkeys(agents, terminated),
             dict.fromkeys(agents, False),
             {agent: self._info() for agent in agents},
         )
 
 
-@reject_unknown_options
-def env(
-    scenario: str | Path | Scenario = "default",
-    reward: str | RewardFunction = "revenue",
-    prices: Sequence[float] | np.ndarray | None = None,
-    render_mode: str | None = None,
-    engine: Engine | None = None,
-    on_illegal: str = "error",
-    window: RequestWindow | int | dict | None = None,
-) -> AECEnv:
-    """The turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls."""
-    return OrderEnforcingWrapper(raw_env(scenario, reward, prices, render_mode, engine, on_illegal, window))
+@arguments_of(ViewOptions)
+def env(options: ViewOptions) -> AECEnv:
+    """Return the turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls.
 
-
-@reject_unknown_options
-def raw_env(
-    scenario: str | Path | Scenario = "default",
-    reward: str | RewardFunction = "revenue",
-    prices: Sequence[float] | np.ndarray | None = None,
-    render_mode: str | None = None,
-    engine: Engine | None = None,
-    on_illegal: str = "error",
-    window: RequestWindow | int | dict | None = None,
-) -> RecommenderAEC:
-    """:func:`env` without wrappers."""
-    return RecommenderAEC(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
-
-
-@reject_unknown_options
-def parallel_env(
-    scenario: str | Path | Scenario = "default",
-    reward: str | RewardFunction = "revenue",
-    prices: Sequence[float] | np.ndarray | None = None,
-    render_mode: str | None = None,
-    engine: Engine | None = None,
-    on_illegal: str = "nearest",
-    window: RequestWindow | int | dict | None = None,
-) -> RecommenderParallel:
-    """The PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
-
-    Samplers that know no masks, PettingZoo's own tests among them, run on it as it is: with ``on_illegal="nearest"``
-    an agent that is not on turn waits whatever it says. ``"error"`` finds learners that ignore the mask.
+    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
     """
-    return RecommenderParallel(BatchedRecommender(1, scenario, reward, prices, engine, on_illegal, window), render_mode)
+    return OrderEnforcingWrapper(RecommenderAEC(options))
 
 
-@reject_unknown_options
-def batched_env(
-    num_envs: int,
-    scenario: str | Path | Scenario = "default",
-    reward: str | RewardFunction = "revenue",
-    prices: Sequence[float] | np.ndarray | None = None,
-    engine: Engine | None = None,
-    on_illegal: str = "error",
-    window: RequestWindow | int | dict | None = None,
-) -> BatchedRecommender:
-    """``num_envs`` requests in lockstep, as arrays (:class:`~marca_env.envs.batched_env.BatchedRecommender`)."""
-    return BatchedRecommender(num_envs, scenario, reward, prices, engine, on_illegal, window)
+@arguments_of(ViewOptions)
+def raw_env(options: ViewOptions) -> RecommenderAEC:
+    """Return :func:`env` without its wrapper.
+
+    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
+    """
+    return RecommenderAEC(options)
 
 
-def as_int_action(agent: str, action: Any) -> int:
-    """A single action as an int."""
-    if type(action) is int:
-        return action
-    whole = isinstance(action, (int, float, np.number, np.ndarray)) and not isinstance(action, bool)
-    if not whole or np.ndim(action) != 0 or action % 1 != 0:  # nan and inf included
-        raise InputError(f"agent {agent!r}: action {action!r} is not a whole number; give one index of its options")
-    return int(action)
+@arguments_of(ViewOptions)
+def parallel_env(options: ViewOptions) -> RecommenderParallel:
+    """Return the PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
+
+    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
+    """
+    return RecommenderParallel(options)

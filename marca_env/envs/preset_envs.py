@@ -1,7 +1,7 @@
-"""The generated scenarios as Gymnasium environments: the single-agent view of each, with its documentation.
+"""Gymnasium environments of the generated scenarios: the single-agent view of each.
 
-The multi-agent views take the preset's name: ``marca_env.parallel_env("ranking-model-v0")``, likewise ``env``,
-``batched_env`` and ``marca train --scenario``.
+The multi-agent environments take the preset's name instead: ``marca_env.parallel_env("ranking-model-v0")``, and
+likewise ``env``, ``batched_env`` and ``marca train --scenario``.
 """
 
 from __future__ import annotations
@@ -13,33 +13,46 @@ from marca_env.envs.request_window import RequestWindow
 
 
 class RankingModelEnv(RecommenderEnv):
-    """
+    """A generated cascade of three stages that all decide; the last chooses its ranking model.
+
     ## Description
-    `marca_env/RankingModel-v0`, preset `ranking-model-v0`: three stages that all decide. Retrieval sets how many
-    candidates it collects, pre-ranking how many of them it passes on, ranking which of three models scores them. Each
-    stage has a cluster of its own. The scenario is generated: its costs and revenues follow the law of
-    `marca_env.models.analytic`, stated there and known exactly, and were not measured.
+    The id is `marca_env/RankingModel-v0`, the preset `ranking-model-v0`. Retrieval decides how many candidates it
+    collects, pre-ranking how many of them it passes on, and ranking which of three models scores them. Each stage has
+    its own cluster. The scenario is generated: its costs and revenues follow the formulas of
+    `marca_env.models.analytic` exactly; nothing was measured.
 
     ## Action Space
-    `Discrete(4)`: depth 100, 300, 900 or 2,700; then truncation 20, 60, 180 or 540; then ranker small, medium or
-    large (relative prices 0.4, 1, 3). 48 joint actions. As multi-agent environment: agents `retrieval`,
-    `pre_ranking` and `ranking`, each with one more action, `wait`.
+    `Discrete(4)`, 48 joint actions. As a multi-agent environment it has the agents `retrieval`, `pre_ranking` and
+    `ranking`, each with one more action, `wait`.
+
+    | step | decision | options |
+    |---|---|---|
+    | 0 | `depth` | 100, 300, 900, 2,700 candidates |
+    | 1 | `truncation` | 20, 60, 180, 540 candidates |
+    | 2 | `ranker` | small, medium, large (relative prices 0.4, 1, 3) |
 
     ## Observation Space
-    As `marca_env/Recommender-v0`, of the features `uv` (6 buckets of user value), `w` (6 time windows), `supply` (4
-    levels of how many candidates there are) and `taste` (3 levels of how many it takes to please).
+    As in `marca_env/Recommender-v0`, with these features:
+
+    | feature | codes | meaning |
+    |---|---|---|
+    | `uv` | 6 | bucket of user value |
+    | `w` | 6 | time window |
+    | `supply` | 4 | how many candidates exist |
+    | `taste` | 3 | how many candidates it takes to satisfy the user |
 
     ## Rewards
-    As `marca_env/Recommender-v0`; revenue is the law's expectation, at most some tenths of a currency unit.
+    As in `marca_env/Recommender-v0`. Revenue is the expectation of the formulas, at most some tenths of a currency
+    unit.
 
     ## Starting State
-    A request drawn from a fixed population in which the features are independent.
+    A request drawn from a fixed population with independent features.
 
     ## Episode End
-    Terminates after three decisions. Never truncates.
+    Terminates after three decisions. Never truncated.
 
     ## Arguments
-    As `marca_env/Recommender-v0`, but for `scenario`.
+    As in `marca_env/Recommender-v0`, without `scenario`.
 
     ## Version History
     - v0: initial release
@@ -50,34 +63,35 @@ class RankingModelEnv(RecommenderEnv):
 
 
 class BurstyEnv(RecommenderEnv):
-    """
+    """A window of 60 requests under bursty traffic, in the cascade of `marca_env/RankingModel-v0`.
+
     ## Description
-    `marca_env/Bursty-v0`, preset `bursty-v0`: the stages, costs and revenues of `marca_env/RankingModel-v0` in a window
-    of 60 requests under bursty traffic. Each request stands for a minute. Between the bursts dear options fit the
-    budgets; in a burst they overload the clusters, and the requests after it feel degradation, backlog and drops.
-    Traffic is a generated pattern of 240 minutes (`Scenario.traffic`) that begins at its first minute;
-    `marca_env/Balancing-v0` with this scenario draws where it begins.
+    The id is `marca_env/Bursty-v0`, the preset `bursty-v0`. Stages, costs and revenues are those of
+    `marca_env/RankingModel-v0`. Each request stands for one minute of traffic. Between bursts, expensive options fit
+    the budgets. In a burst they overload the clusters, and the later requests suffer degradation, backlog and drops.
+    The traffic is a generated pattern of 240 minutes (`Scenario.traffic`) from its first minute on;
+    `marca_env/Balancing-v0` with this scenario draws the first minute instead.
 
     ## Action Space
-    As `marca_env/RankingModel-v0`, request after request.
+    As in `marca_env/RankingModel-v0`, for each request in turn.
 
     ## Observation Space
-    As `marca_env/RankingModel-v0`, and for each of the three clusters the load over its budget, the degradation level
-    over the deepest and the backlog over the time-out, and the share of the window that has passed.
+    As in `marca_env/RankingModel-v0`, and for each of the three clusters the load over its budget, the degradation
+    level over the deepest level and the backlog over the time-out, and the share of the window that has passed.
 
     ## Rewards
-    At the end of each request its reward, as in `marca_env/Recommender-v0`, net of what was dropped. `info` then also
-    holds load, degradation, backlog and prices of each cluster, and the share dropped.
+    At the end of each request its reward as in `marca_env/Recommender-v0`, net of dropped requests. `info` of that step
+    also holds load, degradation, backlog and prices of each cluster, and the share `dropped`.
 
     ## Starting State
-    Idle clusters and a request of the population.
+    Idle clusters, and a request drawn from the population.
 
     ## Episode End
-    Terminates after 180 decisions. Never truncates.
+    Terminates after 180 decisions. Never truncated.
 
     ## Arguments
-    As `marca_env/Recommender-v0`, but for `scenario`; `window` (`marca_env.envs.request_window.RequestWindow`): its length, its traffic,
-    and whether λ follows the load.
+    As in `marca_env/Recommender-v0`, without `scenario`. `window` (default 60) sets the length, the traffic and whether
+    λ follows the load (`marca_env.envs.request_window.RequestWindow`).
 
     ## Version History
     - v0: initial release
@@ -88,37 +102,43 @@ class BurstyEnv(RecommenderEnv):
 
 
 class DataCentresEnv(RecommenderEnv):
-    """
-    ## Description
-    `marca_env/DataCentres-v0`, preset `data-centres-v0`: the decisions of `marca_env/RankingModel-v0` at three data
-    centres, in Asia, Europe and America, with a cluster for retrieval and one for pre-ranking and ranking in each. A
-    request is served where its feature `i` says: it loads the two clusters there and pays their prices alone. Each
-    site has budgets of its own and a day of its own, with peaks in its morning and evening: hours apart on the
-    scenario's clock. Generated; nothing about it was measured.
+    """The decisions of `marca_env/RankingModel-v0` at three data centres with their own clusters and prices.
 
-    By the law, a price for each site earns 9.6 % more over a day within the same budgets than one for all (the best of
-    2,440 pairs of prices, for retrieval and for ranking, that fits in each time window at its mean rate).
+    ## Description
+    The id is `marca_env/DataCentres-v0`, the preset `data-centres-v0`. The data centres are in Asia, Europe and
+    America; each has one cluster for retrieval and one for pre-ranking and ranking. The feature `i` says where a
+    request is served: it loads the two clusters there and pays only their prices. Each site has its own budgets and its
+    own day with a morning and an evening peak, hours apart on the scenario's clock. The scenario is generated; nothing
+    was measured.
+
+    By the formulas, one price per site earns 9.6 % more over a day within the same budgets than one price for all sites
+    (the best of 2,440 pairs of prices, for retrieval and for ranking, that fits in each time window at its mean rate).
 
     ## Action Space
-    As `marca_env/RankingModel-v0`: 48 joint actions.
+    As in `marca_env/RankingModel-v0`: 48 joint actions.
 
     ## Observation Space
-    As `marca_env/Recommender-v0`, of the features `uv` (6 buckets of user value), `w` (8 time windows of three hours),
-    `g` (4 placement groups, which differ in how many candidates there are and how many it takes to please) and `i` (3
-    data centres, whose requests are worth more the higher the code); prices of all six clusters.
+    As in `marca_env/Recommender-v0`, with the prices of all six clusters and these features:
+
+    | feature | codes | meaning |
+    |---|---|---|
+    | `uv` | 6 | bucket of user value |
+    | `w` | 8 | time window of three hours |
+    | `g` | 4 | placement group: how many candidates exist and how many it takes to satisfy the user |
+    | `i` | 3 | data centre; requests of a higher code are worth more |
 
     ## Rewards
-    As `marca_env/RankingModel-v0`.
+    As in `marca_env/RankingModel-v0`.
 
     ## Starting State
-    A request drawn from a fixed population, in which the share of each site changes with the time window.
+    A request drawn from a fixed population; the share of each site changes with the time window.
 
     ## Episode End
-    Terminates after three decisions. Never truncates. With `window`, a request stands for a slice of its own site's
-    traffic, and time passes there alone.
+    Terminates after three decisions. Never truncated. With `window`, a request stands for a slice of its own site's
+    traffic, and time passes at this site alone.
 
     ## Arguments
-    As `marca_env/Recommender-v0`, but for `scenario`.
+    As in `marca_env/Recommender-v0`, without `scenario`.
 
     ## Version History
     - v0: initial release
@@ -129,32 +149,33 @@ class DataCentresEnv(RecommenderEnv):
 
 
 class StagesEnv(RecommenderEnv):
-    """
+    """A generated chain of n stages, for studies of scale.
+
     ## Description
-    `marca_env/Stages2-v0` to `marca_env/Stages10-v0`, presets `stages-2-v0` to `stages-10-v0`: chains of n stages for
-    studies of scale. The first n − 1 stages decide how many candidates to pass on (a ninth, a third or all of what the
-    next may get), the last one which model scores them. The first half runs on the cluster `light`, the second on
-    `heavy`. All have about the same cost and revenue in all, whatever n; they are generated, their law is that of
-    `marca_env.models.analytic`, and nothing about them was measured.
+    The ids are `marca_env/Stages2-v0` to `marca_env/Stages10-v0`, the presets `stages-2-v0` to `stages-10-v0`. The
+    first n − 1 stages decide how many candidates to pass on (a ninth, a third or all of the next stage's maximum), the
+    last stage which model scores them. The first half of the stages runs on the cluster `light`, the second half on
+    `heavy`. Total cost and revenue are about the same for every n. The scenarios are generated by the formulas of
+    `marca_env.models.analytic`; nothing was measured.
 
     ## Action Space
-    `Discrete(3)`, n times. 3ⁿ joint actions: 9 to 59,049. As multi-agent environment: agents `stage_1` to `stage_n`,
-    each with one more action, `wait`.
+    `Discrete(3)`, n times: 3ⁿ joint actions, from 9 to 59,049. As a multi-agent environment it has the agents `stage_1`
+    to `stage_n`, each with one more action, `wait`.
 
     ## Observation Space
-    As `marca_env/RankingModel-v0`: the same features and population.
+    As in `marca_env/RankingModel-v0`, with the same features.
 
     ## Rewards
-    As `marca_env/RankingModel-v0`.
+    As in `marca_env/RankingModel-v0`.
 
     ## Starting State
-    As `marca_env/RankingModel-v0`.
+    As in `marca_env/RankingModel-v0`, with the same population.
 
     ## Episode End
-    Terminates after n decisions. Never truncates.
+    Terminates after n decisions. Never truncated.
 
     ## Arguments
-    As `marca_env/Recommender-v0`, but for `scenario`.
+    As in `marca_env/Recommender-v0`, without `scenario`. The id sets `stages`, the number n of stages.
 
     ## Version History
     - v0: initial release

@@ -14,7 +14,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from marca_env.envs.rendering import views
+from marca_env.envs.rendering.screen import RENDER_MODES, Screen
+from marca_env.envs.rendering.views import cluster_view
 from marca_env.models.engine import Engine, get_engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
@@ -102,7 +103,7 @@ class BalancingEnv(gymnasium.Env):
     - v0: initial release
     """  # noqa: E501
 
-    metadata: dict[str, Any] = {"render_modes": list(views.RENDER_MODES), "render_fps": 4}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
     @reject_unknown_options
     def __init__(
@@ -127,7 +128,7 @@ class BalancingEnv(gymnasium.Env):
         self.scenario = self.pool.scenario
         self.penalty, self.minutes = float(penalty), minutes
         self.render_mode = render_mode
-        self._screen = views.Screen(render_mode, self.metadata["render_fps"])
+        self._screen = Screen(render_mode, self.metadata["render_fps"])
         self._past_periods: list[ControlObservation] = []
         self._table = AllocationTable.of_pool(self.pool)
         n = len(self.scenario.clusters)
@@ -198,7 +199,7 @@ class BalancingEnv(gymnasium.Env):
         """Return text (``ansi``) or pixels (``rgb_array``) of the last period, or show a window (``human``)."""
         if self.render_mode is None:
             return None
-        return self._screen.show(views.cluster_view(self.scenario, self.control, self._revenue, self._past_periods))
+        return self._screen.show(cluster_view(self.scenario, self.control, self._revenue, self._past_periods))
 
     def close(self) -> None:
         """Close the window if one is open."""

@@ -1,10 +1,12 @@
-"""Windows of requests: episodes in which what a request costs now is felt by the requests after it.
+"""Windows of requests: episodes in which the computation of a request affects the requests after it.
 
-Each request stands for a slice of traffic that is like it. Its computation loads the clusters
-(:mod:`marca_env.traffic.clusters`): too much raises the degradation level, which cuts the options of the next requests, and
-leaves backlog, beyond which requests are dropped with their revenue. The prices λ may follow the load (primal–dual).
-In a scenario with several sites a request stands for a slice of its own site's traffic, and time passes there alone:
-the clusters of the other sites are as they were when their next request comes.
+Each request stands for a slice of similar traffic. Its computation loads the clusters
+(:mod:`marca_env.traffic.clusters`). Too much load raises the degradation level, which cuts the options of the next
+requests, and leaves backlog; with too much backlog, requests are dropped with their revenue. The prices λ may follow
+the load (primal–dual). In a scenario with several sites a request stands for a slice of its own site's traffic. Time
+passes at this site alone: the clusters of other sites stay unchanged until their next request.
+
+Shapes: B episodes, D decisions, G clusters.
 """
 
 from __future__ import annotations
@@ -19,42 +21,47 @@ from marca_env.utils.dataclass_schema import from_plain
 from marca_env.utils.errors import InputError
 
 LOAD_LIMIT = 4.0
-"""Loads are shown relative to the budget and cut off here."""
+"""Observed loads over budget are clipped here."""
 
 
 @dataclass(frozen=True)
 class RequestWindow:
-    """What an episode of several requests is."""
+    """An episode of several requests.
+
+    Raises:
+        InputError: a field is out of its range.
+    """
 
     requests: int = 30
     """Requests of an episode, one after the other."""
     seconds: float = 60.0
-    """Length of the slice of traffic that a request stands for."""
+    """Duration of the slice of traffic that a request stands for."""
     traffic: tuple[float, ...] | None = None
-    """Rate of each slice, relative to ``scenario.peak_qps``; begins again at its end. ``None``: the scenario's own."""
+    """Rate of each slice relative to ``scenario.peak_qps``, repeated from the start at its end. ``None``: the
+    scenario's own."""
     price_rate: float = 0.0
-    """η of λ_g ← max(0, λ_g + η · (undegraded load_g / budget_g − 1)) after each slice, currency per core-second; 0
-    leaves λ as it is."""
+    """η of λ_g ← max(0, λ_g + η · (undegraded load_g / budget_g − 1)) after each slice, currency per core-second. 0
+    leaves λ unchanged."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.requests, (int, np.integer)) or self.requests < 1:
-            raise InputError(f"window.requests is {self.requests}; give a whole number of at least one")
-        for name, value in (("seconds", self.seconds), ("price_rate", self.price_rate)):
-            least = "positive" if name == "seconds" else "not negative"
-            if not (np.isfinite(value) and value >= 0 and (value > 0 or name == "price_rate")):
-                raise InputError(f"window.{name} is {value}; it must be finite and {least}")
+            raise InputError(f"window.requests is {self.requests}; pass an integer of at least 1")
+        if not (np.isfinite(self.seconds) and self.seconds > 0):
+            raise InputError(f"window.seconds is {self.seconds}; pass a positive number")
+        if not (np.isfinite(self.price_rate) and self.price_rate >= 0):
+            raise InputError(f"window.price_rate is {self.price_rate}; pass a number of at least 0")
         rates = np.asarray((1.0,) if self.traffic is None else self.traffic, dtype=float)
         if rates.ndim != 1 or len(rates) == 0 or not np.all(np.isfinite(rates)) or np.any(rates < 0):
-            raise InputError(f"window.traffic is {self.traffic}; give finite rates that are not negative")
+            raise InputError(f"window.traffic is {self.traffic}; pass finite rates that are not negative")
 
 
 @dataclass(frozen=True)
-class Slice:
-    """What became of a slice of traffic in each of B episodes."""
+class SliceResult:
+    """Load and losses of one slice of traffic in each of B episodes."""
 
     load: np.ndarray
     """(B,G) core-seconds per second."""
-    kept: np.ndarray
+    served_share: np.ndarray
     """(B,) share of the requests that no cluster dropped."""
 
 
@@ -63,12 +70,16 @@ class WindowClusters:
 
     Attributes:
         prices: (B,G) λ in force.
-        state: degradation levels (B,G) in force and waiting work (B,G), core-seconds.
-        done: requests of the episode that are served.
+        state: degradation levels (B,G) in force and waiting work (B,G) in core-seconds.
+        load: (B,G) load of the last slice, core-seconds per second.
+        n_served: requests of the episode served so far.
 
     Args:
-        prices: (G,) the first.
-        shares: (sites,) of the traffic; ``None``: all alike.
+        scenario: the recommender.
+        window: length, traffic and prices of an episode.
+        num_envs: B.
+        prices: (G,) λ at the start of an episode.
+        site_shares: (sites,) share of the traffic of each site; ``None``: equal shares.
     """
 
     def __init__(
@@ -77,11 +88,11 @@ class WindowClusters:
         window: RequestWindow,
         num_envs: int,
         prices: np.ndarray,
-        shares: np.ndarray | None = None,
+        site_shares: np.ndarray | None = None,
     ) -> None:
         self.scenario, self.window = scenario, window
-        shares = np.full(scenario.n_sites, 1.0 / scenario.n_sites) if shares is None else shares
-        self._peak = scenario.peak_qps * (shares @ scenario.site_clusters)  # (G,) of the requests that each serves
+        shares = np.full(scenario.n_sites, 1.0 / scenario.n_sites) if site_shares is None else site_shares
+        self._peak = scenario.peak_qps * (shares @ scenario.site_clusters)  # (G,) requests per second of each cluster
         self._model = ClusterModel(scenario)
         self._first_prices = np.tile(prices, (num_envs, 1))
         self._levels = np.array([1.0, *scenario.protection.levels])
@@ -90,34 +101,40 @@ class WindowClusters:
         self.reset()
 
     def reset(self) -> None:
-        """Idle clusters and the first prices."""
+        """Start an episode with idle clusters and the first prices."""
         shape = self._first_prices.shape
-        self.prices, self.load, self.done = self._first_prices.copy(), np.zeros(shape), 0
+        self.prices, self.load, self.n_served = self._first_prices.copy(), np.zeros(shape), 0
         self.state = ClusterState(degradation=np.zeros(shape, dtype=np.int64), waiting_work=np.zeros(shape))
 
     @property
-    def over(self) -> bool:
-        """Whether the episode's last request is served."""
-        return self.done >= self.window.requests
+    def is_over(self) -> bool:
+        """Whether the last request of the episode is served."""
+        return self.n_served >= self.window.requests
 
-    def degraded(self, actions: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
-        """(B,D) the options that really run, for those that were chosen (B,D), as ``Scenario.degraded`` has it, at the
-        sites (B,) of the requests."""
+    def degrade(self, actions: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
+        """Return (B,D) the options that run instead of ``actions`` (B,D) under the degradation in force.
+
+        It does for many requests what ``Scenario.degraded`` does for one.
+
+        Args:
+            actions: (B,D) option indices.
+            site: (B,) int, site of each request; ``None`` if there is one site.
+        """
         cluster = self._cluster_of[np.zeros(len(actions), dtype=np.int64) if site is None else site]  # (B,D)
         level = np.take_along_axis(self.state.degradation, cluster, axis=1)
         highest = (self._levels[level] * (self._options - 1)).astype(np.int64)
         return np.where(level > 0, np.minimum(actions, highest), actions)
 
-    def serve(self, cost: np.ndarray, undegraded: np.ndarray, site: np.ndarray | None = None) -> Slice:
+    def serve(self, cost: np.ndarray, undegraded: np.ndarray, site: np.ndarray | None = None) -> SliceResult:
         """Load the clusters with a slice of requests.
 
         Args:
-            cost: (B,G) core-seconds of the request as it ran.
-            undegraded: (B,G) the same as it was chosen, which decides when degradation ends (Eq. 1).
-            site: (B,) int, where the requests are served; ``None`` where there is one site.
+            cost: (B,G) core-seconds per request of the options that ran.
+            undegraded: (B,G) the same without degradation; it decides when degradation ends (Eq. 1).
+            site: (B,) int, site of each request; ``None`` if there is one site.
         """
         rates = (self.scenario.traffic or (1.0,)) if self.window.traffic is None else self.window.traffic
-        qps = rates[self.done % len(rates)] * self._peak
+        qps = rates[self.n_served % len(rates)] * self._peak
         used = self.scenario.site_clusters[np.zeros(len(cost), dtype=np.int64) if site is None else site]  # (B,G)
         after, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
         self.state = ClusterState(
@@ -128,24 +145,31 @@ class WindowClusters:
         if self.window.price_rate > 0:
             overload = undegraded * qps / self.scenario.budgets - 1.0
             self.prices = np.where(used, np.maximum(0.0, self.prices + self.window.price_rate * overload), self.prices)
-        self.done += 1
-        return Slice(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1))
+        self.n_served += 1
+        return SliceResult(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1))
 
-    def shown(self) -> np.ndarray:
-        """(B, 3G+1) what agents see: load over budget, degradation over the deepest level, backlog over the time-out,
-        and the share of the window that has passed."""
+    def observe(self) -> np.ndarray:
+        """Return the agents' observation of the clusters, (B, 3G+1) float32.
+
+        It holds load over budget (G), degradation over the deepest level (G), backlog over the time-out (G), and the
+        share of the window that has passed.
+        """
         backlog = self.state.waiting_work / self.scenario.cores / self.scenario.protection.timeout
         parts = [
             np.minimum(self.load / self.scenario.budgets, LOAD_LIMIT),
             self.state.degradation / max(1, len(self._levels) - 1),
             np.minimum(backlog, 1.0),
-            np.full((len(self.load), 1), self.done / self.window.requests),
+            np.full((len(self.load), 1), self.n_served / self.window.requests),
         ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def checked_window(window: RequestWindow | int | dict | None) -> RequestWindow | None:
-    """A window as it is, of so many requests, or from a mapping of its fields."""
+def as_window(window: RequestWindow | int | dict | None) -> RequestWindow | None:
+    """Return a window as it is, or build it from a number of requests or from a mapping of its fields.
+
+    Raises:
+        InputError: a field is unknown or out of its range.
+    """
     if window is None or isinstance(window, RequestWindow):
         return window
     if isinstance(window, dict):

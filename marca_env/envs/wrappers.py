@@ -1,4 +1,4 @@
-"""Agents that all see and act in the same spaces, for libraries that stack agents or know no Dict observations."""
+"""Wrapper that gives all agents the same spaces, for libraries that stack agents or lack Dict observations."""
 
 from __future__ import annotations
 
@@ -14,68 +14,71 @@ Observation = dict[str, np.ndarray] | np.ndarray
 
 
 class UniformAgents(BaseParallelWrapper):
-    """A Parallel environment in which every agent has the spaces of every other.
+    """A Parallel environment in which all agents have the same spaces.
 
-    An observation is the one-hot of the agent among the agents, its own observation, and zeros up to the longest.
-    Actions are numbered up to the most of any agent; an agent's mask forbids those that it has not, and where the
-    environment takes the nearest legal action they are its ``wait``.
+    An observation is the one-hot of the agent, then its own observation, padded with zeros to the longest. All agents
+    have the largest number of actions of any agent. An agent's mask forbids the actions that it lacks; if the
+    environment takes the nearest legal action (``on_illegal="nearest"``), they count as ``wait``.
 
     Args:
-        env: what :func:`marca_env.parallel_env` makes.
-        flat: an observation is one Box, whose last numbers are the action mask, instead of a Dict of both.
+        env: environment that :func:`marca_env.parallel_env` returned.
+        flat: whether an observation is one Box, ending with the action mask, instead of a Dict of both.
     """
 
     def __init__(self, env: RecommenderParallel, flat: bool = False) -> None:
         super().__init__(env)
         self.flat = flat
-        self._own = {agent: int(env.action_space(agent).n) for agent in env.possible_agents}  # type: ignore[attr-defined]
+        self._n_own_actions = {agent: int(env.action_space(agent).n) for agent in env.possible_agents}  # type: ignore[attr-defined]
         sizes = [env.observation_space(agent)["observation"].shape[0] for agent in env.possible_agents]  # type: ignore[index]
-        self._size, self._actions = len(sizes) + max(sizes), max(self._own.values())
-        self._clips = env._core.on_illegal == "nearest"
+        self._size, self._n_actions = len(sizes) + max(sizes), max(self._n_own_actions.values())
+        self._takes_nearest = env._core.on_illegal == "nearest"
         self._observation_space = self._make_space(env)
-        self._action_space: spaces.Discrete = spaces.Discrete(self._actions)
+        self._action_space: spaces.Discrete = spaces.Discrete(self._n_actions)
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """The same for every agent: Dict of ``observation`` and ``action_mask``, or a Box of both."""
+        """Return the space of every agent: a Dict of ``observation`` and ``action_mask``, or a Box of both."""
         return self._observation_space
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        """The same for every agent."""
+        """Return the space of every agent."""
         return self._action_space
 
     def reset(
         self, seed: int | None = None, options: dict | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
-        """As the environment's own."""
-        seen, infos = self.env.reset(seed=seed, options=options)
-        return self._shown(seen), infos
+        """Reset the environment."""
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return self._uniform(observations), infos
 
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """As the environment's own."""
-        if self._clips:
+        """Let every agent act."""
+        if self._takes_nearest:
             actions = {agent: self._nearest(agent, action) for agent, action in actions.items()}
-        seen, *others = self.env.step(actions)
-        return (self._shown(seen), *others)
+        observations, *others = self.env.step(actions)
+        return (self._uniform(observations), *others)
 
     def _nearest(self, agent: str, action: int) -> int:
-        return min(action, self._own[agent] - 1) if action in self._action_space else action
+        """Return ``wait`` for an action that only other agents have."""
+        return min(action, self._n_own_actions[agent] - 1) if action in self._action_space else action
 
-    def _shown(self, seen: dict[str, dict[str, np.ndarray]]) -> dict[str, Observation]:
-        shown: dict[str, Observation] = {}
-        for agent, own in seen.items():
-            observation, mask = np.zeros(self._size, dtype=np.float32), np.zeros(self._actions, dtype=np.int8)
-            place = self.possible_agents.index(agent)
+    def _uniform(self, observations: dict[str, dict[str, np.ndarray]]) -> dict[str, Observation]:
+        """Pad observations and masks to the spaces of every agent."""
+        uniform: dict[str, Observation] = {}
+        for agent, own in observations.items():
+            observation, mask = np.zeros(self._size, dtype=np.float32), np.zeros(self._n_actions, dtype=np.int8)
+            index = self.possible_agents.index(agent)
             start = len(self.possible_agents)
-            observation[place] = 1.0
+            observation[index] = 1.0
             observation[start : start + len(own["observation"])] = own["observation"]
-            mask[: self._own[agent]] = own["action_mask"]
+            mask[: self._n_own_actions[agent]] = own["action_mask"]
             both = {"observation": observation, "action_mask": mask}
-            shown[agent] = np.concatenate([observation, mask.astype(np.float32)]) if self.flat else both
-        return shown
+            uniform[agent] = np.concatenate([observation, mask.astype(np.float32)]) if self.flat else both
+        return uniform
 
     def _make_space(self, env: RecommenderParallel) -> spaces.Space:
+        """Return the observation space that covers those of all agents."""
         high = np.ones(self._size, dtype=np.float32)
         start = len(env.possible_agents)
         for agent in env.possible_agents:
@@ -83,8 +86,8 @@ class UniformAgents(BaseParallelWrapper):
             part = high[start : start + len(own)]
             np.maximum(part, own, out=part)
         if self.flat:
-            high = np.concatenate([high, np.ones(self._actions, dtype=np.float32)])
+            high = np.concatenate([high, np.ones(self._n_actions, dtype=np.float32)])
             return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
-        mask = spaces.Box(0, 1, shape=(self._actions,), dtype=np.int8)
-        seen = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
-        return spaces.Dict({"observation": seen, "action_mask": mask})
+        mask = spaces.Box(0, 1, shape=(self._n_actions,), dtype=np.int8)
+        observation = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        return spaces.Dict({"observation": observation, "action_mask": mask})

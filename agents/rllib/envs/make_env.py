@@ -18,8 +18,10 @@ from agents.rllib.envs.sequential_env import SequentialEnv
 from agents.team.single_controller import controller_view
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
-ENVS = {"marca_env/parallel-v0": "marca_env.envs.batched_env:BatchedRecommender"}
+ENVS = {"marca_env/parallel-v0": "marca_env.envs.batched_env:batched_env"}
 """Ids that :func:`agents.rllib.register` registers with RLlib, and the batched environment of each."""
+_STRICT = {"on_illegal": "error"}
+"""Default options of :data:`ENVS`: a learner that ignores the mask is an error."""
 
 
 def make_batched(
@@ -44,7 +46,7 @@ def make_batched(
     Raises:
         InputError: an unknown name, or an environment that is not cooperative with discrete actions.
     """
-    options = dict(env_config or {})
+    options = {**(_STRICT if isinstance(env, str) and env in ENVS else {}), **(env_config or {})}
     factory = find_factory(env)
     made = call_factory(factory, num_envs, options)
     if not hasattr(made, "observation_sizes"):

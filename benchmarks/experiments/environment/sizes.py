@@ -74,7 +74,7 @@ def _argmax(engine: Engine, requests: int) -> Work:
 
 def with_options(options: int) -> Engine:
     """Return the engine of the five-stage chain with ``options`` options a decision: ``options``⁵ joint actions."""
-    preset = generated_presets.with_stages(5)
+    preset = generated_presets.make_stages(5)
     models = {f"model_{k}": float(price) for k, price in enumerate(np.geomspace(0.4, 3.0, options))}
     stages = []
     for stage in preset.scenario.stages:

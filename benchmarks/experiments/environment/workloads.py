@@ -10,7 +10,7 @@ import torch
 
 import marca_env
 from benchmarks.experiments.environment.rates import Work
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.models.engine import Engine
 
 
@@ -20,7 +20,7 @@ def compared_workloads(batches: Sequence[int], seed: int) -> dict[str, Work]:
     work = {f"outcomes, B = {b}": outcomes(engine, b, seed) for b in batches}
     work |= {f"batched steps, B = {b}": batched_steps(engine, b, seed) for b in batches}
     work["PettingZoo Parallel"] = parallel_steps(marca_env.parallel_env(engine=engine, on_illegal="error"), seed)
-    work["PettingZoo AEC"] = aec_steps(marca_env.env(engine=engine), seed)
+    work["PettingZoo AEC"] = aec_steps(marca_env.env(engine=engine, on_illegal="error"), seed)
     try:
         from mpe2 import simple_spread_v3
     except ImportError:
@@ -47,7 +47,7 @@ def batched_steps(engine: Engine, batch: int, seed: int, episodes: int = 8) -> W
 
     The same few episodes are played again and again, so that all their pairs are in the prediction cache.
     """
-    env, played = BatchedRecommender(batch, engine=engine), [0]
+    env, played = batched_env(batch, engine=engine, on_illegal="error"), [0]
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(0, n, (episodes, batch)) for n in engine.scenario.action_shape]
     waits = {agent: np.full(batch, n - 1) for agent, n in env.action_sizes.items()}

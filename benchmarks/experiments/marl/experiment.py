@@ -24,7 +24,7 @@ from benchmarks.suite.api import Case, Row
 from benchmarks.suite.user_methods import check_method_name, user_options
 from benchmarks.training.greedy_rollout import greedy_policy, play_episodes, train_with_evaluations
 from benchmarks.training.trials import DEFAULT_ENV, Trial
-from marca_env.envs.batched_env import REWARDS
+from marca_env.envs.rewards import REWARDS
 from marca_env.models.engine import get_engine
 from marca_env.utils.errors import InputError
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from agents.rllib import VDNConfig
 from agents.rllib.core.runner import TeamEnvRunner
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.envs.pettingzoo_env import parallel_env
 from marca_env.models.engine import Engine
 
@@ -147,7 +147,7 @@ def batched_maker(engine: Engine) -> Callable[..., Any]:
     """Return a function that builds a batched environment of an engine."""
 
     def make(num_envs: int) -> Any:
-        return BatchedRecommender(num_envs, engine=engine)
+        return batched_env(num_envs, engine=engine, on_illegal="error")
 
     return make
 

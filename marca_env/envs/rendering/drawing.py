@@ -1,4 +1,4 @@
-"""Pictures of a view, drawn with Pillow, and a window to show them in (pygame)."""
+"""Frames as pictures, drawn with Pillow, and a pygame window to show them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from marca_env.envs.rendering.views import ClusterView, StageView, View
 WIDTH = 720
 _MARGIN, _TITLE, _STAGE, _CLUSTER, _HISTORY = 20, 44, 74, 46, 64
 _LEFT, _RIGHT = 230, 560
-"""Where the middle column, of funnel and loads, begins and ends."""
+"""Left and right edge of the middle column, which holds funnel and loads."""
 _PAPER, _INK, _QUIET, _LINE = (252, 252, 250), (35, 38, 43), (120, 125, 132), (214, 216, 220)
 _FUNNEL, _OPEN, _LOAD, _OVER, _PRICE = (70, 122, 180), (232, 234, 238), (84, 150, 110), (205, 78, 62), (176, 122, 30)
 _LIMIT = 1.5
-"""A load is shown up to so many budgets."""
+"""Loads over budget are drawn up to this value."""
 
 
 def as_pixels(view: View) -> np.ndarray:
-    """The frame as a picture, uint8 (height, 720, 3); its height depends on the scenario alone."""
+    """Return the frame as a picture, uint8 (height, 720, 3); its height depends only on the scenario."""
     history = any(c.history for c in view.clusters)
     row = _CLUSTER + (_HISTORY if history else 0)
     caption = _TITLE + len(view.stages) * _STAGE
@@ -33,7 +33,7 @@ def as_pixels(view: View) -> np.ndarray:
     for k, stage in enumerate(view.stages):
         _draw_stage(draw, view, k, stage, _TITLE + k * _STAGE)
     draw.text((_MARGIN, caption + 10), "clusters", _QUIET, _font(13))
-    draw.text((_LEFT, caption + 10), f"load, {view.load_is}", _QUIET, _font(13))
+    draw.text((_LEFT, caption + 10), f"load, {view.load_caption}", _QUIET, _font(13))
     draw.text((_RIGHT + 20, caption + 10), "price of computation", _QUIET, _font(13))
     for k, cluster in enumerate(view.clusters):
         _draw_cluster(draw, cluster, caption + 34 + k * row)
@@ -41,7 +41,7 @@ def as_pixels(view: View) -> np.ndarray:
 
 
 def _draw_stage(draw: ImageDraw.ImageDraw, view: View, k: int, stage: StageView, top: int) -> None:
-    """One storey of the funnel: as wide as its queue at the top, and as the next one at the bottom."""
+    """Draw one storey of the funnel: its top is as wide as its queue, its bottom as wide as the next queue."""
     draw.text((_MARGIN, top + 2), stage.name, _INK, _font(16))
     text = _wrapped(draw, [f"{name} {_short(option)}" for name, option in stage.settings], _LEFT - _MARGIN - 8)
     draw.multiline_text((_MARGIN, top + 20), text, _QUIET, _font(11), spacing=1)
@@ -60,20 +60,21 @@ def _draw_stage(draw: ImageDraw.ImageDraw, view: View, k: int, stage: StageView,
             at, f"{stage.candidates:,.0f}", _PAPER if inside else _INK, _font(18), anchor="mm" if inside else "lm"
         )
     if stage.cost is not None:
-        whole = sum(s.cost or 0.0 for s in view.stages) or 1.0
+        total = sum(s.cost or 0.0 for s in view.stages) or 1.0
         left, right = _RIGHT + 20, WIDTH - _MARGIN
         draw.text((left, top + 8), f"{1e3 * stage.cost:.3g} core-ms", _INK, _font(15))
         draw.rectangle((left, top + 32, right, top + 38), _OPEN)
-        draw.rectangle((left, top + 32, left + (right - left) * stage.cost / whole, top + 38), _PRICE)
+        draw.rectangle((left, top + 32, left + (right - left) * stage.cost / total, top + 38), _PRICE)
 
 
 def _half_width(view: View, stage: StageView) -> float:
-    """Half the width of a queue in pixels: by the root of its length, so that short ones can be seen."""
+    """Return half the width of a queue in pixels, by the root of its length, so that short queues stay visible."""
     share = (float(stage.candidates or 0.0) / view.widest) ** 0.5
     return max(3.0, min(share, 1.0) * (_RIGHT - _LEFT - 10) / 2)
 
 
 def _draw_cluster(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> None:
+    """Draw name, state, load against budget, price and history of a cluster."""
     draw.text((_MARGIN, top), cluster.name, _INK, _font(16))
     state = []
     if cluster.degradation:
@@ -99,15 +100,15 @@ def _draw_cluster(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> 
 
 
 def _draw_history(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> None:
-    """Load over budget, the budget as a line, and below it the price of each period so far."""
+    """Draw load over budget and price of each period so far, and a line at the budget."""
     left, right, height = _MARGIN, WIDTH - _MARGIN, _HISTORY - 18
     bottom = top + height
     draw.rectangle((left, top, right, bottom), _OPEN)
     budget = bottom - height / _LIMIT
     periods = max(len(cluster.history) - 1, 1)
     x = [left + (right - left) * k / periods for k in range(len(cluster.history))]
-    dearest = max(price for _, price in cluster.history) or 1.0
-    prices = [(a, bottom - height * p / dearest) for a, (_, p) in zip(x, cluster.history, strict=True)]
+    highest_price = max(price for _, price in cluster.history) or 1.0
+    prices = [(a, bottom - height * p / highest_price) for a, (_, p) in zip(x, cluster.history, strict=True)]
     loads = [(a, bottom - height * min(s / _LIMIT, 1.0)) for a, (s, _) in zip(x, cluster.history, strict=True)]
     draw.line((left, budget, right, budget), _QUIET, 1)
     if len(x) > 1:
@@ -116,19 +117,19 @@ def _draw_history(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> 
 
 
 def _draw_lambda(draw: ImageDraw.ImageDraw, x: float, y: float, size: float) -> None:
-    """λ, which the built-in font lacks."""
+    """Draw the letter λ, which the built-in font lacks."""
     pen = max(2, round(size / 8))
     draw.line((x, y, x + 0.14 * size, y, x + 0.62 * size, y + 0.85 * size), _PRICE, pen, joint="curve")
     draw.line((x + 0.3 * size, y + 0.36 * size, x, y + 0.85 * size), _PRICE, pen)
 
 
 def _short(option: str) -> str:
-    """An option of several channels by their number."""
+    """Return an option as short text: a set of three or more channels by their number."""
     return option if option.count("+") < 2 else f"{option.count('+') + 1} of them"
 
 
 def _wrapped(draw: ImageDraw.ImageDraw, words: list[str], width: float) -> str:
-    """Settings side by side as far as they fit, on at most four lines."""
+    """Return settings side by side on at most four lines of the given width."""
     lines: list[str] = []
     for word in words:
         joined = f"{lines[-1]} · {word}" if lines else word
@@ -141,14 +142,15 @@ def _wrapped(draw: ImageDraw.ImageDraw, words: list[str], width: float) -> str:
 
 @functools.cache
 def _font(size: int) -> Any:
+    """Return the built-in font; cached."""
     return ImageFont.load_default(size=size)
 
 
 class PygameWindow:
-    """A window that shows one picture after the other, at most ``fps`` a second.
+    """A window that shows pictures one after the other, at most ``fps`` per second.
 
     Raises:
-        ImportError: pygame is not installed; the message says how.
+        ImportError: pygame is not installed; the message names the command to install it.
     """
 
     def __init__(self, title: str, fps: float) -> None:
@@ -162,7 +164,7 @@ class PygameWindow:
         self._clock = pygame.time.Clock()
 
     def show(self, pixels: np.ndarray) -> None:
-        """Show a picture, uint8 (height, width, 3), and wait for its turn."""
+        """Show a picture, uint8 (height, width, 3), and wait until the next one is due."""
         pygame, size = self._pygame, (pixels.shape[1], pixels.shape[0])
         if self._surface is None or self._surface.get_size() != size:
             pygame.display.init()
@@ -174,7 +176,7 @@ class PygameWindow:
         self._clock.tick(self._fps)
 
     def close(self) -> None:
-        """Close it; showing again opens another."""
+        """Close the window; the next picture opens a new one."""
         if self._surface is not None:
             self._pygame.display.quit()
             self._surface = None

@@ -52,9 +52,9 @@ def test_agents_off_turn_wait_and_illegal_actions_stay_illegal() -> None:
 
 
 def test_turn_based_environments_get_the_turn_based_view(exact_engine) -> None:  # type: ignore[no-untyped-def]
-    from marca_env.envs.batched_env import BatchedRecommender
+    from marca_env.envs.batched_env import batched_env
 
-    assert isinstance(controller_view(BatchedRecommender(3, engine=exact_engine)), TurnBasedView)
+    assert isinstance(controller_view(batched_env(3, engine=exact_engine)), TurnBasedView)
 
 
 def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:

@@ -38,7 +38,7 @@ def test_workloads_play_legal_episodes_and_count_their_steps(exact_engine: Engin
     batched = workloads.batched_steps(exact_engine, 7, 0)
     assert [batched(), batched()] == [8 * 7 * 4, 7 * 4]
     assert workloads.parallel_steps(marca_env.parallel_env(engine=exact_engine, on_illegal="error"), 0, 3)() == 12
-    assert workloads.aec_steps(marca_env.env(engine=exact_engine), 0, 3)() == 12
+    assert workloads.aec_steps(marca_env.env(engine=exact_engine, on_illegal="error"), 0, 3)() == 12
 
 
 def test_memory_grows_with_the_batch() -> None:

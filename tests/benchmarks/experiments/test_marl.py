@@ -13,7 +13,7 @@ from benchmarks.evaluation.population_engine import EveryState
 from benchmarks.experiments.marl import experiment as marl
 from benchmarks.plotting.leaderboard import Board
 from benchmarks.suite.api import Case, Row
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.models.engine import Engine
 from marca_env.utils.errors import InputError
 
@@ -68,7 +68,7 @@ def test_references_are_in_order_and_the_optimum_is_exact() -> None:
     found = {name: marl.measure(case, Path())["curve"][0]["return"] for name, case in cases.items()}
     assert found["random"] < found["best single action"] < found["optimum"]
     judge = EveryState.of(Engine.load(), cases["optimum"].budget["states"])
-    env = BatchedRecommender(len(judge.shares), engine=judge, reward="lagrangian", prices=marl.PRICES)
+    env = batched_env(len(judge.shares), engine=judge, reward="lagrangian", prices=marl.PRICES, on_illegal="error")
     joint = env.scenario.joint_actions
     best = np.full(env.num_envs, -np.inf)
     for action in joint[:: len(joint) // 50]:  # played, not looked up
@@ -132,7 +132,7 @@ def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> No
     for case in marl.cases(quick=True, seeds=(0,), methods=("PPO shared", "PPO independent"))[3:]:
         folder = tmp_path / case.method
         algorithm, _ = train(marl.configuration(case), stop={"env_steps": 100}, out=folder)
-        env = BatchedRecommender(20, reward="lagrangian", prices=marl.PRICES)
+        env = batched_env(20, reward="lagrangian", prices=marl.PRICES, on_illegal="error")
         sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
         returns = play_episodes(env, greedy_policy(algorithm, sizes), 20, seed=5)
         algorithm.stop()

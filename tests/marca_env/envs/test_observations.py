@@ -1,4 +1,4 @@
-"""What agents see and may do."""
+"""Tests of the encoder: observations, masks and spaces."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def batch(tiny_scenario):
     return states, actions, rng.integers(1, 60, (200, 3)).astype(float)
 
 
-def test_sizes_of_the_published_shape():
+def test_sizes_of_the_default_scenario():
     encoder = ObservationEncoder(Scenario.load("default"))
     assert encoder.agents == ("retrieval", "pre_ranking")
     assert encoder.turn_agent == ("retrieval",) * 4 + ("pre_ranking",)
@@ -31,16 +31,16 @@ def test_sizes_of_the_published_shape():
     assert encoder.state_size == 28 + 6 + 21 + 3 + 2
 
 
-def test_one_observation_by_hand(encoder):
+def test_observation_and_state_match_a_case_by_hand(encoder):
     states, actions, results = np.array([[2, 0, 1, 1]]), np.array([[1, 2, 0, 1]]), np.array([[30.0, 30.0, 10.0]])
     seen, _, state = encoder.encode(states, actions, results, 3, np.array([0.0, 50.0 / 0.8]))
     uv, w, g, turn, truncation = [0, 0, 1], [1, 0, 0, 0], [0, 1], [0, 0, 0, 1, 0], [0, 0, 0]
     expected = [*uv, *w, *g, *turn, *truncation, 0.5, 0, np.log(2)]
     np.testing.assert_allclose(seen["pre_ranking"][0], expected, rtol=1e-6)
     history, channels, length, rescoring = [0, 1], [0, 1], [0, 0, 1], [1, 0]
-    made = [*channels, *length, *rescoring, *truncation]
-    whole = [*uv, *w, *g, *history, *turn, *made, 0.5, 0, 0, 0, np.log(2)]
-    np.testing.assert_allclose(state[0], whole, rtol=1e-6)
+    decisions = [*channels, *length, *rescoring, *truncation]
+    expected_state = [*uv, *w, *g, *history, *turn, *decisions, 0.5, 0, 0, 0, np.log(2)]
+    np.testing.assert_allclose(state[0], expected_state, rtol=1e-6)
 
 
 def test_history_is_hidden_from_pre_ranking(encoder, batch):
@@ -53,7 +53,7 @@ def test_history_is_hidden_from_pre_ranking(encoder, batch):
         assert np.any(a["retrieval"] != b["retrieval"])
 
 
-def test_nothing_of_the_future_is_seen(encoder, batch):
+def test_observations_do_not_depend_on_later_decisions(encoder, batch):
     states, actions, results = batch
     rng = np.random.default_rng(1)
     for turn in range(5):
@@ -80,7 +80,7 @@ def test_masks_allow_the_options_on_turn_and_wait_elsewhere(encoder, batch):
             assert np.flatnonzero(masks[agent][17]).tolist() == expected
 
 
-def test_everything_lies_in_its_space(encoder, batch):
+def test_observations_and_states_lie_in_their_spaces(encoder, batch):
     states, actions, results = batch
     for turn in range(encoder.n_turns + 1):
         seen, masks, state = encoder.encode(states, actions, results * 1e4, turn, np.array([1e9, 0.0]))
@@ -93,7 +93,7 @@ def test_everything_lies_in_its_space(encoder, batch):
     assert state.max() == max(RESULT_LIMIT, PRICE_LIMIT)
 
 
-def test_episodes_are_the_turns_stacked(encoder, batch):
+def test_episodes_equal_the_stacked_turns(encoder, batch):
     episodes = encoder.episodes(*batch)
     for turn in range(encoder.n_turns + 1):
         seen, masks, state = encoder.encode(*batch, turn)
@@ -117,7 +117,7 @@ def test_prices_may_differ_by_request(encoder, batch):
     np.testing.assert_array_equal(together[5:6], alone)
 
 
-def test_mistakes_are_named(encoder, batch):
+def test_wrong_inputs_are_named_in_the_error(encoder, batch):
     with pytest.raises(InputError, match="turn is 6"):
         encoder.encode(*batch, 6)
     with pytest.raises(InputError, match="prices have shape"):

@@ -1,4 +1,4 @@
-"""The views of a request: conformance, and the same trajectory in each."""
+"""Tests of the environments of requests: conformance, and the same trajectory in each of them."""
 
 import warnings
 
@@ -14,11 +14,11 @@ from marca_env.envs.gym_env import RecommenderEnv
 from marca_env.utils.errors import InputError
 
 EXPECTED_WARNINGS = {
-    "Agents have different observation space sizes": "stages see different things",
-    "Observations are different shapes": "stages see different things",
+    "Agents have different observation space sizes": "stages have different observations",
+    "Observations are different shapes": "stages have different observations",
     "Observation is not a NumPy array": "a Dict with an action_mask is PettingZoo's own convention",
     "Observation space for each agent probably should be gymnasium.spaces.box": "the same Dict",
-    "We recommend agents to be named in the format": "agents bear the names of their stages",
+    "We recommend agents to be named in the format": "agents have the names of their stages",
 }
 
 
@@ -56,7 +56,7 @@ def unexplained(caught):
     return [str(w.message) for w in caught if not any(str(w.message).startswith(known) for known in EXPECTED_WARNINGS)]
 
 
-def test_pettingzoo_accepts_both_views(tiny_engine, capsys):
+def test_pettingzoo_tests_pass_for_both_environments(tiny_engine, capsys):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         api_test(marca_env.env(engine=tiny_engine), num_cycles=60)
@@ -67,7 +67,7 @@ def test_pettingzoo_accepts_both_views(tiny_engine, capsys):
     assert unexplained(caught) == []
 
 
-def test_the_shipped_environments_pass_too(capsys):
+def test_shipped_environments_pass_the_conformance_tests(capsys):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         api_test(marca_env.env(), num_cycles=30)
@@ -78,7 +78,7 @@ def test_the_shipped_environments_pass_too(capsys):
     assert unexplained(caught) == []
 
 
-def test_gymnasium_accepts_the_single_agent_view(tiny_engine):
+def test_gymnasium_checker_accepts_the_single_agent_environment(tiny_engine):
     env = gymnasium.make("marca_env/Recommender-v0", engine=tiny_engine, render_mode="ansi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -88,7 +88,7 @@ def test_gymnasium_accepts_the_single_agent_view(tiny_engine):
 
 # -- one episode, four views -------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_all_views_tell_the_same_story(tiny_engine, seed):
+def test_all_views_give_the_same_trajectory(tiny_engine, seed):
     scenario = tiny_engine.scenario
     joint = choices(scenario, 1, seed)
     prices = [1.0, 2.0]
@@ -118,7 +118,7 @@ def test_all_views_tell_the_same_story(tiny_engine, seed):
     assert reward == pytest.approx(info["revenue"] - info["computation"], rel=1e-5)
 
 
-def test_request_k_of_a_batch_is_the_kth_episode_of_a_single_environment(tiny_engine):
+def test_request_k_of_a_batch_equals_episode_k_of_a_single_environment(tiny_engine):
     joints = choices(tiny_engine.scenario, 30)
     _, steps = play_batched(tiny_engine, joints, seed=4)
     env = RecommenderEnv(engine=tiny_engine)
@@ -130,7 +130,7 @@ def test_request_k_of_a_batch_is_the_kth_episode_of_a_single_environment(tiny_en
         np.testing.assert_allclose(state, steps[-1].state[k], rtol=1e-5)
 
 
-def test_the_same_seed_repeats_and_the_stream_goes_on(tiny_engine):
+def test_same_seed_repeats_and_no_seed_continues_the_stream(tiny_engine):
     joints = choices(tiny_engine.scenario, 64)
     env, first = play_batched(tiny_engine, joints, seed=1)
     _, second = play_batched(tiny_engine, joints, seed=1)
@@ -140,7 +140,7 @@ def test_the_same_seed_repeats_and_the_stream_goes_on(tiny_engine):
 
 
 # -- rewards -----------------------------------------------------------------------------------------------
-def test_rewards_are_sparse_and_their_terms_add_up(exact_engine, exact_law):
+def test_rewards_are_sparse_and_equal_their_terms(exact_engine, exact_law):
     joints = choices(exact_engine.scenario, 40)
     env, steps = play_batched(exact_engine, joints, seed=0, prices=[3.0, 5.0], reward="lagrangian")
     assert all(not s.reward.any() and not s.terminated.any() and not s.infos for s in steps[:-1])
@@ -152,7 +152,7 @@ def test_rewards_are_sparse_and_their_terms_add_up(exact_engine, exact_law):
     assert not last.truncated.any()
 
 
-def test_a_reward_of_your_own(exact_engine):
+def test_reward_callable_is_used_and_its_shape_checked(exact_engine):
     joints = choices(exact_engine.scenario, 8)
     _, steps = play_batched(exact_engine, joints, seed=0, reward=lambda outcome, prices: outcome.results[:, 2])
     np.testing.assert_array_equal(steps[-1].reward, steps[-1].infos["results"][:, 2])
@@ -161,8 +161,8 @@ def test_a_reward_of_your_own(exact_engine):
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------
-def test_an_illegal_action_names_the_agent_and_the_legal_ones(tiny_engine):
-    env = marca_env.env(engine=tiny_engine)
+def test_illegal_action_error_names_the_agent_and_the_legal_actions(tiny_engine):
+    env = marca_env.env(engine=tiny_engine, on_illegal="error")
     env.reset(seed=0)
     with pytest.raises(IllegalActionError, match=r"'retrieval' took action 2 .*'channels', legal are 0 to 1"):
         env.step(2)
@@ -176,7 +176,7 @@ def test_an_illegal_action_names_the_agent_and_the_legal_ones(tiny_engine):
         single.step(2)
 
 
-def test_nearest_takes_the_dearest_option(exact_engine):
+def test_nearest_takes_the_last_option_for_a_higher_action(exact_engine):
     env = RecommenderEnv(engine=exact_engine)
     _, info = env.reset(seed=0)
     assert info["action_mask"].tolist() == [1, 1, 0]
@@ -197,49 +197,49 @@ def test_nearest_takes_the_dearest_option(exact_engine):
         ({"reward": "lagrangian"}, "needs prices"),
         ({"prices": [1.0]}, "retrieval, ranking"),
         ({"prices": [1.0, -1.0]}, "non-negative"),
-        ({"prices": "dear"}, "prices are dear; give one finite"),
-        ({"reward": 3}, "reward is 3; give one of revenue, lagrangian"),
+        ({"prices": "high"}, "prices are high; pass one finite"),
+        ({"reward": 3}, "reward is 3; pass one of revenue, lagrangian"),
         ({"render_mode": "humn"}, "did you mean .human."),
         ({"on_illegal": "nearst"}, "did you mean 'nearest'"),
     ],
 )
-def test_wrong_options_are_named(tiny_engine, options, message):
+def test_wrong_options_are_named_in_the_error(tiny_engine, options, message):
     with pytest.raises(InputError, match=message):
         marca_env.parallel_env(engine=tiny_engine, **options)
 
 
-def test_wrong_calls_are_named(tiny_engine):
+def test_wrong_calls_are_named_in_the_error(tiny_engine):
     env = marca_env.batched_env(3, engine=tiny_engine)
     with pytest.raises(InputError, match=r"call reset\(\) first"):
         env.step({})
     env.reset(seed=0)
     with pytest.raises(InputError, match="no action of agent 'pre_ranking'"):
         env.step({"retrieval": np.zeros(3, dtype=int)})
-    with pytest.raises(InputError, match="whole numbers of shape"):
+    with pytest.raises(InputError, match="integers of shape"):
         env.step({"retrieval": np.zeros(2, dtype=int), "pre_ranking": np.full(3, 3)})
     for wrong in (0, 2.5):
         with pytest.raises(InputError, match="num_envs"):
             marca_env.batched_env(wrong, engine=tiny_engine)
-    with pytest.raises(InputError, match="nothing has happened"):
+    with pytest.raises(InputError, match="no episode has started"):
         marca_env.parallel_env(engine=tiny_engine).state()
 
 
 @pytest.mark.parametrize("action", [1.5, np.nan, "1", None, True, np.array([1])])
-def test_what_is_no_single_whole_action_is_refused_by_every_view(tiny_engine, action):
-    """A fraction would be cut to the option below it."""
+def test_actions_that_are_no_single_integer_raise_in_every_view(tiny_engine, action):
+    """A fraction would be truncated to the option below it."""
     parallel, aec = marca_env.parallel_env(engine=tiny_engine), marca_env.env(engine=tiny_engine)
     single = RecommenderEnv(engine=tiny_engine)
     for env in (parallel, aec, single):
         env.reset(seed=0)
     calls = (lambda: parallel.step({"retrieval": action, "pre_ranking": 3}), lambda: aec.step(action))
     for call in (*calls, lambda: single.step(action)):
-        with pytest.raises(InputError, match="not a whole number"):
+        with pytest.raises(InputError, match="not an integer"):
             call()
-    with pytest.raises(InputError, match="actions are a list; give a dict"):
+    with pytest.raises(InputError, match="actions are a list; pass a dict"):
         parallel.step([0, 3])
 
 
-def test_a_reward_that_is_no_number_is_refused(exact_engine):
+def test_reward_that_is_not_finite_raises(exact_engine):
     env = marca_env.parallel_env(engine=exact_engine, reward=lambda outcome, prices: outcome.revenue * np.nan)
     env.reset(seed=0)
     for _ in range(3):
@@ -249,7 +249,7 @@ def test_a_reward_that_is_no_number_is_refused(exact_engine):
 
 
 # -- frames ------------------------------------------------------------------------------------------------
-def test_the_funnel_is_drawn(exact_engine):
+def test_frames_show_the_decisions_and_costs_of_the_request(exact_engine):
     env = marca_env.parallel_env(engine=exact_engine, render_mode="ansi", prices=[1.0, 2.0])
     env.reset(seed=0)
     assert "truncation=?" in env.render()

@@ -1,4 +1,4 @@
-"""Laws that hold in every scenario and for every sequence of actions: spaces, masks, costs, conservation."""
+"""Properties of every scenario and every sequence of actions: spaces, masks, costs, conservation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import marca_env
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.envs.gym_env import RecommenderEnv
 from marca_env.envs.request_window import RequestWindow
 from marca_env.models.analytic import Law, StageLaw
@@ -22,7 +22,7 @@ MODELS = {"small": 0.3, "middle": 1.0, "large": 2.5}
 
 @st.composite
 def engines(draw: st.DrawFn) -> Engine:
-    """Chains of one to four stages, each with a queue, a model, both or (but for one) nothing to decide."""
+    """Draw chains of one to four stages, each with a queue, a model, both or (except the first) no decision."""
     positive = st.floats(1e-6, 1e-2)
     n, clusters = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     stages, laws = [], []
@@ -67,7 +67,7 @@ laws = settings(max_examples=30, deadline=None)
 
 
 def mask_of(scenario: Scenario, agent: str, turn: int, n: int) -> list[bool]:
-    """Worked out from the scenario: the options of the decision on turn, or `wait`."""
+    """Return the expected mask: the options of the current decision, or only `wait`."""
     decides = turn < len(scenario.decisions) and scenario.stage_names[scenario.decision_stage[turn]] == agent
     options = scenario.action_shape[turn] if decides else 0
     return [k < options if decides else k == n - 1 for k in range(n)]
@@ -75,12 +75,10 @@ def mask_of(scenario: Scenario, agent: str, turn: int, n: int) -> list[bool]:
 
 @laws
 @given(engines(), windows, seeds)
-def test_what_is_returned_lies_in_its_space_and_masks_are_right(
-    engine: Engine, window: RequestWindow, seed: int
-) -> None:
+def test_observations_lie_in_their_spaces_and_masks_are_right(engine: Engine, window: RequestWindow, seed: int) -> None:
     rng, scenario = np.random.default_rng(seed), engine.scenario
     prices = rng.uniform(0.0, 5.0, len(scenario.clusters))
-    env = BatchedRecommender(3, engine=engine, window=window, prices=prices, reward="lagrangian")
+    env = batched_env(3, engine=engine, window=window, prices=prices, reward="lagrangian")
     step = env.reset(seed=seed)
     for t in range(env.max_steps + 1):
         turn = t % env.encoder.n_turns if t < env.max_steps else env.encoder.n_turns
@@ -96,7 +94,7 @@ def test_what_is_returned_lies_in_its_space_and_masks_are_right(
         if step.infos:
             assert (step.infos["revenue"] >= 0).all()
             assert (step.infos["cost"] >= 0).all()
-            assert (np.diff(step.infos["results"], axis=1) <= 0).all()  # no stage makes candidates
+            assert (np.diff(step.infos["results"], axis=1) <= 0).all()  # no stage creates candidates
         else:
             assert not step.reward.any()
         if t < env.max_steps:
@@ -105,7 +103,7 @@ def test_what_is_returned_lies_in_its_space_and_masks_are_right(
 
 @laws
 @given(engines(), seeds)
-def test_cost_rises_with_every_queue_and_results_keep_to_them(engine: Engine, seed: int) -> None:
+def test_cost_rises_with_every_queue_and_results_respect_it(engine: Engine, seed: int) -> None:
     scenario, rng = engine.scenario, np.random.default_rng(seed)
     states = engine.sample_states(rng, 8)
     actions = rng.integers(0, scenario.action_shape, (8, len(scenario.decisions)))
@@ -116,25 +114,27 @@ def test_cost_rises_with_every_queue_and_results_keep_to_them(engine: Engine, se
             results, cost = (np.stack([f[k] for f in found]) for k in (0, 1))
             assert (np.diff(results, axis=0) >= 0).all()
             assert (np.diff(cost, axis=0) >= 0).all()
-            handed = scenario.decision_stage[d] + 1  # a queue bounds what the next stage gets
-            if 0 < handed < len(scenario.stages):
-                assert (results[:, :, handed] <= np.array(decision.options)[:, None]).all()
+            next_stage = scenario.decision_stage[d] + 1  # a queue bounds what the next stage gets
+            if 0 < next_stage < len(scenario.stages):
+                assert (results[:, :, next_stage] <= np.array(decision.options)[:, None]).all()
         else:
             assert (np.diff(np.stack([f[1] for f in found]), axis=0) >= 0).all()  # these models rise in price
 
 
 @laws
 @given(engines(), windows, seeds)
-def test_the_single_agent_takes_any_action_of_its_space(engine: Engine, window: RequestWindow, seed: int) -> None:
+def test_single_agent_environment_accepts_every_action_of_its_space(
+    engine: Engine, window: RequestWindow, seed: int
+) -> None:
     env = RecommenderEnv(engine=engine, window=window)
     env.action_space.seed(seed)
     seen, info = env.reset(seed=seed)
-    total, over = 0.0, False
-    while not over:
+    total, terminated = 0.0, False
+    while not terminated:
         assert env.observation_space.contains(seen)
         assert env.action_masks().tolist() == [bool(m) for m in info["action_mask"]]
         assert env.action_masks().sum() == engine.scenario.action_shape[env._core.turn]
-        seen, reward, over, _, info = env.step(int(env.action_space.sample()))
+        seen, reward, terminated, _, info = env.step(int(env.action_space.sample()))
         total += reward
     assert np.isfinite(total)
     assert not env.action_masks().any()
@@ -142,7 +142,7 @@ def test_the_single_agent_takes_any_action_of_its_space(engine: Engine, window: 
 
 @laws
 @given(engines(), windows, seeds)
-def test_every_reset_of_a_seed_is_the_same_and_views_agree(engine: Engine, window: RequestWindow, seed: int) -> None:
+def test_resets_with_one_seed_agree_and_so_do_the_views(engine: Engine, window: RequestWindow, seed: int) -> None:
     def played(env: marca_env.UniformAgents) -> list[float]:
         rng, rewards = np.random.default_rng(seed), []
         seen, _ = env.reset(seed=seed)

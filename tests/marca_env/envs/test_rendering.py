@@ -1,4 +1,4 @@
-"""Frames: what they say agrees with the episode, what they show is drawn, and a window opens and closes."""
+"""Tests of rendering: frames agree with the episode, bars have the right length, windows open and close."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ import marca_env
 from marca_env.envs import pettingzoo_env
 from marca_env.envs.gym_env import RecommenderEnv
 from marca_env.envs.price_env import BalancingEnv
-from marca_env.envs.rendering import drawing, views
-from marca_env.envs.rendering.views import ClusterView, StageView, View, as_text
+from marca_env.envs.rendering import drawing
+from marca_env.envs.rendering.screen import Screen
+from marca_env.envs.rendering.text import as_text
+from marca_env.envs.rendering.views import ClusterView, StageView, View
 from marca_env.models.engine import Engine
 from tests.helpers.paths import EXAMPLES
 
@@ -31,7 +33,7 @@ def finish(env: RecommenderEnv, actions: tuple[int, ...]) -> dict:
     return info
 
 
-def test_a_frame_says_what_the_request_did(tiny_engine: Engine) -> None:
+def test_text_frame_shows_results_costs_prices_and_revenue(tiny_engine: Engine) -> None:
     env = RecommenderEnv(engine=tiny_engine, render_mode="ansi", prices=[3.0, 0.25])
     info = finish(env, (1, 2, 1, 2))
     frame = env.render()
@@ -48,7 +50,7 @@ def test_a_frame_says_what_the_request_did(tiny_engine: Engine) -> None:
     assert f"revenue {info['revenue']:.4g}" in frame
 
 
-def test_costs_of_stages_add_up_to_those_of_clusters(tiny_engine: Engine) -> None:
+def test_stage_costs_add_up_to_cluster_costs(tiny_engine: Engine) -> None:
     scenario, rng = tiny_engine.scenario, np.random.default_rng(0)
     actions = rng.integers(0, scenario.action_shape, (20, 4))
     results, cost, _ = tiny_engine.evaluate(tiny_engine.population.states[:20], actions)
@@ -58,7 +60,7 @@ def test_costs_of_stages_add_up_to_those_of_clusters(tiny_engine: Engine) -> Non
         np.testing.assert_allclose(stages[:, scenario.stage_clusters[0] == g].sum(axis=1), cost[:, g], rtol=1e-5)
 
 
-def test_a_model_that_knows_no_stages_shows_its_clusters(exact_engine: Engine) -> None:
+def test_cost_model_without_stage_costs_can_be_rendered(exact_engine: Engine) -> None:
     env = RecommenderEnv(engine=exact_engine, render_mode="rgb_array")
     finish(env, (0, 0, 0, 0))
     assert exact_engine.stage_costs(np.zeros((1, 4), int), np.ones((1, 3))) is None
@@ -66,7 +68,7 @@ def test_a_model_that_knows_no_stages_shows_its_clusters(exact_engine: Engine) -
 
 
 @pytest.mark.parametrize("maker", [marca_env.parallel_env, RecommenderEnv])
-def test_every_frame_of_a_video_has_one_size(tiny_engine: Engine, maker) -> None:
+def test_all_frames_of_a_video_have_one_size(tiny_engine: Engine, maker) -> None:
     env = maker(engine=tiny_engine, render_mode="rgb_array")
     sizes = set()
     for seed in range(3):
@@ -85,22 +87,24 @@ def view(load: float, candidates: tuple[float, ...] = (400.0, 100.0), history: i
 
 
 def width_of(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
-    """Most pixels of that colour in a row."""
+    """Return the largest number of pixels of that colour in a row."""
     return int((pixels == np.array(colour)).all(axis=2).sum(axis=1).max())
 
 
-def test_bars_are_as_long_as_what_they_stand_for() -> None:
+def test_bars_are_proportional_to_their_values() -> None:
     half, full = (width_of(drawing.as_pixels(view(x)), drawing._LOAD) for x in (0.4, 0.8))
     assert full == pytest.approx(2 * half, rel=0.05)
-    assert width_of(drawing.as_pixels(view(1.3)), drawing._LOAD) < 60  # red instead: the text of the load, no bar
+    assert (
+        width_of(drawing.as_pixels(view(1.3)), drawing._LOAD) < 60
+    )  # red instead; only the text of the load has this colour
     assert width_of(drawing.as_pixels(view(1.3)), drawing._OVER) > full
     wide, narrow = (width_of(drawing.as_pixels(view(0.5, (n, 1.0))), drawing._FUNNEL) for n in (400.0, 100.0))
-    assert wide == pytest.approx(2 * narrow, rel=0.1)  # by the root of the length
+    assert wide == pytest.approx(2 * narrow, rel=0.1)  # proportional to the square root of the length
     assert "▲" in as_text(view(1.3))
     assert "▲" not in as_text(view(0.9))
 
 
-def test_open_stages_are_no_funnel() -> None:
+def test_undecided_stages_are_drawn_as_open_boxes() -> None:
     unknown = View("t", (StageView("s", (), None, None),), (ClusterView("c", None, 1.0, 0.0),), "load")
     pixels = drawing.as_pixels(unknown)
     assert width_of(pixels, drawing._FUNNEL) == 0
@@ -108,7 +112,7 @@ def test_open_stages_are_no_funnel() -> None:
     assert "?" in as_text(unknown)
 
 
-def test_a_day_is_drawn_with_its_past(exact_engine: Engine) -> None:
+def test_frame_of_a_day_shows_its_history(exact_engine: Engine) -> None:
     env = BalancingEnv(engine=exact_engine, traffic=np.full(30, 40.0), render_mode="rgb_array")
     env.reset(seed=0)
     first = env.render()
@@ -121,7 +125,7 @@ def test_a_day_is_drawn_with_its_past(exact_engine: Engine) -> None:
 
 @pytest.fixture
 def window(monkeypatch: pytest.MonkeyPatch):
-    """pygame without a screen."""
+    """Return pygame with a dummy video driver."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     return pytest.importorskip("pygame")
 
@@ -143,13 +147,15 @@ def test_human_mode_shows_every_step_in_a_window(tiny_engine: Engine, window, mo
     env.close()
 
 
-def test_every_mode_gives_what_pettingzoo_expects(exact_engine: Engine, window, monkeypatch) -> None:
+def test_render_modes_pass_the_pettingzoo_render_test(exact_engine: Engine, window, monkeypatch) -> None:
     monkeypatch.setitem(pettingzoo_env._METADATA, "render_fps", 1000)
     render_test(lambda **options: marca_env.env(engine=exact_engine, **options))
 
 
-def test_human_mode_of_the_other_views(exact_engine: Engine, window, monkeypatch) -> None:
-    monkeypatch.setattr("marca_env.envs.pettingzoo_env._METADATA", {"render_fps": 1000})
+def test_human_mode_opens_and_closes_a_window_in_the_other_environments(
+    exact_engine: Engine, window, monkeypatch
+) -> None:
+    monkeypatch.setitem(pettingzoo_env._METADATA, "render_fps", 1000)
     parallel = marca_env.parallel_env(engine=exact_engine, render_mode="human")
     parallel.reset(seed=0)
     assert window.display.get_surface() is not None
@@ -163,13 +169,13 @@ def test_human_mode_of_the_other_views(exact_engine: Engine, window, monkeypatch
     assert window.display.get_surface() is None
 
 
-def test_a_missing_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pygame_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(ImportError, match=r"pip install 'marca-env\[render\]'"):
-        views.Screen("human", 1.0).show(view(0.5))
+        Screen("human", 1.0).show(view(0.5))
 
 
-def test_the_recorded_episode_is_a_short_film(tmp_path: Path) -> None:
+def test_example_records_an_episode_as_a_short_gif(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), "--out", str(tmp_path / "e.gif")], capture_output=True, text=True, check=True
     )

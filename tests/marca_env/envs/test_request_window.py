@@ -1,4 +1,4 @@
-"""Windows: the clusters feel what requests cost, later requests feel the clusters, and agents see both."""
+"""Tests of request windows: requests load the clusters, and the clusters affect and show to later requests."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import api_test, parallel_api_test
 
 import marca_env
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.envs.request_window import RequestWindow, WindowClusters
 from marca_env.models.engine import Engine
 from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.utils.errors import InputError
 
-DEAR, CHEAP = (1, 2, 1, 2), (0, 0, 0, 0)
+EXPENSIVE, CHEAP = (1, 2, 1, 2), (0, 0, 0, 0)
 STEEP = RequestWindow(requests=20, seconds=60.0, traffic=(2.0,))
-"""Twice the rate at which the dearest options just about fit."""
+"""Twice the rate at which the most expensive options just fit."""
 
 
 def play(engine: Engine, policy, window=STEEP, n: int = 8, seed: int = 0, **options):
-    """Steps at which a request ended; ``policy(k, env)`` gives the joint action of request k."""
-    env = BatchedRecommender(n, engine=engine, window=window, **options)
+    """Return the steps that end a request; ``policy(k, env)`` gives the joint action of request k."""
+    env = batched_env(n, engine=engine, window=window, **options)
     step = env.reset(seed=seed)
     ended, rewards = [], []
     for t in range(env.max_steps):
@@ -38,9 +38,9 @@ def play(engine: Engine, policy, window=STEEP, n: int = 8, seed: int = 0, **opti
     return env, ended, np.array(rewards)
 
 
-def test_greed_now_costs_later(exact_engine: Engine) -> None:
-    """The dearest options earn more on the first request; then degradation, backlog and drops eat it up."""
-    _, greedy, _ = play(exact_engine, lambda k, env: DEAR)
+def test_expensive_options_earn_more_first_and_less_in_total(exact_engine: Engine) -> None:
+    """Expensive options earn more on the first request; then degradation, backlog and drops cost more than that."""
+    _, greedy, _ = play(exact_engine, lambda k, env: EXPENSIVE)
     _, thrifty, _ = play(exact_engine, lambda k, env: (0, 0, 1, 0))
     earned = [np.array([s.infos["revenue"].mean() for s in steps]) for steps in (greedy, thrifty)]
     assert earned[0][0] > earned[1][0]
@@ -51,30 +51,30 @@ def test_greed_now_costs_later(exact_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_first_request_is_that_of_an_episode_of_one(exact_engine: Engine, seed: int) -> None:
-    """Nothing is degraded yet: same request, cost and results; revenue is net of what is dropped."""
-    _, ended, _ = play(exact_engine, lambda k, env: DEAR, n=1, seed=seed)
-    env = BatchedRecommender(1, engine=exact_engine)
+def test_first_request_equals_that_of_a_single_request_episode(exact_engine: Engine, seed: int) -> None:
+    """Nothing is degraded yet: request, cost and results are equal; revenue is net of dropped requests."""
+    _, ended, _ = play(exact_engine, lambda k, env: EXPENSIVE, n=1, seed=seed)
+    env = batched_env(1, engine=exact_engine)
     env.reset(seed=seed)
     for t in range(4):
         waits = {agent: np.full(1, size - 1) for agent, size in env.action_sizes.items()}
-        last = env.step({**waits, str(env.agent_on_turn): np.full(1, DEAR[t])})
+        last = env.step({**waits, str(env.agent_on_turn): np.full(1, EXPENSIVE[t])})
     for name in ("cost", "results"):
         np.testing.assert_array_equal(ended[0].infos[name], last.infos[name])
-    kept = 1.0 - ended[0].infos["dropped"]
-    np.testing.assert_allclose(ended[0].infos["revenue"], last.infos["revenue"] * kept, rtol=1e-5)
+    served = 1.0 - ended[0].infos["dropped"]
+    np.testing.assert_allclose(ended[0].infos["revenue"], last.infos["revenue"] * served, rtol=1e-5)
 
 
-def test_the_clusters_are_those_of_the_simulated_day(exact_engine: Engine, exact_law) -> None:
-    """Each sub-environment alone, through the same cluster model, takes the same course."""
-    env, ended, _ = play(exact_engine, lambda k, env: DEAR if k % 4 else CHEAP, n=3)
+def test_clusters_follow_the_cluster_model(exact_engine: Engine, exact_law) -> None:
+    """Each sub-environment alone, simulated with the cluster model, gives the same states."""
+    env, ended, _ = play(exact_engine, lambda k, env: EXPENSIVE if k % 4 else CHEAP, n=3)
     scenario, states = exact_engine.scenario, exact_engine.sample_states(np.random.default_rng(0).spawn(2)[0], 60)
     model = ClusterModel(scenario)
     for b in range(3):
         state = model.initial()
         for k, step in enumerate(ended):
             np.testing.assert_array_equal(step.infos["degradation"][b], state.degradation)
-            request, chosen = states[20 * b + k][None], np.array([DEAR if k % 4 else CHEAP])
+            request, chosen = states[20 * b + k][None], np.array([EXPENSIVE if k % 4 else CHEAP])
             undegraded = exact_law.cost(chosen, exact_law.results(request, chosen))[0].astype(float)
             qps = 2.0 * scenario.peak_qps
             state, reading = model.step(state, step.infos["cost"][b].astype(float) * qps, undegraded * qps, 60.0)
@@ -84,7 +84,7 @@ def test_the_clusters_are_those_of_the_simulated_day(exact_engine: Engine, exact
     assert env.turn == 4
 
 
-def test_degraded_options_are_those_of_the_scenario(exact_engine: Engine) -> None:
+def test_degraded_options_equal_those_of_the_scenario(exact_engine: Engine) -> None:
     scenario = exact_engine.scenario
     clusters = WindowClusters(scenario, STEEP, 36, np.zeros(2))
     joint = scenario.joint_actions
@@ -93,37 +93,37 @@ def test_degraded_options_are_those_of_the_scenario(exact_engine: Engine) -> Non
         expected = np.arange(36)
         for g, level in enumerate(levels):
             expected = scenario.degraded(g, level)[expected]
-        np.testing.assert_array_equal(scenario.joint_index(clusters.degraded(joint)), expected)
+        np.testing.assert_array_equal(scenario.joint_index(clusters.degrade(joint)), expected)
 
 
-def test_agents_see_the_clusters(exact_engine: Engine) -> None:
-    env, _, _ = play(exact_engine, lambda k, env: DEAR, window=RequestWindow(requests=3, price_rate=2.0))
-    shown = env.clusters.shown()  # type: ignore[union-attr]
+def test_agents_observe_the_clusters(exact_engine: Engine) -> None:
+    env, _, _ = play(exact_engine, lambda k, env: EXPENSIVE, window=RequestWindow(requests=3, price_rate=2.0))
+    shown = env.clusters.observe()  # type: ignore[union-attr]
     layout = env.encoder._state_layout
     step = env.encoder.encode(env.states, env.actions, np.zeros((8, 3)), 0, env.prices, shown)
     np.testing.assert_array_equal(step[2][:, layout.clusters : layout.prices], shown)
     assert shown[:, -1].tolist() == [1.0] * 8
     load = env.clusters.load / exact_engine.scenario.budgets  # type: ignore[union-attr]
     np.testing.assert_allclose(shown[:, :2], np.minimum(load, 4.0), rtol=1e-6)
-    plain = BatchedRecommender(8, engine=exact_engine)
+    plain = batched_env(8, engine=exact_engine)
     assert env.state_size == plain.state_size + 7
     assert env.max_steps == 3 * plain.max_steps
 
 
-def test_prices_follow_the_load(exact_engine: Engine) -> None:
+def test_prices_rise_and_fall_with_the_load(exact_engine: Engine) -> None:
     window = RequestWindow(requests=6, traffic=(2.0,), price_rate=0.5)
-    _, dear, _ = play(exact_engine, lambda k, env: DEAR, window, prices=[1.0, 1.0])
+    _, dear, _ = play(exact_engine, lambda k, env: EXPENSIVE, window, prices=[1.0, 1.0])
     prices = np.array([s.infos["prices"] for s in dear])
     assert (np.diff(prices, axis=0) > 0).all()
     _, cheap, _ = play(exact_engine, lambda k, env: CHEAP, window, prices=[1.0, 1.0])
-    assert (np.array([s.infos["prices"] for s in cheap])[-1] < 1.0).all()  # the cheapest fit twice the rate
-    _, fixed, _ = play(exact_engine, lambda k, env: DEAR, RequestWindow(requests=6), prices=[1.0, 2.0])
+    assert (np.array([s.infos["prices"] for s in cheap])[-1] < 1.0).all()  # the cheapest options fit at twice the rate
+    _, fixed, _ = play(exact_engine, lambda k, env: EXPENSIVE, RequestWindow(requests=6), prices=[1.0, 2.0])
     assert (fixed[-1].infos["prices"] == [1.0, 2.0]).all()
 
 
-def test_the_lagrangian_takes_the_price_of_the_moment_and_its_terms_add_up(exact_engine: Engine) -> None:
+def test_lagrangian_uses_the_prices_in_force_and_equals_its_terms(exact_engine: Engine) -> None:
     options = {"window": RequestWindow(requests=5, price_rate=1.0), "prices": [1.0, 1.0], "reward": "lagrangian"}
-    _, ended, rewards = play(exact_engine, lambda k, env: DEAR, **options)
+    _, ended, rewards = play(exact_engine, lambda k, env: EXPENSIVE, **options)
     per_request = rewards.reshape(5, 4, 8)
     assert not per_request[:, :3].any()
     price = np.ones((8, 2))
@@ -134,7 +134,7 @@ def test_the_lagrangian_takes_the_price_of_the_moment_and_its_terms_add_up(exact
         price = step.infos["prices"]
 
 
-def test_a_reward_of_your_own_sees_the_price_of_each(exact_engine: Engine) -> None:
+def test_reward_callable_gets_the_prices_of_each_sub_environment(exact_engine: Engine) -> None:
     seen = []
 
     def reward(outcome, prices):
@@ -145,23 +145,23 @@ def test_a_reward_of_your_own_sees_the_price_of_each(exact_engine: Engine) -> No
     assert seen == [(8, 2), (8, 2)]
 
 
-def test_traffic_bursts(exact_engine: Engine) -> None:
+def test_load_follows_the_traffic_pattern(exact_engine: Engine) -> None:
     _, ended, _ = play(exact_engine, lambda k, env: CHEAP, RequestWindow(requests=6, traffic=(0.5, 2.0)))
     load = np.array([s.infos["load"].sum(axis=1) / s.infos["cost"].sum(axis=1) for s in ended])
     np.testing.assert_allclose(load[::2], 0.5 * exact_engine.scenario.peak_qps, rtol=1e-5)
     np.testing.assert_allclose(load[1::2], 2.0 * exact_engine.scenario.peak_qps, rtol=1e-5)
 
 
-def test_every_view_tells_the_same_story(exact_engine: Engine) -> None:
+def test_all_views_give_the_same_rewards_and_infos(exact_engine: Engine) -> None:
     options = {"engine": exact_engine, "window": {"requests": 3, "price_rate": 1.0}, "prices": [1.0, 1.0]}
-    _, ended, rewards = play(exact_engine, lambda k, env: DEAR, options["window"], n=1, seed=5, prices=[1.0, 1.0])
+    _, ended, rewards = play(exact_engine, lambda k, env: EXPENSIVE, options["window"], n=1, seed=5, prices=[1.0, 1.0])
     single = gymnasium.make("marca_env/Recommender-v0", disable_env_checker=True, **options).unwrapped
     parallel, aec = marca_env.parallel_env(**options), marca_env.env(**options)  # type: ignore[arg-type]
     single.reset(seed=5)
     parallel.reset(seed=5)
     aec.reset(seed=5)
     for t in range(12):
-        action = DEAR[t % 4]
+        action = EXPENSIVE[t % 4]
         _, reward, terminated, _, info = single.step(action)
         waits = {agent: parallel.action_space(agent).n - 1 for agent in parallel.possible_agents}
         agent = aec.agent_selection
@@ -169,8 +169,8 @@ def test_every_view_tells_the_same_story(exact_engine: Engine) -> None:
         aec.step(action)
         assert reward == team[agent] == aec.rewards[agent] == rewards[t, 0]
         assert terminated == (t == 11)
-        for told in (info, infos[agent], aec.infos[agent]):
-            assert ("load" in told) == (t % 4 == 3)
+        for each_info in (info, infos[agent], aec.infos[agent]):
+            assert ("load" in each_info) == (t % 4 == 3)
         if t % 4 == 3:
             load = ended[t // 4].infos["load"][0].tolist()
             assert info["load"] == infos[agent]["load"] == dict(zip(("retrieval", "ranking"), load, strict=True))
@@ -179,7 +179,7 @@ def test_every_view_tells_the_same_story(exact_engine: Engine) -> None:
         single.step(0)
 
 
-def test_the_views_conform(exact_engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_views_conform_to_their_libraries(exact_engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"engine": exact_engine, "window": 3}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -188,18 +188,18 @@ def test_the_views_conform(exact_engine: Engine, capsys: pytest.CaptureFixture[s
         check_env(gymnasium.make("marca_env/Recommender-v0", **options).unwrapped)
 
 
-def test_the_frame_shows_the_load_and_what_it_did(exact_engine: Engine) -> None:
+def test_frame_shows_load_backlog_and_degraded_options(exact_engine: Engine) -> None:
     env = marca_env.parallel_env(engine=exact_engine, window={"requests": 10, "traffic": [2.0]}, render_mode="ansi")
     env.reset(seed=0)
     for _ in range(5):
-        for action in DEAR:
+        for action in EXPENSIVE:
             waits = {agent: env.action_space(agent).n - 1 for agent in env.agents}
             *_, infos = env.step({**waits, str(env._core.agent_on_turn): action})
     frame = env.render()
-    told = infos["retrieval"]
+    info = infos["retrieval"]
     assert "request 5 of 10" in frame
-    assert f"{told['load']['ranking']:6.2f} of 0.80 cores" in frame
-    assert f"backlog {told['backlog']['ranking']:.1f} s" in frame
+    assert f"{info['load']['ranking']:6.2f} of 0.80 cores" in frame
+    assert f"backlog {info['backlog']['ranking']:.1f} s" in frame
     assert "truncation=5" in frame  # degraded
 
 
@@ -215,6 +215,6 @@ def test_the_frame_shows_the_load_and_what_it_did(exact_engine: Engine) -> None:
         ("long", "window.requests is long"),
     ],
 )
-def test_impossible_windows_are_refused(exact_engine: Engine, window: object, message: str) -> None:
+def test_impossible_windows_raise(exact_engine: Engine, window: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         marca_env.batched_env(2, engine=exact_engine, window=window)  # type: ignore[arg-type]

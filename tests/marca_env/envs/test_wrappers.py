@@ -1,4 +1,4 @@
-"""Agents in the same spaces: conformance, and the same episode as without."""
+"""Tests of UniformAgents: conformance, and the same episode as without the wrapper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marca_env.envs.wrappers import UniformAgents
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_pettingzoo_accepts_it(flat: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pettingzoo_tests_pass(flat: bool, capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("default", "stages-4-v0"):
@@ -24,17 +24,17 @@ def test_pettingzoo_accepts_it(flat: bool, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name", ["default", "ranking-model-v0"])
-def test_it_tells_the_same_story_in_the_same_spaces(name: str, flat: bool) -> None:
+def test_episode_is_unchanged_and_all_agents_share_their_spaces(name: str, flat: bool) -> None:
     plain = marca_env.parallel_env(name, window=2)
     uniform = UniformAgents(marca_env.parallel_env(name, window=2, on_illegal="error"), flat)
     agents = plain.possible_agents
     assert all(uniform.observation_space(a) == uniform.observation_space(agents[0]) for a in agents)
     assert len({uniform.action_space(a).n for a in agents}) == 1
-    seen, shown = plain.reset(seed=3)[0], uniform.reset(seed=3)[0]
+    observations, padded = plain.reset(seed=3)[0], uniform.reset(seed=3)[0]
     rng, most = np.random.default_rng(0), max(plain.action_space(a).n for a in agents)
     while plain.agents:
         for place, agent in enumerate(agents):
-            own, other = seen[agent], shown[agent]
+            own, other = observations[agent], padded[agent]
             assert uniform.observation_space(agent).contains(other)
             both = {"observation": other[:-most], "action_mask": other[-most:]} if flat else other
             vector, mask, n = both["observation"], both["action_mask"], len(own["observation"])
@@ -42,15 +42,15 @@ def test_it_tells_the_same_story_in_the_same_spaces(name: str, flat: bool) -> No
             np.testing.assert_array_equal(vector[len(agents) : len(agents) + n], own["observation"])
             assert not vector[len(agents) + n :].any()
             np.testing.assert_array_equal(np.flatnonzero(mask), np.flatnonzero(own["action_mask"]))
-        actions = {agent: int(rng.choice(np.flatnonzero(seen[agent]["action_mask"]))) for agent in agents}
-        seen, rewards, done, _, _ = plain.step(actions)
-        shown, same_rewards, same_done, _, _ = uniform.step(actions)
+        actions = {agent: int(rng.choice(np.flatnonzero(observations[agent]["action_mask"]))) for agent in agents}
+        observations, rewards, done, _, _ = plain.step(actions)
+        padded, same_rewards, same_done, _, _ = uniform.step(actions)
         assert (rewards, done) == (same_rewards, same_done)
     np.testing.assert_array_equal(plain.state(), uniform.state())
 
 
-def test_actions_that_an_agent_has_not() -> None:
-    """`wait` where the nearest is taken, an error elsewhere; what no agent has is always one."""
+def test_missing_actions_count_as_wait_or_raise() -> None:
+    """They count as `wait` with `nearest` and raise with `error`; an action that no agent has always raises."""
     strict = UniformAgents(marca_env.parallel_env("ranking-model-v0", on_illegal="error"))
     lenient = UniformAgents(marca_env.parallel_env("ranking-model-v0"))
     for env in (strict, lenient):

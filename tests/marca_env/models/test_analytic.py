@@ -1,4 +1,4 @@
-"""Generated scenarios: the law is what the docstring states, the shipped files are what it generates."""
+"""Tests of generated scenarios: the formulas match the docstring, the shipped files match the generator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def two_stages() -> tuple[Scenario, Law]:
     return scenario, law
 
 
-def test_the_law_by_hand() -> None:
+def test_formulas_match_a_case_by_hand() -> None:
     scenario, law = two_stages()
     states, actions = np.array([[1, 0], [2, 0], [1, 1]]), np.array([[1, 0], [0, 1], [1, 1]])
     cost, revenue = AnalyticCostModel(scenario, law), AnalyticRevenueModel(scenario, law)
@@ -69,7 +69,7 @@ def test_the_law_by_hand() -> None:
     np.testing.assert_allclose(revenue.table(states)[:, 3], revenue.predict(states, np.ones((3, 2), int)))
 
 
-def test_what_is_saved_is_loaded_by_the_models_own_readers(tmp_path: Path) -> None:
+def test_saved_laws_are_loaded_by_both_models(tmp_path: Path) -> None:
     scenario, law = two_stages()
     AnalyticCostModel(scenario, law).save(tmp_path / "c")
     AnalyticRevenueModel(scenario, law).save(tmp_path / "r")
@@ -88,14 +88,14 @@ def test_what_is_saved_is_loaded_by_the_models_own_readers(tmp_path: Path) -> No
         CostModel.load(tmp_path / "c")
 
 
-def test_laws_that_make_no_sense_are_refused() -> None:
+def test_impossible_laws_raise() -> None:
     scenario, law = two_stages()
-    with pytest.raises(InputError, match="law has 1 stages and scenario .* has 2"):
+    with pytest.raises(InputError, match=r"law has 1 stages and scenario .* has 2"):
         AnalyticCostModel(scenario, Law(stages=law.stages[:1]))
 
 
 @pytest.mark.parametrize("name", generated_presets.GENERATED)
-def test_the_shipped_files_are_what_is_generated(name: str, tmp_path: Path) -> None:
+def test_shipped_files_equal_the_generated_ones(name: str, tmp_path: Path) -> None:
     made, shipped = generated_presets.GENERATED[name](), shipped_folder(name)
     made.write(tmp_path)
     assert Scenario.load(name) == made.scenario
@@ -108,15 +108,15 @@ def test_the_shipped_files_are_what_is_generated(name: str, tmp_path: Path) -> N
     assert sum(f.stat().st_size for f in shipped.rglob("*.*")) < 100_000
 
 
-def test_every_generated_scenario_is_a_preset_with_an_id() -> None:
+def test_every_generated_scenario_has_a_preset_and_an_id() -> None:
     assert set(generated_presets.GENERATED) | {"default"} <= set(presets())
     ids = {name.partition("/")[2] for name in marca_env.ENVIRONMENTS}
     assert {"Bursty-v0", "DataCentres-v0", "RankingModel-v0", *(f"Stages{n}-v0" for n in range(2, 11))} <= ids
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_there_is_something_to_gain_and_budgets_bind(name: str) -> None:
-    """Half of the dearest action fits nowhere; the clairvoyant beats the best single action by a tenth or more."""
+def test_budgets_bind_and_state_dependent_actions_gain(name: str) -> None:
+    """Half of the most expensive action exceeds every budget; the optimum beats the best single action by a tenth."""
     engine = Engine.load(name)
     population, scenario = engine.population, engine.scenario
     values, costs = engine.table(population.states)
@@ -142,7 +142,7 @@ def test_revenue_and_cost_rise_with_every_option(name: str) -> None:
         assert (np.diff(cost_grid, axis=axis) >= -1e-9).all()
 
 
-def test_the_generated_environments_conform(capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_environments_pass_the_pettingzoo_tests(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("ranking-model-v0", "data-centres-v0", "stages-4-v0"):
@@ -152,7 +152,7 @@ def test_the_generated_environments_conform(capsys: pytest.CaptureFixture[str]) 
             check_env(gymnasium.make(name).unwrapped)
 
 
-def test_the_ranking_agent_chooses_its_model() -> None:
+def test_ranking_agent_chooses_its_model() -> None:
     env = marca_env.parallel_env("ranking-model-v0")
     assert env.possible_agents == ["retrieval", "pre_ranking", "ranking"]
     engine = get_engine("ranking-model-v0")
@@ -163,7 +163,7 @@ def test_the_ranking_agent_chooses_its_model() -> None:
     assert (revenue[2] > revenue[0]).all()
 
 
-def test_bursts_overload_what_fits_between_them() -> None:
+def test_bursts_overload_options_that_fit_between_them() -> None:
     env = gymnasium.make("marca_env/Bursty-v0").unwrapped
     env.reset(seed=0)
     told = []
@@ -180,7 +180,7 @@ def test_bursts_overload_what_fits_between_them() -> None:
     assert max(levels) >= 2
 
 
-def test_a_day_of_a_bursty_scenario_is_its_own_traffic() -> None:
+def test_day_of_the_bursty_scenario_uses_its_own_traffic() -> None:
     scenario = Scenario.load("bursty-v0")
     days = [daily_traffic(scenario, np.random.default_rng(seed)).qps for seed in (0, 1)]
     assert (days[0] != days[1]).any()
@@ -195,7 +195,7 @@ def test_a_day_of_a_bursty_scenario_is_its_own_traffic() -> None:
         np.testing.assert_allclose(load, scenario.traffic[k] * scenario.peak_qps)
 
 
-def test_ten_stages_play() -> None:
+def test_scenario_of_ten_stages_can_be_played() -> None:
     env = gymnasium.make("marca_env/Stages10-v0").unwrapped
     env.reset(seed=0)
     for _ in range(10):

@@ -14,19 +14,19 @@ from marca_env.utils.errors import InputError
 from tests.helpers.factories import ExactLaw, make_cost_log
 
 
-def test_a_violation_is_pooled() -> None:
+def test_decreasing_costs_are_pooled() -> None:
     """Costs 3 and 1 at lengths 2 and 3 break the order; their mean, 2, is the nearest monotone fit."""
     curve = Curve.isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 3.0, 1.0, 5.0]))
     np.testing.assert_allclose(curve(np.array([1, 2, 3, 4])), [0, 2, 2, 5])
     np.testing.assert_allclose(curve(np.array([1.5, 2.5, 3.5])), [1, 2, 3.5])  # linear in between
 
 
-def test_repeats_share_a_knot() -> None:
+def test_repeated_lengths_share_a_knot() -> None:
     curve = Curve.isotonic(np.array([10.0, 10.0, 20.0]), np.array([1.0, 3.0, 6.0]))
     np.testing.assert_allclose(curve(np.array([10, 20])), [2, 6])
 
 
-def test_beyond_the_knots_the_mean_slope_goes_on() -> None:
+def test_curve_continues_at_its_mean_slope_beyond_the_knots() -> None:
     curve = Curve(np.array([10.0, 20.0, 40.0]), np.array([1.0, 4.0, 4.0]))  # 3 over 30: a slope of 0.1
     np.testing.assert_allclose(curve(np.array([5, 0, 50])), [0.5, 0.0, 5.0])
     assert Curve(np.array([10.0]), np.array([2.0]))(np.array(99)) == 2.0
@@ -43,7 +43,7 @@ def test_every_curve_is_monotone_and_not_negative(points: list[tuple[int, float]
     assert (values >= 0).all()
 
 
-def test_the_law_behind_the_log_is_recovered(tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
+def test_costs_behind_the_log_are_recovered(tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
     cost_map = CostMap.from_log(tiny_scenario, make_cost_log(tiny_scenario))
     rng = np.random.default_rng(0)
     actions = rng.integers(0, tiny_scenario.action_shape, (200, 4))
@@ -53,7 +53,7 @@ def test_the_law_behind_the_log_is_recovered(tiny_scenario: Scenario, exact_law:
     np.testing.assert_allclose(cost_map.degradation(np.array([0, 0])), [0, 0])
 
 
-def test_a_request_by_hand(tiny_scenario: Scenario) -> None:
+def test_cost_of_a_request_matches_a_case_by_hand(tiny_scenario: Scenario) -> None:
     """Two-tower at 20 and re-scoring of 30 candidates; 30 pre-ranked, 10 ranked."""
     cost_map = CostMap.from_log(tiny_scenario, make_cost_log(tiny_scenario))
     cost = cost_map.cost(np.array([1, 1, 1, 1]), np.array([30.0, 30.0, 10.0]))
@@ -67,13 +67,13 @@ def test_a_request_by_hand(tiny_scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     "component", ["base", "queue", "channel:popularity", "channel:two_tower", "model:rescoring=personalised"]
 )
-def test_a_bucket_that_was_not_measured_is_named(component: str, tiny_scenario: Scenario) -> None:
+def test_missing_component_is_named_in_the_error(component: str, tiny_scenario: Scenario) -> None:
     log = make_cost_log(tiny_scenario)
     with pytest.raises(InputError, match=f"{component}.*marca testbench"):
         CostMap.from_log(tiny_scenario, log[log["component"] != component])
 
 
-def test_degradation_that_was_not_measured_is_named(tiny_scenario: Scenario) -> None:
+def test_missing_degradation_is_named_in_the_error(tiny_scenario: Scenario) -> None:
     log = make_cost_log(tiny_scenario)
     cost_map = CostMap.from_log(tiny_scenario, log[log["component"] != "degradation"])
     assert (cost_map.degradation(np.array([0, 0])) == 0).all()
@@ -81,7 +81,7 @@ def test_degradation_that_was_not_measured_is_named(tiny_scenario: Scenario) -> 
         cost_map.degradation(np.array([0, 1]))
 
 
-def test_it_survives_json(tiny_scenario: Scenario) -> None:
+def test_cost_map_survives_json(tiny_scenario: Scenario) -> None:
     cost_map = CostMap.from_log(tiny_scenario, make_cost_log(tiny_scenario))
     again = CostMap.from_dict(tiny_scenario, json.loads(json.dumps(cost_map.to_dict())))
     actions, results = np.array([[1, 2, 1, 2]]), np.array([[45.0, 45.0, 20.0]])
@@ -90,7 +90,7 @@ def test_it_survives_json(tiny_scenario: Scenario) -> None:
         CostMap.from_dict(tiny_scenario, {})
 
 
-def test_shapes_go_through(tiny_scenario: Scenario) -> None:
+def test_leading_dimensions_are_kept(tiny_scenario: Scenario) -> None:
     cost_map = CostMap.from_log(tiny_scenario, make_cost_log(tiny_scenario))
     assert cost_map.cost(np.zeros((5, 7, 4), int), np.ones((5, 7, 3))).shape == (5, 7, 2)
     assert cost_map.cost(np.zeros(4, int), np.ones(3)).shape == (2,)
@@ -106,8 +106,8 @@ def test_value_buckets_of_a_length_are_pooled(tiny_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize(("column", "message"), [("stage", "did you mean 'ranking'"), ("cluster", "unknown cluster")])
-def test_rows_of_another_system_are_refused(column: str, message: str, tiny_scenario: Scenario) -> None:
-    """A misspelt cluster would lose its f(D) without a word."""
+def test_rows_of_another_system_raise(column: str, message: str, tiny_scenario: Scenario) -> None:
+    """Without the check a misspelt cluster would lose its f(D) silently."""
     log = make_cost_log(tiny_scenario)
     log.loc[log["component"] == "degradation", column] = "rankin"
     with pytest.raises(InputError, match=message):

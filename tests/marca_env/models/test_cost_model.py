@@ -24,7 +24,9 @@ def unseen(scenario: Scenario, n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, scenario.feature_sizes, (n, 4)), rng.integers(0, scenario.action_shape, (n, 4))
 
 
-def test_it_learns_what_each_stage_processes(model: CostModel, tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
+def test_fit_learns_the_candidates_of_each_stage(
+    model: CostModel, tiny_scenario: Scenario, exact_law: ExactLaw
+) -> None:
     states, actions = unseen(tiny_scenario)
     true, predicted = exact_law.results(states, actions), model.results(states, actions)
     constant = np.abs(true - true.mean(axis=0)).mean(axis=0)
@@ -33,14 +35,14 @@ def test_it_learns_what_each_stage_processes(model: CostModel, tiny_scenario: Sc
     assert (np.abs(predicted - true).mean(axis=0) < 0.1 * constant).all()
 
 
-def test_cost_is_the_map_of_the_results(model: CostModel, tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
+def test_cost_is_the_cost_map_of_the_results(model: CostModel, tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
     states, actions = unseen(tiny_scenario)
     cost = model.predict(states, actions)
     np.testing.assert_array_equal(cost, model.cost_map.cost(actions, model.results(states, actions)))
     np.testing.assert_allclose(cost, exact_law.cost(actions, exact_law.results(states, actions)), rtol=0.15)
 
 
-def test_the_table_holds_every_joint_action(model: CostModel, tiny_scenario: Scenario) -> None:
+def test_table_holds_every_joint_action(model: CostModel, tiny_scenario: Scenario) -> None:
     states, joint = unseen(tiny_scenario, 3)[0], tiny_scenario.joint_actions
     results, cost = model.table(states)
     assert results.shape == (3, 36, 3)
@@ -50,7 +52,7 @@ def test_the_table_holds_every_joint_action(model: CostModel, tiny_scenario: Sce
         np.testing.assert_allclose(cost[k], model.predict(repeated, joint), rtol=1e-4)
 
 
-def test_the_length_of_a_channel_that_is_off_does_not_matter(model: CostModel, tiny_scenario: Scenario) -> None:
+def test_recall_length_of_a_channel_that_is_off_has_no_effect(model: CostModel, tiny_scenario: Scenario) -> None:
     states = unseen(tiny_scenario, 1)[0]
     off = [model.results(states, np.array([[0, length, 1, 1]])) for length in range(3)]
     on = [model.results(states, np.array([[1, length, 1, 1]])) for length in range(3)]
@@ -59,7 +61,7 @@ def test_the_length_of_a_channel_that_is_off_does_not_matter(model: CostModel, t
     assert not (on[0] == on[2]).all()
 
 
-def test_a_stage_does_not_read_later_gates(tiny_scenario: Scenario) -> None:
+def test_gate_of_a_stage_does_not_see_later_decisions(tiny_scenario: Scenario) -> None:
     """The gate of retrieval sees the first three decisions, the others all four."""
     from marca_env.models.cost_model import _network
 
@@ -68,7 +70,7 @@ def test_a_stage_does_not_read_later_gates(tiny_scenario: Scenario) -> None:
     assert pre_ranking == ranking == retrieval + 3
 
 
-def test_saved_and_loaded_it_is_the_same(model: CostModel, tiny_scenario: Scenario, tmp_path: Path) -> None:
+def test_loaded_model_equals_the_saved_one(model: CostModel, tiny_scenario: Scenario, tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     again = CostModel.load(tmp_path / "m")
     states, actions = unseen(tiny_scenario)
@@ -78,7 +80,7 @@ def test_saved_and_loaded_it_is_the_same(model: CostModel, tiny_scenario: Scenar
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
-def test_a_file_cut_short_is_named(name: str, model: CostModel, tmp_path: Path) -> None:
+def test_truncated_file_is_named_in_the_error(name: str, model: CostModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
@@ -89,12 +91,12 @@ def test_a_file_cut_short_is_named(name: str, model: CostModel, tmp_path: Path) 
         CostModel.load(tmp_path)
 
 
-def test_another_kind_of_model_is_refused(tiny_artefacts: Path) -> None:
+def test_file_of_another_model_raises(tiny_artefacts: Path) -> None:
     with pytest.raises(InputError, match="RevenueModel"):
         CostModel.load(tiny_artefacts / "revenue_model")
 
 
-def test_files_of_two_models_do_not_mix(model: CostModel, tmp_path: Path) -> None:
+def test_mixed_files_of_two_models_raise(model: CostModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     text = (tmp_path / "model.json").read_text()
     (tmp_path / "model.json").write_text(text.replace('"size": 3', '"size": 5'))
@@ -102,7 +104,9 @@ def test_files_of_two_models_do_not_mix(model: CostModel, tmp_path: Path) -> Non
         CostModel.load(tmp_path)
 
 
-def test_the_seed_decides_and_global_state_is_left_alone(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+def test_seed_decides_and_global_random_state_is_unchanged(
+    tiny_scenario: Scenario, tiny_requests: pd.DataFrame
+) -> None:
     states, actions = unseen(tiny_scenario, 50)
     before = torch.get_rng_state()
     fits = [
@@ -114,6 +118,6 @@ def test_the_seed_decides_and_global_state_is_left_alone(tiny_scenario: Scenario
     assert not np.array_equal(first, other)
 
 
-def test_a_log_without_results_is_refused(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+def test_log_without_results_raises(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="'result_ranking' is missing"):
         CostModel.fit(tiny_scenario, tiny_requests.drop(columns="result_ranking"), make_cost_log(tiny_scenario))

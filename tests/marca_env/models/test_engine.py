@@ -1,4 +1,4 @@
-"""The engine: exact where the law is known, sparse where noise is asked for, and clear when something is missing."""
+"""Tests of the engine: exact outcomes, sparse revenue with noise, clear errors for missing artefacts."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ def draw(engine, n, seed=0):
     return engine.sample_states(rng, n), rng.integers(0, scenario.action_shape, (n, len(scenario.decisions)))
 
 
-def test_outcome_is_that_of_the_models(exact_engine, exact_law):
+def test_outcome_equals_that_of_the_models(exact_engine, exact_law):
     states, actions = draw(exact_engine, 500)
     outcome = exact_engine.outcome(states, actions, np.random.default_rng(0))
     # recall lengths of a channel that is off do nothing, and share their entry
@@ -29,7 +29,7 @@ def test_outcome_is_that_of_the_models(exact_engine, exact_law):
     np.testing.assert_array_equal(outcome.revenue, outcome.expected_revenue)
 
 
-def test_request_k_of_a_batch_is_request_k_alone(tiny_engine, tiny_artefacts, tiny_scenario):
+def test_request_k_of_a_batch_equals_request_k_alone(tiny_engine, tiny_artefacts, tiny_scenario):
     states, actions = draw(tiny_engine, 1000)
     together = tiny_engine.outcome(states, actions, np.random.default_rng(0))
     fresh = Engine.load(tiny_scenario, tiny_artefacts)
@@ -39,20 +39,20 @@ def test_request_k_of_a_batch_is_request_k_alone(tiny_engine, tiny_artefacts, ti
             np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[k], rtol=1e-5)
 
 
-def test_draw_k_of_a_batch_is_the_kth_single_draw(exact_engine):
+def test_draw_k_of_a_batch_equals_the_kth_single_draw(exact_engine):
     together = exact_engine.sample_states(np.random.default_rng(3), 20)
     rng = np.random.default_rng(3)
     np.testing.assert_array_equal(together, np.concatenate([exact_engine.sample_states(rng, 1) for _ in range(20)]))
 
 
-def test_states_come_as_often_as_in_the_log(tiny_scenario, exact_law):
+def test_states_are_as_frequent_as_in_the_log(tiny_scenario, exact_law):
     states = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [2, 3, 1, 0]])
     engine = Engine(tiny_scenario, exact_law, exact_law, Population(states, np.array([1.0, 2.0, 7.0])))
     drawn = engine.sample_states(np.random.default_rng(0), 20_000)
     np.testing.assert_allclose([(drawn[:, 0] == k).mean() for k in range(3)], [0.1, 0.2, 0.7], atol=0.01)
 
 
-def test_results_at_a_turn_do_not_know_later_decisions(tiny_engine):
+def test_results_at_a_turn_ignore_later_decisions(tiny_engine):
     states, actions = draw(tiny_engine, 100)
     later = actions.copy()
     later[:, 3] = 0
@@ -61,7 +61,7 @@ def test_results_at_a_turn_do_not_know_later_decisions(tiny_engine):
 
 
 @pytest.mark.parametrize("limits", [{"_LARGEST_TABLE": 10}, {"_LARGEST_TABLE": 10, "_SLOTS": 4}])
-def test_pairs_that_share_places_do_not_mix(exact_engine, exact_law, tiny_scenario, monkeypatch, limits):
+def test_pairs_that_share_a_row_of_the_cache_do_not_mix(exact_engine, exact_law, tiny_scenario, monkeypatch, limits):
     for name, value in limits.items():
         monkeypatch.setattr(f"marca_env.models.prediction_cache.{name}", value)
     forgetful = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
@@ -72,7 +72,7 @@ def test_pairs_that_share_places_do_not_mix(exact_engine, exact_law, tiny_scenar
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, exact_law, exact_engine):
+def test_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, exact_law, exact_engine):
     engine = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
     engine._cache._numbered = False
     states, actions = draw(exact_engine, 300)
@@ -80,7 +80,7 @@ def test_a_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, 
         np.testing.assert_array_equal(a, b)
 
 
-def test_table_is_every_joint_action(exact_engine):
+def test_table_holds_every_joint_action(exact_engine):
     states = exact_engine.population.states[:7]
     values, costs = exact_engine.table(states)
     joint = exact_engine.scenario.joint_actions
@@ -90,7 +90,7 @@ def test_table_is_every_joint_action(exact_engine):
         np.testing.assert_array_equal(costs[:, j], cost)
 
 
-def test_warm_leaves_nothing_to_ask(tiny_scenario, exact_law, exact_engine):
+def test_warm_fills_the_cache(tiny_scenario, exact_law, exact_engine):
     asked = []
 
     class Counting(type(exact_law)):
@@ -119,7 +119,7 @@ def test_gamma_noise_keeps_the_mean_and_the_share_of_zeros(exact_engine, exact_l
     assert sold.var() == pytest.approx(sold.mean() ** 2 / sparsity.shape, rel=0.3)
 
 
-def test_noise_is_one_number_per_request(exact_law, exact_engine, tiny_scenario):
+def test_noise_draws_one_number_per_request(exact_law, exact_engine, tiny_scenario):
     engine = Engine(
         tiny_scenario, exact_law, exact_law, exact_engine.population, noise="gamma", sparsity=Sparsity(0.5, 1.0)
     )
@@ -130,7 +130,7 @@ def test_noise_is_one_number_per_request(exact_law, exact_engine, tiny_scenario)
     np.testing.assert_array_equal(together, alone)
 
 
-def test_wrong_options_are_named(tiny_scenario, exact_law, exact_engine):
+def test_wrong_options_are_named_in_the_error(tiny_scenario, exact_law, exact_engine):
     population = exact_engine.population
     with pytest.raises(InputError, match="did you mean 'gamma'"):
         Engine(tiny_scenario, exact_law, exact_law, population, noise="gama")
@@ -144,27 +144,27 @@ def test_wrong_options_are_named(tiny_scenario, exact_law, exact_engine):
         Population(population.states[:0], population.counts[:0])
 
 
-def test_missing_artefacts_name_the_command(tiny_scenario, tmp_path):
+def test_missing_artefact_error_names_the_command(tiny_scenario, tmp_path):
     with pytest.raises(InputError, match="marca fit --scenario tiny --out DIR"):
         Engine.load(tiny_scenario, tmp_path)
 
 
-def test_artefacts_come_back_as_they_were(tiny_scenario, tiny_artefacts, tiny_requests):
+def test_loaded_artefacts_equal_the_saved_ones(tiny_scenario, tiny_artefacts, tiny_requests):
     engine = Engine.load(tiny_scenario, tiny_artefacts, noise="gamma")
     assert engine.population.counts.sum() == len(tiny_requests)
     np.testing.assert_array_equal(engine.population.states, Population.from_log(tiny_scenario, tiny_requests).states)
     assert engine.sparsity.mean_sale == pytest.approx(0.5, rel=0.1)
 
 
-def test_fitted_models_are_near_the_law(tiny_engine, exact_engine):
+def test_fitted_models_are_near_the_exact_ones(tiny_engine, exact_engine):
     states, actions = draw(tiny_engine, 2000)
     fitted, exact = (e.outcome(states, actions, np.random.default_rng(0)) for e in (tiny_engine, exact_engine))
     assert np.corrcoef(fitted.revenue, exact.revenue)[0, 1] > 0.8
     np.testing.assert_allclose(fitted.cost.mean(axis=0), exact.cost.mean(axis=0), rtol=0.1)
 
 
-def test_the_artefacts_of_another_system_are_refused(tiny_scenario: Scenario, tiny_artefacts: Path) -> None:
-    """A changed option would be priced as the old one; a changed budget would not."""
+def test_artefacts_of_another_system_raise(tiny_scenario: Scenario, tiny_artefacts: Path) -> None:
+    """A changed option would get the old cost; a changed budget would not."""
     dearer = dataclasses.replace(tiny_scenario.stages[1].decisions[0], options=(5, 10, 30))
     stages = (tiny_scenario.stages[0], dataclasses.replace(tiny_scenario.stages[1], decisions=(dearer,)))
     with pytest.raises(InputError, match=r"cost_model: fitted to another system .* \(stages differ\)"):
@@ -173,7 +173,7 @@ def test_the_artefacts_of_another_system_are_refused(tiny_scenario: Scenario, ti
     assert Engine.load(tiny_scenario.replace(clusters=richer), tiny_artefacts).scenario.budgets.tolist() == [9.0, 9.0]
 
 
-def test_a_scenario_file_that_changes_is_read_again(tmp_path: Path) -> None:
+def test_changed_scenario_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     scenario = Scenario.load("default")
     scenario.save(file)
@@ -183,7 +183,7 @@ def test_a_scenario_file_that_changes_is_read_again(tmp_path: Path) -> None:
     assert get_engine(file).scenario.peak_qps == 7.0
 
 
-def test_no_requests_have_an_empty_table(tiny_engine: Engine) -> None:
+def test_table_of_no_requests_is_empty(tiny_engine: Engine) -> None:
     values, costs = tiny_engine.table(np.zeros((0, 4), dtype=int))
     assert values.shape == (0, 36)
     assert costs.shape == (0, 36, 2)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.days.artefacts import true_pool
-from marca_env.envs.batched_env import BatchedRecommender
+from marca_env.envs.batched_env import batched_env
 from marca_env.envs.generated_presets import _site_rates
 from marca_env.envs.price_env import BalancingEnv
 from marca_env.envs.request_window import RequestWindow, WindowClusters
@@ -150,7 +150,9 @@ def test_drops_take_the_revenue_of_their_own_site_alone(pool: RequestPool) -> No
 
 def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     scenario, shares = Scenario.load(NAME), np.array([0.5, 0.3, 0.2])
-    clusters = WindowClusters(scenario, RequestWindow(requests=3, traffic=(0.5,), price_rate=1.0), 2, np.zeros(6), shares)
+    clusters = WindowClusters(
+        scenario, RequestWindow(requests=3, traffic=(0.5,), price_rate=1.0), 2, np.zeros(6), shares
+    )
     waiting = np.tile(np.arange(6.0), (2, 1))
     clusters.state = ClusterState(np.full((2, 6), 1), waiting)
     cost, site = np.zeros((2, 6)), np.array([0, 2])
@@ -170,14 +172,14 @@ def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
         ClusterState(np.ones(6, int), np.arange(6.0)), cost[0] * 250, cost[0] * 250, 60
     )
     np.testing.assert_allclose(clusters.state.waiting_work[0, [0, 3]], alone.waiting_work[[0, 3]])
-    assert part.kept[0] == 1.0
-    assert 0 < part.kept[1] < 0.1
-    ran = clusters.degraded(np.array([[3, 3, 2], [3, 3, 2]]), site)
+    assert part.served_share[0] == 1.0
+    assert 0 < part.served_share[1] < 0.1
+    ran = clusters.degrade(np.array([[3, 3, 2], [3, 3, 2]]), site)
     assert ran.tolist() == [[3, 3, 2], [3, 1, 1]]
 
 
 def test_a_window_of_requests_of_many_sites_plays(engine: Engine) -> None:
-    env = BatchedRecommender(32, engine=engine, window=12)
+    env = batched_env(32, engine=engine, window=12)
     env.reset(seed=0)
     ended = []
     while not ended or not ended[-1].terminated.all():

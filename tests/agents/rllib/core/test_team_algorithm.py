@@ -74,10 +74,10 @@ def test_a_joint_controller_decides_for_simultaneous_agents() -> None:
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_algorithm_runs_in_the_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
     """The exported policy contains the scenario."""
-    from marca_env.envs.batched_env import BatchedRecommender
+    from marca_env.envs.batched_env import BatchedRecommender, batched_env
 
     def make(num_envs: int) -> BatchedRecommender:
-        return BatchedRecommender(num_envs, engine=exact_engine)
+        return batched_env(num_envs, engine=exact_engine, on_illegal="error")
 
     config = CONFIGS[name]().environment(make).training(**TINY).debugging(seed=0)
     algorithm, numbers = train(config, stop={"training_iteration": 2})
@@ -125,10 +125,10 @@ def test_online_training_learns_the_ranking_of_actions(
     exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path
 ) -> None:
     """With the expected revenue as reward the ranking of all actions is nearly right."""
-    from marca_env.envs.batched_env import BatchedRecommender
+    from marca_env.envs.batched_env import BatchedRecommender, batched_env
 
     def make(num_envs: int) -> BatchedRecommender:
-        return BatchedRecommender(num_envs, engine=exact_engine)
+        return batched_env(num_envs, engine=exact_engine, on_illegal="error")
 
     options = {"gru": 16, "hidden": (32,), "train_batch_size_per_learner": 128, "updates_per_iteration": 25}
     folder = online_train(tmp_path, algo="QMIX", env=make, iterations=10, num_envs=200, options=options)
@@ -165,10 +165,10 @@ def test_offline_training_learns_values_and_ranking(
 
 
 def test_an_interrupted_training_saves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
-    from marca_env.envs.batched_env import BatchedRecommender
+    from marca_env.envs.batched_env import BatchedRecommender, batched_env
 
     def make(num_envs: int) -> BatchedRecommender:
-        return BatchedRecommender(num_envs, engine=exact_engine)
+        return batched_env(num_envs, engine=exact_engine, on_illegal="error")
 
     def interrupt(_: dict[str, Any]) -> None:
         raise KeyboardInterrupt

@@ -1,0 +1,77 @@
+"""Shared part of the views of a single episode: a batch of one, its info and its frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from marca_env.envs.batched_env import BatchedRecommender, BatchedStep
+from marca_env.envs.episode_info import request_frame, request_info
+from marca_env.envs.options import ViewOptions
+from marca_env.envs.rendering.screen import Screen
+from marca_env.utils.errors import InputError
+
+
+class SingleEpisode:
+    """One episode of a batch of one, with rendering."""
+
+    metadata: dict[str, Any]
+    render_mode: str | None
+
+    def _set_up(self, options: ViewOptions) -> None:
+        """Build the batch of one and the screen."""
+        self._core = BatchedRecommender(1, options)
+        self.render_mode = options.render_mode
+        self._screen = Screen(options.render_mode, self.metadata["render_fps"])
+        self._step: BatchedStep | None = None
+        self._waits = {agent: np.array([n - 1]) for agent, n in self._core.action_sizes.items()}
+
+    @property
+    def max_steps(self) -> int:
+        """Number of decisions of an episode."""
+        return self._core.max_steps
+
+    @property
+    def _latest(self) -> BatchedStep:
+        """Result of the last reset or step."""
+        if self._step is None:
+            raise InputError("no episode has started; call reset() first")
+        return self._step
+
+    def _decide(self, action: int) -> BatchedStep:
+        """Let the agent on turn take ``action`` while the others wait."""
+        assert self._core.agent_on_turn is not None
+        self._step = self._core.step({**self._waits, self._core.agent_on_turn: np.array([action])})
+        return self._step
+
+    def _info(self) -> dict[str, Any]:
+        """Return the info of the last step."""
+        return request_info(self._core, self._latest)
+
+    def render(self) -> Any:
+        """Return text (``ansi``) or pixels (``rgb_array``), or show a window (``human``); ``None`` without a mode."""
+        return self._screen.show(request_frame(self._core, self._latest)) if self.render_mode else None
+
+    def _render_if_human(self) -> None:
+        """Render the step in ``human`` mode."""
+        if self.render_mode == "human":
+            self.render()
+
+    def close(self) -> None:
+        """Close the window if one is open."""
+        self._screen.close()
+
+
+def as_int_action(agent: str, action: Any) -> int:
+    """Return a single action as an int.
+
+    Raises:
+        InputError: the action is no integer; a fraction would be truncated without notice.
+    """
+    if type(action) is int:
+        return action
+    is_number = isinstance(action, (int, float, np.number, np.ndarray)) and not isinstance(action, bool)
+    if not is_number or np.ndim(action) != 0 or action % 1 != 0:  # nan and inf included
+        raise InputError(f"agent {agent!r}: action {action!r} is not an integer; pass the index of one of its options")
+    return int(action)
