@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from agents.algorithms.credit import CREDITS
@@ -13,33 +13,63 @@ from agents.networks.mixers import MIXER_INPUTS, MIXERS, import_mixer, mixer_nam
 from agents.networks.q_network import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
 from marca_env.utils.errors import InputError, unknown_option
 
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
-
 
 class PresetError(InputError):
     """Unknown, invalid or contradictory options of an algorithm."""
 
 
 @dataclass(frozen=True)
+class Rule:
+    """Rule for the values of an option: a check, and its wording in error messages."""
+
+    is_valid: Callable[[Any], bool]
+    text: str
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+COUNT = Rule(_is_count, "a whole number of at least 1")
+WIDTH = Rule(lambda x: x is None or _is_count(x), "a width, or None for no recurrence")
+WIDTHS = Rule(lambda x: isinstance(x, tuple) and all(map(_is_count, x)), "a list of layer widths")
+SHARE = Rule(lambda x: _is_number(x) and 0 <= x < 1, "in [0, 1)")
+UNIT = Rule(lambda x: _is_number(x) and 0 <= x <= 1, "in [0, 1]")
+UNIT_OR_NONE = Rule(lambda x: x is None or (_is_number(x) and 0 < x <= 1), "in (0, 1], or None")
+POSITIVE = Rule(lambda x: _is_number(x) and x > 0, "positive")
+NOT_NEGATIVE = Rule(lambda x: _is_number(x) and x >= 0, "not negative")
+FLAG = Rule(lambda x: isinstance(x, bool), "true or false")
+
+
+def _option(default: Any, rule: Rule | Sequence[str]) -> Any:
+    """Declare an option with its default and its valid values: a rule, or a list of names."""
+    return field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
 class NetworkOptions:
     """The Q network of each agent."""
 
-    heads: int = 1
+    heads: int = _option(1, COUNT)
     """K, size of the ensemble."""
-    gru: int | None = 64
+    gru: int | None = _option(64, WIDTH)
     """H, width of the recurrent state; ``None``: a feed-forward network."""
-    hidden: tuple[int, ...] = (64,)
+    hidden: tuple[int, ...] = _option((64,), WIDTHS)
     """Widths of the hidden layers of each head."""
-    dropout: float = 0.0
+    dropout: float = _option(0.0, SHARE)
     """Probability that a hidden unit is dropped in a gradient step; targets and decisions use no dropout."""
-    activation: str = "relu"
+    activation: str = _option("relu", tuple(ACTIVATIONS))
     """Activation of the hidden layers: ``relu``, ``elu``, ``leaky_relu``, ``tanh`` or ``gelu``."""
-    normalization: str = "none"
+    normalization: str = _option("none", NORMALIZATIONS)
     """Normalisation of the hidden layers: ``none``, ``layer`` or ``batch``. Batch statistics cover the decisions in the
     batch; the target network and decisions use the running statistics."""
-    initializer: str = "glorot_uniform"
+    initializer: str = _option("glorot_uniform", tuple(INITIALIZERS))
     """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform`` or ``orthogonal``."""
-    share_parameters: bool = False
+    share_parameters: bool = _option(False, FLAG)
     """One network for all agents with equal spaces; a one-hot after the observation identifies the agent
     (:mod:`agents.team.parameter_sharing`)."""
 
@@ -48,19 +78,19 @@ class NetworkOptions:
 class MixerOptions:
     """The mixer, which combines the agents' values into the team's."""
 
-    mixer: str = "sum"
+    mixer: str = _option("sum", MIXERS)
     """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns independently from the team's reward.
     A user-defined class is passed itself or by its dotted path (:class:`agents.networks.mixers.UserMixer`)."""
-    mixer_activation: str = "relu"
+    mixer_activation: str = _option("relu", tuple(MIXER_ACTIVATIONS))
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
-    mixer_width: int = 32
+    mixer_width: int = _option(32, COUNT)
     """Hidden units of the mixer."""
-    hypernet: int = 64
+    hypernet: int = _option(64, COUNT)
     """Hidden units of the hypernetworks."""
-    mixer_input: str = "state"
+    mixer_input: str = _option("state", MIXER_INPUTS)
     """``state`` (Eq. 12) or ``state+actions`` (Algorithm 1 and the paper's reference code). With ``state+actions`` the
     agents' argmaxes need not be the team's (no IGM)."""
-    central_width: int = 256
+    central_width: int = _option(256, COUNT)
     """Units of each of the three hidden layers of Q*'s mixer; ``td_weighting`` adds Q*."""
 
     def __post_init__(self) -> None:
@@ -71,39 +101,39 @@ class MixerOptions:
 class ObjectiveOptions:
     """TD targets, losses, and the optimiser."""
 
-    gamma: float = 0.99
+    gamma: float = _option(0.99, UNIT)
     """γ, discount factor per step."""
-    double_q: bool = True
+    double_q: bool = _option(True, FLAG)
     """Double Q-learning: the online network chooses the next action, the target network values it."""
-    loss: str = "mse"
+    loss: str = _option("mse", LOSSES)
     """Loss of a TD error δ: ``mse`` δ², ``mae`` |δ|, or ``huber`` δ²/2 up to ``huber_delta``, linear beyond. ``mae``
     and ``huber`` do not estimate the mean; they underestimate a revenue that is mostly zero."""
-    huber_delta: float = 1.0
+    huber_delta: float = _option(1.0, POSITIVE)
     """Threshold of the Huber loss, in units of ``reward_scale``."""
-    head_weighting: str = "mean"
+    head_weighting: str = _option("mean", HEAD_WEIGHTINGS)
     """Weights of the heads in training: ``mean``, ``random`` (REM) or ``adaptive`` (AW, Eq. 8–10)."""
-    weighting_level: str = "sample"
+    weighting_level: str = _option("sample", WEIGHTING_LEVELS)
     """Adaptive weights per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per head (its reference code).
     The errors of a sample contain its reward, so weights per sample reveal the label to the mixer. Without VGCA, which
     keeps the agents' rewards small, the heads drift apart to reveal it better; use ``batch`` in that case."""
-    head_target: str = "own"
+    head_target: str = _option("own", HEAD_TARGETS)
     """An agent's k-th head learns from the ``own`` head of the target network (Eq. 8), or from the ``mean`` of all."""
-    td_weighting: str = "none"
+    td_weighting: str = _option("none", TD_WEIGHTINGS)
     """Weights of the mixer's TD errors: ``none``, or Weighted QMIX's ``optimistic`` (OW) or ``central`` (CW)."""
-    td_alpha: float = 0.5
+    td_alpha: float = _option(0.5, UNIT)
     """Weight of the errors that ``td_weighting`` reduces. Rashid et al. (2020) use 0.5 (OW) and 0.75 (CW) in
     StarCraft, and 0.1 where miscoordination is punished."""
-    agent_loss: float = 0.0
+    agent_loss: float = _option(0.0, NOT_NEGATIVE)
     """Coefficient of the agents' own TD losses, added to the mixer's (Eq. 15)."""
-    target_update: int = 100
+    target_update: int = _option(100, COUNT)
     """Gradient steps between hard updates of the target network."""
-    tau: float | None = None
+    tau: float | None = _option(None, UNIT_OR_NONE)
     """Polyak coefficient; if set, the target network moves towards the online network at every gradient step."""
-    optimizer: str = "adam"
+    optimizer: str = _option("adam", ("adam", "sgd", "rmsprop"))
     """``adam`` (Table 6), ``sgd`` or ``rmsprop``."""
-    momentum: float = 0.0
+    momentum: float = _option(0.0, SHARE)
     """Momentum of ``sgd`` and ``rmsprop``."""
-    weight_decay: float = 0.0
+    weight_decay: float = _option(0.0, NOT_NEGATIVE)
     """Factor of the weights that is added to their gradient (L2 regularisation)."""
 
 
@@ -111,7 +141,7 @@ class ObjectiveOptions:
 class CreditOptions:
     """The reward in an agent's own TD target."""
 
-    credit: str = "none"
+    credit: str = _option("none", CREDITS)
     """``none``: the team's reward; ``variance``: w_t·R (VGCA, Eq. 16); ``cumulative``: as in its reference code."""
 
 
@@ -119,21 +149,8 @@ GROUPS = {"network": NetworkOptions, "mixer": MixerOptions, "objective": Objecti
 GROUP_OF = {f.name: group for group, cls in GROUPS.items() for f in fields(cls)}
 """Option → name of its group."""
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": tuple(ACTIVATIONS),
-    "normalization": NORMALIZATIONS,
-    "initializer": tuple(INITIALIZERS),
-    "mixer": MIXERS,
-    "mixer_activation": tuple(MIXER_ACTIVATIONS),
-    "mixer_input": MIXER_INPUTS,
-    "loss": LOSSES,
-    "head_weighting": HEAD_WEIGHTINGS,
-    "weighting_level": WEIGHTING_LEVELS,
-    "head_target": HEAD_TARGETS,
-    "td_weighting": TD_WEIGHTINGS,
-    "optimizer": OPTIMIZERS,
-    "credit": CREDITS,
-}
+RULES: dict[str, Rule | Sequence[str]] = {f.name: f.metadata["rule"] for cls in GROUPS.values() for f in fields(cls)}
+"""Option → its valid values."""
 
 _MIXING = ("mixer_activation", "mixer_width", "hypernet", "mixer_input")
 _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -153,29 +170,15 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         PresetError: an invalid value; the message names the option, its value and the rule.
     """
-    if "." in str(options["mixer"]):
-        import_mixer(options["mixer"])
-        options = {**options, "mixer": MIXERS[0]}
-    for option, valid in CHOICES.items():
-        if options[option] not in valid:
-            raise PresetError(f"{name}: {unknown_option(option, options[option], valid)}")
-    gru, hidden, tau = options["gru"], options["hidden"], options["tau"]
-    hidden_is_valid = isinstance(hidden, tuple) and all(map(_is_count, hidden))
-    rules = {
-        **{n: (_is_count(options[n]), "a whole number of at least 1") for n in _COUNTS},
-        **{n: (_within(options[n], 0, 1) and options[n] < 1, "in [0, 1)") for n in ("dropout", "momentum")},
-        **{n: (_within(options[n], 0, _INFINITE), "not negative") for n in ("agent_loss", "weight_decay")},
-        "gru": (gru is None or _is_count(gru), "a width, or None for no recurrence"),
-        "hidden": (hidden_is_valid, "a list of layer widths"),
-        "gamma": (_within(options["gamma"], 0, 1), "in [0, 1]"),
-        "td_alpha": (_within(options["td_alpha"], 0, 1), "in [0, 1]"),
-        "huber_delta": (_within(options["huber_delta"], 0, _INFINITE) and options["huber_delta"] > 0, "positive"),
-        "tau": (tau is None or (_within(tau, 0, 1) and tau > 0), "in (0, 1], or None"),
-        **{n: (isinstance(options[n], bool), "true or false") for n in ("double_q", "share_parameters")},
-    }
-    for option, (is_valid, rule) in rules.items():
-        if not is_valid:
-            raise PresetError(f"{name}: {option} is {options[option]!r}; it must be {rule}")
+    for option, rule in RULES.items():
+        value = options[option]
+        if option == "mixer" and "." in str(value):
+            import_mixer(value)
+        elif isinstance(rule, Rule):
+            if not rule.is_valid(value):
+                raise PresetError(f"{name}: {option} is {value!r}; it must be {rule.text}")
+        elif value not in rule:
+            raise PresetError(f"{name}: {unknown_option(option, value, rule)}")
 
 
 def check_together(name: str, options: Mapping[str, Any], *, joint: bool) -> None:
@@ -229,17 +232,3 @@ def check_changed(name: str, changed: Mapping[str, Any], options: Mapping[str, A
     uses_agent_errors = options["agent_loss"] > 0 or options["head_weighting"] == "adaptive"
     if "head_target" in changed and not uses_agent_errors:
         raise PresetError(f"{name}: head_target acts through agent_loss, which is 0; raise it or remove head_target")
-
-
-_COUNTS = ("heads", "mixer_width", "hypernet", "central_width", "target_update")
-_INFINITE = float("inf")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _within(value: Any, low: float, high: float) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and value < _INFINITE
-    )
