@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from agents.rllib import CONFIGS
@@ -23,8 +24,6 @@ SMALL |= {"train_batch_size_per_learner": 8, "target_update": 3, "lr": [[0, 1e-2
 @contextmanager
 def workers_that_find_dice() -> Iterator[pytest.MonkeyPatch]:
     """Stop any running ray, and let the workers of a new one import this folder."""
-    import ray
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ray.shutdown()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.rllib import CONFIGS, train
 from agents.rllib.core.cluster import start_ray
@@ -105,8 +106,6 @@ def _forever(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    import torch
-
     torch.set_num_threads(1)
     start_ray(num_cpus=1)
     if sys.argv[1] == "resume":

@@ -12,6 +12,8 @@ import torch
 
 from agents.algorithms.presets import PresetError, preset
 from agents.policy.allocation_policy import load_team, save_team
+from agents.rllib import CONFIGS
+from agents.rllib.training.training import train
 from agents.team.parameter_sharing import SharedNetworks
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec, obs_key, on_turn_masks
@@ -132,9 +134,6 @@ def test_sharing_without_equal_spaces_is_refused() -> None:
 
 
 def test_training_with_shared_parameters_resumes_exactly(tmp_path: Path, one_cpu_ray: None) -> None:
-    from agents.rllib import CONFIGS
-    from agents.rllib.training.training import train
-
     small = {"gru": None, "hidden": (8,), "updates_per_iteration": 3, "learning_starts": 8, "share_parameters": True}
     small |= {"train_batch_size_per_learner": 8, "reward_scale": 2.0, "epsilon": 0.5}
 

@@ -11,6 +11,7 @@ from agents.rllib.envs.make_env import make_batched
 from agents.team.single_controller import CONTROLLER, SimultaneousView, TurnBasedView, controller_view, merge_masks
 from benchmarks.experiments.games import experiment as games
 from benchmarks.experiments.games.matrix_games import MatrixGame, TwoStepGame
+from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.utils.errors import InputError
 from tests.helpers.rllib_envs import Corridor
 
@@ -52,9 +53,7 @@ def test_agents_off_turn_wait_and_illegal_actions_stay_illegal() -> None:
 
 
 def test_turn_based_environments_get_the_turn_based_view(exact_engine) -> None:  # type: ignore[no-untyped-def]
-    from marca_env.envs.batched_env import batched_env
-
-    assert isinstance(controller_view(batched_env(3, engine=exact_engine)), TurnBasedView)
+    assert isinstance(controller_view(BatchedRecommender(3, engine=exact_engine)), TurnBasedView)
 
 
 def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
 from agents.rllib.core.cluster import start_ray
 from marca_env.utils.errors import InputError
@@ -18,15 +20,11 @@ from tests.helpers.dice_runs import make_config, shown, workers_that_find_dice
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Start the head of a cluster without CPUs, so that runners are on other nodes."""
-    from ray.cluster_utils import Cluster
-
     with workers_that_find_dice():
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 1024**2})
         try:
             yield found
         finally:
-            import ray
-
             ray.shutdown()
             found.shutdown()
 
@@ -37,8 +35,6 @@ def add_node(cluster: Any) -> Any:
 
 
 def test_a_wrong_cluster_address_is_refused() -> None:
-    import ray
-
     ray.shutdown()
     with pytest.raises(InputError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         start_ray(address="127.0.0.1:1")
@@ -48,8 +44,6 @@ def test_training_survives_the_loss_of_a_node(cluster: Any) -> None:
     first, second = add_node(cluster), add_node(cluster)
     cluster.wait_for_nodes()
     start_ray(address=cluster.address)
-    import ray
-
     assert sum(node["Alive"] for node in ray.nodes()) == 3
     algorithm = make_config(2, 0).training(epsilon=1.0).build_algo()
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from agents.rllib import CONFIGS
@@ -19,10 +20,8 @@ SMALL |= {"train_batch_size_per_learner": 8, "reward_scale": 2.0, "epsilon": 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
+def running_ray() -> Iterator[None]:
     """Start a ray with four CPUs."""
-    import ray
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ray.shutdown()  # stop a ray of another module, which may have fewer CPUs

@@ -14,7 +14,7 @@ from tests.helpers.dice_runs import SMALL, learner_weights, local_ray, make_conf
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
+def running_ray() -> Iterator[None]:
     """Start a ray with four CPUs."""
     with local_ray(num_cpus=4):
         yield

@@ -25,7 +25,7 @@ from tests.helpers.rllib_envs import Dice
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
+def running_ray() -> Iterator[None]:
     """Start a ray with eight CPUs."""
     with local_ray(num_cpus=8):
         yield

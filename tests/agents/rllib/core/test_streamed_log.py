@@ -1,4 +1,4 @@
-"""A streamed log: every row once per epoch, one order per seed, exact resumption, clear errors."""
+"""A streamed log: the order of its plan, exact resumption, and clear errors."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import dataclasses
 import gc
 import threading
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
-from agents.offline.chunks import log_chunks, log_files
 from agents.offline.episodes import EpisodeEncoder
 from agents.offline.rows import load_rows
-from agents.offline.shuffle_plan import ShufflePlan, read_window
-from agents.offline.splits import Split
+from agents.policy.allocation_policy import AllocationPolicy
 from agents.rllib import CONFIGS
 from agents.rllib.core.cluster import start_ray
 from agents.rllib.core.streamed_log import StreamedLog
@@ -30,15 +26,14 @@ from agents.rllib.training.algorithm_checkpoints import save_checkpoint
 from agents.rllib.training.training import restore, train
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
+from tests.helpers.request_logs import make_plan, rows_in_order, write_parquet
 
 SMALL = {"gru": 8, "hidden": [16], "lr": 3e-3, "train_batch_size_per_learner": 200, "updates_per_iteration": 5}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
+def running_ray() -> Iterator[None]:
     """Start a ray with two CPUs for two learners, so that the readers get none."""
-    import ray
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ray.shutdown()
@@ -49,88 +44,18 @@ def ray() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def log(tiny_requests: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 6,000 rows into three files and 21 row groups; the revenue is the row number."""
-    folder = tmp_path_factory.mktemp("log")
-    numbered = tiny_requests.assign(revenue=np.arange(6000, dtype=float))
-    for k in range(3):
-        write(numbered.iloc[2000 * k : 2000 * (k + 1)], folder / f"{k}.parquet")
-    return folder
-
-
-def write(frame: pd.DataFrame, path: Path, size: int = 300) -> None:
-    """Write a Parquet file with row groups of ``size`` rows."""
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=size)
-
-
-def make_plan(log: Path, scenario: Scenario, **options: Any) -> ShufflePlan:
-    """Return a shuffle plan of a log."""
-    return ShufflePlan(tuple(log_chunks(log_files(log), scenario)), scenario, **{"window": 1000, "seed": 3, **options})
-
-
-def in_order(plan: ShufflePlan, epoch: int) -> np.ndarray:
-    """Return the row numbers of an epoch in the order of the draws."""
-    return np.concatenate([plan.read(epoch, k)["reward"] for k in range(len(plan.windows(epoch)))]).astype(int)
-
-
-# -- the plan ------------------------------------------------------------------------------------------------------
-def test_an_epoch_reads_every_row_once_in_a_new_order(log: Path, tiny_scenario: Scenario) -> None:
-    plan = make_plan(log, tiny_scenario)
-    epochs = [in_order(plan, e) for e in range(3)]
-    assert all(sorted(e) == list(range(6000)) for e in epochs)
-    assert not np.array_equal(epochs[0], epochs[1])
-    assert np.array_equal(in_order(make_plan(log, tiny_scenario), 2), epochs[2])
-    assert not np.array_equal(in_order(make_plan(log, tiny_scenario, seed=4), 0), epochs[0])
-    windows = plan.windows(0)
-    assert all(plan.counts[list(w)].sum() >= 1000 for w in windows[:-1])
-    assert max(len(w) for w in windows) <= 5  # chunks of 300 and 200 rows
-    # a window mixes files, and its rows are shuffled together
-    first = epochs[0][:1000]
-    assert len(np.unique(first // 2000)) > 1
-    assert np.abs(np.diff(first)).mean() > 500
-
-
-def test_positions_continue_from_any_row(log: Path, tiny_scenario: Scenario) -> None:
-    plan = make_plan(log, tiny_scenario)
-
-    def drawn(start: int, n: int) -> np.ndarray:
-        rows: list[np.ndarray] = []
-        for epoch, number, skipped in plan.positions(start):
-            rows.append(plan.read(epoch, number)["reward"][skipped:])
-            if sum(map(len, rows)) >= n:
-                return np.concatenate(rows)[:n]
-        raise AssertionError
-
-    whole = drawn(0, 13_000)
-    for start in (0, 1, 999, 1000, 5999, 6000, 6001, 12_345):
-        assert np.array_equal(drawn(start, 600), whole[start : start + 600])
-
-
-def test_only_training_rows_are_read(log: Path, tiny_scenario: Scenario) -> None:
-    split = Split("hash", validation=0.1, test=0.3, seed=2)
-    plan = make_plan(log, tiny_scenario, split=split)
-    train_rows = load_rows(log, tiny_scenario, split=split)["reward"].astype(int)
-    assert sorted(in_order(plan, 0)) == sorted(train_rows)
-    assert plan.counts.sum() == len(train_rows) < 4000
-    late = make_plan(log, tiny_scenario, split=Split("period", validation=0.2, test=0.2))
-    assert sorted(in_order(late, 1)) == list(range(3600))
-    assert set(np.concatenate([late.windows(1)[k] for k in range(len(late.windows(1)))])) <= set(range(21))
-
-
-# -- the stream ----------------------------------------------------------------------------------------------------
 def numbers(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Return the row numbers of a minibatch."""
     return columns["reward"][:, -1].astype(int)
 
 
-def test_minibatches_follow_the_plan_and_continue_from_a_state(log: Path, tiny_scenario: Scenario) -> None:
+def test_minibatches_follow_the_plan_and_continue_from_a_state(numbered_log: Path, tiny_scenario: Scenario) -> None:
     """Order and state hold across windows, epochs and Ray datasets, and a second stream continues exactly."""
-    plan, encoder = make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario)
+    plan, encoder = make_plan(numbered_log, tiny_scenario), EpisodeEncoder(tiny_scenario)
     stream = StreamedLog(plan, encoder)
     assert len(stream) == 6000
     batches = [numbers(stream.sample(700)) for _ in range(20)]
-    expected = np.concatenate([in_order(plan, e) for e in range(3)])
+    expected = np.concatenate([rows_in_order(plan, e) for e in range(3)])
     assert np.array_equal(np.concatenate(batches), expected[:14_000])
     state = stream.state()
     again = StreamedLog(dataclasses.replace(plan, seed=99, _memo={}), encoder)
@@ -138,7 +63,7 @@ def test_minibatches_follow_the_plan_and_continue_from_a_state(log: Path, tiny_s
     assert np.array_equal(numbers(again.sample(700)), expected[14_000:14_700])
     stream.close()
     assert np.array_equal(numbers(stream.sample(700)), expected[14_000:14_700])
-    everything = load_rows(log, tiny_scenario)
+    everything = load_rows(numbered_log, tiny_scenario)
     assert stream.return_scale() == pytest.approx(everything["reward"].std(), rel=0.1)
     one = stream.sample(1)
     row = everything[numbers(one)]
@@ -147,10 +72,10 @@ def test_minibatches_follow_the_plan_and_continue_from_a_state(log: Path, tiny_s
     again.close()
 
 
-def test_a_closed_stream_leaves_no_reader_thread(log: Path, tiny_scenario: Scenario) -> None:
+def test_a_closed_stream_leaves_no_reader_thread(numbered_log: Path, tiny_scenario: Scenario) -> None:
     """A reader thread would end the process after ray.shutdown()."""
     before = set(threading.enumerate())
-    stream = StreamedLog(make_plan(log, tiny_scenario), EpisodeEncoder(tiny_scenario))
+    stream = StreamedLog(make_plan(numbered_log, tiny_scenario), EpisodeEncoder(tiny_scenario))
     stream.sample(700)
     assert any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
     stream.close()
@@ -162,7 +87,7 @@ def test_a_bad_row_is_the_same_error_at_every_draw(
 ) -> None:
     bad = tiny_requests.iloc[:2000].copy()
     bad.loc[1234, "revenue"] = np.nan
-    write(bad, tmp_path / "bad.parquet")
+    write_parquet(bad, tmp_path / "bad.parquet")
     stream = StreamedLog(make_plan(tmp_path, tiny_scenario, window=300), EpisodeEncoder(tiny_scenario))
     place = rf"^{tmp_path / 'bad.parquet'}: row 1235, column 'revenue' .*is empty; fill the value in or remove the row$"
     for _ in range(2):
@@ -172,23 +97,13 @@ def test_a_bad_row_is_the_same_error_at_every_draw(
     stream.close()
 
 
-def test_a_deleted_file_is_one_error(tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path) -> None:
-    write(tiny_requests.iloc[:600], tmp_path / "a.parquet")
-    plan = make_plan(tmp_path, tiny_scenario)
-    (tmp_path / "a.parquet").unlink()
-    answer = read_window(plan, {"position": np.array([[0, 0]])})
-    assert "a.parquet, rows " in answer["problem"][0]
-    assert "cannot be read" in answer["problem"][0]
-
-
-# -- training ------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def training_log(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Return a folder with a log and its scenario."""
     folder = tmp_path_factory.mktemp("training")
-    write(tiny_requests, folder / "requests.parquet")
+    write_parquet(tiny_requests, folder / "requests.parquet")
     tiny_scenario.save(folder / "tiny.yaml")
     return folder
 
@@ -224,8 +139,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(training_log: Path, tmp_path:
 
 def test_streamed_and_in_memory_learning_agree(training_log: Path, tiny_scenario: Scenario, exact_law: Any) -> None:
     """The same learner with the same rows in another order ranks the actions about equally well."""
-    from agents.policy.allocation_policy import AllocationPolicy
-
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
     joint = tiny_scenario.joint_actions
     truth = exact_law.predict(np.repeat(states, len(joint), 0), np.tile(joint, (48, 1))).reshape(48, -1)
@@ -252,12 +165,12 @@ def test_two_learners_share_the_stream(
 ) -> None:
     """Both learners step together on separate minibatches, and a bad row stops both with its error."""
     (tmp_path / "tiny.yaml").write_text((training_log / "tiny.yaml").read_text())
-    write(tiny_requests.iloc[:3000], tmp_path / "log.parquet")
+    write_parquet(tiny_requests.iloc[:3000], tmp_path / "log.parquet")
     plan = make_plan(tmp_path / "log.parquet", tiny_scenario, window=600, seed=1)
     spoilt = tiny_requests.iloc[:3000].copy()
     row = plan.chunks[plan.windows(0)[-1][0]].first_row  # a row of the chunk that the first epoch reads last
     spoilt.loc[row, "truncation"] = 9
-    write(spoilt, tmp_path / "log.parquet")
+    write_parquet(spoilt, tmp_path / "log.parquet")
     options = {"shuffle_buffer": 600, "train_batch_size_per_learner": 100, "updates_per_iteration": 2}
     config = make_config(tmp_path, **options).learners(num_learners=2)
     algorithm, _ = train(config, stop={"training_iteration": 1})
@@ -283,7 +196,7 @@ def test_memory_does_not_grow_with_the_log(
         folder = tmp_path / size
         folder.mkdir()
         for k in range(files):
-            write(repeated, folder / f"{k:02d}.parquet", size=30_000)
+            write_parquet(repeated, folder / f"{k:02d}.parquet", row_group_size=30_000)
         stream = StreamedLog(make_plan(folder, tiny_scenario, window=60_000), encoder)
         stream.sample(2000)
         process = psutil.Process()
@@ -297,9 +210,3 @@ def test_memory_does_not_grow_with_the_log(
     compact = 3_600_000 * make_plan(folder, tiny_scenario).read(0, 0).dtype.itemsize
     assert grown["large"] < 0.25 * compact
     assert grown["large"] < grown["small"] + 0.1 * compact
-
-
-def test_positions_have_no_end(log: Path, tiny_scenario: Scenario) -> None:
-    """A log smaller than a window is one window in every epoch."""
-    plan = make_plan(log, tiny_scenario, window=10**6)
-    assert list(islice(plan.positions(6000 * 5 + 7), 3)) == [(5, 0, 7), (6, 0, 0), (7, 0, 0)]

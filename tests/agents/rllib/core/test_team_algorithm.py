@@ -13,10 +13,12 @@ import torch
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.rllib import CONFIGS, offline_train, online_train, train
 from agents.rllib.training.training import restore
+from marca_env.envs.batched_env import BatchedRecommender, batched_env
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
+from tests.helpers.factories import ExactLaw
 from tests.helpers.rllib_envs import Corridor
 
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
@@ -74,7 +76,6 @@ def test_a_joint_controller_decides_for_simultaneous_agents() -> None:
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_algorithm_runs_in_the_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
     """The exported policy contains the scenario."""
-    from marca_env.envs.batched_env import BatchedRecommender, batched_env
 
     def make(num_envs: int) -> BatchedRecommender:
         return batched_env(num_envs, engine=exact_engine, on_illegal="error")
@@ -125,7 +126,6 @@ def test_online_training_learns_the_ranking_of_actions(
     exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path
 ) -> None:
     """With the expected revenue as reward the ranking of all actions is nearly right."""
-    from marca_env.envs.batched_env import BatchedRecommender, batched_env
 
     def make(num_envs: int) -> BatchedRecommender:
         return batched_env(num_envs, engine=exact_engine, on_illegal="error")
@@ -153,8 +153,6 @@ def test_offline_training_learns_values_and_ranking(
         options={"gru": 16, "hidden": (32,), "lr": 5e-3, "train_batch_size_per_learner": 256, **_heads(name)},
     )
     policy = AllocationPolicy.load(policy_folder, cost_model=CostModel.load(tiny_artefacts / "cost_model"))
-    from tests.helpers.factories import ExactLaw
-
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
     joint = tiny_scenario.joint_actions
     truth = ExactLaw(tiny_scenario).predict(np.repeat(states, len(joint), 0), np.tile(joint, (48, 1))).reshape(48, -1)
@@ -165,8 +163,6 @@ def test_offline_training_learns_values_and_ranking(
 
 
 def test_an_interrupted_training_saves_no_policy(exact_engine: Engine, tmp_path: Path) -> None:
-    from marca_env.envs.batched_env import BatchedRecommender, batched_env
-
     def make(num_envs: int) -> BatchedRecommender:
         return batched_env(num_envs, engine=exact_engine, on_illegal="error")
 

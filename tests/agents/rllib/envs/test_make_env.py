@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from ray.tune.registry import register_env
 
-from agents.rllib.core.rollout import explore
 from agents.rllib.envs.make_env import SequentialEnv, make_batched
 from benchmarks.experiments.games.matrix_games import TwoStepGame
 from marca_env.utils.errors import InputError
@@ -18,8 +19,6 @@ def test_a_batched_environment_is_used_directly() -> None:
 
 
 def test_names_registered_with_rllib_are_found() -> None:
-    from ray.tune.registry import register_env
-
     register_env("corridor", make_corridor)
     env = make_batched("corridor", 3, {"masked": True})
     assert isinstance(env, SequentialEnv)
@@ -67,8 +66,6 @@ def test_ended_sub_environments_wait_for_the_others() -> None:
 def test_unsupported_environments_are_refused() -> None:
     class Continuous(Corridor):
         def action_space(self, agent: str):  # type: ignore[no-untyped-def]
-            import gymnasium as gym
-
             return gym.spaces.Box(0, 1, (2,))
 
     with pytest.raises(InputError, match="need Discrete"):
@@ -139,17 +136,3 @@ def test_wrong_options_of_an_environment_are_refused() -> None:
 
     with pytest.raises(InputError, match="needs needs width"):
         make_batched(needs, 1, {"masked": True})
-
-
-def test_random_actions_are_legal_and_uniform() -> None:
-    rng = np.random.default_rng(0)
-    mask = np.tile([[True, False, True, True, False]], (6000, 1))
-    counts = np.bincount(explore(None, mask, 1.0, rng), minlength=5)
-    assert counts[[1, 4]].sum() == 0
-    assert abs(counts[[0, 2, 3]] - 2000).max() < 150
-    greedy = np.full(6000, 2)
-    mixed = explore(greedy, mask, 0.3, rng)
-    assert (mixed != 2).mean() == pytest.approx(0.3 * 2 / 3, abs=0.03)
-    assert (greedy == 2).all()
-    waiting = np.tile([[False, False, True]], (5, 1))
-    assert explore(None, waiting, 1.0, rng).tolist() == [2] * 5

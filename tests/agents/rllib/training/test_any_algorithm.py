@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
+import ray
 import torch
 from pettingzoo import ParallelEnv
 from ray.rllib.algorithms.appo import APPOConfig
@@ -255,13 +256,11 @@ def test_bad_options_of_rllibs_algorithms_are_refused(options: dict[str, Any], m
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
+def running_ray() -> Iterator[None]:
     """Start a ray with one CPU."""
-    import ray as library
-
     start_ray(1)
     yield
-    library.shutdown()
+    ray.shutdown()
 
 
 def random_return(episodes: int = 400) -> float:
@@ -278,7 +277,7 @@ def random_return(episodes: int = 400) -> float:
 
 
 @pytest.mark.parametrize("share", [False, True], ids=["independent", "shared"])
-def test_ppo_learns(share: bool, ray: None) -> None:
+def test_ppo_learns(share: bool, running_ray: None) -> None:
     """With two seeds the return ends clearly above that of random legal actions."""
     start = random_return()
     for seed in (0, 1):

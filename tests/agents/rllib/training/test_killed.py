@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,8 +73,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_damaged_checkpoint_is_skipped_with_one_warning(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import shutil
-
     folder = tmp_path / "damaged"
     shutil.copytree(finished, folder)
     whole = run(None, 6, resume=folder, out=tmp_path / "other")
@@ -91,8 +90,6 @@ def test_a_damaged_checkpoint_is_skipped_with_one_warning(
 
 
 def test_a_damaged_checkpoint_is_refused_if_it_is_named(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished / "checkpoint_000003", tmp_path / "checkpoint_000003")
     os.truncate(tmp_path / "checkpoint_000003" / "learner_group" / "learner" / "state.pkl", 10)
     with pytest.raises(InputError, match=r"damaged, learner_group/learner/state\.pkl has 10 bytes"):
