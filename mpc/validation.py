@@ -25,6 +25,7 @@ def _all_finite(value: Any) -> bool:
 POSITIVE = Rule(lambda value: value > 0, "be positive")
 AT_LEAST_ONE = Rule(lambda value: value >= 1, "be at least 1")
 ABOVE_ONE = Rule(lambda value: value > 1, "exceed 1")
+NOT_NEGATIVE = Rule(lambda value: value >= 0, "be at least 0")
 FINITE_POSITIVE = Rule(
     lambda value: _all_finite(value) and bool(np.all(np.asarray(value) > 0)), "be finite and positive"
 )

@@ -28,7 +28,7 @@ from marca_env.traffic.simulated_system import SECONDS, draw_arrivals
 from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc import BisectionBalancer
-from mpc.planning.scp import PlanResult
+from mpc.planning.planning_method import PlanResult
 
 JUDGE_SEED = 20_001
 """Seed of the requests that judge: no log, no model and no calibration has seen them."""

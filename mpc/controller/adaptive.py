@@ -1,4 +1,4 @@
-"""The model-predictive balancer with a model that follows the system: drift is noticed, the model refitted, adopted."""
+"""The model-predictive balancer with a system model that is refitted when the system drifts."""
 
 from __future__ import annotations
 
@@ -13,239 +13,249 @@ import pandas as pd
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.controller.mpc_balancer import MPCBalancer
-from mpc.controller.telemetry import Event, FaultError, minute_of, read
+from mpc.controller.telemetry import Event, FaultError, check_observation, minute_of_day
 from mpc.model.forecast_errors import response_errors
 from mpc.model.refit import MIN_TRANSITIONS, Refit
 from mpc.model.transitions import Transitions
 from mpc.planning.deadline import Deadline
+from mpc.validation import ABOVE_ONE, FRACTION_BELOW_ONE, OPEN_FRACTION, POSITIVE, check_fields, whole_number
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
 
 log = logging.getLogger(__name__)
-_KEPT = 1_000
+AdaptationKind = Literal["noticed", "adopted", "dropped", "failed"]
+"""``noticed``: the errors of the model have grown; ``adopted``: a refit is in use; ``dropped``: a refit was not better
+on the newest minutes; ``failed``: a refit, or the bookkeeping of the telemetry, raised an error."""
+_MAX_ADAPTATIONS = 1_000
 
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """When :class:`AdaptiveBalancer` refits, and how."""
+    """Settings of :class:`AdaptiveBalancer`: when it refits, and how."""
 
     window: int = 240
-    """Minutes of telemetry that are kept."""
+    """Number of minutes of telemetry that are stored."""
     notice: int = 5
-    """Drift: the mean size of the model's error, before any correction, over so many minutes ..."""
+    """Number of minutes over which the size of the model's error, without corrections, is averaged to notice drift."""
     threshold: float = 3.0
-    """... exceeds this many times what is usual: its error on the held-out part of its log, or the error that an
-    adopted refit had on the newest minutes if that is larger."""
+    """Drift is noticed when this mean exceeds ``threshold`` times the usual error. The usual error is that on the
+    held-out part of the log, or that of an adopted refit on the newest minutes if it is larger."""
     least: int = 20
-    """Minutes of the changed system before the first refit."""
+    """Number of minutes of the changed system before the first refit."""
     growth: float = 2.0
-    """The next refit comes when the changed minutes have grown by this factor, until they fill the window."""
+    """The next refit starts when the number of changed minutes has grown by this factor, until they fill the window."""
     epochs: int = 40
     """Gradient steps of a refit, each on all of its minutes."""
     steps: int = 10
-    """Gradient steps a minute: a refit is spread over the minutes so that no price is late."""
+    """Gradient steps in a minute: a refit is spread over several minutes so that no price is late."""
     seconds: float = 2.0
-    """Time after which the steps of a minute end whatever is left of them. Runs repeat exactly where it is not reached;
-    infinite: never."""
+    """Time after which the gradient steps of a minute end. Runs are reproducible if it is never reached; infinity: no
+    limit."""
     learning_rate: float = 0.003
     held_out: float = 0.25
-    """Share of the newest minutes that only judge a refit."""
+    """Share of the newest minutes that are only used to evaluate a refit."""
     gain: float = 0.05
-    """A refit must lower the error on the newest minutes by this share; adopting one forgets the corrections so far."""
+    """Share by which a refit must lower the error on the newest minutes, because adopting one drops all corrections."""
 
     def __post_init__(self) -> None:
-        for name in ("notice", "steps"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be a whole number, at least 1")
-        for name in ("threshold", "seconds", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        check_fields(
+            self,
+            {
+                "notice": whole_number(1),
+                "steps": whole_number(1),
+                "threshold": POSITIVE,
+                "seconds": POSITIVE,
+                "learning_rate": POSITIVE,
+                "growth": ABOVE_ONE,
+                "held_out": OPEN_FRACTION,
+                "gain": FRACTION_BELOW_ONE,
+            },
+        )
         if not (MIN_TRANSITIONS < self.least <= self.window):
             raise InputError(
                 f"least is {self.least} and window {self.window}; {MIN_TRANSITIONS} < least ≤ window is needed"
-            )
-        if not (self.growth > 1 and 0 < self.held_out < 1 and 0 <= self.gain < 1):
-            raise InputError(
-                f"growth {self.growth} must exceed 1, held_out {self.held_out} be in (0, 1), gain {self.gain} in [0, 1)"
             )
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Something that happened to the model."""
+    """An event in the life of the model."""
 
     minute: int
     """Minute of the day."""
-    kind: Literal["noticed", "adopted", "dropped", "failed"]
-    """``noticed``: the model's errors have grown; ``adopted``: a refit is in use; ``dropped``: it was no better on the
-    newest minutes; ``failed``: it, or the bookkeeping of telemetry, broke."""
+    kind: AdaptationKind
     message: str
 
 
 class AdaptiveBalancer:
-    """:class:`mpc.MPCBalancer` whose system model is refitted on a rolling window of telemetry when it drifts.
+    """An :class:`mpc.MPCBalancer` whose system model is refitted to a rolling window of telemetry when it drifts.
 
-    Budgets need no refit: every observation carries them, so that lost machines are known the minute they are reported.
-    The controller's own correction follows a change of level within minutes; a refit brings that level into the model,
-    with the slopes and the range of costs that it may be trusted in. The price is set first and depends on a refit only
-    from the minute after its adoption; a refit takes a bounded number of steps a minute.
+    A change of the budgets needs no refit: every observation carries them, so lost machines are known in the minute in
+    which they are reported. The corrections of the controller follow a change of the cost level within minutes. A refit
+    brings this level into the model, with the slopes and the range of costs in which the model is trusted.
+
+    The price is set first and depends on a refit only from the minute after its adoption. A refit takes a limited
+    number of gradient steps in each minute.
 
     Args:
-        balancer: the controller; its model must come from :meth:`mpc.SystemModel.fit`, whose report says how large its
-            errors are.
+        balancer: the controller; its model must come from :meth:`mpc.SystemModel.fit`, whose report holds the size of
+            its errors.
         settings: see :class:`AdaptationSettings`.
-        seed: of the refits.
+        seed: seed of the refits.
 
     Attributes:
-        adaptations: what happened to the model, oldest first (the last 1,000).
+        adaptations: the events of the model, oldest first (the last 1,000).
 
     Raises:
-        InputError: the model has no report of its one-step error.
+        InputError: a model without a report of its errors.
     """
 
     def __init__(self, balancer: MPCBalancer, settings: AdaptationSettings | None = None, *, seed: int = 0) -> None:
         self.balancer, self.settings, self.seed = balancer, settings or AdaptationSettings(), seed
         try:
             steps = balancer.model.report["steps"]
-            # many minutes ahead nothing is left of the innovation, and the error is the response's
-            self._usual = np.maximum(np.array(steps[max(steps, key=int)]["rmse"], dtype=np.float64), 0.01)
+            # many minutes ahead the innovation has faded, so the error is that of the response
+            self._usual_error = np.maximum(np.array(steps[max(steps, key=int)]["rmse"], dtype=np.float64), 0.01)
         except (KeyError, TypeError, ValueError):
             raise InputError("the model has no report of its errors; fit it with SystemModel.fit") from None
-        self.adaptations: deque[Adaptation] = deque(maxlen=_KEPT)
+        self.adaptations: deque[Adaptation] = deque(maxlen=_MAX_ADAPTATIONS)
         self._refits = 0
         self.reset()
 
     @property
     def events(self) -> deque[Event]:
-        """Faults of the controller; see :class:`mpc.MPCBalancer`."""
+        """The failures of the controller; see :class:`mpc.MPCBalancer`."""
         return self.balancer.events
 
     def reset(self) -> None:
-        """Forget telemetry and any refit under way; the model stays as it was last adopted."""
+        """Forget the telemetry and a refit in progress; the last adopted model stays."""
         self.balancer.reset()
         self._rows: deque[list[float]] = deque(maxlen=self.settings.window)
-        self._errors: deque[np.ndarray] = deque(maxlen=self.settings.notice)  # in units of what is usual
+        self._errors: deque[np.ndarray] = deque(maxlen=self.settings.notice)  # in units of the usual error
         self._levels: np.ndarray | None = None
-        self._seen = self._run = 0  # minutes so far; stretches without a gap
-        self._since: int | None = None  # first minute of the changed system, counted like _seen
-        self._waiting, self._next, self._started = False, 0, 0
+        self._n_minutes = self._stretch = 0  # usable minutes so far; stretches of minutes without a gap
+        self._changed_from: int | None = None  # first minute of the changed system, counted like _n_minutes
+        self._drift_noticed, self._next_refit, self._refit_started = False, 0, 0
         self._refit: Refit | None = None
 
     def update(self, observation: ControlObservation) -> np.ndarray:
-        """Prices (G,) for the coming minute; see :meth:`mpc.MPCBalancer.update`."""
+        """Return prices (G,) for the coming minute; see :meth:`mpc.MPCBalancer.update`."""
         prices = self.balancer.update(observation)
-        minute = minute_of(observation)
+        minute = minute_of_day(observation)
         minute = -1 if minute is None else minute
         try:
-            if self._take(observation):
+            if self._store(observation):
                 self._look_for_drift(minute)
-            self._learn(minute)
-        except Exception as error:  # whatever breaks here, the price stands
+            self._advance_refit(minute)
+        except Exception as error:  # an error here must not change the price
             self._refit = None
             self._record(minute, "failed", f"{type(error).__name__}: {error}")
-            self._plan_next()
+            self._schedule_refit()
         return prices
 
     # -- telemetry ---------------------------------------------------------------------------------------------------
-    def _take(self, observation: ControlObservation) -> bool:
-        """Keep the minute that just ran; whether it is usable and follows on the one before."""
+    def _store(self, observation: ControlObservation) -> bool:
+        """Store the last minute; return whether it is usable and follows the minute before."""
         levels, self._levels = self._levels, None
         try:
-            reading = read(observation, self.balancer.model.clusters, False)
+            checked = check_observation(observation, self.balancer.model.clusters, False)
         except FaultError:
-            self._run += 1
+            self._stretch += 1
             return False
-        self._levels = reading.degradation
+        self._levels = checked.degradation
         period = self.balancer.settings.control_period
-        minute = (reading.minute - period) % MINUTES_PER_DAY
-        if levels is None or not np.all(np.isfinite(reading.prices)) or np.any(reading.load <= 0):
-            self._run += 1
+        minute = (checked.minute - period) % MINUTES_PER_DAY
+        if levels is None or not np.all(np.isfinite(checked.prices)) or np.any(checked.load <= 0):
+            self._stretch += 1
             return False
-        row = [self._run, minute, reading.qps, *reading.load, *reading.prices, *levels.astype(float)]
-        follows = bool(self._rows) and self._rows[-1][0] == self._run
+        row = [self._stretch, minute, checked.qps, *checked.load, *checked.prices, *levels.astype(float)]
+        follows = bool(self._rows) and self._rows[-1][0] == self._stretch
         if follows and (minute - self._rows[-1][1]) % MINUTES_PER_DAY != period:
-            self._run, follows = self._run + 1, False
-            row[0] = self._run
+            self._stretch, follows = self._stretch + 1, False
+            row[0] = self._stretch
         self._rows.append(row)
-        self._seen += 1
+        self._n_minutes += 1
         return follows
 
     def _log(self, first: int) -> pd.DataFrame:
-        """The system log of the minutes from ``first`` on, as far as they are kept."""
+        """Return the system log of the stored minutes from ``first`` on."""
         names = [f"{k}_{c}" for k in ("load", "price", "degradation") for c in self.balancer.model.clusters]
-        kept = list(self._rows)[-(self._seen - first) :] if self._seen > first else []
-        return pd.DataFrame(kept, columns=["day", "minute", "qps", *names])
+        rows = list(self._rows)[-(self._n_minutes - first) :] if self._n_minutes > first else []
+        return pd.DataFrame(rows, columns=["day", "minute", "qps", *names])
 
     def _look_for_drift(self, minute: int) -> None:
-        """Note how far the model was off in the last minute; a run of large errors is the beginning of a change."""
+        """Add the model's error of the last minute, and notice drift if the mean of several is large."""
         s, model = self.settings, self.balancer.model
-        error = response_errors(model, Transitions(self._log(self._seen - 1), model.clusters), np.array([0]))[0]
+        error = response_errors(model, Transitions(self._log(self._n_minutes - 1), model.clusters), np.array([0]))[0]
         noise = 2.0 / np.sqrt(max(self._rows[-1][2] * self.balancer.forecaster.period, 1.0))
-        self._errors.append(np.abs(error) / np.hypot(self._usual, noise))
+        self._errors.append(np.abs(error) / np.hypot(self._usual_error, noise))
         sizes = np.array(self._errors)
-        if self._waiting or len(sizes) < s.notice or not (sizes.mean(0) > s.threshold).any():
+        if self._drift_noticed or len(sizes) < s.notice or not (sizes.mean(0) > s.threshold).any():
             return
-        off = (sizes > s.threshold).any(1)
-        self._since = self._seen - len(sizes) + (int(off.argmax()) if off.any() else 0)
-        self._waiting, self._refit, self._next = True, None, s.least
+        is_large = (sizes > s.threshold).any(1)
+        self._changed_from = self._n_minutes - len(sizes) + (int(is_large.argmax()) if is_large.any() else 0)
+        self._drift_noticed, self._refit, self._next_refit = True, None, s.least
         worst = int(sizes.mean(0).argmax())
-        told = f"{model.clusters[worst]}: errors of {sizes.mean(0)[worst]:.1f} times the usual for {len(sizes)} minutes"
-        self._record(minute, "noticed", told)
+        message = (
+            f"{model.clusters[worst]}: errors of {sizes.mean(0)[worst]:.1f} times the usual for {len(sizes)} minutes"
+        )
+        self._record(minute, "noticed", message)
 
     # -- refits ------------------------------------------------------------------------------------------------------
-    def _learn(self, minute: int) -> None:
-        """Start a refit when it is due, take its next steps, and put it to the test at the end."""
+    def _advance_refit(self, minute: int) -> None:
+        """Start a refit when it is due, take its next steps, and evaluate it at the end."""
         s = self.settings
         if self._refit is None:
-            if self._since is None or self._changed < self._next:
+            if self._changed_from is None or self._changed_minutes < self._next_refit:
                 return
             self._refits += 1
             self._refit = Refit(
                 self.balancer.model,
-                self._log(self._since),
+                self._log(self._changed_from),
                 seed=self.seed + self._refits,
                 epochs=s.epochs,
                 learning_rate=s.learning_rate,
                 held_out=s.held_out,
             )
-            self._started = self._seen
+            self._refit_started = self._n_minutes
         clock = Deadline(s.seconds)
         for _ in range(s.steps):
             self._refit.advance()
             if self._refit.done or clock.passed:
                 break
         if self._refit.done:
-            self._conclude(self._refit, minute)
+            self._finish_refit(self._refit, minute)
 
-    def _conclude(self, refit: Refit, minute: int) -> None:
-        ours, theirs = refit.held_out_errors(self._log(self._started))
-        shown = (" / ".join(f"{x:.2%}" for x in errors) for errors in (ours, theirs))
-        told = "errors on the newest minutes {}, {} before".format(*shown)
+    def _finish_refit(self, refit: Refit, minute: int) -> None:
+        """Adopt the refit if it is better than the model in use."""
+        new_errors, old_errors = refit.held_out_errors(self._log(self._refit_started))
+        shown = (" / ".join(f"{x:.2%}" for x in errors) for errors in (new_errors, old_errors))
+        message = "errors on the newest minutes {}, {} before".format(*shown)
         self._refit = None
-        self._plan_next()
-        if not (ours**2).sum() < (1 - self.settings.gain) ** 2 * (theirs**2).sum():
-            self._record(minute, "dropped", told)
+        self._schedule_refit()
+        if not (new_errors**2).sum() < (1 - self.settings.gain) ** 2 * (old_errors**2).sum():
+            self._record(minute, "dropped", message)
             return
         self.balancer.adopt(refit.model)
-        self._usual = np.maximum(self._usual, ours)
+        self._usual_error = np.maximum(self._usual_error, new_errors)
         self._errors.clear()
-        self._waiting = False
-        self._record(minute, "adopted", told)
+        self._drift_noticed = False
+        self._record(minute, "adopted", message)
 
     @property
-    def _changed(self) -> int:
-        """Minutes of the changed system that are kept."""
-        return 0 if self._since is None else min(self._seen - self._since, len(self._rows))
+    def _changed_minutes(self) -> int:
+        """Return the number of stored minutes of the changed system."""
+        return 0 if self._changed_from is None else min(self._n_minutes - self._changed_from, len(self._rows))
 
-    def _plan_next(self) -> None:
-        """The changed minutes that the next refit waits for; none once they have filled the window."""
-        self._next = int(np.ceil(self.settings.growth * max(self._changed, self.settings.least)))
-        if self._changed >= self.settings.window:
-            self._since, self._waiting = None, False
+    def _schedule_refit(self) -> None:
+        """Set the number of changed minutes at which the next refit starts; no refit follows after a full window."""
+        self._next_refit = int(np.ceil(self.settings.growth * max(self._changed_minutes, self.settings.least)))
+        if self._changed_minutes >= self.settings.window:
+            self._changed_from, self._drift_noticed = None, False
             self._errors.clear()
-        self._next = min(self._next, self.settings.window)
+        self._next_refit = min(self._next_refit, self.settings.window)
 
-    def _record(self, minute: int, kind: Literal["noticed", "adopted", "dropped", "failed"], message: str) -> None:
+    def _record(self, minute: int, kind: AdaptationKind, message: str) -> None:
         self.adaptations.append(Adaptation(minute, kind, message))
         log.info("minute %d: %s: %s", minute, kind, message)

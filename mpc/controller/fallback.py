@@ -1,4 +1,4 @@
-"""What a failure is called, and the price of its minute: the last good plan's, then feedback's, else that in force."""
+"""Prices for minutes without a new plan: from the last good plan, then from feedback, else the prices in force."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mpc.balancers.base import Balancer
-from mpc.controller.telemetry import FaultError, FaultKind, Reading, Source
+from mpc.controller.telemetry import CheckedObservation, FaultError, FaultKind, PriceSource
 from mpc.model.conditions import PriceScale
 from mpc.planning.deadline import DeadlineError
 from mpc.planning.load_qp import InfeasibleError, SolverError, TimeLimitError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
 
 log = logging.getLogger(__name__)
-KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
+FAULT_KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
     (InfeasibleError, "infeasible"),
     (TimeLimitError, "timeout"),
     (SolverError, "solver"),
@@ -28,40 +28,43 @@ KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
 )
 
 
-def kind_of(error: Exception) -> FaultKind:
-    """What kind of event an exception is."""
+def fault_kind(error: Exception) -> FaultKind:
+    """Return the kind of fault of an exception."""
     if isinstance(error, FaultError):
         return error.kind
-    return next((kind for cause, kind in KINDS if isinstance(error, cause)), "internal")
+    return next((kind for cause, kind in FAULT_KINDS if isinstance(error, cause)), "internal")
 
 
-class KeptPlan(NamedTuple):
-    """What is left of a plan: log prices and expected loads in budgets, both (N,G)."""
+class RemainingPlan(NamedTuple):
+    """The minutes of a plan that are still ahead."""
 
     log_prices: np.ndarray
+    """(N,G)."""
     loads: np.ndarray
+    """(N,G) predicted loads as fractions of the budgets."""
 
-    def shifted(self, minutes: int) -> KeptPlan | None:
-        """The plan some minutes later, its last minute repeated; ``None`` when it is used up."""
+    def shifted(self, minutes: int) -> RemainingPlan | None:
+        """Return the plan some minutes later, its last minute repeated; ``None`` if all its minutes are past."""
         n = len(self.log_prices)
         if minutes > n:
             return None
         index = np.minimum(np.arange(n) + minutes, n - 1)
-        return KeptPlan(self.log_prices[index], self.loads[index])
+        return RemainingPlan(self.log_prices[index], self.loads[index])
 
 
-class Fallback:
-    """Keeps the last good plan and gives a price whatever happens.
+class FallbackPrices:
+    """Remembers the last good plan and returns prices for minutes without a new one.
 
     Args:
-        balancer: feedback, for when the plan no longer serves.
-        scale: of the model's prices.
-        hold_minutes: minutes in a row that the plan serves.
-        hold_band: distance of the load from the plan's, in budgets, beyond which it does not.
+        balancer: a balancer that needs no plan, used when the last plan is too old or wrong.
+        scale: scale of the model's prices.
+        hold_minutes: number of consecutive minutes for which the last plan is used.
+        hold_band: distance of the load from the plan's prediction, as a fraction of the budget, above which the plan
+            counts as wrong.
 
     Attributes:
-        plan: from the coming minute on; ``None`` without a usable one.
-        faults: minutes in a row without a plan of their own.
+        plan: the plan from the coming minute on; ``None`` if there is no usable one.
+        faults: number of consecutive minutes without a new plan.
     """
 
     def __init__(self, balancer: Balancer, scale: PriceScale, hold_minutes: int, hold_band: float) -> None:
@@ -69,46 +72,47 @@ class Fallback:
         self.reset()
 
     def reset(self) -> None:
+        """Forget the plan, and reset the balancer."""
         self.balancer.reset()
-        self.plan: KeptPlan | None = None
-        self._expected: np.ndarray | None = None  # (G,) load of the minute that just ran, in budgets
+        self.plan: RemainingPlan | None = None
+        self._expected: np.ndarray | None = None  # (G,) load of the last minute by the plan, as budget fractions
         self.faults = 0
 
-    def keep(self, plan: KeptPlan) -> None:
+    def remember(self, plan: RemainingPlan) -> None:
         """Remember a plan whose first minute is about to run."""
         self.plan, self._expected, self.faults = plan.shifted(1), plan.loads[0], 0
 
     def skip(self, minutes: int) -> None:
-        """Minutes went by that nobody saw."""
+        """Shift the plan by minutes without an observation."""
         self.plan = None if self.plan is None else self.plan.shifted(minutes)
 
     def price(
-        self, observation: ControlObservation, reading: Reading | None, in_force: np.ndarray
-    ) -> tuple[np.ndarray, Source]:
-        """Prices (G,) for the coming minute and where they come from.
+        self, observation: ControlObservation, checked: CheckedObservation | None, in_force: np.ndarray
+    ) -> tuple[np.ndarray, PriceSource]:
+        """Return prices (G,) for the coming minute, and their source.
 
         Args:
-            observation: as it came.
-            reading: what of it can be believed; ``None``: nothing.
-            in_force: (G,) prices as they were set last.
+            observation: the observation as received.
+            checked: its valid values; ``None``: it has none.
+            in_force: (G,) prices that were set last.
         """
         self.faults += 1
-        if self.plan is not None and self.faults <= self.hold_minutes and self._as_expected(reading):
+        if self.plan is not None and self.faults <= self.hold_minutes and self._is_as_expected(checked):
             plan = self.plan
             self.plan, self._expected = plan.shifted(1), plan.loads[0]
             return self.scale.to_price(plan.log_prices[0]), "plan"
         self.plan = self._expected = None
-        if reading is None:
+        if checked is None:
             return in_force, "held"
         try:
-            prices = self.balancer.update(dataclasses.replace(observation, **reading.fields()))
+            prices = self.balancer.update(dataclasses.replace(observation, **checked.fields()))
             return np.asarray(prices, dtype=np.float64).reshape(in_force.shape), "feedback"
-        except Exception as error:  # the last resort must not fail
+        except Exception as error:  # nothing is left to fall back on, so this must not raise
             log.error("the fallback balancer failed: %s: %s", type(error).__name__, error)
-            return reading.prices, "held"
+            return checked.prices, "held"
 
-    def _as_expected(self, reading: Reading | None) -> bool:
-        """Whether the load is near what the plan expected of it; without a reading it is taken to be."""
-        if reading is None or self._expected is None:
+    def _is_as_expected(self, checked: CheckedObservation | None) -> bool:
+        """Return whether the load is near the plan's prediction; without valid values it is assumed to be."""
+        if checked is None or self._expected is None:
             return True
-        return bool(np.all(np.abs(reading.load / reading.budget - self._expected) <= self.hold_band))
+        return bool(np.all(np.abs(checked.load / checked.budget - self._expected) <= self.hold_band))

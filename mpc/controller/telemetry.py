@@ -1,4 +1,4 @@
-"""What a controller may believe of an observation: missing values, repeated and skipped minutes, faults by name."""
+"""Checks of the telemetry: missing values, repeated and skipped minutes, and the kinds of faults."""
 
 from __future__ import annotations
 
@@ -17,28 +17,42 @@ if TYPE_CHECKING:
 FaultKind = Literal[
     "telemetry", "stale", "gap", "forecast", "infeasible", "solver", "timeout", "model", "range", "internal"
 ]
-"""``telemetry``: missing or impossible values; ``stale``: a minute that was seen before; ``gap``: minutes are missing;
-``forecast``: traffic forecast not finite, or none; ``infeasible``: no prices within bounds and rate limit; ``solver``:
-it gave up or broke; ``timeout``: planning overran its deadline; ``model``: predicted loads not finite; ``range``: the
-model is asked beyond what it was trained on; ``internal``: anything else that went wrong while planning."""
+"""Kind of a fault:
 
-Source = Literal["plan", "held", "feedback"]
+- ``telemetry``: missing or impossible values;
+- ``stale``: a minute that was observed before;
+- ``gap``: minutes are missing;
+- ``forecast``: the traffic forecast is missing or not finite;
+- ``infeasible``: no prices satisfy the bounds and the rate limit;
+- ``solver``: the solver stopped without a solution or raised;
+- ``timeout``: planning exceeded its deadline;
+- ``model``: predicted loads are not finite;
+- ``range``: the minute is outside the range of the model's training log;
+- ``internal``: any other error during planning.
+"""
+
+PriceSource = Literal["plan", "held", "feedback"]
+"""Source of the prices of a minute: a plan of this or an earlier minute, the prices in force, or feedback."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A minute in which the controller could not work as meant."""
+    """A minute in which the controller could not work as intended."""
 
     minute: int
-    """Minute of the day that the prices were for; −1 if even that was unreadable."""
+    """Minute of the day for which the prices were; −1 if it was unreadable."""
     kind: FaultKind
     message: str
-    price: Source
-    """Where the price came from: a plan of this minute or of an earlier one, the price in force, or feedback."""
+    price: PriceSource
 
 
 class FaultError(RuntimeError):
-    """Something that makes this minute's plan impossible; ``kind`` says what."""
+    """A fault that prevents a plan in this minute.
+
+    Args:
+        kind: the kind of the fault.
+        message: the details.
+    """
 
     def __init__(self, kind: FaultKind, message: str) -> None:
         super().__init__(message)
@@ -46,36 +60,39 @@ class FaultError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """An observation that can be used. G clusters; units as in :class:`marca_env.traffic.control.ControlObservation`."""
+class CheckedObservation:
+    """An observation with valid values; units as in :class:`marca_env.traffic.clusters.ControlObservation`."""
 
     minute: int
     qps: float
     load: np.ndarray
+    """(G,)."""
     budget: np.ndarray
+    """(G,)."""
     degradation: np.ndarray
+    """(G,)."""
     prices: np.ndarray
-    """In force in the last minute; NaN where unknown."""
+    """(G,) in force in the last minute; NaN where unknown."""
 
     def fields(self) -> dict[str, Any]:
-        """By name, for an observation."""
+        """Return the values by name, for ``dataclasses.replace`` of a ``ControlObservation``."""
         return {name: getattr(self, name) for name in ("minute", "qps", "load", "budget", "degradation", "prices")}
 
 
-def read(observation: ControlObservation, clusters: tuple[str, ...], first: bool) -> Reading:
-    """The observation as numbers of the right shapes.
+def check_observation(observation: ControlObservation, clusters: tuple[str, ...], first: bool) -> CheckedObservation:
+    """Return the observation as numbers of the right shapes.
 
     Args:
-        observation: anything that has the attributes of a ``ControlObservation``.
-        clusters: names of the clusters that are expected.
-        first: nothing has been read before. Then arrays of another length are a mistake of the caller; later they
-            count as damaged telemetry.
+        observation: an object with the attributes of a ``ControlObservation``.
+        clusters: names of the expected clusters.
+        first: whether this is the first observation. Then arrays of another length are an error of the caller; later
+            they count as damaged telemetry.
 
     Raises:
-        InputError: the first observation is of other clusters.
-        FaultError: values that are missing, not numbers, negative or beyond all reason; kind ``telemetry``.
+        InputError: the first observation has another number of clusters.
+        FaultError: values that are missing, not numbers, negative or too large; kind ``telemetry``.
     """
-    minute = minute_of(observation)
+    minute = minute_of_day(observation)
     try:
         arrays = {
             name: np.asarray(getattr(observation, name), dtype=np.float64)
@@ -93,7 +110,7 @@ def read(observation: ControlObservation, clusters: tuple[str, ...], first: bool
             raise FaultError("telemetry", message)
     if minute is None:
         raise FaultError("telemetry", f"minute is {getattr(observation, 'minute', None)!r}")
-    checked: Any = Reading(minute, qps, **arrays)
+    checked: Any = CheckedObservation(minute, qps, **arrays)
     fault = telemetry_fault(checked)
     if fault is None and qps <= 0:
         fault = "no traffic"
@@ -103,8 +120,8 @@ def read(observation: ControlObservation, clusters: tuple[str, ...], first: bool
     return replace(checked, degradation=np.clip(levels, 0, 1e6).astype(np.int64))
 
 
-def minute_of(observation: ControlObservation) -> int | None:
-    """The minute of the day that the prices are asked for, or ``None`` where it cannot be read."""
+def minute_of_day(observation: ControlObservation) -> int | None:
+    """Return the minute of the day for which prices are requested, or ``None`` if it is unreadable."""
     try:
         return int(observation.minute) % MINUTES_PER_DAY
     except (TypeError, ValueError, OverflowError, AttributeError):
@@ -112,10 +129,10 @@ def minute_of(observation: ControlObservation) -> int | None:
 
 
 class Timeline:
-    """Follows the minutes of the observations: each should be a control period after the last.
+    """Checks the minutes of the observations: each should be one control period after the last.
 
     Args:
-        patience: minutes that repeated or backward stamps are called stale before the clock is taken to have been set.
+        patience: number of repeated or earlier minutes that count as stale; after them the clock counts as reset.
         period: minutes from one observation to the next.
     """
 
@@ -124,22 +141,23 @@ class Timeline:
         self.reset()
 
     def reset(self) -> None:
+        """Forget the last minute."""
         self._last: int | None = None
-        self._stale = 0
+        self._stale_count = 0
 
     @property
     def last(self) -> int | None:
-        """The minute that was seen last."""
+        """The minute of the last observation; ``None`` before the first."""
         return self._last
 
     def advance(self, minute: int | None) -> int:
-        """Control periods that were skipped before this one; 0 where nothing is missing.
+        """Move on to a minute and return the number of control periods skipped before it, usually 0.
 
         Args:
-            minute: of the day; ``None``: unreadable, taken to be the one after the last.
+            minute: minute of the day; ``None``: unreadable, assumed to be one period after the last.
 
         Raises:
-            FaultError: the minute, or a later one, was seen already; kind ``stale``.
+            FaultError: this minute or a later one was observed before; kind ``stale``.
         """
         last = self._last
         if last is None or minute is None:
@@ -147,8 +165,8 @@ class Timeline:
             return 0
         ahead = (minute - last) % MINUTES_PER_DAY
         if ahead == 0 or ahead > MINUTES_PER_DAY // 2:
-            self._stale += 1
-            if self._stale <= self.patience:
+            self._stale_count += 1
+            if self._stale_count <= self.patience:
                 raise FaultError("stale", f"minute {minute} again after minute {last}")
-        self._last, self._stale = minute, 0
+        self._last, self._stale_count = minute, 0
         return max(0, ((ahead - 1) % MINUTES_PER_DAY + 1) // self.period - 1)

@@ -1,42 +1,43 @@
-"""The program of :mod:`mpc.planning.load_qp` without a solver: linear systems over a guessed set of prices that sit at a bound.
+"""Solution of the convex program of :mod:`mpc.planning.load_qp` by linear systems, without a general solver.
 
-With the loads eliminated, Eq. 17 (arXiv 2512.24325) around a nominal sequence is a strictly convex quadratic in the log
-prices within a box. The primal–dual active set method (Hintermüller, Ito and Kunisch, 2003) guesses which prices sit at
-a bound, solves a linear system for the others and corrects the guess; a guess that repeats satisfies the conditions of
-optimality exactly. Undamped minutes do not influence each other, so the system falls into one of G × G per minute.
+Without its load variables, Eq. 17 (arXiv 2512.24325) around a nominal sequence is a strictly convex quadratic in the
+log prices within a box. The primal-dual active-set method (Hintermüller, Ito and Kunisch, 2003) guesses which prices
+are at a bound, solves a linear system for the others and corrects the guess. A guess that repeats itself is the exact
+optimum. Without damping the minutes are independent, and the system splits into one of G × G per minute.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-ROUNDS = 8
-"""Guesses before the general solver is asked; two are usual."""
-LARGEST = 240
-"""Unknowns of one linear system beyond which the sparse general solver is quicker."""
+MAX_ITERATIONS = 8
+"""Guesses before the general solver is used; two are usual."""
+MAX_UNKNOWNS = 240
+"""Unknowns of a linear system above which the sparse general solver is faster."""
 
 
-def box_minimum(hessian: np.ndarray, linear: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
-    """Minimiser of ½ x'Hx − f'x over low ≤ x ≤ high, for B programs of n unknowns at once.
+def minimise_in_box(hessian: np.ndarray, linear: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+    """Minimise ½ x'Hx − f'x over low ≤ x ≤ high, for B programs of n unknowns at once.
 
     Args:
-        hessian: H (B,n,n), symmetric, positive definite.
+        hessian: H (B,n,n), symmetric and positive definite.
         linear: f (B,n).
-        low: (B,n); ``high`` (B,n).
+        low: (B,n) lower bounds.
+        high: (B,n) upper bounds.
 
     Returns:
-        x (B,n), or ``None``: the guesses did not settle, or a system was singular.
+        x (B,n), or ``None`` if the guesses did not settle or a system was singular.
     """
     n = linear.shape[1]
     weight = hessian[:, np.arange(n), np.arange(n)]
     at_low = at_high = np.zeros(linear.shape, dtype=bool)
     system, right = hessian, linear
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         try:
             x = np.linalg.solve(system, right[..., None])[..., 0]
         except np.linalg.LinAlgError:
             return None
-        force = linear - (hessian @ x[..., None])[..., 0]  # zero where free; at a bound, which way x would go
+        force = linear - (hessian @ x[..., None])[..., 0]  # zero where free; at a bound, the direction of descent
         free = ~(at_low | at_high)
         below = np.where(free, x < low, at_low & (force + weight * (x - low) < 0))
         above = np.where(free, x > high, at_high & (force + weight * (x - high) > 0))
@@ -44,13 +45,13 @@ def box_minimum(hessian: np.ndarray, linear: np.ndarray, low: np.ndarray, high: 
             return x if np.isfinite(x).all() else None
         at_low, at_high = below, above
         free = ~(at_low | at_high)
-        held = np.where(at_low, low, np.where(at_high, high, 0.0))
+        fixed = np.where(at_low, low, np.where(at_high, high, 0.0))
         system = np.where(free[:, :, None] & free[:, None, :], hessian, np.eye(n))
-        right = np.where(free, linear - (hessian @ held[..., None])[..., 0], held)
+        right = np.where(free, linear - (hessian @ fixed[..., None])[..., 0], fixed)
     return None
 
 
-def closed_form(
+def solve_active_set(
     loads: np.ndarray,
     slopes: np.ndarray,
     nominal: np.ndarray,
@@ -63,33 +64,39 @@ def closed_form(
     damping: np.ndarray,
     proximity: float,
 ) -> np.ndarray | None:
-    """Log prices (N,G) that minimise the program; arguments as of :meth:`mpc.planning.load_qp.LoadProblem.solve`.
+    """Return the log prices (N,G) that minimise the program of :class:`mpc.planning.load_qp.LoadQP`.
 
     Args:
-        target: (N,G) loads aimed at.
+        loads: (N,G) loads of the nominal prices, as fractions of the budgets.
+        slopes: (N,G,G) their derivative, [i, g, h] = ∂y_ig/∂u_ih.
+        nominal: (N,G) log prices ū.
+        last: (G,) load of the last minute.
+        low: (N,G) least log prices.
+        high: (N,G) greatest log prices.
+        target: (N,G) loads to aim at.
         weights: (N,) α^i.
         damping: (N,G) weights of the damping term, zero where it does not apply.
         proximity: ρ.
 
     Returns:
-        ``None`` where the program is too large or its active set does not settle: then a solver must be asked.
+        The log prices, or ``None`` if the program is too large or its active set does not settle. Then use a solver.
     """
     n, size = loads.shape
-    if (size if not damping.any() else n * size) > LARGEST:
+    if (size if not damping.any() else n * size) > MAX_UNKNOWNS:
         return None
-    pulled = slopes.swapaxes(1, 2) * weights[:, None, None]  # α^i S_i'
-    hessian = pulled @ slopes  # (N,G,G)
+    weighted = slopes.swapaxes(1, 2) * weights[:, None, None]  # α^i S_i'
+    hessian = weighted @ slopes  # (N,G,G)
     hessian[:, np.arange(size), np.arange(size)] += proximity
-    linear = (pulled @ (target - loads)[..., None])[..., 0]  # of the move u − ū
+    linear = (weighted @ (target - loads)[..., None])[..., 0]  # in the move u − ū
     if not damping.any():
-        move = box_minimum(hessian, linear, low - nominal, high - nominal)
+        move = minimise_in_box(hessian, linear, low - nominal, high - nominal)
         return None if move is None else nominal + move
-    whole, pull = _damped(hessian, linear, loads, slopes, last, damping)
-    move = box_minimum(whole, pull, (low - nominal).reshape(1, -1), (high - nominal).reshape(1, -1))
+    joint_hessian, joint_linear = _add_damping(hessian, linear, loads, slopes, last, damping)
+    move = minimise_in_box(joint_hessian, joint_linear, (low - nominal).reshape(1, -1), (high - nominal).reshape(1, -1))
     return None if move is None else nominal + move.reshape(n, size)
 
 
-def _damped(
+def _add_damping(
     hessian: np.ndarray,
     linear: np.ndarray,
     loads: np.ndarray,
@@ -97,20 +104,20 @@ def _damped(
     last: np.ndarray,
     damping: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The minutes' systems joined into one, (1,NG,NG) and (1,NG), with w (y_i − y_{i−1})² added."""
+    """Return the systems of all minutes joined into one, (1,NG,NG) and (1,NG), with w (y_i − y_{i−1})² added."""
     n, size = loads.shape
-    whole = np.zeros((n, size, n, size))
-    whole[np.arange(n), :, np.arange(n)] = hessian
+    joint = np.zeros((n, size, n, size))
+    joint[np.arange(n), :, np.arange(n)] = hessian
     pull = linear.copy()
     steps = loads - np.vstack([last, loads[:-1]])
     for i in np.flatnonzero(damping.any(axis=1)):
         after = slopes[i].T * damping[i]
-        whole[i, :, i] += after @ slopes[i]
+        joint[i, :, i] += after @ slopes[i]
         pull[i] -= after @ steps[i]
         if i > 0:
             before = slopes[i - 1].T * damping[i]
-            whole[i - 1, :, i - 1] += before @ slopes[i - 1]
-            whole[i, :, i - 1] -= after @ slopes[i - 1]
-            whole[i - 1, :, i] -= before @ slopes[i]
+            joint[i - 1, :, i - 1] += before @ slopes[i - 1]
+            joint[i, :, i - 1] -= after @ slopes[i - 1]
+            joint[i - 1, :, i] -= before @ slopes[i]
             pull[i - 1] += before @ steps[i]
-    return whole.reshape(1, n * size, n * size), pull.reshape(1, -1)
+    return joint.reshape(1, n * size, n * size), pull.reshape(1, -1)

@@ -1,8 +1,9 @@
-"""A cvxpy problem compiled once into sparse maps from its parameters to the solver's data, then solved by updates.
+"""A quadratic program of cvxpy, compiled once into sparse maps from its parameters to the data of the solver.
 
-``Problem.solve`` re-applies the parameters through layers that cost several times what a small quadratic program itself
-does. cvxpy hands out the compiled form (``Problem.get_problem_data``): with disciplined parameters (DPP) all data but
-the quadratic term are affine in them, so a re-solve is one sparse product and an update of the solver's numbers.
+``Problem.solve`` applies new parameters through several layers, which costs several times the solution of a small
+program. The compiled form is available from ``Problem.get_problem_data``. Under the rules of disciplined parametrised
+programming (DPP) all data but the quadratic term are affine in the parameters. So a solution needs one sparse product
+and an update of the solver's data.
 
     minimise  ½ x'Px + q'x   subject to   Ax + s = b,   s = 0 in the first rows, s ≥ 0 in the others
 """
@@ -21,47 +22,56 @@ OPTIMAL, INACCURATE, INFEASIBLE, TIME_LIMIT, FAILED = "optimal", "inaccurate", "
 
 
 class UnsupportedError(RuntimeError):
-    """The compiled form is not as expected: solve by ``Problem.solve`` instead."""
+    """The compiled form of cvxpy is not as expected; use ``Problem.solve`` instead."""
 
 
 @dataclass(frozen=True)
-class Data:
-    """The numbers of a program; the sparsity patterns never change."""
+class QPData:
+    """The numbers of a quadratic program; its sparsity patterns never change."""
 
-    P: sparse.csc_array  # upper triangle
+    P: sparse.csc_array
+    """Upper triangle of the quadratic term."""
     q: np.ndarray
+    """Linear term."""
     A: sparse.csc_array
+    """Constraint matrix."""
     b: np.ndarray
+    """Right-hand side of the constraints."""
     n_zero: int
-    """Leading rows of A that are equations; the others are inequalities."""
+    """Number of leading rows of A that are equations; the others are inequalities."""
 
 
 class _Backend(Protocol):
-    def solve(self, data: Data, time_limit: float) -> tuple[str, np.ndarray]: ...
+    """A solver that is set up once and updated for each solution."""
+
+    def solve(self, data: QPData, time_limit: float) -> tuple[str, np.ndarray]:
+        """Return a status of this module and the solution x."""
+        ...
 
 
-class CompiledProgram:
-    """Solves ``problem`` for values of its parameters.
+class CompiledQP:
+    """A compiled quadratic program, solved for values of its parameters.
 
     Args:
-        problem: a quadratic program in the sense of DPP.
-        wanted: variables whose values :meth:`solve` returns.
+        problem: a quadratic program that follows the DPP rules.
+        variables: variables whose values :meth:`solve` returns.
         solver: "CLARABEL" (interior point) or "OSQP" (first order, warm started).
 
     Raises:
-        UnsupportedError: cvxpy's compiled form is not the one that this class knows.
+        UnsupportedError: the compiled form of this version of cvxpy is not the expected one.
     """
 
-    def __init__(self, problem: cp.Problem, wanted: Sequence[cp.Variable], solver: str) -> None:
+    def __init__(self, problem: cp.Problem, variables: Sequence[cp.Variable], solver: str) -> None:
         self._parameters = problem.parameters()
         try:
-            self._read(problem, wanted)
+            self._read(problem, variables)
             self._check(problem)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise UnsupportedError(f"cvxpy {cp.__version__} compiles to another form: {error}") from error
         self._backend: _Backend = _Clarabel() if solver == "CLARABEL" else _Osqp()
 
-    def _read(self, problem: cp.Problem, wanted: Sequence[cp.Variable]) -> None:
+    def _read(self, problem: cp.Problem, variables: Sequence[cp.Variable]) -> None:
+        """Read the sparse maps from the compiled form of cvxpy."""
         rng = np.random.default_rng(0)
         for parameter in self._parameters:
             parameter.value = rng.uniform(0.5, 1.5, parameter.shape)
@@ -74,66 +84,68 @@ class CompiledProgram:
         constant = form.P.tocsc()
         if constant[:, :-1].nnz:
             raise UnsupportedError("the quadratic term depends on parameters")
-        where, value = constant.tocoo().coords[0], constant.tocoo().data
-        self._P = sparse.triu(sparse.coo_array((value, (where % n, where // n)), shape=(n, n)), format="csc")
+        position, value = constant.tocoo().coords[0], constant.tocoo().data
+        self._P = sparse.triu(sparse.coo_array((value, (position % n, position // n)), shape=(n, n)), format="csc")
         self._q_map = form.q.tocsr()[:n]
         self._size = form.total_param_size + 1
-        self._slots = [(form.param_id_to_col[p.id], p.size, p) for p in self._parameters]
+        self._parameter_slices = [(form.param_id_to_col[p.id], p.size, p) for p in self._parameters]
         tensor = form.A.tocsr()
         used = np.flatnonzero(np.diff(tensor.indptr))  # entry r of [A | b] is row r % rows, column r // rows
         matrix = used[used < rows * n]
-        self._A_map = -tensor[matrix]  # cvxpy writes Ax + b in the cone
+        self._A_map = -tensor[matrix]  # cvxpy's form is Ax + b in the cone
         self._A = sparse.csc_array(
             (np.zeros(len(matrix)), matrix % rows, np.searchsorted(matrix, rows * np.arange(n + 1))), shape=(rows, n)
         )
         self._b_map = tensor[rows * n :]
         self._n_zero = int(dims.zero)
-        self._wanted = [(form.var_id_to_col[v.id], v.size, v.shape) for v in wanted]
+        self._variables = [(form.var_id_to_col[v.id], v.size, v.shape) for v in variables]
 
     def _check(self, problem: cp.Problem) -> None:
-        """The maps must give cvxpy's own numbers, for other parameters than those that they were read with."""
+        """Check that the maps reproduce the data of cvxpy at other parameter values."""
         rng = np.random.default_rng(1)
         values = {p: rng.uniform(0.5, 1.5, p.shape) for p in self._parameters}
         for parameter, value in values.items():
             parameter.value = value
-        theirs, _, _ = problem.get_problem_data("CLARABEL")
-        ours = self.data(values)
+        expected, _, _ = problem.get_problem_data("CLARABEL")
+        data = self.data(values)
         pairs = (
-            (ours.q, theirs["c"]),
-            (ours.b, theirs["b"]),
-            ((ours.A - theirs["A"]).data, 0.0),
-            ((ours.P - sparse.triu(theirs["P"])).data, 0.0),
+            (data.q, expected["c"]),
+            (data.b, expected["b"]),
+            ((data.A - expected["A"]).data, 0.0),
+            ((data.P - sparse.triu(expected["P"])).data, 0.0),
         )
         if not all(np.allclose(a, b) for a, b in pairs):
-            raise UnsupportedError("the maps do not give cvxpy's numbers")
+            raise UnsupportedError("the sparse maps do not reproduce the data of cvxpy")
 
-    def data(self, values: Mapping[cp.Parameter, np.ndarray]) -> Data:
-        """The program's numbers at these values of all its parameters.
+    def data(self, values: Mapping[cp.Parameter, np.ndarray]) -> QPData:
+        """Return the data of the program at values of all its parameters.
 
         Raises:
-            ValueError: a value of another shape than its parameter.
+            ValueError: a value whose shape differs from that of its parameter.
         """
         vector = np.empty(self._size)
         vector[-1] = 1.0
-        for start, size, parameter in self._slots:
+        for start, size, parameter in self._parameter_slices:
             vector[start : start + size] = np.ravel(values[parameter], order="F")
         self._A.data = self._A_map @ vector
-        return Data(self._P, self._q_map @ vector, self._A, self._b_map @ vector, self._n_zero)
+        return QPData(self._P, self._q_map @ vector, self._A, self._b_map @ vector, self._n_zero)
 
     def solve(
         self, values: Mapping[cp.Parameter, np.ndarray], time_limit: float = np.inf
     ) -> tuple[str, list[np.ndarray]]:
-        """A status of this module, and the values of the wanted variables.
+        """Return a status of this module and the values of the variables.
 
         Args:
-            values: of all parameters.
-            time_limit: seconds that the solver may take.
+            values: values of all parameters.
+            time_limit: time allowed to the solver, seconds.
         """
         status, x = self._backend.solve(self.data(values), time_limit)
-        return status, [x[start : start + size].reshape(shape, order="F") for start, size, shape in self._wanted]
+        return status, [x[start : start + size].reshape(shape, order="F") for start, size, shape in self._variables]
 
 
 class _Clarabel:
+    """Clarabel, an interior-point solver."""
+
     STATUS = {  # noqa: RUF012
         "Solved": OPTIMAL,
         "AlmostSolved": INACCURATE,
@@ -145,12 +157,12 @@ class _Clarabel:
     def __init__(self) -> None:
         self._solver: Any = None
 
-    def solve(self, data: Data, time_limit: float) -> tuple[str, np.ndarray]:
+    def solve(self, data: QPData, time_limit: float) -> tuple[str, np.ndarray]:
         import clarabel
 
         settings = clarabel.DefaultSettings()
         settings.verbose, settings.time_limit = False, float(time_limit)
-        settings.presolve_enable, settings.max_threads = False, 1  # presolve may drop rows, which forbids updates
+        settings.presolve_enable, settings.max_threads = False, 1  # presolve may drop rows; then updates fail
         if self._solver is None:
             cones = [clarabel.ZeroConeT(data.n_zero), clarabel.NonnegativeConeT(len(data.b) - data.n_zero)]
             self._solver = clarabel.DefaultSolver(
@@ -163,6 +175,8 @@ class _Clarabel:
 
 
 class _Osqp:
+    """OSQP, a first-order solver, warm-started."""
+
     STATUS = {  # noqa: RUF012
         "solved": OPTIMAL,
         "solved inaccurate": INACCURATE,
@@ -174,7 +188,7 @@ class _Osqp:
     def __init__(self) -> None:
         self._solver: Any = None
 
-    def solve(self, data: Data, time_limit: float) -> tuple[str, np.ndarray]:
+    def solve(self, data: QPData, time_limit: float) -> tuple[str, np.ndarray]:
         import osqp
 
         lower = np.concatenate([data.b[: data.n_zero], np.full(len(data.b) - data.n_zero, -np.inf)])
@@ -182,8 +196,8 @@ class _Osqp:
         if self._solver is None:
             self._solver = osqp.OSQP()
             options = {"eps_abs": 1e-6, "eps_rel": 1e-6, "max_iter": 10_000, "polishing": True, "verbose": False}
-            A, P = sparse.csc_matrix(data.A), sparse.csc_matrix(data.P)
-            self._solver.setup(P, data.q, A, lower, data.b, **options, **limit)
+            quadratic, constraints = sparse.csc_matrix(data.P), sparse.csc_matrix(data.A)
+            self._solver.setup(quadratic, data.q, constraints, lower, data.b, **options, **limit)
         else:
             self._solver.update(q=data.q, Ax=data.A.data, l=lower, u=data.b)
             self._solver.update_settings(**limit)

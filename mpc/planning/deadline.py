@@ -1,4 +1,4 @@
-"""Being on time: a clock that work looks at, and a watchdog for work that does not."""
+"""Deadlines for planning: a cooperative clock, and a watchdog thread for work that ignores the clock."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class DeadlineError(RuntimeError):
-    """Planning was not done in time: raise ``deadline``, shorten the horizon or use the real-time mode."""
+    """Planning took too long; raise ``deadline``, shorten the horizon or use the real-time mode."""
 
 
 class Deadline:
-    """Seconds that are left, from now on.
+    """A clock that starts at construction.
 
     Args:
-        seconds: the allowance; ``None``: no end.
+        seconds: time allowed; ``None``: unlimited.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -37,29 +37,34 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether the time is over."""
         return time.perf_counter() >= self.end
 
 
 class Watchdog:
-    """Runs work beside the caller and stops waiting for it when the time is over.
+    """Runs work in a thread and stops waiting for it when the time is over.
 
-    Work that overruns cannot be killed; it goes on until it ends by itself, its result is thrown away, and until then
-    :meth:`run` refuses more. So nothing that the work uses is ever used by two at once.
+    Work that overruns cannot be killed: it continues until it ends, and its result is discarded. Until then :meth:`run`
+    refuses more work, so that two threads never use the same objects.
     """
 
     def __init__(self) -> None:
-        self._late: threading.Thread | None = None
+        self._overrunning: threading.Thread | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether earlier work still overruns."""
-        return self._late is not None and self._late.is_alive()
+        """Whether earlier work is still running past its deadline."""
+        return self._overrunning is not None and self._overrunning.is_alive()
 
     def run(self, work: Callable[[], T], seconds: float) -> T:
-        """The result of ``work``, or whatever it raises.
+        """Return the result of ``work``, or raise what it raises.
+
+        Args:
+            work: function to call.
+            seconds: time allowed.
 
         Raises:
-            DeadlineError: it took longer than ``seconds``, or earlier work still runs.
+            DeadlineError: the work took longer than ``seconds``, or earlier work is still running.
         """
         if self.busy:
             raise DeadlineError("earlier planning still runs past its deadline")
@@ -68,14 +73,14 @@ class Watchdog:
         def call() -> None:
             try:
                 outcome["value"] = work()
-            except BaseException as error:  # handed to the caller below
+            except BaseException as error:  # raised to the caller below
                 outcome["error"] = error
 
         thread = threading.Thread(target=call, name="marca-mpc", daemon=True)
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            self._late = thread
+            self._overrunning = thread
             raise DeadlineError(f"planning took longer than {seconds:g} s")
         if "error" in outcome:
             raise outcome["error"]

@@ -1,8 +1,9 @@
-"""Eq. 17 (arXiv 2512.24325): what every solver of the balancing problem minimises, and its derivative.
+"""The objective of Eq. 17 (arXiv 2512.24325), its settings and its derivative; every planning method minimises it.
 
     J = Σ_i α^i (y_i − target)²  +  β Σ_i α^i e_i (y_i − y_{i−1})²  [second sum where the damping term applies]
 
-over loads y (N,G) in units of the budgets; e_i is the emphasis of minute i, more than 1 in a peak slot.
+over loads y (N,G) as fractions of the budgets. N is the horizon in minutes, G the number of clusters, e_i the emphasis
+of minute i, which is above 1 in a peak slot.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.units import MINUTES_PER_DAY
+from mpc.validation import (
+    FINITE_NOT_NEGATIVE,
+    FINITE_POSITIVE,
+    FRACTION_ABOVE_ZERO,
+    MARGIN,
+    NOT_NEGATIVE,
+    check_fields,
+    whole_number,
+)
 
 DAMPING = ("predicted", "measured", "none")
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Eq. 17 and its two readings."""
+    """Settings of Eq. 17."""
 
     horizon: int = 10
     """N, minutes."""
@@ -29,96 +40,104 @@ class ObjectiveSettings:
     """β, weight of the damping term."""
     damping: Literal["predicted", "measured", "none"] = "predicted"
     """Where the damping term applies. ``predicted``: in each minute whose predicted load reaches the threshold;
-    ``measured``: in the whole horizon when the load of the last minute did; ``none``: nowhere."""
+    ``measured``: in the whole horizon if the load of the last minute reached it; ``none``: nowhere."""
     threshold: float = 1.0
-    """Load, as a share of the budget, at which damping starts: 1 in the paper; the reference code has a critical
-    threshold below the budget, 44/46."""
+    """Load, as a fraction of the budget, at which damping starts. It is 1 in the paper; the reference code has a
+    critical threshold below the budget, 44/46."""
     peak_slots: tuple[tuple[int, int], ...] = ()
-    """Peak slots as (first minute, last minute) of the day, both included; may pass midnight."""
+    """Peak slots as (first minute, last minute) of the day, both included; a slot may pass midnight."""
     peak_emphasis: float = 2.0
-    """Factor of the damping weight within a peak slot; 2 in the reference code."""
+    """Factor of the damping weight in a peak slot; 2 in the reference code."""
     margin: float = 0.0
-    """The load aimed at is this share below the budget."""
+    """Distance of the target load below the budget, as a fraction of the budget."""
     proximity: float = 1e-4
-    """ρ, pull towards the nominal prices; settles prices that do not matter."""
+    """ρ, weight of the squared distance from the nominal prices. It decides prices that do not affect J."""
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.horizon, int) and not isinstance(self.horizon, bool)
-        if not (whole and self.horizon >= 1):
-            raise InputError(f"horizon is {self.horizon!r}; it must be a whole number of minutes, at least 1")
-        if not 0 < self.alpha <= 1:
-            raise InputError(f"alpha is {self.alpha}; it must lie in (0, 1]")
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise InputError(f"beta is {self.beta}; it must be finite and not negative")
         if self.damping not in DAMPING:
             raise InputError(unknown_option("damping", self.damping, DAMPING))
-        if not 0 <= self.margin < 1:
-            raise InputError(f"margin is {self.margin}; it must lie in [0, 1), a share of the budget")
-        if not (np.isfinite(self.threshold) and self.threshold > 0 and self.proximity >= 0):
-            raise InputError(f"threshold is {self.threshold} and proximity {self.proximity}; they must be positive")
-        if not (np.isfinite(self.peak_emphasis) and self.peak_emphasis > 0):
-            raise InputError(f"peak_emphasis is {self.peak_emphasis}; it must be finite and positive")
+        check_fields(
+            self,
+            {
+                "horizon": whole_number(1, unit="minutes"),
+                "alpha": FRACTION_ABOVE_ZERO,
+                "beta": FINITE_NOT_NEGATIVE,
+                "margin": MARGIN,
+                "threshold": FINITE_POSITIVE,
+                "proximity": NOT_NEGATIVE,
+                "peak_emphasis": FINITE_POSITIVE,
+            },
+        )
         for slot in self.peak_slots:
-            if len(slot) != 2 or not all(0 <= minute < 1440 for minute in slot):
+            if len(slot) != 2 or not all(0 <= minute < MINUTES_PER_DAY for minute in slot):
                 raise InputError(f"peak_slots holds {slot!r}; give pairs (first, last) of minutes in 0 to 1439")
 
     def emphasis(self, minutes: np.ndarray) -> np.ndarray:
-        """(N,) factor of the damping weight at ``minutes`` (N,) of the day."""
+        """Return the factor of the damping weight (N,) at ``minutes`` (N,) of the day."""
         minutes = np.asarray(minutes)
-        inside = np.zeros(minutes.shape, dtype=bool)
+        in_peak = np.zeros(minutes.shape, dtype=bool)
         for first, last in self.peak_slots:
-            within = (minutes >= first) & (minutes <= last)
-            inside |= within if first <= last else (minutes >= first) | (minutes <= last)
-        return np.where(inside, self.peak_emphasis, 1.0)
+            in_slot = (minutes >= first) & (minutes <= last)
+            in_peak |= in_slot if first <= last else (minutes >= first) | (minutes <= last)
+        return np.where(in_peak, self.peak_emphasis, 1.0)
 
 
-class Now(NamedTuple):
-    """Where a plan starts."""
+class PlanStart(NamedTuple):
+    """The state from which a plan starts, and the load it aims at."""
 
     in_force: np.ndarray
     """(G,) log prices of the last minute."""
     load: np.ndarray
-    """(G,) load of the last minute, in budgets."""
+    """(G,) load of the last minute, as a fraction of the budget."""
     target: np.ndarray
-    """(G,) or (N,G) load to aim at, in budgets."""
+    """(G,) or (N,G) load to aim at, as a fraction of the budget."""
     emphasis: Any = 1.0
     """(N,) factor of the damping weight in each minute, or a number."""
 
 
 class Objective:
-    """Eq. 17 itself, on any load sequence."""
+    """The objective J of Eq. 17 on any load sequence.
+
+    Args:
+        settings: the settings of Eq. 17.
+    """
 
     def __init__(self, settings: ObjectiveSettings | None = None) -> None:
         self.settings = settings or ObjectiveSettings()
         self.weights = self.settings.alpha ** np.arange(self.settings.horizon)  # (N,), α^i
 
     def damped(self, loads: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Where the damping term applies. Loads (…,N,G) and the last load (G,) are in budgets; (…,N,G) bool."""
+        """Return where the damping term applies, (…,N,G) bool.
+
+        Args:
+            loads: (…,N,G) as fractions of the budgets.
+            last: (G,) load of the minute before.
+        """
         s = self.settings
         if s.damping == "none":
             return np.zeros(loads.shape, dtype=bool)
         if s.damping == "measured":
             return np.broadcast_to(last >= s.threshold, loads.shape)
-        return loads >= s.threshold * (1 + 1e-6)  # a load held at the budget itself is not over it
+        return loads >= s.threshold * (1 + 1e-6)  # a load kept exactly at the threshold does not count
 
     def damping_weights(self, damped: np.ndarray, emphasis: Any = 1.0) -> np.ndarray:
-        """β α^i e_i where ``damped`` (…,N,G), 0 elsewhere."""
+        """Return β α^i e_i where ``damped`` (…,N,G), 0 elsewhere."""
         return (self.settings.beta * self.weights * emphasis)[:, None] * damped
 
     def __call__(
         self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None, emphasis: Any = 1.0
     ) -> np.ndarray:
-        """J (…) of loads (…,N,G) after the last load (G,), in units of the budgets.
+        """Return J (…), in units of budgets squared.
 
         Args:
-            loads: the loads.
-            last: load of the minute before.
+            loads: (…,N,G) as fractions of the budgets.
+            last: (G,) load of the minute before.
             target: (G,) or (N,G) loads to aim at; ``None``: 1 less the margin.
             emphasis: (N,) factor of the damping weight, or a number.
         """
-        return self.fixed(loads, last, self.damped(loads, last), target, emphasis)
+        return self.with_damping(loads, last, self.damped(loads, last), target, emphasis)
 
-    def fixed(
+    def with_damping(
         self,
         loads: np.ndarray,
         last: np.ndarray,
@@ -126,24 +145,33 @@ class Objective:
         target: np.ndarray | None = None,
         emphasis: Any = 1.0,
     ) -> np.ndarray:
-        """J (…) where the damping term applies as ``damped`` (…,N,G) says; convex in the loads."""
+        """Return J (…) with the damping term where ``damped`` (…,N,G) is set; it is convex in the loads.
+
+        Args:
+            loads: (…,N,G) as fractions of the budgets.
+            last: (G,) load of the minute before.
+            damped: (…,N,G) bool.
+            target: (G,) or (N,G) loads to aim at; ``None``: 1 less the margin.
+            emphasis: (N,) factor of the damping weight, or a number.
+        """
         aim = 1 - self.settings.margin if target is None else target
         terms = self.weights[:, None] * (loads - aim) ** 2
         if damped.any():
-            steps = loads - self._before(loads, last)
+            steps = loads - self._previous(loads, last)
             terms = terms + self.damping_weights(damped, emphasis) * steps**2
         return terms.sum((-2, -1))
 
     def gradient(
         self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None, emphasis: Any = 1.0
     ) -> np.ndarray:
-        """∂J/∂y (…,N,G), the set of damped minutes held as it is."""
+        """Return ∂J/∂y (…,N,G) with the set of damped minutes fixed; arguments as in :meth:`__call__`."""
         aim = 1 - self.settings.margin if target is None else target
-        pull = 2 * self.damping_weights(self.damped(loads, last), emphasis) * (loads - self._before(loads, last))
+        pull = 2 * self.damping_weights(self.damped(loads, last), emphasis) * (loads - self._previous(loads, last))
         slope = 2 * self.weights[:, None] * (loads - aim) + pull
         slope[..., :-1, :] -= pull[..., 1:, :]
         return slope
 
     @staticmethod
-    def _before(loads: np.ndarray, last: np.ndarray) -> np.ndarray:
+    def _previous(loads: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Return the load of the minute before each minute, (…,N,G)."""
         return np.concatenate([np.broadcast_to(last, loads[..., :1, :].shape), loads[..., :-1, :]], axis=-2)

@@ -86,9 +86,9 @@ class FaultInjector:
         balancer.forecaster = _FaultyForecaster(balancer.forecaster, self)  # type: ignore[assignment]
         balancer.planner = _FaultyPlanner(balancer.planner, self)  # type: ignore[assignment]
         assert balancer.problem is not None
-        balancer.problem.program = _FaultyProgram(balancer.problem.program, self)
-        direct = balancer.problem.closed_form  # without it every faulty step reaches the solver
-        balancer.problem.closed_form = lambda *a, **k: None if self.fault in SOLVER_FAULTS else direct(*a, **k)
+        balancer.problem.compiled = _FaultyProgram(balancer.problem.compiled, self)
+        direct = balancer.problem.active_set  # without it every faulty step reaches the solver
+        balancer.problem.active_set = lambda *a, **k: None if self.fault in SOLVER_FAULTS else direct(*a, **k)
 
     @property
     def is_expected_to_plan(self) -> bool:
@@ -190,7 +190,7 @@ class _FaultyPlanner:
             predicted.bias = np.nan
         result = self._inner.plan(predicted, *rest)
         if fault == "planner returns no numbers":
-            result = result._replace(point=result.point._replace(log_prices=result.point.log_prices * np.nan))
+            result = result._replace(plan=result.plan._replace(log_prices=result.plan.log_prices * np.nan))
         return result
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.experiments.balancing_solvers.published_shooting import PublishedShooting, WideNetwork
 from benchmarks.experiments.balancing_solvers.solver_states import State
 from mpc import SystemModel
-from mpc.planning.alternatives.by_name import planning_method
-from mpc.planning.scp import PlannerSettings
+from mpc.planning.alternatives.registry import make_planning_method
+from mpc.planning.planning_method import PlannerSettings
 
 STARTS = 6
 BEST = f"L-BFGS-B, {STARTS} starts"
@@ -30,7 +30,7 @@ def all_methods(model: SystemModel, settings: PlannerSettings, seed: int) -> dic
     limits = price_limits(model)
 
     def build(name: str, s: PlannerSettings = settings, **options: Any) -> Any:
-        return planning_method(name, model.n_clusters, s, limits, seed=seed, **options)
+        return make_planning_method(name, model.n_clusters, s, limits, seed=seed, **options)
 
     return {
         SCP: build("scp"),

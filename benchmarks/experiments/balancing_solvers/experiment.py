@@ -30,7 +30,7 @@ from benchmarks.experiments.balancing_solvers.solver_states import State, collec
 from benchmarks.experiments.balancing_solvers.step_parts import step_parts
 from benchmarks.suite.api import Case, Row
 from mpc import SystemModel
-from mpc.planning.scp import PlannerSettings
+from mpc.planning.planning_method import PlannerSettings
 
 ALONE = True
 SEEDS = (0,)

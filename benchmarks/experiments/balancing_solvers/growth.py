@@ -12,10 +12,10 @@ import pandas as pd
 from benchmarks.experiments.balancing_solvers.comparison import price_limits
 from mpc import SystemModel
 from mpc.model.conditions import Conditions
-from mpc.planning.alternatives.by_name import planning_method
-from mpc.planning.objective import Now
+from mpc.planning.alternatives.registry import make_planning_method
+from mpc.planning.objective import PlanStart
+from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import PredictedLoads
-from mpc.planning.scp import PlannerSettings
 
 
 def compare_generated(horizon: int, clusters: int, epochs: int, repeats: int, seed: int) -> dict[str, Any]:
@@ -35,11 +35,11 @@ def compare_generated(horizon: int, clusters: int, epochs: int, repeats: int, se
     model = generated_model(clusters, seed, epochs)
     settings, limits = PlannerSettings(horizon=horizon), price_limits(model)
     began = time.process_time()
-    planner = planning_method("scp", clusters, settings, limits)
+    planner = make_planning_method("scp", clusters, settings, limits)
     build_seconds = time.process_time() - began
     rng = np.random.default_rng([seed, clusters, horizon])
-    baseline = planning_method("lbfgsb", clusters, settings, limits)
-    solver_alone = planning_method("scp", clusters, dataclasses.replace(settings, direct=False), limits)
+    baseline = make_planning_method("lbfgsb", clusters, settings, limits)
+    solver_alone = make_planning_method("scp", clusters, dataclasses.replace(settings, direct=False), limits)
     times: dict[Any, list[float]] = {method: [] for method in (planner, solver_alone, baseline)}
     iterations, excess = [], []
     for _ in range(repeats):
@@ -77,7 +77,7 @@ def generated_model(n_clusters: int, seed: int, epochs: int) -> SystemModel:
     return SystemModel.fit(pd.DataFrame(columns), epochs=epochs, seed=seed, horizons=(1,))
 
 
-def generated_state(model: SystemModel, horizon: int, rng: np.random.Generator) -> tuple[PredictedLoads, Now]:
+def generated_state(model: SystemModel, horizon: int, rng: np.random.Generator) -> tuple[PredictedLoads, PlanStart]:
     """Draw a minute at random prices, 10 % off the budget, from which traffic changes at random."""
     size, minute = model.n_clusters, int(rng.integers(1440))
     prices = np.exp(rng.normal(1.0, 0.5, size))
@@ -88,4 +88,4 @@ def generated_state(model: SystemModel, horizon: int, rng: np.random.Generator) 
     load = model.predict(np.ones(size), last, prices, last, prices)
     budget = load * np.exp(rng.normal(0, 0.1, size))
     predicted = PredictedLoads(model.array_response().horizon(load, last, prices, forecast), forecast.qps, budget)
-    return predicted, Now(model.prices.to_log(prices), load / budget, np.full(size, 0.995))
+    return predicted, PlanStart(model.prices.to_log(prices), load / budget, np.full(size, 0.995))

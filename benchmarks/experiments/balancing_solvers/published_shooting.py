@@ -20,9 +20,9 @@ from mpc.model.conditions import time_features
 from mpc.model.transitions import Transitions
 from mpc.planning.alternatives.search_method import SearchMethod
 from mpc.planning.deadline import Deadline
-from mpc.planning.objective import Now
+from mpc.planning.objective import PlanStart
+from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import PredictedLoads
-from mpc.planning.scp import PlannerSettings
 
 WIDTH, LAYERS = 256, 3
 EPOCHS, BATCH, LEARNING_RATE = 30, 256, 1e-3
@@ -107,21 +107,21 @@ class PublishedShooting(SearchMethod):
         self._rng = np.random.default_rng(seed)
 
     def _search(
-        self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
+        self, predicted: PredictedLoads, start: PlanStart, nominal: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
         shares = self._rng.random((self.samples, *self.shape))  # uniform in λ, u = log(1 + λ/s)
-        drawn = self._allowed(np.log1p(shares * np.expm1(self.top)), now)
-        values = [float(self._objective_of(sequence, predicted, now)) for sequence in drawn]
+        drawn = self._project(np.log1p(shares * np.expm1(self.top)), start)
+        values = [float(self._objective_of(sequence, predicted, start)) for sequence in drawn]
         return drawn[int(np.argmin(values))], self.samples, False
 
-    def _objective_of(self, sequence: np.ndarray, predicted: PredictedLoads, now: Now) -> np.ndarray:
+    def _objective_of(self, sequence: np.ndarray, predicted: PredictedLoads, start: PlanStart) -> np.ndarray:
         """Return J of log prices (N, G), computed minute by minute."""
         conditions, budget = predicted.costs.conditions, predicted.budget
         clock_features, log_qps = time_features(conditions.minute, self.network.windows), np.log(conditions.qps)
-        load, last_qps, loads = np.log(np.maximum(now.load * budget, _FLOOR)), log_qps[0], np.empty(self.shape)
+        load, last_qps, loads = np.log(np.maximum(start.load * budget, _FLOOR)), log_qps[0], np.empty(self.shape)
         with torch.no_grad():
             for i, prices in enumerate(sequence):
                 row = np.concatenate([load, [last_qps, log_qps[i]], prices, clock_features[i]])
                 load = self.network(torch.tensor(row[None], dtype=torch.float32)).numpy()[0]
                 loads[i], last_qps = np.exp(load) / budget, log_qps[i]
-        return self.objective(loads, now.load, now.target, now.emphasis)
+        return self.objective(loads, start.load, start.target, start.emphasis)

@@ -12,12 +12,12 @@ from marca_env.traffic.days import flash_sale
 from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.workload import daily_traffic
 from mpc import MPCBalancer, SystemModel
-from mpc.planning.objective import Now
+from mpc.planning.objective import PlanStart
 from mpc.planning.predicted_loads import PredictedLoads
 
 WHOLE_DAYS_FROM = 200
 """For this many states or more whole days are simulated."""
-State = tuple[PredictedLoads, Now, np.ndarray | None]
+State = tuple[PredictedLoads, PlanStart, np.ndarray | None]
 """Loads as a function of prices, where the plan starts, and the nominal log prices (N, G)."""
 
 

@@ -13,7 +13,8 @@ from torch.func import jacrev, jvp, vmap
 from benchmarks.experiments.balancing_solvers.solver_states import State
 from mpc import SystemModel
 from mpc.model.conditions import Conditions
-from mpc.planning.scp import Planner, PlannerSettings
+from mpc.planning.planning_method import PlannerSettings
+from mpc.planning.scp import SCPPlanner
 
 REPEATS = 30
 
@@ -29,10 +30,10 @@ def step_parts(
         settings: of the planner.
         price_limits: (G,) highest log prices.
     """
-    planner, (predicted, now, _) = Planner(model.n_clusters, settings, price_limits), state
+    planner, (predicted, now, _) = SCPPlanner(model.n_clusters, settings, price_limits), state
     u = np.tile(now.in_force, (settings.horizon, 1))
     last = Conditions(np.array(100.0), np.array(600), np.zeros(model.n_clusters))
-    point, tensor = predicted.linearised(u), torch.tensor(u)
+    point, tensor = predicted.linearise(u), torch.tensor(u)
     directions = torch.eye(u.shape[1], dtype=torch.float64)
 
     def backward_passes() -> None:
@@ -48,13 +49,13 @@ def step_parts(
 
     def solve_convex_by_solver(**changes: Any) -> None:
         problem = planner.problem
-        before = {name: getattr(problem, name) for name in ("closed_form", *changes)}
-        problem.__dict__.update(closed_form=None, **changes)
+        before = {name: getattr(problem, name) for name in ("active_set", *changes)}
+        problem.__dict__.update(active_set=None, **changes)
         solve_convex()
         problem.__dict__.update(before)
 
     timed: dict[str, Callable[[], Any]] = {
-        "loads and slopes": lambda: predicted.linearised(u),
+        "loads and slopes": lambda: predicted.linearise(u),
         "slopes by backward passes": backward_passes,
         "slopes by torch.func.jvp under vmap": lambda: vmap(
             lambda d: jvp(predicted.tensor, (tensor,), (d.expand_as(tensor),))[1]
@@ -62,7 +63,7 @@ def step_parts(
         "slopes by torch.func.jacrev": lambda: jacrev(predicted.tensor)(tensor),
         "convex program, closed form": solve_convex,
         "convex program, compiled": solve_convex_by_solver,
-        "convex program, Problem.solve": lambda: solve_convex_by_solver(program=None),
+        "convex program, Problem.solve": lambda: solve_convex_by_solver(compiled=None),
         "100 loads at once": lambda: predicted.loads(np.broadcast_to(u, (100, *u.shape))),
         "100 loads one by one": lambda: [predicted.loads(u) for _ in range(100)],
         "a minute of one sequence, SystemModel.predict": lambda: model.predict(

@@ -1,4 +1,4 @@
-"""Plans by drawing price sequences: random shooting, as in the reference code, and the cross-entropy method."""
+"""Planning by random price sequences: random shooting, as in the reference code, and the cross-entropy method."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from marca_env.utils.errors import InputError
 from mpc.planning.alternatives.search_method import SearchMethod
 from mpc.planning.cross_entropy import cross_entropy
 from mpc.planning.deadline import Deadline
-from mpc.planning.objective import Now
+from mpc.planning.objective import PlanStart
+from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import PredictedLoads
-from mpc.planning.scp import PlannerSettings
 
 
 class RandomShooting(SearchMethod):
-    """The best of random sequences and the nominal one.
+    """Random shooting: the best of random sequences and the nominal one.
 
     Args:
-        samples: sequences that are drawn, the nominal one apart; 100 in the reference code.
-        spread: standard deviation of a log price around the nominal one; ``None``: prices uniform over [0, λ_max], the
-            way of the reference code.
-        batched: evaluate all at once; ``False``: one after the other, as the reference code does.
-        seed: of the draws.
+        n_clusters: G.
+        settings: settings of the objective.
+        top: (G,) greatest log prices.
+        samples: number of random sequences; 100 in the reference code.
+        spread: standard deviation of a log price around the nominal one; ``None``: prices uniform over [0, λ_max], as
+            in the reference code.
+        batched: evaluate all sequences at once; ``False``: one after the other, as in the reference code.
+        seed: seed of the draws.
+
+    Raises:
+        InputError: a setting out of range.
     """
 
     def __init__(
@@ -42,34 +48,40 @@ class RandomShooting(SearchMethod):
         self._rng = np.random.default_rng(seed)
 
     def _search(
-        self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
+        self, predicted: PredictedLoads, start: PlanStart, nominal: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
         shape = (self.samples, *self.shape)
         if self.spread is None:  # uniform in λ: u = log(1 + λ/s)
             drawn = np.log1p(self._rng.random(shape) * np.expm1(self.top))
         else:
-            drawn = start + self.spread * self._rng.standard_normal(shape)
-        tried = np.concatenate([start[None], self._allowed(drawn, now)])
+            drawn = nominal + self.spread * self._rng.standard_normal(shape)
+        sequences = np.concatenate([nominal[None], self._project(drawn, start)])
         if self.batched:
-            values = self._values(predicted, now, tried)
+            values = self._values(predicted, start, sequences)
         else:
-            values = np.full(len(tried), np.inf)
-            for k, sequence in enumerate(tried):
+            values = np.full(len(sequences), np.inf)
+            for k, sequence in enumerate(sequences):
                 if clock.passed:
                     break
-                values[k] = self._values(predicted, now, sequence)
-        return tried[int(values.argmin())], self.samples, False
+                values[k] = self._values(predicted, start, sequence)
+        return sequences[int(values.argmin())], self.samples, False
 
 
 class CrossEntropy(SearchMethod):
     """The cross-entropy method: draw around a mean, move mean and spread to the best draws, repeat.
 
     Args:
-        samples: sequences a round.
+        n_clusters: G.
+        settings: settings of the objective.
+        top: (G,) greatest log prices.
+        samples: number of sequences drawn in a round.
         elite: share of them that mean and spread follow.
-        rounds: most rounds.
-        spread: standard deviation of the first round's log prices.
-        seed: of the draws.
+        rounds: largest number of rounds.
+        spread: standard deviation of the log prices of the first round.
+        seed: seed of the draws.
+
+    Raises:
+        InputError: a setting out of range.
     """
 
     def __init__(
@@ -92,14 +104,14 @@ class CrossEntropy(SearchMethod):
         self._rng = np.random.default_rng(seed)
 
     def _search(
-        self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
+        self, predicted: PredictedLoads, start: PlanStart, nominal: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
         return cross_entropy(
-            lambda log_prices: self._values(predicted, now, log_prices),
-            start,
+            lambda log_prices: self._values(predicted, start, log_prices),
+            nominal,
             self.spread,
             self._rng,
-            project=lambda log_prices: self._allowed(log_prices, now),
+            project=lambda log_prices: self._project(log_prices, start),
             samples=self.samples,
             elite=self.elite,
             rounds=self.rounds,

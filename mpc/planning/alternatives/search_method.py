@@ -1,4 +1,4 @@
-"""What all searches for a plan share: bounds, rate limit, the objective with its exact derivative, the clock."""
+"""The base class of the alternative searches: bounds, rate limit, the objective with its derivative, the deadline."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import numpy as np
 from scipy.optimize import Bounds
 
 from mpc.planning.deadline import Deadline
-from mpc.planning.objective import Now, Objective
+from mpc.planning.objective import Objective, PlanStart
+from mpc.planning.planning_method import PlannerSettings, PlanningMethod, PlanResult, nominal_sequence
 from mpc.planning.predicted_loads import PredictedLoads
-from mpc.planning.scp import PlannerSettings, PlanningMethod, PlanResult, start_point
 
 
 class SearchMethod(PlanningMethod):
-    """What the methods share: bounds, start, and how a result is made."""
+    """A search over log prices; a subclass implements :meth:`_search`.
+
+    Args:
+        n_clusters: G.
+        settings: settings of the objective, with the horizon and the rate limit.
+        top: (G,) greatest log prices.
+    """
 
     def __init__(self, n_clusters: int, settings: PlannerSettings, top: np.ndarray) -> None:
         self.settings, self.objective = settings, Objective(settings)
@@ -24,58 +30,67 @@ class SearchMethod(PlanningMethod):
     def plan(
         self,
         predicted: PredictedLoads,
-        now: Now,
+        start: PlanStart,
         nominal: np.ndarray | None = None,
         deadline: Deadline | None = None,
     ) -> PlanResult:
-        """See :class:`mpc.planning.scp.PlanningMethod`.
+        """Return a plan; see :class:`mpc.planning.planning_method.PlanningMethod`.
+
+        Args:
+            predicted: loads as a function of log prices.
+            start: the state from which the plan starts, and its target.
+            nominal: (N,G) log prices at which the search starts; ``None``: those in force.
+            deadline: the clock that ends the search; ``None``: unlimited.
 
         Raises:
             ModelError: the model's loads are not finite.
         """
         clock = deadline or Deadline()
-        start = start_point(now, nominal, self.shape, self.top, self.settings.rate_limit)
-        predicted.linearised(start)  # a broken model is told apart from a failed search
-        log_prices, rounds, converged = self._search(predicted, now, start, clock)
-        point = predicted.linearised(log_prices)
-        value = float(self.objective(point.loads, now.load, now.target, now.emphasis))
+        nominal = nominal_sequence(start, nominal, self.shape, self.top, self.settings.rate_limit)
+        predicted.linearise(nominal)  # a broken model raises here, so a failed search has another cause
+        log_prices, rounds, converged = self._search(predicted, start, nominal, clock)
+        plan = predicted.linearise(log_prices)
+        value = float(self.objective(plan.loads, start.load, start.target, start.emphasis))
         reason = "deadline" if clock.passed else "tolerance" if converged else "iterations"
-        return PlanResult(point, value, rounds, converged, reason, clock.spent)
+        return PlanResult(plan, value, rounds, converged, reason, clock.spent)
 
     def _search(
-        self, predicted: PredictedLoads, now: Now, start: np.ndarray, clock: Deadline
+        self, predicted: PredictedLoads, start: PlanStart, nominal: np.ndarray, clock: Deadline
     ) -> tuple[np.ndarray, int, bool]:
-        """Log prices (N,G), rounds, and whether the method's own test of convergence holds."""
+        """Return log prices (N,G), the number of rounds, and whether the method's test of convergence holds."""
         raise NotImplementedError
 
-    def _values(self, predicted: PredictedLoads, now: Now, log_prices: np.ndarray) -> np.ndarray:
-        """J (…) of log prices (…,N,G); infinite where it is not a number."""
+    def _values(self, predicted: PredictedLoads, start: PlanStart, log_prices: np.ndarray) -> np.ndarray:
+        """Return J (…) at log prices (…,N,G); infinity replaces values that are not finite."""
         with np.errstate(all="ignore"):
-            values = self.objective(predicted.loads(log_prices), now.load, now.target, now.emphasis)
+            values = self.objective(predicted.loads(log_prices), start.load, start.target, start.emphasis)
         return np.where(np.isfinite(values), values, np.inf)
 
-    def _descent(self, predicted: PredictedLoads, now: Now, clock: Deadline) -> Callable[[np.ndarray], Any]:
-        """J and its derivative of flat log prices, for scipy; it stops the search when the time is over."""
+    def _value_and_gradient(
+        self, predicted: PredictedLoads, start: PlanStart, clock: Deadline
+    ) -> Callable[[np.ndarray], Any]:
+        """Return J and its derivative as a function of flat log prices, for scipy; it raises when the time is over."""
 
-        def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        def evaluate(flat: np.ndarray) -> tuple[float, np.ndarray]:
             if clock.passed:
                 raise OutOfTimeError
-            point = predicted.linearised(np.clip(flat, 0.0, np.tile(self.top, self.shape[0])).reshape(self.shape))
-            value = self.objective(point.loads, now.load, now.target, now.emphasis)
-            by_load = self.objective.gradient(point.loads, now.load, now.target, now.emphasis)
-            return float(value), np.einsum("ig,igh->ih", by_load, point.slopes).ravel()
+            clipped = np.clip(flat, 0.0, np.tile(self.top, self.shape[0])).reshape(self.shape)
+            loads, slopes = predicted.linearise(clipped)[1:]
+            value = self.objective(loads, start.load, start.target, start.emphasis)
+            by_load = self.objective.gradient(loads, start.load, start.target, start.emphasis)
+            return float(value), np.einsum("ig,igh->ih", by_load, slopes).ravel()
 
-        return value_and_slope
+        return evaluate
 
     def _bounds(self) -> Any:
         return Bounds(np.zeros(self.shape).ravel(), np.tile(self.top, self.shape[0]))
 
-    def _allowed(self, log_prices: np.ndarray, now: Now) -> np.ndarray:
-        """The nearest sequences (…,N,G) within the bounds and, minute after minute, the rate limit."""
+    def _project(self, log_prices: np.ndarray, start: PlanStart) -> np.ndarray:
+        """Return the sequences (…,N,G) clipped to the bounds and, minute after minute, to the rate limit."""
         clipped, limit = np.clip(log_prices, 0.0, self.top), self.settings.rate_limit
         if limit is None:
             return clipped
-        before = np.clip(now.in_force, 0.0, self.top)
+        before = np.clip(start.in_force, 0.0, self.top)
         for i in range(self.shape[0]):
             clipped[..., i, :] = np.clip(clipped[..., i, :], before - limit, before + limit)
             before = clipped[..., i, :]
@@ -83,4 +98,4 @@ class SearchMethod(PlanningMethod):
 
 
 class OutOfTimeError(Exception):
-    """Unwinds scipy when the deadline has passed."""
+    """The deadline has passed during a search by scipy."""

@@ -12,8 +12,8 @@ from benchmarks.experiments.balancing_faults.closed_loop import run_with_faults
 from benchmarks.experiments.balancing_faults.faults import FORECAST_FAULTS, SOLVER_FAULTS, TELEMETRY_FAULTS
 from marca_env.utils.errors import InputError
 from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel, TrafficForecaster
-from mpc.controller.bias_correction import Correction
-from mpc.controller.telemetry import FaultError, Timeline, read
+from mpc.controller.bias_correction import BiasCorrection
+from mpc.controller.telemetry import FaultError, Timeline, check_observation
 from mpc.planning.deadline import DeadlineError, Watchdog
 from tests.helpers.small_system import fitted, observe
 
@@ -46,7 +46,7 @@ def expected(balancer, pool):
 def test_a_reading_is_numbers_of_the_right_shape(plant):
     pool, _ = plant
     names, good = pool.scenario.cluster_names, observe(pool)
-    reading = read(dataclasses.replace(good, degradation=np.array([np.nan, 2.0])), names, True)
+    reading = check_observation(dataclasses.replace(good, degradation=np.array([np.nan, 2.0])), names, True)
     assert reading.degradation.tolist() == [0, 2]
     for changes in (
         {"load": None},
@@ -58,12 +58,12 @@ def test_a_reading_is_numbers_of_the_right_shape(plant):
         {"budget": np.array([1.0, 0.0])},
     ):
         with pytest.raises(FaultError) as caught:
-            read(dataclasses.replace(good, **changes), names, False)
+            check_observation(dataclasses.replace(good, **changes), names, False)
         assert caught.value.kind == "telemetry"
     with pytest.raises(InputError, match="fit one on a log of this scenario"):
-        read(dataclasses.replace(good, load=np.ones(3)), names, True)
+        check_observation(dataclasses.replace(good, load=np.ones(3)), names, True)
     with pytest.raises(FaultError):
-        read(object(), names, True)
+        check_observation(object(), names, True)
 
 
 def test_the_timeline_tells_repeats_gaps_and_a_clock_that_was_set():
@@ -130,7 +130,7 @@ def test_a_longer_control_period_is_no_gap(plant):
 def test_missing_telemetry_is_served_from_the_plan_and_then_holds(plant):
     pool, model = plant
     balancer, prices = running(model, pool)
-    plan, seen = balancer.kept.plan.log_prices.copy(), []
+    plan, seen = balancer.fallback_prices.plan.log_prices.copy(), []
     for k in range(6):
         seen.append(balancer.update(observe(pool, minute=603 + k, prices=prices, load=[np.nan, 1.0])))
     assert [price for _, price in kinds(balancer)] == ["plan"] * 3 + ["held"] * 3
@@ -174,7 +174,7 @@ def test_an_unusable_forecast_is_an_event_and_ends(plant, answer):
 def test_the_last_good_plan_and_then_feedback(plant, monkeypatch, status, kind):
     pool, model = plant
     balancer, prices = running(model, pool, direct=False)
-    monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: (status, [np.zeros((10, 2))] * 2))
+    monkeypatch.setattr(balancer.problem.compiled, "solve", lambda *_: (status, [np.zeros((10, 2))] * 2))
     for k in range(5):
         prices = balancer.update(observe(pool, minute=603 + k, prices=prices))
     assert kinds(balancer) == [(kind, "plan")] * 3 + [(kind, "feedback")] * 2
@@ -187,7 +187,7 @@ def test_the_last_good_plan_and_then_feedback(plant, monkeypatch, status, kind):
 def test_a_load_that_left_the_plan_is_fed_back_at_once(plant, monkeypatch):
     pool, model = plant
     balancer, prices = running(model, pool, direct=False)
-    monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
+    monkeypatch.setattr(balancer.problem.compiled, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
     overload = observe(pool, minute=603, prices=prices, load=1.5 * pool.scenario.budgets)
     expected_prices = FeedbackBalancer(FeedbackSettings(scale=tuple(model.prices.scale))).update(overload)
     assert balancer.update(overload) == pytest.approx(expected_prices)
@@ -197,7 +197,7 @@ def test_a_load_that_left_the_plan_is_fed_back_at_once(plant, monkeypatch):
 def test_feedback_never_sees_a_price_that_is_not_known(plant, monkeypatch):
     pool, model = plant
     balancer, prices = running(model, pool, hold_minutes=0, direct=False)
-    monkeypatch.setattr(balancer.problem.program, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
+    monkeypatch.setattr(balancer.problem.compiled, "solve", lambda *_: ("failed", [np.zeros((10, 2))] * 2))
     told = balancer.update(observe(pool, minute=603, prices=(np.nan, np.nan)))
     assert np.all(told > 0.5 * prices)  # not as if computation had been free
 
@@ -317,7 +317,7 @@ def test_the_margin_grows_with_the_ensemble_s_disagreement(plant):
 # -- corrections ---------------------------------------------------------------------------------------------------
 def closed(tilt_gain, slope=-4.5, believed=-1.0, minutes=60, seed=0):
     """Deviations from the budget when log cost has another slope than the model believes, traffic wandering."""
-    rng, correction = np.random.default_rng(seed), Correction(1, 0.2, 4.0, tilt_gain)
+    rng, correction = np.random.default_rng(seed), BiasCorrection(1, 0.2, 4.0, tilt_gain)
     u, moved, deviations = np.zeros(1), np.zeros(1), []
     demand = np.cumsum(rng.normal(0, 0.01, minutes + 1))
     expected_log = None
@@ -359,25 +359,25 @@ def test_random_faults_never_raise_nor_leave_a_price_out_of_bounds(plant):
 
 def test_after_a_move_that_overshot_the_next_ones_are_halved():
     """A load that falls in one high step between two prices: a slope alone would jump over the edge for ever."""
-    correction, in_force = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.5), np.array([0.9])
+    correction, in_force = BiasCorrection(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.5), np.array([0.9])
 
     def told(error: float, moved: float) -> float:
         correction.update(np.array([error]), np.zeros(1), np.array([moved]), requests=20_000)
-        return float(correction.bounded(np.array([9.0]), in_force)[0] - in_force[0])
+        return float(correction.limit_move(np.array([9.0]), in_force)[0] - in_force[0])
 
     assert told(0.02, -0.6) == pytest.approx(8.1)  # as predicted
     assert told(0.3, -0.1) == pytest.approx(8.1)  # a small move cannot have done that
     assert told(-0.3, -0.6) == pytest.approx(8.1)  # it did too little
     assert told(0.3, -0.6) == pytest.approx(0.3)  # it did far too much
-    assert correction.bounded(np.array([-9.0]), in_force) == pytest.approx([0.6])
-    assert correction.bounded(np.array([0.8]), in_force) == pytest.approx([0.8])
+    assert correction.limit_move(np.array([-9.0]), in_force) == pytest.approx([0.6])
+    assert correction.limit_move(np.array([0.8]), in_force) == pytest.approx([0.8])
     assert told(0.25, 0.05) == pytest.approx(0.36)  # the bound is lifted step by step
     assert told(-0.3, 0.36) == pytest.approx(0.18)
     for _ in range(14):
         free = told(0.0, 0.0)
     assert free == pytest.approx(8.1)
     told(0.3, -0.6)
-    correction.unchecked()
-    assert np.all(np.isinf(correction.largest))
-    correction = Correction(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
+    correction.lift_limit()
+    assert np.all(np.isinf(correction.move_limit))
+    correction = BiasCorrection(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
     assert told(0.3, -0.6) == pytest.approx(8.1)

@@ -166,7 +166,7 @@ def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
 
     observation = observe(pool, load=1.5 * pool.scenario.budgets)
     with monkeypatch.context() as patch:
-        patch.setattr(balancer.problem.program, "solve", broken)
+        patch.setattr(balancer.problem.compiled, "solve", broken)
         prices = balancer.update(observation)
     (event,) = balancer.events
     assert event.kind == "solver"
@@ -191,13 +191,13 @@ def test_a_broken_model_falls_back_too(plant, tmp_path):
 def test_the_program_is_compiled_once_over_a_run(plant, monkeypatch):
     pool, model = plant
     balancer = MPCBalancer(model)
-    built, compiled = balancer.problem.problem, balancer.problem.program
+    built, compiled = balancer.problem.problem, balancer.problem.compiled
     monkeypatch.setattr(type(built), "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
     for minute in range(5):
         balancer.update(observe(pool, minute=601 + minute, qps=300 + 10 * minute))
         assert balancer.result.iterations > 0
     assert balancer.problem.problem is built
-    assert balancer.problem.program is compiled
+    assert balancer.problem.compiled is compiled
     assert compiled is not None
     assert not balancer.events
 

@@ -11,15 +11,16 @@ from benchmarks.experiments.balancing_solvers.solver_states import collect_state
 from marca_env.utils.errors import InputError
 from mpc import MPCBalancer
 from mpc.model.conditions import Conditions
-from mpc.planning.alternatives.by_name import METHODS, planning_method
+from mpc.planning.alternatives.registry import PLANNING_METHODS, make_planning_method
 from mpc.planning.deadline import Deadline, DeadlineError
-from mpc.planning.objective import Now
+from mpc.planning.objective import PlanStart
+from mpc.planning.planning_method import PlannerSettings, PlanResult
 from mpc.planning.predicted_loads import ModelError, PredictedLoads
-from mpc.planning.scp import Planner, PlannerSettings, PlanResult
+from mpc.planning.scp import SCPPlanner
 from tests.helpers.small_system import fitted, observe, simulate, sine_days
 
 TOP = np.array([5.0, 5.0])
-LIMITED = tuple(m for m in METHODS if m != "lbfgsb")
+LIMITED = tuple(m for m in PLANNING_METHODS if m != "lbfgsb")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,14 @@ def problems(plant):
         coming = Conditions(qps * growth, (minute + 1 + np.arange(6)) % 1440, np.zeros((6, 2)))
         load = qps * used * np.exp(rng.normal(0, 0.02, 2))
         predicted = PredictedLoads(frozen.horizon(load, now, prices, coming), coming.qps, pool.scenario.budgets)
-        made.append((predicted, Now(model.prices.to_log(prices), load / pool.scenario.budgets, np.full(2, 0.995))))
+        made.append(
+            (predicted, PlanStart(model.prices.to_log(prices), load / pool.scenario.budgets, np.full(2, 0.995)))
+        )
     return made
 
 
 def made(name, settings=None, **options):
-    return planning_method(name, 2, settings or PlannerSettings(horizon=6), TOP, **options)
+    return make_planning_method(name, 2, settings or PlannerSettings(horizon=6), TOP, **options)
 
 
 @pytest.mark.parametrize("damping", ["predicted", "measured", "none"])
@@ -62,24 +65,24 @@ def test_scp_is_within_one_per_cent_of_many_quasi_newton_starts(problems, dampin
         assert ours.converged
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLANNING_METHODS)
 def test_every_method_keeps_to_the_bounds_and_never_ends_above_its_start(problems, name):
     method = made(name)
     for predicted, now in problems[:4]:
         result = method.plan(predicted, now)
         assert isinstance(result, PlanResult)
-        start = predicted.linearised(np.broadcast_to(np.clip(now.in_force, 0, TOP), (6, 2)))
+        start = predicted.linearise(np.broadcast_to(np.clip(now.in_force, 0, TOP), (6, 2)))
         begun = float(method.objective(start.loads, now.load, now.target))
         assert result.objective <= begun + 1e-9
-        assert result.objective == pytest.approx(float(method.objective(result.point.loads, now.load, now.target)))
-        assert np.all((result.point.log_prices >= 0) & (result.point.log_prices <= TOP))
+        assert result.objective == pytest.approx(float(method.objective(result.plan.loads, now.load, now.target)))
+        assert np.all((result.plan.log_prices >= 0) & (result.plan.log_prices <= TOP))
         assert result.iterations >= 1
         assert result.seconds > 0
 
 
 def test_descent_methods_agree_and_sampling_comes_less_near(problems):
     for predicted, now in problems[:4]:
-        reached = {name: made(name).plan(predicted, now).objective for name in METHODS}
+        reached = {name: made(name).plan(predicted, now).objective for name in PLANNING_METHODS}
         for name in ("slsqp", "lbfgsb", "gradient"):
             assert reached[name] <= 1.05 * reached["scp"] + 1e-4, name
         assert reached["cem"] >= reached["scp"] - 1e-5
@@ -90,7 +93,7 @@ def test_descent_methods_agree_and_sampling_comes_less_near(problems):
 def test_rate_limits_hold(problems, name):
     method = made(name, PlannerSettings(horizon=6, rate_limit=0.1))
     for predicted, now in problems[:3]:
-        prices = np.vstack([now.in_force, method.plan(predicted, now).point.log_prices])
+        prices = np.vstack([now.in_force, method.plan(predicted, now).plan.log_prices])
         assert np.abs(np.diff(prices, axis=0)).max() <= 0.1 + 1e-3
 
 
@@ -106,7 +109,7 @@ def test_quasi_newton_refuses_a_rate_limit_and_unknown_names_get_the_nearest():
             made(name, **options)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PLANNING_METHODS)
 def test_a_deadline_ends_the_search(problems, name):
     predicted, now = problems[0]
     method = made(name)
@@ -116,7 +119,7 @@ def test_a_deadline_ends_the_search(problems, name):
         return
     result = method.plan(predicted, now, deadline=Deadline(0.0))
     assert result.reason == "deadline"
-    assert np.isfinite(result.point.log_prices).all()
+    assert np.isfinite(result.plan.log_prices).all()
 
 
 def test_a_deadline_in_the_middle_keeps_the_best_so_far(problems):
@@ -132,7 +135,7 @@ def test_a_deadline_in_the_middle_keeps_the_best_so_far(problems):
     planner.problem.solve = last_in_time
     result = planner.plan(predicted, now, deadline=clock)
     assert (result.reason, result.converged, result.iterations) == ("deadline", False, 1)
-    start = predicted.linearised(np.broadcast_to(now.in_force, (6, 2)))
+    start = predicted.linearise(np.broadcast_to(now.in_force, (6, 2)))
     assert result.objective < float(planner.objective(start.loads, now.load, now.target))
 
 
@@ -143,7 +146,7 @@ def test_real_time_mode_solves_one_program_and_gets_there_over_the_minutes(probl
         result, nominal = planner.plan(predicted, now), None
         assert result.iterations == 1
         for _ in range(6):
-            nominal = result.point.log_prices
+            nominal = result.plan.log_prices
             better = planner.plan(predicted, now, nominal)
             assert better.objective <= result.objective + 1e-12
             result = better
@@ -156,24 +159,24 @@ def test_the_merit_test_shortens_a_step_that_would_overshoot():
     class Steep:
         shape = (1, 1)
 
-        def linearised(self, u):
-            from mpc.planning.predicted_loads import Point
+        def linearise(self, u):
+            from mpc.planning.predicted_loads import LinearisedLoads
 
             loads = 0.2 + 4.0 * np.exp(-3.0 * u)
-            return Point(u, loads, -12.0 * np.exp(-3.0 * u)[..., None])
+            return LinearisedLoads(u, loads, -12.0 * np.exp(-3.0 * u)[..., None])
 
     settings = PlannerSettings(horizon=1, trust_region=3.0, damping="none", iterations=30)
-    planner = Planner(1, settings, np.array([9.0]))
-    now = Now(np.array([1.5]), np.array([0.3]), np.array([1.0]))
+    planner = SCPPlanner(1, settings, np.array([9.0]))
+    now = PlanStart(np.array([1.5]), np.array([0.3]), np.array([1.0]))
     result = planner.plan(Steep(), now)
     assert result.converged
-    assert result.point.loads.item() == pytest.approx(1.0, abs=2e-3)
+    assert result.plan.loads.item() == pytest.approx(1.0, abs=2e-3)
 
 
 def test_a_broken_model_is_told_by_every_method(problems):
     predicted, now = problems[0]
     predicted = PredictedLoads(predicted.costs, np.ones(6), np.ones(2), bias=np.nan)
-    for name in METHODS:
+    for name in PLANNING_METHODS:
         with pytest.raises(ModelError, match="not finite"):
             made(name).plan(predicted, now)
 
@@ -199,7 +202,7 @@ def test_slopes_include_the_corrections(problems):
         pivot=now.in_force,
     )
     u = np.broadcast_to(now.in_force, (6, 2)) + np.linspace(-0.3, 0.3, 6)[:, None]
-    point = bent.linearised(u)
+    point = bent.linearise(u)
     assert point.loads == pytest.approx(bent.loads(u))
     for g in range(2):
         moved = np.array(u)
@@ -212,7 +215,7 @@ def test_slopes_include_the_corrections(problems):
     assert tensor.grad.numpy() == pytest.approx(point.slopes.sum(1), abs=1e-9)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "scp"])
+@pytest.mark.parametrize("method", [m for m in PLANNING_METHODS if m != "scp"])
 def test_the_balancer_runs_with_every_method(plant, method):
     pool, model = plant
     balancer = MPCBalancer(model, method=method, horizon=4)
@@ -231,7 +234,7 @@ def test_the_plan_that_was_found_is_reported(plant):
     balancer.update(observe(pool))
     assert balancer.result.converged
     assert balancer.result.reason == "tolerance"
-    assert balancer.result.point.loads[0] * pool.scenario.budgets == pytest.approx(balancer.expected_load)
+    assert balancer.result.plan.loads[0] * pool.scenario.budgets == pytest.approx(balancer.expected_load)
     balancer.update(observe(pool, minute=601, load=[np.nan, 1.0]))
     assert balancer.result is None
 
@@ -247,7 +250,7 @@ def met(plant):
 def test_the_solver_experiment_collects_and_compares(plant, met):
     _, model = plant
     top = model.prices.to_log(4 * model.price_limit)
-    methods = {name: planning_method(name, 2, MET, top) for name in ("scp", "lbfgsb")}
+    methods = {name: make_planning_method(name, 2, MET, top) for name in ("scp", "lbfgsb")}
     found = compare(met, methods)
     assert len(met) == 5
     assert found["scp"]["as_good"] == 1.0
@@ -261,5 +264,5 @@ def test_published_shooting_rolls_its_own_network_out_and_is_judged_by_the_model
     predicted, now, nominal = met[0]
     method = PublishedShooting(network, 2, MET, top, samples=20)
     result = method.plan(predicted, now, nominal)
-    assert result.objective == pytest.approx(float(method.objective(result.point.loads, now.load, now.target)))
+    assert result.objective == pytest.approx(float(method.objective(result.plan.loads, now.load, now.target)))
     assert result.objective >= made("scp", MET).plan(predicted, now, nominal).objective - 1e-6

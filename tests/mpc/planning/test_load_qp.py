@@ -6,8 +6,8 @@ import pytest
 from scipy.optimize import minimize
 
 from marca_env.utils.errors import InputError
-from mpc.planning.active_set import box_minimum
-from mpc.planning.load_qp import InfeasibleError, LoadProblem, SolverFailedError, TimeLimitError
+from mpc.planning.active_set import minimise_in_box
+from mpc.planning.load_qp import InfeasibleError, LoadQP, SolverFailedError, TimeLimitError
 from mpc.planning.objective import Objective, ObjectiveSettings
 
 
@@ -34,7 +34,7 @@ WAYS = [{"solver": "CLARABEL", "direct": False}, {"solver": "OSQP", "direct": Fa
 
 @pytest.mark.parametrize("way", WAYS)
 def test_one_step_by_hand(way):
-    problem = LoadProblem(1, one_step(), **way)
+    problem = LoadQP(1, one_step(), **way)
     # y = 1.2 − 0.5 (u − 1) meets the budget at u = 1.4
     plan = solve(problem, [1.2], [-0.5], [1.0], 1.2)
     assert plan.log_prices.item() == pytest.approx(1.4, abs=1e-4)
@@ -48,7 +48,7 @@ def test_one_step_by_hand(way):
 
 
 def test_margin_and_objective_by_hand():
-    assert solve(LoadProblem(1, one_step(margin=0.1)), [1.2], [-0.5], [1.0], 1.2).loads.item() == pytest.approx(0.9)
+    assert solve(LoadQP(1, one_step(margin=0.1)), [1.2], [-0.5], [1.0], 1.2).loads.item() == pytest.approx(0.9)
     objective = Objective(ObjectiveSettings(horizon=2, alpha=0.5, beta=8.0))
     loads = np.array([[1.1], [0.9]])
     # (0.1² + 8 · 0.2²) + 0.5 · 0.1²: the second minute is below the budget, so it is not damped
@@ -82,7 +82,7 @@ def test_objective_takes_batches():
 def test_matches_a_general_solver(seed, rate_limit, way):
     rng = np.random.default_rng(seed)
     settings = ObjectiveSettings(horizon=4, alpha=0.6, beta=3.0, margin=0.02, proximity=1e-3)
-    problem = LoadProblem(2, settings, rate_limit=rate_limit, **way)
+    problem = LoadQP(2, settings, rate_limit=rate_limit, **way)
     shape = problem.shape
     loads, nominal = rng.uniform(0.7, 1.5, shape), rng.uniform(0.5, 2.0, shape)
     slopes = -rng.uniform(0.1, 0.6, (*shape, 2)) * (np.eye(2) + 0.2)
@@ -113,9 +113,9 @@ def test_matches_a_general_solver(seed, rate_limit, way):
 
 
 def test_is_dpp_and_compiled_once(monkeypatch):
-    problem = LoadProblem(2, ObjectiveSettings(horizon=5), rate_limit=1.0)
+    problem = LoadQP(2, ObjectiveSettings(horizon=5), rate_limit=1.0)
     assert problem.problem.is_dcp(dpp=True)
-    assert problem.program is not None
+    assert problem.compiled is not None
     monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
     rng = np.random.default_rng(0)
     for _ in range(4):
@@ -128,9 +128,9 @@ def test_is_dpp_and_compiled_once(monkeypatch):
 def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
     rng = np.random.default_rng(4)
     ours, theirs = (
-        LoadProblem(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver, direct=False) for _ in "ab"
+        LoadQP(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver, direct=False) for _ in "ab"
     )
-    theirs.program = None  # as where cvxpy compiles to a form that is not known
+    theirs.compiled = None  # as where cvxpy compiles to a form that is not known
     for _ in range(5):
         arguments = rng.uniform(0.7, 1.5, (6, 2)), -rng.uniform(0.1, 0.6, (6, 2, 2)), rng.uniform(0.5, 1.0, (6, 2))
         options = {"damped": rng.random((6, 2)) > 0.5, "previous": np.full(2, 0.7)}
@@ -140,11 +140,11 @@ def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("damped", ["nowhere", "somewhere", "everywhere"])
-def test_the_closed_form_is_the_minimum_that_the_solver_finds(size, damped, monkeypatch):
+def test_the_active_set_is_the_minimum_that_the_solver_finds(size, damped, monkeypatch):
     rng = np.random.default_rng([size, len(damped)])
     settings = ObjectiveSettings(horizon=7, alpha=0.8, proximity=1e-3)
-    direct, program = (LoadProblem(size, settings, direct=d) for d in (True, False))
-    monkeypatch.setattr(direct.program, "solve", lambda *_: pytest.fail("the closed form declined"))
+    direct, program = (LoadQP(size, settings, direct=d) for d in (True, False))
+    monkeypatch.setattr(direct.compiled, "solve", lambda *_: pytest.fail("the closed form declined"))
     bound = 0
     for _ in range(20):
         shape, coupling = direct.shape, np.eye(size) + 0.3 * rng.random((size, size))
@@ -165,32 +165,34 @@ def test_the_closed_form_is_the_minimum_that_the_solver_finds(size, damped, monk
     assert bound > 20  # bounds took part
 
 
-def test_the_solver_is_asked_where_the_closed_form_declines(monkeypatch):
+def test_the_solver_is_asked_where_the_active_set_declines(monkeypatch):
     asked = []
     for n, options in ((1, {"rate_limit": 0.5}), (10, {})):
-        problem = LoadProblem(n, ObjectiveSettings(horizon=30), **options)
-        solver = problem.program.solve
-        monkeypatch.setattr(problem.program, "solve", lambda *a, solver=solver, **k: asked.append(1) or solver(*a, **k))
+        problem = LoadQP(n, ObjectiveSettings(horizon=30), **options)
+        solver = problem.compiled.solve
+        monkeypatch.setattr(
+            problem.compiled, "solve", lambda *a, solver=solver, **k: asked.append(1) or solver(*a, **k)
+        )
         shape = problem.shape
         slopes = -0.5 * np.broadcast_to(np.eye(n), (*shape, n))
         solve(problem, np.full(shape, 1.2), slopes, np.ones(shape), np.ones(n), damped=True, previous=np.ones(n))
     assert len(asked) == 2
-    assert box_minimum(np.zeros((1, 2, 2)), np.ones((1, 2)), np.zeros((1, 2)), np.ones((1, 2))) is None
+    assert minimise_in_box(np.zeros((1, 2, 2)), np.ones((1, 2)), np.zeros((1, 2)), np.ones((1, 2))) is None
 
 
 def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
     monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: ({}, None, None))
-    problem = LoadProblem(1, one_step())
-    assert problem.program is None
+    problem = LoadQP(1, one_step())
+    assert problem.compiled is None
     assert "more slowly" in caplog.text
     monkeypatch.undo()
-    problem.closed_form = None
+    problem.active_set = None
     assert solve(problem, [1.2], [-0.5], [1.0], 1.2).log_prices.item() == pytest.approx(1.4, abs=1e-4)
 
 
 def test_a_time_limit_is_an_error_of_its_own():
     rng, shape = np.random.default_rng(0), (60, 10)
-    problem = LoadProblem(10, ObjectiveSettings(horizon=60))
+    problem = LoadQP(10, ObjectiveSettings(horizon=60))
     with pytest.raises(TimeLimitError, match="raise the deadline"):
         problem.solve(
             rng.uniform(0.7, 1.5, shape),
@@ -213,7 +215,7 @@ def test_peak_slots_double_the_damping_and_may_pass_midnight():
     assert calm == pytest.approx(0.01 + 8 * 0.09)
     assert peak == pytest.approx(0.01 + 16 * 0.09)
     # the convex program too: (y − 1)² + 16 (y − 1.2)² is least at y = (1 + 16 · 1.2)/17
-    problem = LoadProblem(1, one_step())
+    problem = LoadQP(1, one_step())
     plan = problem.solve(
         np.array([[1.2]]),
         np.array([[[-0.5]]]),
@@ -245,21 +247,21 @@ def test_gradient_of_the_objective():
 
 
 def test_failures_are_typed(monkeypatch):
-    problem = LoadProblem(1, one_step(), rate_limit=0.1)
+    problem = LoadQP(1, one_step(), rate_limit=0.1)
     with pytest.raises(InfeasibleError, match="widen the rate limit"):
         solve(problem, [1.0], [-0.5], [1.0], 1.0, low=5.0, previous=np.zeros(1))
 
     def broken(*_):
         raise cp.error.SolverError("out of luck")
 
-    monkeypatch.setattr(problem.program, "solve", broken)
+    monkeypatch.setattr(problem.compiled, "solve", broken)
     with pytest.raises(SolverFailedError, match="out of luck"):
         solve(problem, [1.0], [-0.5], [1.0], 1.0, previous=np.ones(1))
 
 
 def test_a_rate_limit_needs_the_previous_prices():
     with pytest.raises(InputError, match="previous"):
-        solve(LoadProblem(1, one_step(), rate_limit=0.1), [1.0], [-0.5], [1.0], 1.0)
+        solve(LoadQP(1, one_step(), rate_limit=0.1), [1.0], [-0.5], [1.0], 1.0)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +274,8 @@ def test_a_rate_limit_needs_the_previous_prices():
         lambda: ObjectiveSettings(damping="always"),
         lambda: ObjectiveSettings(margin=1.0),
         lambda: ObjectiveSettings(threshold=0.0),
-        lambda: LoadProblem(1, solver="GUROBI"),
-        lambda: LoadProblem(1, rate_limit=0.0),
+        lambda: LoadQP(1, solver="GUROBI"),
+        lambda: LoadQP(1, rate_limit=0.0),
     ],
 )
 def test_impossible_settings_are_refused(make):
