@@ -60,7 +60,7 @@ def join_cluster(address: str) -> None:
     Raises:
         InputError: the address is malformed, or nothing answers there.
     """
-    from agents.rllib.training.training import start_ray
+    from agents.rllib.core.cluster import start_ray
 
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address != "auto" and not (host and port.isdigit()):

@@ -183,6 +183,6 @@ def _check(args: argparse.Namespace, trial: Trial) -> None:
     check_output_folder(args.out)
     if args.evaluate_freq and args.resume is None and trial.offline is None:
         raise InputError("--evaluate-freq evaluates offline runs; pass --offline LOG too, or leave it out")
-    from agents.rllib.training.results import check_stop
+    from agents.rllib.training.stopping import check_stop
 
     check_stop(trial.stop, None, evaluates=trial.offline is not None or args.resume is not None)

@@ -120,7 +120,7 @@ def _select(entries: list[Entry], args: argparse.Namespace) -> list[Entry]:
 
 def _build_configs(entries: list[Entry], file: Path) -> dict[str, Any]:
     """Build the configuration of every run, so that a fault in the last one is found before the first is trained."""
-    from agents.rllib.training.results import check_stop
+    from agents.rllib.training.stopping import check_stop
 
     configs = {}
     for entry in entries:
@@ -133,7 +133,7 @@ def _build_configs(entries: list[Entry], file: Path) -> dict[str, Any]:
 
 
 def _start_ray_for(configs: list[Any]) -> None:
-    from agents.rllib.training.training import start_ray
+    from agents.rllib.core.cluster import start_ray
 
     start_ray(None if any(config.num_env_runners or config.num_learners for config in configs) else 1)
 

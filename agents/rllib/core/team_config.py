@@ -11,11 +11,11 @@ from ray.util.debug import log_once
 
 from agents.algorithms.presets import PRESETS, SWITCHES, Preset
 from agents.offline.episodes import team_encoder
+from agents.rllib.core.checks import check_clipping, check_settings, check_sharing, refuse_unset
 from agents.rllib.core.learner import TeamLearner
 from agents.rllib.core.offline_log import OfflineLog, check_log_options
 from agents.rllib.core.runner import TeamEnvRunner
 from agents.rllib.core.seeding import fresh_seed
-from agents.rllib.core.settings import check_clipping, check_settings, check_sharing, refuse_unset
 from agents.rllib.envs.make_env import make_batched
 from agents.rllib.modules.team_module import TeamRLModule
 from agents.team.team import TeamSpec

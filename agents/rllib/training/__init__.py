@@ -4,5 +4,5 @@
 - :mod:`agents.rllib.training.any_algorithm`: RLlib's own algorithms and user-defined ones.
 - :mod:`agents.rllib.training.algorithm_checkpoints`: write and restore checkpoints.
 - :mod:`agents.rllib.training.evaluation`: greedy episodes of a checkpoint.
-- :mod:`agents.rllib.training.results`: metrics of an iteration and stopping criteria.
+- :mod:`agents.rllib.training.metrics`, :mod:`agents.rllib.training.stopping`: metrics and stopping criteria.
 """

@@ -11,21 +11,11 @@ from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray
 from agents.rllib.core.runner_pool import SamplingError
-from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, restore, restore_run, save_checkpoint
-from agents.rllib.training.results import LEARNT, STOPS, check_reported, check_stop, flatten, stop_reached, summary
+from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
+from agents.rllib.training.metrics import LEARNT, flatten, summary
+from agents.rllib.training.stopping import STOPS, check_reported, check_stop, stop_reached
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
-
-__all__ = [
-    "latest_checkpoint",
-    "offline_train",
-    "online_train",
-    "restore",
-    "save_checkpoint",
-    "start_ray",
-    "train",
-    "train_to_end",
-]
 
 Report = Callable[[dict[str, Any]], None]
 """Function that is called after each iteration with its metrics."""
@@ -53,14 +43,14 @@ def train(
     Args:
         config: a :class:`agents.rllib.TeamConfig` or any RLlib configuration; ignored if ``resume`` is set.
         stop: metric → limit; the run ends when the first limit is reached: see
-            :func:`agents.rllib.training.results.check_stop`. Limits count the whole run, including the part before
+            :func:`agents.rllib.training.stopping.check_stop`. Limits count the whole run, including the part before
             ``resume``. If a limit is already reached, nothing is done; with a raised limit the run continues.
         out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C and when all
             environment runners have failed.
         resume: a checkpoint to continue from, or the folder of a run (its newest intact checkpoint). The run continues
             as if it had not been interrupted, exactly so with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0: only the last one.
-        report: called after each iteration with the main metrics of :func:`agents.rllib.training.results.summary`.
+        report: called after each iteration with the main metrics of :func:`agents.rllib.training.metrics.summary`.
         record: called after each iteration with all metrics, including those of ``report``.
         evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its metrics are
             added to the iteration's.

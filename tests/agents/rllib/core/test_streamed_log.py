@@ -22,8 +22,8 @@ from agents.policy.allocation_policy import AllocationPolicy
 from agents.rllib import CONFIGS
 from agents.rllib.core.cluster import start_ray
 from agents.rllib.core.streamed_log import StreamedLog
-from agents.rllib.training.algorithm_checkpoints import save_checkpoint
-from agents.rllib.training.training import restore, train
+from agents.rllib.training.algorithm_checkpoints import restore, save_checkpoint
+from agents.rllib.training.training import train
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.request_logs import make_plan, rows_in_order, write_parquet

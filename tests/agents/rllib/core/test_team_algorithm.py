@@ -12,7 +12,7 @@ import torch
 
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.rllib import CONFIGS, offline_train, online_train, train
-from agents.rllib.training.training import restore
+from agents.rllib.training.algorithm_checkpoints import restore
 from marca_env.envs.batched_env import BatchedRecommender, batched_env
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine

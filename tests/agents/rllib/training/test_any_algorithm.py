@@ -22,12 +22,12 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 import tests.helpers.small_team as small_team
 from agents.rllib import VDNConfig, independent, shared, train
+from agents.rllib.core.cluster import start_ray
 from agents.rllib.envs.sequential_env import bare_key
 from agents.rllib.envs.team_env import TeamEnv, make_rllib_env
 from agents.rllib.modules.masked_modules import MaskedAPPOModule, MaskedDQNModule, MaskedPPOModule, masked_module
 from agents.rllib.training.any_algorithm import algorithm_config
 from agents.rllib.training.flat_options import apply_options, validate_config
-from agents.rllib.training.training import start_ray
 from marca_env.envs.batched_env import IllegalActionError
 from marca_env.utils.errors import InputError
 from tests.helpers.rllib_envs import Leavers

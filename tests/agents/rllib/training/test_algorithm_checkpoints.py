@@ -19,7 +19,7 @@ from agents.policy.checkpoints import checkpoints_in, newest_intact
 from agents.rllib import train
 from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, restore
 from marca_env.utils.errors import InputError
-from tests.agents.rllib.training.test_restart import PROGRAM
+from tests.agents.rllib.training.test_training import PROGRAM
 from tests.helpers.restart_runs import make_config, run
 
 pytestmark = pytest.mark.usefixtures("one_cpu_ray")
