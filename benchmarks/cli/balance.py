@@ -1,4 +1,4 @@
-"""``marca balance``: fit the system model, then compare what sets the price of computation, through a day."""
+"""`marca balance`: fit the system model, then compare balancers of the price of computation on a day of traffic."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, Options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-
+    """Add the options of the command."""
     parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
     source = parser.add_argument_group("system model (default: fitted on generated telemetry)")
     source.add_argument("--model", metavar="DIR", help="folder of a saved system model")
-    source.add_argument("--log", metavar="FILE", help="system log to fit on; the published CSV is read as it is")
+    source.add_argument("--log", metavar="FILE", help="system log to fit on; the published CSV is read without conversion")
     source.add_argument("--days", type=int, default=4, help="days of generated telemetry (default: %(default)s)")
-    source.add_argument("--epochs", type=int, default=150, help="most passes of the fit (default: %(default)s)")
+    source.add_argument("--epochs", type=int, default=150, help="most passes of the fit over the log (default: %(default)s)")
     source.add_argument("--members", type=int, default=1, help="models in the ensemble (default: %(default)s)")
     source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
     day = parser.add_argument_group("the day")
@@ -28,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     day.add_argument("--minutes", type=int, default=1440, help="length of the day (default: %(default)s)")
     day.add_argument("--start", help="first minute of the trace, such as 2014-07-08")
-    day.add_argument("--requests", type=int, default=600, help="distinct requests that judge (default: %(default)s)")
-    day.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="of arrivals (default: 0)")
+    day.add_argument("--requests", type=int, default=600, help="requests that judge (default: %(default)s)")
+    day.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of the arrivals (default: 0)")
     parser.add_argument(
         "--methods",
         nargs="*",
@@ -42,25 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=720,
         metavar="N",
-        help="minutes of generated days to tune on (default: %(default)s)",
+        help="minutes of each generated day to tune on (default: %(default)s)",
     )
     parser.add_argument(
         "--sweep",
         nargs="+",
         default=[],
         metavar="NAME=V,V",
-        help="settings of the MPC, every combination of the values",
+        help="settings of the MPC to compare in every combination of the values",
     )
     parser.add_argument("--out", default="results/balance", help="folder for tables and figures (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0, or 130 after an interruption that something was finished before."""
-
+    """Run the command; return exit status 0, or 130 after an interruption."""
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
-    chosen = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
+    options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
     out = Path(args.out)
-    session = Session.prepare(Options(sweep=read_sweep(args.sweep), **chosen), out)
+    session = Session.prepare(Options(sweep=read_sweep(args.sweep), **options), out)
     if not args.fit_only:
         session.run()
     report(session, out)

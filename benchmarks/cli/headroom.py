@@ -1,4 +1,4 @@
-"""``marca headroom``: is a scenario worth solving? Bounds with true expected values, at several budgets."""
+"""`marca headroom`: what better allocation could earn in a scenario, bounded with true expected values."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ BUDGETS = (0.125, 0.2, 0.5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=6000, help="requests evaluated exactly (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=101)
+    parser.add_argument("--seed", type=int, default=101, help="seed of the requests (default: %(default)s)")
     parser.add_argument(
         "--budgets",
         type=float,
         nargs="+",
-        help="budgets, as shares of the cost of the dearest action in every cluster (default: those of "
+        help="budgets, as shares of the cost of the most expensive action on each cluster (default: those of "
         f"{', '.join(map(str, BUDGETS))} that the cheapest action fits)",
     )
     parser.add_argument("--costs", help="cost log (default: the one shipped for the scenario)")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command; return exit status 0."""
     scenario = Scenario.load(args.scenario)
     pool = true_pool(scenario, args.requests, args.seed, args.costs)
     rows = headroom(pool, args.budgets or [b for b in BUDGETS if b >= least_share(pool)])

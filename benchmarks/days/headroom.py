@@ -1,4 +1,7 @@
-"""What there is to gain in a scenario, by true expected values: is it worth solving, and do stages need each other?"""
+"""Headroom of a scenario: how much better than a static action one could do, by true expected values.
+
+Shapes: M requests, J joint actions, G clusters.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from marca_env.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Headroom:
-    """Gains over the best static action that fits a budget; shares of its revenue."""
+    """Gains over the best static action that fits a budget, as shares of its revenue."""
 
     share: float
-    """Budget of every cluster, as a share of the mean cost of the dearest action there."""
+    """Budget of each cluster, as a share of the mean cost of its most expensive action."""
     static: float
     """Revenue per request of the best static action that fits, currency."""
     truncation: float
     """Dual bound when only the last decision adapts to the state (DCAF)."""
     independent: float
-    """What stages reach that each know only their own mean effect in the state (no interaction)."""
+    """Revenue reached by stages that each know only their own mean effect in the state, without interaction."""
     joint: float
     """Dual bound when the joint action adapts to the observable state."""
     hindsight: float
@@ -32,10 +35,10 @@ class Headroom:
 
 
 def headroom(pool: RequestPool, shares: list[float]) -> list[Headroom]:
-    """Headroom at each budget of ``shares``, with the pool's outcomes and costs as the truth.
+    """Return the headroom at each budget of ``shares``, with the pool's outcomes and costs as the truth.
 
-    Values over observable states are means over the requests of a state (time window, and data centres that share their
-    clusters, left out, since they only shift the mood), so the joint bound needs many requests per state.
+    The value of an observable state is the mean over its requests, so the joint bound needs many requests per state.
+    The state leaves out the time window, and the data centre if all share their clusters: both only shift the mood.
 
     Raises:
         InputError: a budget below the cheapest action.
@@ -47,12 +50,12 @@ def headroom(pool: RequestPool, shares: list[float]) -> list[Headroom]:
     weights = np.bincount(groups, weights=counts)
     values, state_costs = _means(revenue, groups, counts), _means(costs, groups, counts)
     mean, mean_cost = counts @ revenue, np.tensordot(counts, costs, 1)
-    known = revenue, costs, counts, values, state_costs, weights, mean, mean_cost
-    return [_at(pool.scenario, share, *known) for share in shares]
+    tables = revenue, costs, counts, values, state_costs, weights, mean, mean_cost
+    return [_headroom_at(pool.scenario, share, *tables) for share in shares]
 
 
 def least_share(pool: RequestPool) -> float:
-    """The smallest budget, as a share of the dearest action's cost, that some one action fits on every cluster."""
+    """Return the smallest budget, as a share of the most expensive action's cost, that one action fits everywhere."""
     weights = np.ones(len(pool.states)) if pool.weights is None else pool.weights
     return _least(np.average(pool.costs, axis=0, weights=weights))
 
@@ -61,7 +64,7 @@ def _least(mean_cost: np.ndarray) -> float:
     return float((mean_cost / mean_cost.max(axis=0)).max(axis=1).min())
 
 
-def _at(
+def _headroom_at(
     scenario: Scenario,
     share: float,
     revenue: np.ndarray,
@@ -77,12 +80,12 @@ def _at(
     fits = (mean_cost <= budget).all(axis=1)
     if not fits.any():
         cheapest = _least(mean_cost)
-        raise InputError(f"a budget of {share:.1%} is below the cheapest action ({cheapest:.1%}); raise it")
+        raise InputError(f"a budget of {share:.1%} is below the cheapest action ({cheapest:.1%}); use a higher one")
     best = int(np.where(fits, mean, -np.inf).argmax())
     actions = scenario.joint_actions
-    same = np.flatnonzero((actions[:, :-1] == actions[best, :-1]).all(axis=1))
+    same_but_last = np.flatnonzero((actions[:, :-1] == actions[best, :-1]).all(axis=1))
     bounds = [
-        dual_bound(values[:, same], state_costs[:, same], weights, budget)[0],
+        dual_bound(values[:, same_but_last], state_costs[:, same_but_last], weights, budget)[0],
         _independent(scenario, values, state_costs, weights, budget),
         dual_bound(values, state_costs, weights, budget)[0],
         dual_bound(revenue, costs, counts, budget)[0],
@@ -91,14 +94,14 @@ def _at(
 
 
 def _observable(pool: RequestPool) -> np.ndarray:
-    """Group of each request (M,)."""
+    """Return the observable state of each request as the number of a group, (M,)."""
     scenario = pool.scenario
-    kept = [k for k, name in enumerate(scenario.feature_names) if name == scenario.site or name not in ("w", "i")]
-    return np.unique(pool.states[:, kept], axis=0, return_inverse=True)[1].ravel()
+    columns = [k for k, name in enumerate(scenario.feature_names) if name == scenario.site or name not in ("w", "i")]
+    return np.unique(pool.states[:, columns], axis=0, return_inverse=True)[1].ravel()
 
 
 def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Of each group, ``counts`` (M,) saying how much each request weighs."""
+    """Return the mean of each group, with the weights ``counts`` (M,)."""
     order = np.argsort(groups, kind="stable")
     starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
     weight = counts[order].reshape(-1, *[1] * (values.ndim - 1))
@@ -108,20 +111,20 @@ def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.nda
 def _independent(
     scenario: Scenario, values: np.ndarray, costs: np.ndarray, weights: np.ndarray, budget: np.ndarray
 ) -> float:
-    """True revenue of the best prices for :func:`independent_values`."""
-    believed = independent_values(scenario, values)
-    prices = dual_bound(believed, costs, weights, budget)[1]
-    chosen = allocate(believed, costs, prices)
-    return float(weights @ values[np.arange(len(values)), chosen])
+    """Return the true revenue of an allocation by :func:`independent_values` at the prices that are best for them."""
+    independent = independent_values(scenario, values)
+    prices = dual_bound(independent, costs, weights, budget)[1]
+    actions = allocate(independent, costs, prices)
+    return float(weights @ values[np.arange(len(values)), actions])
 
 
 def independent_values(scenario: Scenario, values: np.ndarray) -> np.ndarray:
-    """(M, J) the sum of each stage's own mean effect on the values (M, J): what stages believe that know no other."""
+    """Return the sum of each stage's own mean effect on the values (M,J), (M,J): the values without interaction."""
     grid = values.reshape(len(values), *scenario.action_shape)
     centre = values.mean(axis=1, keepdims=True)
-    believed = np.repeat(centre, values.shape[1], axis=1)
+    independent = np.repeat(centre, values.shape[1], axis=1)
     for stage in set(scenario.decision_stage):
-        others = tuple(1 + k for k, s in enumerate(scenario.decision_stage) if s != stage)
-        effect = grid.mean(axis=others, keepdims=True)
-        believed += np.broadcast_to(effect, grid.shape).reshape(values.shape) - centre
-    return believed
+        other_axes = tuple(1 + k for k, s in enumerate(scenario.decision_stage) if s != stage)
+        effect = grid.mean(axis=other_axes, keepdims=True)
+        independent += np.broadcast_to(effect, grid.shape).reshape(values.shape) - centre
+    return independent

@@ -1,4 +1,4 @@
-"""What a day brings: its traffic, machines that are lost, costs that drift, and what was announced beforehand.
+"""Scenarios of a day: its traffic, lost machines, drifting costs, and announced traffic.
 
 Shapes: T minutes, G clusters.
 """
@@ -20,56 +20,60 @@ from marca_env.utils.units import MINUTES_PER_DAY
 
 SALE_FACTOR = 10.0
 SALE_HALF_LIFE = 90.0
-"""Minutes: what is announced of how fast a sale fades; how fast it does is drawn from 60 to 120."""
-LOST = 1 / 3
-"""Share of the cores and of the budget that a loss of machines takes."""
+"""Announced half-life of a sale, minutes; the real one is drawn from 60 to 120."""
+LOST_SHARE = 1 / 3
+"""Share of the cores and of the budget that is lost with the machines."""
 
 
 @dataclass(frozen=True)
 class DayScenario:
-    """A day as it will be."""
+    """A day to simulate."""
 
     name: str
     traffic: Traffic
+    """Mean rate of each minute."""
     changes: SystemChanges
+    """Changes of the clusters."""
     announced: np.ndarray | None = None
-    """(1440,) logarithm of the traffic of each minute of the day over the usual one, as far as it is known before."""
+    """(1440,) announced log of the traffic over the usual one, for each minute of the day; ``None``: nothing."""
 
     def __len__(self) -> int:
         return len(self.traffic)
 
 
 def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_PER_DAY) -> DayScenario:
-    """A generated day; every seed has its own.
+    """Generate a day; every seed gives another one.
 
     Args:
         name: one of :data:`GENERATED`.
         scenario: sets the peak rate.
-        seed: of the traffic and of what happens.
-        minutes: length.
+        seed: seed of the traffic and of the changes.
+        minutes: length of the day.
 
     Raises:
-        InputError: an unknown name, or no minute at all.
+        InputError: an unknown name, or less than one minute.
     """
     if name not in GENERATED:
         raise InputError(unknown_option("traffic", name, GENERATED))
     if minutes < 1:
-        raise InputError(f"minutes is {minutes}; ask for at least one")
+        raise InputError(f"minutes is {minutes}; use at least 1")
     return GENERATED[name](scenario, seed, minutes)
 
 
 def from_trace(path: str | Path, scenario: Scenario, minutes: int, start: str | None = None) -> DayScenario:
-    """A day of a trace file; see :func:`marca_env.traffic.workload.read_trace`."""
+    """Read a day from a trace file; arguments as for :func:`marca_env.traffic.workload.read_trace`."""
     traffic = read_trace(path, scenario, minutes, start)
     return DayScenario(traffic.name, traffic, SystemChanges.none(len(traffic), len(scenario.clusters)))
 
 
 def _smooth(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
+    """Generate a day without events."""
     traffic = daily_traffic(scenario, np.random.default_rng([seed, 31]), minutes)
     return DayScenario("smooth", traffic, SystemChanges.none(minutes, len(scenario.clusters)))
 
 
 def _flash_sale(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
+    """Generate a day with an announced flash sale."""
     traffic, start = sale_with_start(scenario, seed, minutes, SALE_FACTOR)
     since = np.arange(MINUTES_PER_DAY) - start
     surge = np.where(since >= 0, (SALE_FACTOR - 1) * 0.5 ** (np.maximum(since, 0) / SALE_HALF_LIFE), 0.0)
@@ -77,16 +81,16 @@ def _flash_sale(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
 
 
 def _machine_loss(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
-    """A third of every cluster goes between 8 and 13 o'clock and is back two to five hours later."""
+    """Generate a day on which every cluster loses a third of its cores, at 8 to 13 o'clock, for two to five hours."""
     rng, day = np.random.default_rng([seed, 32]), _smooth(scenario, seed, minutes)
     begin = int(minutes * rng.uniform(8, 13) / 24)
     end = begin + max(1, int(minutes * rng.uniform(2, 5) / 24))
-    day.changes.capacity[begin:end] -= LOST
+    day.changes.capacity[begin:end] -= LOST_SHARE
     return DayScenario("machine-loss", day.traffic, day.changes)
 
 
 def _drift(scenario: Scenario, seed: int, minutes: int) -> DayScenario:
-    """What a request costs a cluster rises by 20 to 50 % over the day; nothing that was fitted knows."""
+    """Generate a day over which the cost of a request rises by 20 to 50 % on each cluster; no fitted model knows."""
     rng, day = np.random.default_rng([seed, 33]), _smooth(scenario, seed, minutes)
     rise = rng.uniform(0.2, 0.5, len(scenario.clusters))
     day.changes.cost[:] = 1 + rise * np.linspace(0, 1, minutes)[:, None]
@@ -102,15 +106,15 @@ GENERATED: dict[str, Callable[[Scenario, int, int], DayScenario]] = {
 
 
 def flash_sale(pool: RequestPool, seed: int, minutes: int = MINUTES_PER_DAY, factor: float = 10.0) -> Traffic:
-    """A day at a tenth of the peak on which a sale multiplies the traffic by ``factor`` from one minute to the next.
+    """Generate a day at a tenth of the peak on which a sale multiplies the traffic by ``factor`` within a minute.
 
-    The sale starts at noon give or take an hour and fades with a half-life of one to two hours.
+    The sale starts within an hour of noon and fades with a half-life of one to two hours.
     """
     return sale_with_start(pool.scenario, seed, minutes, factor)[0]
 
 
 def sale_with_start(scenario: Scenario, seed: int, minutes: int, factor: float) -> tuple[Traffic, int]:
-    """:func:`flash_sale` and the minute that the sale starts in."""
+    """Generate the traffic of :func:`flash_sale`, and return it with the minute in which the sale starts."""
     rng = np.random.default_rng([seed, 8])
     day = daily_traffic(scenario, rng, minutes)
     base = day.qps / day.qps.max() * scenario.peak_qps / factor

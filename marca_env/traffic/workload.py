@@ -1,4 +1,4 @@
-"""Traffic: requests per second, minute by minute, from a trace file or a seeded generator."""
+"""Traffic in requests per second, minute by minute, from a trace file or a seeded generator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.units import MINUTES_PER_DAY
 
 HISTORY_DAYS = 14
-"""At most so many days before the start are kept as history."""
+"""Most days before the start that are kept as history."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Mean arrival rate of each minute, and of the minutes before the first, for whoever learns from the past."""
+    """Mean arrival rate of each minute, and of the minutes before the first, from which forecasts learn."""
 
     name: str
+    """Name for tables."""
     qps: np.ndarray
     """Requests per second, float64 (minutes,)."""
     first_minute: int = 0
@@ -32,19 +33,19 @@ class Traffic:
         return len(self.qps)
 
     def minute_of_day(self, k: int) -> int:
-        """Minute of the day of minute ``k`` (negative: of the history)."""
+        """Return the minute of the day of minute ``k``; negative ones are of the history."""
         return (self.first_minute + k) % MINUTES_PER_DAY
 
     def history_days(self) -> np.ndarray:
-        """Whole days before the first minute, requests per second from midnight to midnight, (days, 1440)."""
-        whole = 0 if self.history is None else len(self.history) // MINUTES_PER_DAY
-        if self.history is None or whole == 0:
+        """Return the complete days before the first minute, requests per second from midnight on, (days,1440)."""
+        n_days = 0 if self.history is None else len(self.history) // MINUTES_PER_DAY
+        if self.history is None or n_days == 0:
             return np.empty((0, MINUTES_PER_DAY))
-        days = self.history[-whole * MINUTES_PER_DAY :].reshape(whole, MINUTES_PER_DAY)
+        days = self.history[-n_days * MINUTES_PER_DAY :].reshape(n_days, MINUTES_PER_DAY)
         return np.roll(days, self.first_minute, axis=1)
 
     def clipped(self, minutes: int) -> Traffic:
-        """The first ``minutes`` minutes."""
+        """Return the first ``minutes`` minutes."""
         return replace(self, qps=self.qps[:minutes])
 
 
@@ -60,17 +61,18 @@ def read_trace(
         path: the file.
         scenario: a scenario or the name of a preset.
         minutes: length of the window.
-        start: its first minute, as a date or a date and time; by default the first midnight that has a week of
-            history before it, or, in a shorter trace, the first midnight (or stamp) that leaves room for the window.
+        start: first minute of the window, as a date or a date and time. The default is the first midnight with a week
+            of history before it. In a shorter trace it is the first midnight, or stamp, that leaves room for the
+            window.
 
     Raises:
-        InputError: no such file, a missing column, unsorted or doubled stamps, a value that is not a number or
+        InputError: no such file, a missing column, unsorted or repeated stamps, a value that is not a number or
             negative, a window that the trace does not cover. The message names the file and the line.
     """
     scenario = Scenario.load(scenario)
     path = Path(path)
     if minutes < 1:
-        raise InputError(f"minutes is {minutes}; ask for at least one")
+        raise InputError(f"minutes is {minutes}; use at least 1")
     series = _read(path)
     first, last = series.index[0].ceil("min"), series.index[-1].floor("min")
     begin = _begin(path, first, last, minutes, start)
@@ -80,7 +82,7 @@ def read_trace(
     split = len(grid) - minutes
     peak = values[split:].max()
     if peak <= 0:
-        raise InputError(f"{path}: every value from {begin} on is zero; choose another --start")
+        raise InputError(f"{path}: every value from {begin} on is zero; use another --start")
     qps = values * scenario.peak_qps / peak
     history = qps[max(0, split - HISTORY_DAYS * MINUTES_PER_DAY) : split]
     return Traffic(path.stem, qps[split:], begin.hour * 60 + begin.minute, history)
@@ -91,8 +93,8 @@ def _read(path: Path) -> pd.Series:
         raise InputError(f"{path}: no such trace file")
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
-            raise InputError(f"{path}: its rows have more fields than its header; keep timestamp,value alone")
+        if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of the extra fields
+            raise InputError(f"{path}: its rows have more fields than its header; keep only timestamp,value")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable CSV file: {one_line(error)}") from None
     for column in ("timestamp", "value"):
@@ -112,11 +114,11 @@ def _read(path: Path) -> pd.Series:
 
 
 def _stamps(path: Path, column: pd.Series) -> pd.Series:
-    """Date and time of each row as the clock on the wall shows it, without a time zone."""
+    """Return the local date and time of each row, without a time zone."""
     try:
         stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
     except ValueError:
-        raise InputError(f"{path}: timestamps with different time zones; write them all in one") from None
+        raise InputError(f"{path}: timestamps with different time zones; use one time zone for all") from None
     return stamps if stamps.dt.tz is None else stamps.dt.tz_localize(None)
 
 
@@ -132,19 +134,23 @@ def _begin(path: Path, first: pd.Timestamp, last: pd.Timestamp, minutes: int, st
     latest = last - pd.Timedelta(minutes=minutes - 1)
     if latest < first:
         length = int((last - first) / pd.Timedelta(minutes=1)) + 1
-        raise InputError(f"{path}: covers {length} minutes, fewer than the {minutes} asked for; lower --minutes")
+        raise InputError(
+            f"{path}: covers {length} minutes, fewer than the {minutes} of --minutes; use a lower --minutes"
+        )
     if start is None:
-        wished = (first + pd.Timedelta(days=7)).ceil("D"), first.ceil("D"), first
-        return next(t for t in wished if t <= latest)
+        candidates = (first + pd.Timedelta(days=7)).ceil("D"), first.ceil("D"), first
+        return next(t for t in candidates if t <= latest)
     try:
         begin = pd.Timestamp(start)
     except ValueError:
-        raise InputError(f"--start {start!r} is not a date; write it as 2014-07-08 or 2014-07-08T06:00") from None
+        raise InputError(
+            f"--start {start!r} is not a date; use a form such as 2014-07-08 or 2014-07-08T06:00"
+        ) from None
     if begin.tzinfo is not None:
         begin = begin.tz_localize(None)
     if not first <= begin <= latest:
         raise InputError(
-            f"{path}: --start {start} with {minutes} minutes does not fit; it must lie in {first} … {latest}"
+            f"{path}: --start {start} with {minutes} minutes does not fit; use a time in {first} … {latest}"
         )
     return begin.floor("min") if begin.floor("min") >= first else first
 
@@ -152,33 +158,42 @@ def _begin(path: Path, first: pd.Timestamp, last: pd.Timestamp, minutes: int, st
 def daily_traffic(
     scenario: Scenario | str, rng: np.random.Generator, minutes: int = MINUTES_PER_DAY, *, roughness: float = 0.03
 ) -> Traffic:
-    """A day with a morning and an evening peak and slow autoregressive wander of relative size ``roughness``.
+    """Generate a day with a morning and an evening peak and a slow autoregressive noise.
 
-    The largest minute has ``scenario.peak_qps`` requests per second. A scenario with traffic of its own has that
-    instead, from a minute that is drawn (of the day, where its traffic is whole days).
+    The largest minute has ``scenario.peak_qps`` requests per second. A scenario that defines its traffic gives that
+    instead, from a random minute on; it is a minute of the day if the traffic consists of complete days.
+
+    Args:
+        scenario: a scenario or the name of a preset.
+        rng: source of the draws.
+        minutes: length of the day.
+        roughness: relative size of the noise.
+
+    Raises:
+        InputError: less than one minute.
     """
     scenario = Scenario.load(scenario)
     if minutes < 1:
-        raise InputError(f"minutes is {minutes}; ask for at least one")
+        raise InputError(f"minutes is {minutes}; use at least 1")
     if scenario.traffic:
         start = int(rng.integers(len(scenario.traffic)))
-        own = np.take(scenario.traffic, np.arange(start, start + minutes), mode="wrap")
-        whole_days = len(scenario.traffic) % MINUTES_PER_DAY == 0
-        return Traffic("generated", own * scenario.peak_qps, start % MINUTES_PER_DAY if whole_days else 0)
+        qps = np.take(scenario.traffic, np.arange(start, start + minutes), mode="wrap")
+        complete_days = len(scenario.traffic) % MINUTES_PER_DAY == 0
+        return Traffic("generated", qps * scenario.peak_qps, start % MINUTES_PER_DAY if complete_days else 0)
     hour = np.arange(minutes) / 60.0
     evening, morning = rng.uniform(19, 21), rng.uniform(9, 12)
     shape = 0.12 + bump(hour, evening, rng.uniform(2.5, 4)) + rng.uniform(0.5, 0.8) * bump(hour, morning, 3.0)
-    wander = np.empty(minutes)
-    level, keep = 0.0, 0.97
-    shocks = rng.standard_normal(minutes) * roughness * np.sqrt(1 - keep**2)
+    noise = np.empty(minutes)
+    level, memory = 0.0, 0.97
+    shocks = rng.standard_normal(minutes) * roughness * np.sqrt(1 - memory**2)
     for k in range(minutes):
-        level = keep * level + shocks[k]
-        wander[k] = level
-    qps = shape * np.exp(wander)
+        level = memory * level + shocks[k]
+        noise[k] = level
+    qps = shape * np.exp(noise)
     return Traffic("generated", qps * scenario.peak_qps / qps.max())
 
 
 def bump(hour: np.ndarray, centre: float, width: float) -> np.ndarray:
-    """A bell of height 1 around the hour ``centre`` of the day, of standard deviation ``width`` hours."""
+    """Return a bell curve of height 1 around the hour ``centre`` of the day, of standard deviation ``width`` hours."""
     distance = (hour - centre + 12) % 24 - 12
     return np.exp(-0.5 * (distance / width) ** 2)

@@ -17,7 +17,7 @@ from benchmarks.days.balancers import METHODS
 from benchmarks.days.calibration import Calibration
 from benchmarks.days.compare_balancers import read_sweep
 from marca_env.models.engine import Engine
-from marca_env.traffic.days import GENERATED, SALE_FACTOR, DayScenario, generated
+from marca_env.traffic.days import GENERATED, DayScenario, generated
 from marca_env.traffic.simulated_system import SystemChanges
 from marca_env.traffic.workload import Traffic
 from mpc import FeedbackBalancer, SystemModel
@@ -36,30 +36,6 @@ def judge(known: Calibration) -> BalancerEvaluation:
     rates = np.concatenate([np.full(15, 5.0), np.linspace(10.0, 90.0, 25)])
     course = DayScenario("ramp", Traffic("ramp", rates, first_minute=700), SystemChanges.none(40, 2))
     return BalancerEvaluation(known, course, known.engine.pool(60, seed=9), seed=3)
-
-
-@pytest.mark.parametrize("name", GENERATED)
-def test_generated_days_are_seeded(name, tiny_scenario):
-    one, same, other = (generated(name, tiny_scenario, seed) for seed in (4, 4, 5))
-    assert np.array_equal(one.traffic.qps, same.traffic.qps)
-    assert not np.array_equal(one.traffic.qps, other.traffic.qps)
-    assert one.traffic.qps.max() <= tiny_scenario.peak_qps * (1 + 1e-9)
-    assert one.changes.capacity.shape == one.changes.cost.shape == (1440, 2)
-
-
-def test_what_happens_on_generated_days(tiny_scenario):
-    sale, loss, drift = (generated(name, tiny_scenario, 2) for name in ("flash-sale", "machine-loss", "drift"))
-    jump = sale.traffic.qps[1:] / sale.traffic.qps[:-1]
-    start = int(jump.argmax()) + 1
-    assert jump.max() == pytest.approx(SALE_FACTOR, rel=0.15)
-    assert np.exp(sale.announced[start]) == pytest.approx(SALE_FACTOR)
-    assert np.all(sale.announced[:start] == 0)
-    lost = loss.changes.capacity[:, 0] < 1
-    assert 60 <= lost.sum() <= 310
-    assert np.allclose(loss.changes.capacity[lost], 2 / 3)
-    assert not lost[[0, -1]].any()
-    assert np.all(np.diff(drift.changes.cost, axis=0) > 0)
-    assert np.all((drift.changes.cost[-1] >= 1.2) & (drift.changes.cost[-1] <= 1.5))
 
 
 def test_the_score_is_what_one_works_out_by_hand():

@@ -1,4 +1,4 @@
-"""The serving rule against brute force, and a minute of service by hand."""
+"""Allocation under prices against brute force, and a minute of service by hand."""
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def test_impossible_prices_are_refused(prices):
 
 
 @pytest.mark.parametrize("table", ["values", "costs"])
-def test_a_model_that_says_nan_is_refused(table):
-    """argmax would choose it."""
+def test_values_and_costs_that_are_nan_are_refused(table):
+    """Without the check, argmax would choose the nan."""
     tables = {"values": np.ones((3, 4), np.float32), "costs": np.ones((3, 4, 2), np.float32)}
     tables[table][1, 2] = np.nan
     with pytest.raises(InputError, match="request 1: a value or cost is not finite"):
@@ -58,7 +58,7 @@ def pool(exact_engine):
     return exact_engine.pool(64)
 
 
-def test_a_minute_by_hand(tiny_scenario, exact_law, pool):
+def test_a_minute_of_service_by_hand(tiny_scenario, exact_law, pool):
     clusters = ClusterModel(tiny_scenario)
     chosen = np.full(len(pool.states), tiny_scenario.n_joint_actions - 1)
     counts = np.zeros(len(pool.states), dtype=int)
@@ -83,7 +83,7 @@ def test_degradation_caps_options_and_counts_in_the_equivalent_load(tiny_scenari
     capped, _ = serve_minute(pool, chosen, counts, clusters, degraded, 60.0)
     assert capped.load[0] < plain.load[0]
     assert capped.outcomes["revenue"] < plain.outcomes["revenue"]
-    np.testing.assert_allclose(capped.equivalent, plain.load)  # f(D) is just what these requests were spared
+    np.testing.assert_allclose(capped.equivalent, plain.load)  # f(D) is exactly what these requests were spared
     ran = tiny_scenario.joint_actions[degrade(tiny_scenario, chosen, np.array([2, 0]))[0]]
     assert ran.tolist() == [0, 1, 0, 2]  # half of each of retrieval's ranges, ranking untouched
 
@@ -127,6 +127,6 @@ def test_a_pool_whose_tables_do_not_fit_is_refused(tiny_scenario, pool):
 
 
 @pytest.mark.parametrize("weight", [0.0, np.nan, -1.0, np.inf])
-def test_weights_that_draw_nobody_are_refused(pool, tiny_scenario, weight):
+def test_weights_that_draw_no_request_are_refused(pool, tiny_scenario, weight):
     with pytest.raises(InputError, match="pool weights"):
         RequestPool(tiny_scenario, pool.states, pool.outcomes, pool.costs, np.full(len(pool.states), weight))

@@ -9,7 +9,7 @@ from marca_env.utils.errors import InputError
 
 @pytest.fixture
 def clusters(tiny_scenario):
-    """cores 1.0 and 1.2, budgets 0.6 and 0.8, trigger 1.05, release 0.98, time-out 10 s."""
+    """Return clusters of cores 1.0 and 1.2, budgets 0.6 and 0.8, trigger 1.05, release 0.98, time-out 10 s."""
     return ClusterModel(tiny_scenario)
 
 
@@ -49,7 +49,7 @@ def test_degradation_rises_and_falls_with_hysteresis(clusters):
     assert level(0, 0.611, 0.611) == 0
     assert level(1, 0.50, 0.60) == 1  # undegraded it would not fit: 0.98 × 0.6 = 0.588
     assert level(1, 0.50, 0.58) == 0
-    assert level(3, 5.0, 9.0) == 3  # there are three levels
+    assert level(3, 5.0, 9.0) == 3  # the deepest level
     assert level(0, 0.0, 0.0) == 0
 
 
@@ -61,7 +61,7 @@ def test_impossible_demand_is_refused(clusters, demand):
         clusters.step(clusters.initial(), np.zeros(2), np.zeros(2), 0.0)
 
 
-def test_no_work_is_lost_or_made(clusters):
+def test_offered_work_is_served_dropped_or_still_waiting(clusters):
     rng = np.random.default_rng(0)
     state, offered, served, dropped = clusters.initial(), np.zeros(2), np.zeros(2), np.zeros(2)
     for _ in range(200):
@@ -75,7 +75,7 @@ def test_no_work_is_lost_or_made(clusters):
     assert np.all(dropped > 0)
 
 
-def test_observation_is_in_seconds_of_the_cores(clusters):
+def test_the_observed_backlog_is_in_seconds(clusters):
     state = ClusterState(np.array([1, 0]), np.array([5.0, 6.0]))
     seen = clusters.observe(61, 40.0, np.array([0.7, 0.1]), state, np.array([1.0, 2.0]))
     np.testing.assert_allclose(seen.backlog, [5.0, 5.0])

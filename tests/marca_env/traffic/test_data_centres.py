@@ -1,4 +1,4 @@
-"""Data centres: a request loads, is degraded, dropped and priced by the clusters of its own site alone."""
+"""Data centres: a request loads, is degraded, dropped and priced by the clusters of its own site only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def pool(engine: Engine) -> RequestPool:
-    """Every state of the population."""
+    """Return every state of the population as a pool."""
     states, counts = engine.population.states, engine.population.counts
     values, costs = engine.table(states)
     return RequestPool(engine.scenario, states, {"revenue": values}, costs, counts)
@@ -79,7 +79,7 @@ def test_a_stage_may_share_a_cluster_between_sites() -> None:
         ({f"stages.{k}.cluster": "ranking_asia" for k in range(3)}, "site is 'i', but no stage has a list of clusters"),
     ],
 )
-def test_bad_sites_are_one_clear_message(changes: dict[str, Any], expected: str) -> None:
+def test_bad_sites_are_refused_in_one_line(changes: dict[str, Any], expected: str) -> None:
     data = Scenario.load(NAME).to_dict()
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -122,7 +122,7 @@ def test_a_price_at_one_site_moves_only_its_requests(pool: RequestPool) -> None:
 
 
 # -- clusters ----------------------------------------------------------------------------------------------
-def test_degradation_stops_at_the_border(pool: RequestPool) -> None:
+def test_degradation_acts_at_its_own_site_only(pool: RequestPool) -> None:
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
     dearest = np.full(len(pool.states), scenario.n_joint_actions - 1)
     ran = scenario.joint_actions[degrade(scenario, dearest, np.array([0, 2, 0, 0, 0, 3]), site)]
@@ -131,7 +131,7 @@ def test_degradation_stops_at_the_border(pool: RequestPool) -> None:
     assert (ran[site == 2] == [3, 0, 0]).all()  # both stages of the ranking cluster at a quarter
 
 
-def test_drops_take_the_revenue_of_their_own_site_alone(pool: RequestPool) -> None:
+def test_drops_take_the_revenue_of_their_own_site_only(pool: RequestPool) -> None:
     scenario = pool.scenario.replace(
         clusters=tuple(Cluster(c.name, 1e-3 if k == 4 else 1e3, 1e-3) for k, c in enumerate(pool.scenario.clusters))
     )
@@ -178,7 +178,7 @@ def test_in_a_window_time_passes_at_the_site_of_the_request() -> None:
     assert ran.tolist() == [[3, 3, 2], [3, 1, 1]]
 
 
-def test_a_window_of_requests_of_many_sites_plays(engine: Engine) -> None:
+def test_a_window_of_requests_of_many_sites_can_be_played(engine: Engine) -> None:
     env = batched_env(32, engine=engine, window=12)
     env.reset(seed=0)
     ended = []
@@ -198,7 +198,7 @@ def test_a_window_of_requests_of_many_sites_plays(engine: Engine) -> None:
 
 # -- traffic -----------------------------------------------------------------------------------------------
 def test_each_site_has_its_own_day(pool: RequestPool, engine: Engine) -> None:
-    """The mix of the time windows times the whole traffic is each site's day, by the scenario's clock."""
+    """The mix of the time windows times the total traffic is each site's day, by the scenario's clock."""
     rates, site = _site_rates(), pool.scenario.site_of(pool.states)
     total = rates.sum(axis=1)
     np.testing.assert_allclose(pool.scenario.traffic, total / total.max(), atol=6e-4)
@@ -235,8 +235,10 @@ def test_balancing_sees_every_site_peak_in_its_own_hours(engine: Engine) -> None
 
 
 def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None:
-    """In the hours after midnight, with America's evening and Europe's night: the best pair of prices on a grid that
-    keeps every cluster within its budget, for all sites together and for each alone."""
+    """Compare the best prices of a grid that fit every budget, one for all sites and one per site.
+
+    The hours are those after midnight: evening in America, night in Europe.
+    """
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
     counts = pool.probabilities(90) * np.mean(scenario.traffic[:180]) * scenario.peak_qps
     values, retrieval = pool.outcomes["revenue"], np.arange(6) < 3
@@ -254,7 +256,7 @@ def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None
 
 
 # -- commands ----------------------------------------------------------------------------------------------
-def test_headroom_knows_the_law(capsys: pytest.CaptureFixture[str]) -> None:
+def test_headroom_of_analytic_models_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["headroom", "--scenario", NAME, "--requests", "300"]) == 0
     printed = capsys.readouterr().out
     assert "12.5%" in printed
@@ -262,7 +264,7 @@ def test_headroom_knows_the_law(capsys: pytest.CaptureFixture[str]) -> None:
     assert "below the cheapest action" in capsys.readouterr().err
 
 
-def test_the_true_pool_of_a_law_is_the_law(engine: Engine) -> None:
+def test_the_true_pool_of_analytic_models_holds_their_values(engine: Engine) -> None:
     pool = true_pool(engine.scenario, 50, 3)
     values, costs = engine.table(pool.states)
     np.testing.assert_array_equal(pool.outcomes["revenue"], values)

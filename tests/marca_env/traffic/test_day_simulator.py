@@ -1,4 +1,4 @@
-"""The simulated day: what is counted, what is shared between policies, and the bound."""
+"""The simulated day: sums of its minutes, arrivals shared between policies, and the bound."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_fixed_cheap_policy_earns_what_the_table_says(pool, traffic):
     assert np.array_equal(rows["requests"], counts.sum(axis=1))
 
 
-def test_greed_is_degraded(pool, traffic):
+def test_the_most_expensive_action_overloads_and_is_degraded(pool, traffic):
     counts = draw_arrivals(pool, traffic, seed=1)
     dearest = pool.scenario.n_joint_actions - 1
     rows = replay(FixedPolicy("dearest", dearest), pool, traffic, counts)
@@ -63,7 +63,7 @@ def test_prices_hold_the_budget_and_no_policy_beats_the_bound(pool, traffic):
     assert held["price_ranking"].iloc[-1] > held["price_ranking"].iloc[0]
 
 
-def test_a_policy_may_be_limited_to_some_actions(pool, traffic):
+def test_a_policy_limited_to_one_action_is_the_fixed_policy(pool, traffic):
     counts = draw_arrivals(pool, traffic, seed=3)
     keep = np.array([0])
     balancer = StaticBalancer([0.0, 0.0])

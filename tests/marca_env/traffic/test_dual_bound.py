@@ -14,7 +14,7 @@ from marca_env.utils.errors import InputError
 
 
 def relaxation(values, costs, counts, budgets):
-    """Value of the linear relaxation of Eq. 2–5; None where nothing is feasible."""
+    """Return the value of the linear relaxation of Eq. 2–5; None if nothing is feasible."""
     n, n_joint = values.shape
     used = (counts[:, None, None] * costs).reshape(n * n_joint, -1).T
     one_each = np.kron(np.eye(n), np.ones(n_joint))
@@ -50,7 +50,7 @@ def test_dual_bound_is_the_relaxation_and_bounds_every_allocation(problem):
             assert counts @ values[rows, joint] <= bound * (1 + 1e-6) + 1e-9
 
 
-def test_dual_bound_with_budget_to_spare_is_the_best_of_all_at_price_zero():
+def test_with_budget_to_spare_the_bound_is_the_best_of_all_at_price_zero():
     rng = np.random.default_rng(0)
     values, costs, counts = rng.random((50, 20)), rng.random((50, 20, 2)), np.ones(50)
     bound, prices = dual_bound(values, costs, counts, np.array([1e3, 1e3]))
@@ -79,6 +79,6 @@ def test_the_prices_of_the_bound_nearly_use_up_the_budget():
         ([1.0, 1.0], [], "fit"),
     ],
 )
-def test_problems_that_make_no_sense_are_refused(counts, budgets, message):
+def test_inconsistent_problems_are_refused(counts, budgets, message):
     with pytest.raises(InputError, match=message):
         dual_bound(np.ones((2, 3)), np.ones((2, 3, 1)), np.array(counts), np.array(budgets))

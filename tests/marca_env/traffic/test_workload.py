@@ -1,4 +1,4 @@
-"""Traces and generated traffic."""
+"""Traffic from trace files and from the generator."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_values_are_interpolated_to_minutes_and_scaled_to_the_peak(tmp_path, tin
     assert traffic.first_minute == 0
 
 
-def test_start_and_history(tmp_path, tiny_scenario):
+def test_the_window_starts_where_asked_and_keeps_its_history(tmp_path, tiny_scenario):
     trace = write(tmp_path / "t.csv", hours(24 * 9))
     traffic = read_trace(trace, tiny_scenario, minutes=60, start="2020-01-05T06:30")
     assert traffic.first_minute == 390
@@ -38,13 +38,13 @@ def test_start_and_history(tmp_path, tiny_scenario):
     assert len(default.history) == 7 * 1440
 
 
-def test_stamps_with_a_time_zone_are_read_by_their_clock(tmp_path, tiny_scenario):
+def test_stamps_with_a_time_zone_are_read_as_local_time(tmp_path, tiny_scenario):
     trace = write(tmp_path / "t.csv", [row.replace(":00,", ":00+02:00,") for row in hours(48)])
     traffic = read_trace(trace, tiny_scenario, minutes=60, start="2020-01-01T06:30")
     assert traffic.first_minute == 390
 
 
-def test_a_generated_day_has_minutes(tiny_scenario):
+def test_a_generated_day_needs_at_least_one_minute(tiny_scenario):
     with pytest.raises(InputError, match="minutes is 0"):
         daily_traffic(tiny_scenario, np.random.default_rng(0), 0)
 
@@ -68,22 +68,22 @@ def test_a_generated_day_has_minutes(tiny_scenario):
         (["2020-01-01T00:00Z,1", "2020-01-01T01:00+02:00,1"], "timestamp,value", "different time zones"),
     ],
 )
-def test_bad_traces_are_refused_by_line(tmp_path, tiny_scenario, rows, header, expected):
+def test_errors_in_a_trace_name_the_line(tmp_path, tiny_scenario, rows, header, expected):
     with pytest.raises(InputError, match=expected):
         read_trace(write(tmp_path / "t.csv", rows, header), tiny_scenario, minutes=30)
 
 
-def test_impossible_windows(tmp_path, tiny_scenario):
+def test_impossible_windows_are_refused(tmp_path, tiny_scenario):
     trace = write(tmp_path / "t.csv", hours(24))
     with pytest.raises(InputError, match="covers 1381 minutes, fewer than the 1440"):
         read_trace(trace, tiny_scenario)
-    with pytest.raises(InputError, match="must lie in"):
+    with pytest.raises(InputError, match="use a time in"):
         read_trace(trace, tiny_scenario, minutes=60, start="2021-01-01")
     with pytest.raises(InputError, match="is not a date"):
         read_trace(trace, tiny_scenario, minutes=60, start="soon")
     with pytest.raises(InputError, match="no such trace"):
         read_trace(tmp_path / "none.csv", tiny_scenario)
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="use at least 1"):
         read_trace(trace, tiny_scenario, minutes=0)
 
 

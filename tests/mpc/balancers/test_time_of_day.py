@@ -1,19 +1,13 @@
-"""Prices per slice of the day, and the simulated system that experiments share."""
+"""Prices per slice of the day, searched on replayed traffic."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks.days.telemetry import usual_prices
 from marca_env.traffic.allocation import allocate
-from marca_env.traffic.day_simulator import replay
-from marca_env.traffic.days import flash_sale
-from marca_env.traffic.policies import PricedPolicy
-from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
-from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
-from mpc import Balancer, SliceBalancer, StaticBalancer
+from mpc import Balancer, SliceBalancer
 from tests.helpers.small_system import PEAK_QPS, make_pool, observe, sine_days
 
 
@@ -82,35 +76,3 @@ def test_the_search_is_seeded_and_refuses_impossible_settings(pool):
             SliceBalancer(prices)
     held = SliceBalancer([[3.0, 4.0]]).update(observe(pool, minute=float("nan"), prices=(1.0, 9.0)))
     assert held.tolist() == [1.0, 4.0]
-
-
-# -- the closed loop -----------------------------------------------------------------------------------------------
-def test_the_simulated_system_reproduces_the_simulated_day(pool):
-    traffic = Traffic("ramp", np.linspace(100.0, 500.0, 40), first_minute=700)
-    counts, prices = draw_arrivals(pool, traffic, 4), np.array([2.0, 6.0])
-    values = pool.outcomes["revenue"]
-    rows = replay(PricedPolicy("still", values, pool.costs, StaticBalancer(prices)), pool, traffic, counts)
-    system = SimulatedSystem(pool, traffic, counts)
-    observation, seen = system.start(prices), []
-    assert observation.minute == 700
-    for _ in range(40):
-        outcome, observation = system.step(prices)
-        seen.append(outcome.equivalent)
-    assert np.array(seen) == pytest.approx(rows[["load_retrieval", "load_ranking"]].to_numpy())
-    assert observation.minute == 740
-
-
-def test_a_flash_sale_steps_tenfold_and_fades(pool):
-    traffic = flash_sale(pool, seed=1)
-    growth = traffic.qps[1:] / traffic.qps[:-1]
-    start = int(growth.argmax()) + 1
-    assert 650 < start < 790
-    assert growth.max() > 8
-    assert traffic.qps[start] / traffic.qps[start + 130] > 1.5
-    assert traffic.qps.max() <= pool.scenario.peak_qps
-
-
-def test_usual_prices_are_positive_and_rise_with_traffic(pool):
-    calm, busy = usual_prices(pool, 20.0), usual_prices(pool, PEAK_QPS)
-    assert np.all(calm > 0)
-    assert np.all(busy > calm)
