@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.evaluation.statistics import iqm, iqm_interval, paired_difference, probability_of_improvement
 from benchmarks.offline.offline_runs import PER_ITERATION, convergence, gradient_variance
-from benchmarks.plotting.style import blank
+from benchmarks.plotting.style import new_figure, open_axes, save_figure
 from benchmarks.suite.api import Row
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def interval(values: np.ndarray, digits: int) -> str:
 
 def curves_figure(rows: Sequence[Row], path: Path) -> Path:
     """Validation r_s and Return% against updates, the mean over seeds and their range; PNG."""
-    drawing = blank(figsize=(10.4, 4.2))
+    drawing = new_figure(figsize=(10.4, 4.2))
     left, right = drawing.subplots(1, 2)
     for number, (name, group) in enumerate(grouped(rows).items()):
         updates = [point["updates"] for point in group[0].numbers["curve"]]
@@ -74,7 +74,7 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
     for axis, told in ((left, "r_s by the ensemble, validation rows"), (right, "Return%; mean and range over seeds")):
         axis.set_title(told, loc="left", fontsize=11)
         axis.set_xlabel("updates")
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axes(axis)
         axis.margins(x=0.01)
         drawn = np.concatenate([line.get_ydata() for line in axis.get_lines()])
         low, high = np.percentile(drawn[np.isfinite(drawn)], [10, 100]) if np.isfinite(drawn).any() else (0.0, 0.0)
@@ -82,8 +82,7 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
             axis.set_ylim(low, high + 0.05 * (high - low))
     handles, labels = left.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=110)
+    save_figure(drawing, path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Figures of balancing: load against budget with λ below, methods side by side; and a sweep of settings."""
+"""Figures of balancing: load against budget with the price λ below, methods side by side; and a sweep of settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.plotting.style import blank
+from benchmarks.plotting.style import CYCLE, PURPLE, RED, TRAFFIC, new_figure, open_axes, save_figure
 
-USED, OVER, LINE, PRICE = "#9dc3dd", "#c2333b", "#1f5f8b", "#6f4fa0"
+USED, OVER, LINE, PRICE = "#9dc3dd", RED, "#1f5f8b", PURPLE
 
 
 def side_by_side(
@@ -21,27 +21,27 @@ def side_by_side(
     path: Path,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """A column per method: traffic, then per cluster the load in budgets and λ.
+    """Draw a column per method: traffic, then for each cluster the load in budgets and λ.
 
     Args:
         runs: method → minutes of :func:`marca_env.traffic.day_simulator.replay`, all of the same day.
         clusters: G names.
-        title: of the figure.
-        path: of the PNG.
+        title: title of the figure.
+        path: PNG file to write.
         scores: method → :func:`benchmarks.days.balancer_evaluation.score`, for the headings.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
     n, rows = len(runs), 1 + 2 * len(clusters)
-    drawing = blank(figsize=(1.2 + 4.4 * n, 1.6 + 2.6 * len(clusters)))
+    drawing = new_figure(figsize=(1.2 + 4.4 * n, 1.6 + 2.6 * len(clusters)))
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12)
     heights = [0.6, *[1.6, 0.8] * len(clusters)]
     axes = drawing.subplots(rows, n, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     tops = [_top(runs.values(), c) for c in clusters]
     for column, (name, minutes) in zip(axes.T, runs.items(), strict=True):
         hours = minutes["minute"] / 60
-        column[0].fill_between(hours, minutes["qps"], color="#d9dde2", linewidth=0)
+        column[0].fill_between(hours, minutes["qps"], color=TRAFFIC, linewidth=0)
         column[0].set_ylim(bottom=0)
         column[0].set_title(_heading(name, scores), fontsize=10, loc="left")
         for g, cluster in enumerate(clusters):
@@ -55,19 +55,19 @@ def side_by_side(
         axes[2 + 2 * g, 0].set_ylabel("λ per\ncore-second")
         axes[2 + 2 * g, 0].set_ylim(bottom=0)  # shared by the row, so only once all is drawn
     for axis in axes.ravel():
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axes(axis)
         axis.margins(x=0)
-    _save(drawing, path)
+    save_figure(drawing, path)
 
 
 def _top(runs: Any, cluster: str) -> float:
-    """Highest load shown, in budgets: all but the worst two in a thousand minutes, which the axis cuts off."""
+    """Return the highest load to show, in budgets; the axis cuts off the worst two in a thousand minutes."""
     highest = [float(np.quantile(m[f"load_{cluster}"] / m[f"budget_{cluster}"], 0.998)) for m in runs]
     return float(np.clip(1.05 * max(highest), 1.15, 2.5))
 
 
 def _load(axis: Any, hours: pd.Series, minutes: pd.DataFrame, cluster: str, top: float) -> None:
-    """What of the budget is used, and what lies above it."""
+    """Draw the used part of the budget, and the load above it."""
     load = minutes[f"load_{cluster}"] / minutes[f"budget_{cluster}"]
     axis.fill_between(hours, np.minimum(load, 1.0), color=USED, linewidth=0)
     axis.fill_between(hours, 1.0, np.maximum(load, 1.0), color=OVER, linewidth=0.4, edgecolor=OVER)
@@ -79,38 +79,32 @@ def _load(axis: Any, hours: pd.Series, minutes: pd.DataFrame, cluster: str, top:
 def _heading(name: str, scores: Mapping[str, Mapping[str, Any]] | None) -> str:
     if scores is None or name not in scores:
         return name
-    found = scores[name]
-    return f"{name}: μ {found['mu']['all']:.1%}, ν {found['nu']['all']:.2%}"
+    score = scores[name]
+    return f"{name}: μ {score['mu']['all']:.1%}, ν {score['nu']['all']:.2%}"
 
 
 def sweep_figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Over-utilisation against utilisation of every combination of settings.
+    """Draw over-utilisation against utilisation for every combination of settings.
 
     Args:
         rows: ``settings`` and the means ``mu`` and ``nu`` of each combination.
-        title: of the figure.
-        path: of the PNG.
+        title: title of the figure.
+        path: PNG file to write.
     """
     names = [n for n in rows[0]["settings"] if len({str(r["settings"][n]) for r in rows}) > 1] or list(
         rows[0]["settings"]
     )
-    drawing = blank(figsize=(4.6 * len(names), 4.0))
+    drawing = new_figure(figsize=(4.6 * len(names), 4.0))
     axes = drawing.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
-    colours = ("#2f7fb8", "#c98a1b", "#c2333b", "#6f4fa0", "#3d8b4f", "#8a8a8a")
     for axis, name in zip(axes, names, strict=True):
         values = sorted({r["settings"][name] for r in rows}, key=lambda v: (str(type(v)), v))
         for k, value in enumerate(values):
             points = [(r["nu"], r["mu"]) for r in rows if r["settings"][name] == value]
             x, y = 100 * np.array(points).T
-            axis.scatter(x, y, color=colours[k % len(colours)], label=f"{name} = {value}", s=26)
+            axis.scatter(x, y, color=CYCLE[k % len(CYCLE)], label=f"{name} = {value}", s=26)
         axis.legend(frameon=False, fontsize=8)
         axis.set_xlabel("over-utilisation ν, %")
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axes(axis)
     axes[0].set_ylabel("utilisation μ, %")
     drawing.suptitle(title, x=0.01, ha="left", fontsize=11)
-    _save(drawing, path)
-
-
-def _save(drawing: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=110)
+    save_figure(drawing, path)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.plotting.style import blank
+from benchmarks.plotting.style import METHOD_COLOURS, TRAFFIC, legend_below, new_figure, open_axes, save_figure
 from marca_env.scenario.scenario import Scenario
 
-COLOURS = {
-    "static": "#8a8a8a",
-    "dcaf": "#c98a1b",
-    "rl-mpca": "#6f4fa0",
-    "marca-feedback": "#2f7fb8",
-    "marca-mpc": "#c2333b",
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path) -> None:
-    """Draw the first seed of every policy in ``minutes`` (rows of ``minutes.csv``) to ``path`` (PNG).
+    """Draw the first seed of every policy in ``minutes`` (rows of ``minutes.csv``) and write it to ``path`` (PNG).
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
@@ -28,12 +24,12 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
     shown = minutes[minutes["seed"] == minutes["seed"].iloc[0]]
     groups = list(shown.groupby("policy", sort=False))
     clusters = scenario.clusters
-    figure = blank(figsize=(11, 3.0 + 2.1 * (len(clusters) + 2)))
+    figure = new_figure(figsize=(11, 3.0 + 2.1 * (len(clusters) + 2)))
     axes = figure.subplots(len(clusters) + 3, 1, sharex=True, height_ratios=[1.2, *[2.0] * len(clusters), 1.6, 2.0])
     traffic, loads, price, revenue = axes[0], axes[1:-2], axes[-2], axes[-1]
     first = groups[0][1]
     hours = first["minute"] / 60
-    traffic.fill_between(hours, first["qps"], color="#d9dde2")
+    traffic.fill_between(hours, first["qps"], color=TRAFFIC)
     traffic.set_ylabel("requests\nper second")
     traffic.set_ylim(bottom=0)
     traffic.set_title(title, loc="left", fontsize=12)
@@ -45,27 +41,26 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
         axis.set_ylim(0, min(2.0, axis.get_ylim()[1]))
     for name, rows in groups:
         if rows[[f"price_{c.name}" for c in clusters]].to_numpy().any():
-            total = rows[f"price_{clusters[-1].name}"]
-            price.plot(rows["minute"] / 60, total, **_style(name))
+            last_price = rows[f"price_{clusters[-1].name}"]
+            price.plot(rows["minute"] / 60, last_price, **_style(name))
     price.set_ylabel(f"λ {clusters[-1].name}\nper core-second")
     price.set_yscale("symlog", linthresh=0.1)
     price.set_ylim(bottom=-0.01)
     _revenue(revenue, groups, hours)
-    handles, labels = loads[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_below(figure, loads[0])
     for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axes(axis)
         axis.margins(x=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
-def _style(name: str) -> dict[str, object]:
-    return {"color": COLOURS.get(name), "label": name, "linewidth": 1.6 if name == "marca-mpc" else 1.0}
+def _style(name: str) -> dict[str, Any]:
+    """Return the line style of a policy."""
+    return {"color": METHOD_COLOURS.get(name), "label": name, "linewidth": 1.6 if name == "marca-mpc" else 1.0}
 
 
-def _revenue(axis, groups: list, hours: pd.Series) -> None:  # type: ignore[no-untyped-def]
-    """Cumulative revenue, over that of the static rule where it ran."""
+def _revenue(axis: Axes, groups: list[tuple[Any, pd.DataFrame]], hours: pd.Series) -> None:
+    """Draw the cumulative revenue, minus that of the static rule if it ran."""
     base = next((rows["revenue"].to_numpy() for name, rows in groups if name == "static"), None)
     for name, rows in groups:
         total = np.cumsum(rows["revenue"].to_numpy() - (0.0 if base is None else base))

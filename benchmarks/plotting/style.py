@@ -1,18 +1,45 @@
-"""An empty figure, where matplotlib is installed."""
+"""The style of all figures: empty figures, colours, axes without a box, and saving as PNG."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RED, BLUE, OCHRE, PURPLE, GREEN, GREY = "#c2333b", "#2f7fb8", "#c98a1b", "#6f4fa0", "#3c8d5a", "#8a8a8a"
+CYCLE = (BLUE, OCHRE, RED, PURPLE, GREEN, GREY)
+"""Colours of lines without a fixed colour."""
+TRAFFIC = "#d9dde2"
+"""Colour of areas that show traffic."""
+METHOD_COLOURS = {
+    "QMIX": RED,
+    "VDN": BLUE,
+    "IQL": OCHRE,
+    "random": "#6b6b6b",
+    "PPO": PURPLE,
+    "SAC": GREEN,
+    "static": GREY,
+    "dcaf": OCHRE,
+    "rl-mpca": PURPLE,
+    "marca-feedback": BLUE,
+    "marca-mpc": RED,
+    "feedback": BLUE,
+    "MPC": RED,
+    "MPC, adaptive": GREEN,
+    "MPC, told": OCHRE,
+}
+"""Name of a learner, policy or balancer → its colour in every figure."""
+DPI = 110
 
-def blank(**options: Any) -> Figure:
-    """A figure outside pyplot, so that no state is global and no window opens.
+
+def new_figure(**options: Any) -> Figure:
+    """Return an empty figure outside pyplot, so that there is no global state and no window opens.
 
     Args:
-        options: of ``matplotlib.figure.Figure``, such as ``figsize`` in inches.
+        options: options of ``matplotlib.figure.Figure``, such as ``figsize`` in inches.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
@@ -22,3 +49,25 @@ def blank(**options: Any) -> Figure:
     except ImportError:
         raise ImportError("figures need matplotlib: pip install 'marca-env[bench]'") from None
     return Figure(layout="constrained", **options)
+
+
+def line_style(k: int) -> dict[str, Any]:
+    """Return the style of the k-th of many lines; beyond ten colours they are dashed."""
+    return {"color": f"C{k % 10}", "linestyle": ("-", "--")[k // 10 % 2], "linewidth": 1.6}
+
+
+def open_axes(axis: Axes) -> None:
+    """Remove the lines above and to the right of the axes."""
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
+    """Put the legend of one axis below the figure; ``columns``: by default one for each entry."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(labels), frameon=False)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)

@@ -67,9 +67,9 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Draw the errors of all rows."""
-    from benchmarks.plotting.style import blank
+    from benchmarks.plotting.style import new_figure
 
-    drawing = blank(figsize=(3, 2))
+    drawing = new_figure(figsize=(3, 2))
     drawing.subplots().semilogy([row.numbers["error"] + 1e-16 for row in rows], "o")
     folder.mkdir(parents=True, exist_ok=True)
     drawing.savefig(folder / "errors.png")

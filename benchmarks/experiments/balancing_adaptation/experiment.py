@@ -68,7 +68,9 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 def _grid(method: str) -> dict[str, Any]:
     """What :class:`benchmarks.days.calibration.Calibration` tunes a method over."""
-    return {"tuned": {"gains": [list(gains) for gains in gain_grid()]} if method == FEEDBACK else {"margins": list(MARGINS)}}
+    return {
+        "tuned": {"gains": [list(gains) for gains in gain_grid()]} if method == FEEDBACK else {"margins": list(MARGINS)}
+    }
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:

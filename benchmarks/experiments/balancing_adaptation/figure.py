@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.plotting.style import blank
-
-COLOURS = {"feedback": "#2f7fb8", "MPC": "#c2333b", "MPC, adaptive": "#3c8d5a", "MPC, told": "#c98a1b"}
+from benchmarks.plotting.style import METHOD_COLOURS, legend_below, new_figure, open_axes, save_figure
 
 
 def adaptation_figure(
@@ -27,7 +25,7 @@ def adaptation_figure(
         ImportError: matplotlib is missing; the message says how to install it.
     """
     rows = len(clusters) + 1
-    figure = blank(figsize=(6.2 * len(shown), 2.2 * rows + 0.8))
+    figure = new_figure(figsize=(6.2 * len(shown), 2.2 * rows + 0.8))
     grid = figure.subplots(rows, len(shown), sharex=True, squeeze=False)
     for column, (title, methods) in zip(grid.T, shown.items(), strict=True):
         column[0].set_title(title, loc="left", fontsize=11)
@@ -36,7 +34,7 @@ def adaptation_figure(
             axis.set_ylabel(f"{clusters[g]}\nload / budget")
         for name, trace in methods.items():
             minutes = np.arange(len(trace["load"])) - change
-            style = {"color": COLOURS.get(name), "label": name, "linewidth": 1.2}
+            style = {"color": METHOD_COLOURS.get(name), "label": name, "linewidth": 1.2}
             for g, axis in enumerate(column[:-1]):
                 axis.plot(minutes, trace["load"][:, g], **style)
                 axis.set_ylim(0.5, 1.6)
@@ -46,9 +44,7 @@ def adaptation_figure(
         column[-1].set_xlabel("minutes since the change")
         for axis in column:
             axis.axvline(0, color="#8a8a8a", linewidth=1)
-            axis.spines[["top", "right"]].set_visible(False)
+            open_axes(axis)
             axis.margins(x=0)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    legend_below(figure, grid[0, 0])
+    save_figure(figure, path)

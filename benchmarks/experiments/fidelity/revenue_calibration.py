@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluation.metrics import absolute_percentage_error, percentage_error, spearman
-from benchmarks.plotting.style import blank
+from benchmarks.plotting.style import new_figure, open_axes, save_figure
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -152,7 +152,7 @@ def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:
         ImportError: matplotlib is missing; the message says how to install it.
     """
     names = list(dict.fromkeys(row["slice"] for row in rows))
-    figure = blank(figsize=(11, 2.3 * ((len(names) + 1) // 2)))
+    figure = new_figure(figsize=(11, 2.3 * ((len(names) + 1) // 2)))
     axes = figure.subplots((len(names) + 1) // 2, 2).ravel()
     for axis, name in zip(axes, names, strict=False):
         shown = [row for row in rows if row["slice"] == name]
@@ -163,10 +163,9 @@ def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:
         labels = [row["group"].rpartition(" + ")[2] for row in shown]
         axis.set_xticks(np.arange(len(shown)), labels, fontsize=7, rotation=90 if len(shown) > 12 else 0)
         axis.set_title(name, loc="left", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
+        open_axes(axis)
     for axis in axes[::2]:
         axis.set_ylabel("predicted / true − 1, %", fontsize=8)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)

@@ -17,8 +17,7 @@ from scipy import stats
 
 from benchmarks.evaluation.statistics import mean_interval
 from benchmarks.plotting.curves import profile_figure
-from benchmarks.plotting.day_figure import COLOURS
-from benchmarks.plotting.style import blank
+from benchmarks.plotting.style import METHOD_COLOURS, new_figure, open_axes, save_figure
 from benchmarks.suite.api import Row
 from benchmarks.suite.published_tables import ONLINE
 
@@ -178,14 +177,14 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     if not others or ("static" not in _policies(found, bound)):
         return {}
     days = _days(found)
-    drawing = blank(figsize=(max(6.5, 2.5 + 1.3 * len(days)), 4.2))
+    drawing = new_figure(figsize=(max(6.5, 2.5 + 1.3 * len(days)), 4.2))
     axis = drawing.subplots()
     for k, policy in enumerate(others):
         values = uplifts(found, policy, "revenue")
         told = np.array([interval(100 * values[:, d]) for d in range(len(days))])  # (days, 3)
         place = np.arange(len(days)) + 0.16 * (k - (len(others) - 1) / 2)
         errors = np.nan_to_num(np.abs(told[:, 1:] - told[:, :1])).T
-        colour = COLOURS.get(policy)
+        colour = METHOD_COLOURS.get(policy)
         axis.errorbar(place, told[:, 0], errors, fmt="o", color=colour, capsize=2, markersize=4, label=policy)
         if policy in PUBLISHED:
             axis.axhline(PUBLISHED[policy][0], color=colour, linewidth=0.8, linestyle=":")
@@ -196,10 +195,9 @@ def figures(rows: Sequence[Row], folder: Path, bound: str) -> dict[str, Path]:
     axis.set_title(
         f"mean and 95 % over seeds ({len(_seeds(found))}); dotted: published, other data", loc="left", fontsize=9
     )
-    axis.spines[["top", "right"]].set_visible(False)
+    open_axes(axis)
     drawing.legend(loc="outside lower center", ncols=len(others), frameon=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(folder / "uplift.png", dpi=110)
+    save_figure(drawing, folder / "uplift.png")
     return {"Revenue over the static rule, by day": folder / "uplift.png"} | _profiles(found, folder, bound)
 
 
