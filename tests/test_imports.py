@@ -1,69 +1,80 @@
-"""Who may import whom: read from the sources, whether or not the optional packages are installed."""
+"""Imports: light packages, imports at the top of modules. Who may import whom is checked by import-linter."""
+
+from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.paths import ROOT
 
 PACKAGES = ("marca_env", "agents", "mpc", "benchmarks")
-MAY_IMPORT = {
-    "marca_env": {"marca_env"},
-    "agents": {"agents", "marca_env"},
-    "mpc": {"mpc", "marca_env"},
-    "benchmarks": set(PACKAGES),
+OPTIONAL = {
+    "clarabel",
+    "cvxpy",
+    "filelock",
+    "jinja2",
+    "lbforaging",
+    "matplotlib",
+    "mpe2",
+    "osqp",
+    "pygame",
+    "ray",
+    "tensorboardX",
+    "vmas",
+    "wandb",
 }
-TORCH_AT_THE_TOP = {"cost_model", "revenue_model", "exact", "fitting"}
-"""Modules of marca_env that fit, load or run models."""
+"""Packages of the extras: a module that is useful without them imports them inside a function."""
+NEED_EXTRAS = ("agents.rllib", "mpc", "benchmarks")
+"""Our packages whose modules may need an extra, so that others import them inside a function."""
+MOST_IMPORTS_IN_FUNCTIONS = 60
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
-def imported(nodes):
-    """Top-level package names that the given syntax nodes import."""
-    names = set()
-    for node in nodes:
+def imports_in_functions(tree: ast.Module) -> Iterator[str]:
+    """Yield the full name of every module that is imported inside a function."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    statements = {node for f in functions for node in ast.walk(f) if isinstance(node, (ast.Import, ast.ImportFrom))}
+    for node in statements:
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative import: write the package's name"
-            names.add((node.module or "").split(".")[0])
-    return names
+            yield from (alias.name for alias in node.names)
+        else:
+            yield str(node.module)
 
 
-def at_import_time(tree):
-    """Nodes that run when the module is imported: not in functions, not under TYPE_CHECKING."""
-    todo = list(tree.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo += node.orelse
-            continue
-        yield node
-        todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_inside_functions_are_of_optional_packages(path: Path) -> None:
+    for name in imports_in_functions(ast.parse(path.read_text(encoding="utf-8"))):
+        assert name.split(".")[0] in OPTIONAL or name.startswith(NEED_EXTRAS), f"move the import of {name} to the top"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_keep_to_the_table(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package, *folders = path.relative_to(ROOT).parts
-    names = imported(ast.walk(tree))
-    assert names & set(PACKAGES) <= MAY_IMPORT[package]
-    if package == "agents" and folders[0] != "rllib":
-        assert "ray" not in names
-    if package in ("marca_env", "mpc"):
-        assert "ray" not in names
-    if package in ("marca_env", "agents"):
-        assert "cvxpy" not in names
-    if package == "marca_env":
-        assert "matplotlib" not in names
-        if path.stem not in TORCH_AT_THE_TOP:
-            assert "torch" not in imported(at_import_time(tree))
+def test_few_imports_stand_inside_functions() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES]
+    assert sum(len(list(imports_in_functions(tree))) for tree in trees) < MOST_IMPORTS_IN_FUNCTIONS
 
 
-def test_the_rules_see_what_they_should():
-    tree = ast.parse("if TYPE_CHECKING:\n  import torch\ndef f():\n  import ray\nclass A:\n  import cvxpy\n")
-    assert imported(ast.walk(tree)) == {"torch", "ray", "cvxpy"}
-    assert imported(at_import_time(tree)) == {"cvxpy"}
-    assert len(SOURCES) > 20
+def test_the_finder_sees_imports_in_methods_and_nested_functions() -> None:
+    tree = ast.parse("import a\nclass C:\n  def f(self):\n    import b.c\n    def g():\n      from d.e import h\n")
+    assert sorted(imports_in_functions(tree)) == ["b.c", "d.e"]
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import marca_env", ("torch", "ray", "cvxpy", "sklearn", "pandas", "pettingzoo", "scipy", "matplotlib")),
+        ("import agents, mpc", ("torch", "ray", "cvxpy", "pandas", "scipy")),
+        ("import marca_env; marca_env.Scenario.load('default')", ("torch", "ray", "cvxpy", "matplotlib")),
+        ("import marca_env; marca_env.parallel_env()", ("ray", "cvxpy", "matplotlib")),
+        ("import mpc; mpc.FeedbackBalancer", ("torch", "ray", "cvxpy")),
+        ("import agents; agents.AllocationPolicy", ("ray", "cvxpy")),
+        ("from benchmarks.cli.main import main; main(['--version'])", ("torch", "ray", "cvxpy", "pandas")),
+    ],
+)
+def test_light_imports_stay_light(code: str, absent: tuple[str, ...]) -> None:
+    program = f"import sys\ntry:\n  {code}\nexcept SystemExit:\n  pass\nprint([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
