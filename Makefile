@@ -44,7 +44,7 @@ format: $(STAMP)  ## sort imports and format the code
 	$(BIN)/ruff format .
 
 docs: $(STAMP)  ## build the documentation site into site/, strictly
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 coverage: $(STAMP)  ## run all tests and report the share of lines that they run
 	$(PYTEST) --cov --cov-report=term --cov-report=xml

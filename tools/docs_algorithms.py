@@ -14,14 +14,16 @@ from agents.algorithms.presets import PRESETS
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return field name → the string that stands under the field in the source of a dataclass."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            assert isinstance(field.target, ast.Name)
-            docs[field.target.id] = " ".join(str(below.value.value).split())
+    """Return field name → the string that stands under the field in the source of a dataclass or of its bases."""
+    docs: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, reversed(cls.__mro__)):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                assert isinstance(field.target, ast.Name)
+                assert isinstance(below.value, ast.Constant)
+                docs[field.target.id] = " ".join(str(below.value.value).split())
     return docs
 
 

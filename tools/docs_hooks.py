@@ -9,7 +9,6 @@ A written page asks for a table by a line of its own, for example::
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from docs_algorithms import options_table, settings_table
@@ -18,14 +17,24 @@ from docs_reference import api_page, cli_page
 from docs_results import result_pages
 from mkdocs.structure.files import File, Files
 
+from benchmarks.suite import reference
+
 REQUEST = re.compile(r"^<!-- (options|settings): (\S+) -->$", re.M)
 TABLES = {"options": options_table, "settings": settings_table}
+
+
+def on_config(config: Any) -> Any:
+    """List a page of results for each experiment that has reference records."""
+    pages = ["results/index.md", *(f"results/{name}.md" for name in reference.reference_names())]
+    results = next(section for section in config.nav if "Results" in section)
+    results["Results"] = pages
+    return config
 
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the generated pages to the site."""
     pages = {"reference/cli.md": cli_page(), "reference/api.md": api_page(), **environment_pages()}
-    for path, content in {**pages, **result_pages(Path(config.config_file_path).parent)}.items():
+    for path, content in {**pages, **result_pages()}.items():
         files.append(File.generated(config, path, content=content))
     return files
 

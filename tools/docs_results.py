@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+from benchmarks.suite import reference
+from benchmarks.suite.report import write_pages
 
-def result_pages(root: Path) -> dict[str, str | bytes]:
-    """Return path → content of the results: pages as Markdown, figures as PNG."""
-    return {"results/index.md": "# Results\n"}
+
+def result_pages() -> dict[str, str | bytes]:
+    """Return path → content of the results: Markdown pages and their figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        to = Path(folder)
+        write_pages(reference.FOLDER, to)
+        files = sorted(path for path in to.rglob("*") if path.is_file())
+        return {
+            f"results/{path.relative_to(to).as_posix()}": (
+                path.read_text(encoding="utf-8") if path.suffix == ".md" else path.read_bytes()
+            )
+            for path in files
+        }
