@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -14,71 +13,68 @@ from benchmarks.offline.offline_runs import PER_ITERATION, convergence, gradient
 from benchmarks.plotting.style import new_figure, open_axes, save_figure
 from benchmarks.suite.api import Row
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 TRUTHS = {"model": "by the ensemble", "cascade": "by the cascade"}
 SCORES = {"spearman": ("r_s", 3), "return": ("Return%", 2)}
-"""Score → how it is written, and its digits."""
+"""Score → its symbol, and its number of digits."""
 
 
-def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method, and by task where there are several; in the order in which they come."""
-    found: dict[str, list[Row]] = {}
+def group_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group rows by method, and by task where there are several, in the order of the rows."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(" ".join(filter(None, (row.case.method, row.case.task))), []).append(row)
-    return found
+        groups.setdefault(" ".join(filter(None, (row.case.method, row.case.task))), []).append(row)
+    return groups
 
 
 def scores(rows: Sequence[Row], name: str) -> np.ndarray:
-    """A score of finished runs by its name, such as ``spearman_model``, (runs,); runs without it are left out."""
+    """Return a score of finished runs by its name, such as ``spearman_model``, (runs,), without runs that lack it."""
     return np.array([r.numbers["test"][name] for r in rows if name in r.numbers["test"]], float)
 
 
 def score_table(rows: Sequence[Row], title: str, label: str) -> Table:
-    """IQM over seeds with its 95 % bootstrap interval, a line for each method and task."""
+    """Return the IQM (interquartile mean) over seeds with its 95 % bootstrap interval, for each method and task."""
     table = Table(title=f"{title}: interquartile mean over seeds [95 % interval]")
     table.add_column(label)
     table.add_column("seeds", justify="right")
-    for told in TRUTHS.values():
-        for written, _ in SCORES.values():
-            table.add_column(f"{written} {told}", justify="right")
-    for name, group in grouped(rows).items():
+    for truth in TRUTHS.values():
+        for symbol, _ in SCORES.values():
+            table.add_column(f"{symbol} {truth}", justify="right")
+    for name, group in group_rows(rows).items():
         cells = [interval(scores(group, f"{s}_{t}"), digits) for t in TRUTHS for s, (_, digits) in SCORES.items()]
         table.add_row(name, str(len(group)), *cells)
     return table
 
 
 def interval(values: np.ndarray, digits: int) -> str:
-    """``IQM [low, high]``, as far as there are values; with a run that has diverged there is neither."""
+    """Return ``IQM [low, high]`` as text; a dash without values, and no numbers if a run has diverged."""
     if not len(values):
         return "–"
     if not np.isfinite(values).all():
         return f"diverged: {(~np.isfinite(values)).sum()} of {len(values)}"
     low, high = iqm_interval(values)
-    told = f"{iqm(values):.{digits}f}"
-    return told if len(values) < 2 else f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
+    mean = f"{iqm(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def curves_figure(rows: Sequence[Row], path: Path) -> Path:
-    """Validation r_s and Return% against updates, the mean over seeds and their range; PNG."""
+    """Draw validation r_s and Return% against updates, mean and range over seeds, as PNG."""
     drawing = new_figure(figsize=(10.4, 4.2))
     left, right = drawing.subplots(1, 2)
-    for number, (name, group) in enumerate(grouped(rows).items()):
+    for number, (name, group) in enumerate(group_rows(rows).items()):
         updates = [point["updates"] for point in group[0].numbers["curve"]]
-        marker = "o" if len(updates) == 1 else None  # a line of one point is not seen
+        marker = "o" if len(updates) == 1 else None  # a line of one point would be invisible
         for axis, score in ((left, "spearman_model"), (right, "return_model")):
             lines = np.array([[point[score] for point in row.numbers["curve"]] for row in group])
             axis.plot(updates, lines.mean(0), color=f"C{number % 10}", linewidth=1.7, label=name, marker=marker)
             axis.fill_between(updates, lines.min(0), lines.max(0), color=f"C{number % 10}", alpha=0.12, linewidth=0)
-    for axis, told in ((left, "r_s by the ensemble, validation rows"), (right, "Return%; mean and range over seeds")):
-        axis.set_title(told, loc="left", fontsize=11)
+    for axis, title in ((left, "r_s by the ensemble, validation rows"), (right, "Return%; mean and range over seeds")):
+        axis.set_title(title, loc="left", fontsize=11)
         axis.set_xlabel("updates")
         open_axes(axis)
         axis.margins(x=0.01)
         drawn = np.concatenate([line.get_ydata() for line in axis.get_lines()])
         low, high = np.percentile(drawn[np.isfinite(drawn)], [10, 100]) if np.isfinite(drawn).any() else (0.0, 0.0)
-        if low < high:  # else all are alike, or have diverged
+        if low < high:  # otherwise all are equal, or have diverged
             axis.set_ylim(low, high + 0.05 * (high - low))
     handles, labels = left.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
@@ -87,8 +83,9 @@ def curves_figure(rows: Sequence[Row], path: Path) -> Path:
 
 
 def training_table(rows: Sequence[Row], window: int) -> Table:
-    """Convergence, and the variance of the gradient's norm within windows of ``window`` reports, also in units of its
-    squared mean, which a mere change of scale leaves alone.
+    """Return convergence and the variance of the gradient's norm within windows of ``window`` reports.
+
+    The variance is given also in units of the squared mean, which a change of scale does not alter.
     """
     title = f"convergence and gradients: variance within {window * PER_ITERATION} updates; interquartile mean [95 %]"
     table = Table(title=title)
@@ -102,33 +99,34 @@ def training_table(rows: Sequence[Row], window: int) -> Table:
     table.add_column("variant")
     for column in columns:
         table.add_column(column, justify="right")
-    for name, group in grouped(rows).items():
-        found = [r.numbers for r in group]
+    for name, group in group_rows(rows).items():
+        runs = [r.numbers for r in group]
         steps = [
-            np.array([convergence(n["curve"], of=of) for n in found], float)
+            np.array([convergence(run["curve"], of=of) for run in runs], float)
             for of in ("return_model", "spearman_model")
         ]
-        variance = np.array([gradient_variance(n["grad_norm"], window) for n in found])
-        mean = np.array([np.mean(n["grad_norm"]) for n in found])
+        variance = np.array([gradient_variance(run["grad_norm"], window) for run in runs])
+        mean = np.array([np.mean(run["grad_norm"]) for run in runs])
         cells = [interval(s, 0) for s in steps]
         cells += [interval(variance, 4), interval(mean, 3), interval(variance / mean**2, 3)]
         table.add_row(name, *cells)
     return table
 
 
-def against(rows: Sequence[Row], first: str) -> Iterator[Table]:
-    """A method against each of the others: mean difference over common seeds with its interval, and the
-    probability of improvement; nothing where there is no other.
+def difference_tables(rows: Sequence[Row], first: str) -> Iterator[Table]:
+    """Yield a table that compares a method with each of the others; nothing if there is no other.
+
+    It has the mean difference over common seeds with its interval, and the probability of improvement.
     """
-    groups = grouped(rows)
+    groups = group_rows(rows)
     if first not in groups or len(groups) < 2:
         return
-    title = f"{first} minus the other, by the ensemble: mean difference [95 %]; P: chance that it scores higher"
+    title = f"{first} minus the other, by the ensemble: mean difference [95 %]; P: probability that it scores higher"
     table = Table(title=title)
     table.add_column("method")
-    for written, _ in SCORES.values():
-        table.add_column(written, justify="right")
-        table.add_column(f"P, {written}", justify="right")
+    for symbol, _ in SCORES.values():
+        table.add_column(symbol, justify="right")
+        table.add_column(f"P, {symbol}", justify="right")
     for name, group in groups.items():
         if name != first:
             cells = [_difference(groups[first], group, f"{s}_model", digits) for s, (_, digits) in SCORES.items()]
@@ -144,7 +142,8 @@ def _difference(mine: Sequence[Row], theirs: Sequence[Row], name: str, digits: i
     common = sorted(set(by_seed[0]) & set(by_seed[1]))
     if not common:
         return "–", f"{higher:.2f}"
-    left, right = (np.array([found[seed] for seed in common]) for found in by_seed)
-    found = paired_difference(left, right)
-    told = f"{found.mean:+.{digits}f}"
-    return f"{told} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if len(common) > 1 else told, f"{higher:.2f}"
+    left, right = (np.array([scores_of_seed[seed] for seed in common]) for scores_of_seed in by_seed)
+    difference = paired_difference(left, right)
+    mean = f"{difference.mean:+.{digits}f}"
+    interval_text = f" [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]" if len(common) > 1 else ""
+    return mean + interval_text, f"{higher:.2f}"

@@ -1,23 +1,21 @@
 """AWRQ-Mixer without each of its parts, AW, SMC and VGCA: scores, convergence and variance of the gradient.
 
-The settings are the tuned ones; then once more with the agents' own losses at the weight of the paper.
+AW is adaptive weighting, SMC the softplus constraint of the mixer, VGCA the variance-guided credit assignment. The
+settings are the tuned ones, and again with the agents' own losses at their weight in the paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.experiments.ranking.experiment import SEEDS, case_of, measure
-from benchmarks.offline.offline_runs import settings_of
-from benchmarks.offline.offline_tables import against, curves_figure, score_table, training_table
+from rich.table import Table
+
+from benchmarks.offline.offline_cases import SEEDS, measure_offline, offline_case
+from benchmarks.offline.offline_runs import tuned_settings
+from benchmarks.offline.offline_tables import curves_figure, difference_tables, score_table, training_table
 from benchmarks.suite.api import Case, Row
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["SEEDS", "cases", "figures", "measure", "tables"]
 
 METHOD = "AWRQMixer"
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -27,7 +25,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 AT_ONE = "own losses at 1"
 OWN_LOSSES = {"agent_loss": 1.0}
-"""Their weight in the paper. Tuning nearly turns them off, and AW and VGCA act through them alone."""
+"""The weight of the agents' own losses in the paper. Tuning nearly turns them off, and AW and VGCA act only there."""
 PARTS: dict[str, dict[str, Any]] = {
     "full": {},
     **{f"without {part}": switch for part, switch in SWITCHES.items()},
@@ -36,33 +34,38 @@ PARTS: dict[str, dict[str, Any]] = {
     AT_ONE: OWN_LOSSES,
     **{f"{AT_ONE}, without {part}": {**OWN_LOSSES, **switch} for part, switch in SWITCHES.items()},
 }
-"""Variant → what differs from the tuned settings; those beyond the first four are not the paper's."""
+"""Variant → options that differ from the tuned settings; the paper has the first four only."""
 MEANINGLESS = {"adaptive_weighting": "weighting_level", "variance_credit": "credit"}
-"""Switch → the option that says nothing once it is off."""
+"""Switch → the option that has no effect once it is off."""
 WINDOW = 25
-"""Reports, each of ten updates, within which the variance is taken."""
+"""Number of reports, each of ten updates, within which the variance is computed."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
-    """Every variant with every seed, with the settings that the ranking has."""
-    chosen = list(PARTS)[:2] if quick else PARTS
-    found = []
-    for variant in chosen:
+    """Return every variant with every seed, with the settings of the ranking."""
+    all_cases = []
+    for variant in list(PARTS)[: 2 if quick else None]:
         dropped = {option for switch, option in MEANINGLESS.items() if switch in PARTS[variant]}
-        kept = {name: value for name, value in settings_of(METHOD).items() if name not in dropped}
-        found += [case_of(METHOD, seed, {**kept, **PARTS[variant]}, quick=quick, task=variant) for seed in seeds]
-    return found
+        settings = {name: value for name, value in tuned_settings(METHOD).items() if name not in dropped}
+        settings |= PARTS[variant]
+        all_cases += [offline_case(METHOD, seed, settings, quick=quick, task=variant) for seed in seeds]
+    return all_cases
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """Train and evaluate a variant; see :func:`benchmarks.offline.offline_runs.run_offline`."""
+    return measure_offline(case)
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """Scores; what each part changes, seed by seed; convergence and gradients."""
+    """Return the scores, the change by each part over common seeds, convergence and gradients."""
     yield score_table(rows, "ablation", "variant")
-    for whole in ("full", AT_ONE):
-        alike = [row for row in rows if row.case.task.startswith(AT_ONE) == (whole == AT_ONE)]
-        yield from against(alike, f"{METHOD} {whole}")
+    for complete in ("full", AT_ONE):
+        comparable = [row for row in rows if row.case.task.startswith(AT_ONE) == (complete == AT_ONE)]
+        yield from difference_tables(comparable, f"{METHOD} {complete}")
     yield training_table(rows, WINDOW)
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
-    """Validation curves."""
+    """Draw the validation curves."""
     return {"Variants during training": curves_figure(rows, folder / "curves.png")}

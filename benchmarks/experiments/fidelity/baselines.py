@@ -98,7 +98,9 @@ def net_results(scenario: Scenario, log: pd.DataFrame, seed: int) -> ResultBasel
         return nn.functional.mse_loss(predicted, target)
 
     net = _fit_network(x, results / scale, loss, seed, TRAINING)
-    return ResultBaseline(scenario, encoder, lambda x: _predict_network(net, x) * scale, _count_weights(net), ordinal=False)
+    return ResultBaseline(
+        scenario, encoder, lambda x: _predict_network(net, x) * scale, _count_weights(net), ordinal=False
+    )
 
 
 def tree_revenue(scenario: Scenario, log: pd.DataFrame, seed: int) -> RevenueBaseline:
@@ -119,7 +121,9 @@ def net_revenue(scenario: Scenario, log: pd.DataFrame, seed: int, *, epochs: int
 
     training = {"epochs": epochs, "batch_size": 2048, "learning_rate": 2e-3, "weight_decay": 1e-1}
     net = _fit_network(x, (revenue / mean)[:, None], loss, seed, training)
-    return RevenueBaseline(scenario, encoder, lambda x: mean * np.exp(_predict_network(net, x)), _count_weights(net), ordinal=False)
+    return RevenueBaseline(
+        scenario, encoder, lambda x: mean * np.exp(_predict_network(net, x)), _count_weights(net), ordinal=False
+    )
 
 
 def _inputs(encoder: InputEncoder, codes: np.ndarray, ordinal: bool) -> np.ndarray:

@@ -52,7 +52,9 @@ def _policies(numbers: Mapping[str, Any]) -> Iterable[Table]:
         revenue, net = ([f"{row[f'{where}_{k}']:.4f}" for where in ("fitted", "live")] for k in ("revenue", "net"))
         table.add_row(row["policy"], *revenue, f"{error:+.1%}", *net)
     yield table
-    agreement = _table("Agreement of both rankings", "measure", "policies", "Kendall's τ", "95 % interval", "best, live")
+    agreement = _table(
+        "Agreement of both rankings", "measure", "policies", "Kendall's τ", "95 % interval", "best, live"
+    )
     for row in numbers["ranking"]:
         low, high = row["interval"]
         cells = f"{row['tau']:.3f}", f"[{low:.3f}, {high:.3f}]", f"{row['best']:.1%}"

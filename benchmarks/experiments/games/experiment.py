@@ -1,9 +1,9 @@
-"""Two-step game and 3×3 matrix game: which algorithms find the best joint action.
+"""Two-step game and 3×3 matrix game: algorithms that find the best joint action, and those that do not.
 
 The two-step game (Rashid et al., 2018) pays 7 to a team that adds its agents' values and 8 to one that mixes them.
 No monotone mixer can represent the matrix game (8, −12, −12 / −12, 0, 0 / −12, 0, 0): QMIX settles for 0, Weighted QMIX
 (Rashid et al., 2020) gives the best cell its full weight and finds 8. All actions are random while learning (ε = 1),
-as in the papers; what is reported is the return of one greedy episode after the last update.
+as in the papers. The reported number is the return of one greedy episode after the last update.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ OPTIONS: dict[str, Any] = {
     "train_batch_size_per_learner": 64,
     "learning_starts": 64,
 }
-"""Of every run: sizes that fit a game of a few states."""
+"""Options of every run: sizes that fit a game of a few states."""
 
 AWRQ = {"heads": 5, "dropout": 0.0, "agent_loss": 0.05}
-"""AWRQMixer's agents learn from the mixer's error and from their own, in which VGCA rewards each step with the return
-under the behaviour policy. Under random play that is 2.5 for the risky branch and 7 for the safe one; at the default
-coefficient of 1 it outweighs the mixer's error: the team returns 7. Dropout makes 7 and 8 hard to tell apart for a
-network of 32 units."""
+"""Options of AWRQMixer: a small weight of the agents' own losses, and no dropout.
 
+Its agents learn from the mixer's error and from their own errors, in which VGCA (variance-guided credit assignment)
+rewards each step with the return under the behaviour policy. Under random play this return is 2.5 for the risky branch
+and 7 for the safe one. At the default weight of 1 it outweighs the mixer's error, and the team returns 7. With dropout
+a network of 32 units can hardly tell 7 from 8.
+"""
 
 CENTRAL = {"td_weighting": "central"}
 TWO_STEP: dict[str, tuple[str, float, dict[str, Any], int]] = {
@@ -51,43 +53,40 @@ MATRIX: dict[str, tuple[str, float, dict[str, Any], int]] = {
     "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.1}, 30),
 }
 GAMES = {"TwoStepGame": TWO_STEP, "MatrixGame": MATRIX}
-"""Game in :mod:`benchmarks.experiments.games.matrix_games` → name → algorithm, the greedy return that theory promises, options, iterations."""
+"""Game → name → algorithm, greedy return by theory, options, iterations."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
-    """Every algorithm in every game; ``quick``: too few iterations to learn anything."""
+    """Return every algorithm in every game; a quick run has too few iterations to learn anything."""
     return [
-        case_of(game, name, *found[:3], seed, QUICK_ITERATIONS if quick else found[3])
-        for game, there in GAMES.items()
-        for name, found in there.items()
+        Case(
+            name,
+            seed,
+            scenario=f"benchmarks.experiments.games.matrix_games.{game}",
+            task=game,
+            budget={"iterations": QUICK_ITERATIONS if quick else iterations},
+            config={"algo": algo, "expected": expected, "options": {**OPTIONS, **options}},
+        )
+        for game, algorithms in GAMES.items()
+        for name, (algo, expected, options, iterations) in algorithms.items()
         for seed in seeds
     ]
 
 
-def case_of(
-    game: str, name: str, algo: str, expected: float, options: dict[str, Any], seed: int, iterations: int
-) -> Case:
-    """An algorithm in a game."""
-    config = {"algo": algo, "expected": expected, "options": {**OPTIONS, **options}}
-    return Case(
-        name, seed, f"benchmarks.experiments.games.matrix_games.{game}", game, {"iterations": iterations}, config
-    )
-
-
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Train from scratch; the ``return`` of a greedy episode."""
+    """Train from scratch, and return the ``return`` of a greedy episode."""
     from agents.rllib import CONFIGS, train_to_end
 
     config = CONFIGS[case.config["algo"]]().environment(case.scenario).debugging(seed=case.seed)
     config.training(**case.config["options"])
     algorithm, _ = train_to_end(config, stop={"training_iteration": case.budget["iterations"]})
-    found = float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
+    greedy_return = float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
     algorithm.stop()
-    return {"return": found}
+    return {"return": greedy_return}
 
 
-def tables(rows: Sequence[Row]) -> Iterable[Any]:
-    """A line for each algorithm in a game, with the return of every seed."""
+def tables(rows: Sequence[Row]) -> Iterable[Table]:
+    """Return a line for each algorithm in a game, with the return of every seed."""
     table = Table("game", "algorithm", "updates", "expected", "greedy return by seed")
     lines: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
@@ -95,6 +94,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Any]:
         updates = case.budget["iterations"] * case.config["options"]["updates_per_iteration"]
         line = (case.task, case.method, str(updates), f"{case.config['expected']:g}")
         lines.setdefault(line, []).append(f"{row.numbers['return']:g}")
-    for told, found in lines.items():
-        table.add_row(*told, " ".join(found))
+    for line, returns in lines.items():
+        table.add_row(*line, " ".join(returns))
     yield table

@@ -1,4 +1,4 @@
-"""Small cooperative games with known answers, as natively batched environments.
+"""Small cooperative games with known optima, as natively batched environments.
 
 ``TwoStepGame`` separates the mixers: a sum cannot represent its pay-off, so VDN settles for 7 where QMIX finds 8.
 """
@@ -13,21 +13,21 @@ from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
 CLIMBING = ((8.0, -12.0, -12.0), (-12.0, 0.0, 0.0), (-12.0, 0.0, 0.0))
-"""A 3×3 pay-off with one optimum that a lone deviation makes very costly; rows agent_0, columns agent_1."""
+"""3×3 pay-off whose optimum turns into a heavy loss if one agent deviates; rows agent_0, columns agent_1."""
 
 
 class _Game:
-    """Lockstep batch of a two-agent game whose every action is always legal."""
+    """Batch of a two-agent game, played in lockstep, with all actions always legal."""
 
     agents = ("agent_0", "agent_1")
     actions: int
     phases: int
-    """States, the terminal one included."""
+    """Number of states, with the terminal one."""
     max_steps: int
 
     def __init__(self, num_envs: int) -> None:
         if num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}; run at least one")
+            raise InputError(f"num_envs is {num_envs}; pass at least 1")
         self.num_envs = num_envs
         self.observation_sizes = dict.fromkeys(self.agents, self.phases + 2)
         self.action_sizes = dict.fromkeys(self.agents, self.actions)
@@ -35,32 +35,38 @@ class _Game:
         self._phase = np.zeros(num_envs, dtype=np.int64)
 
     def reset(self, seed: int | None = None) -> BatchedStep:
-        """Start again; nothing here is random."""
+        """Start again; nothing is random."""
         self._phase = np.zeros(self.num_envs, dtype=np.int64)
         return self._observe(np.zeros(self.num_envs, dtype=np.float32))
 
     def step(self, actions: Mapping[str, np.ndarray]) -> BatchedStep:
-        """Both agents act; ``actions`` agent → (B,) int."""
+        """Let both agents act.
+
+        Args:
+            actions: agent → (B,) int.
+        """
         reward, self._phase = self._play(*(np.asarray(actions[a]) for a in self.agents))
         return self._observe(reward.astype(np.float32))
 
     def _play(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reward (B,) and next phase (B,)."""
+        """Return the reward (B,) and the next phase (B,)."""
         raise NotImplementedError
 
     def _observe(self, reward: np.ndarray) -> BatchedStep:
         state = np.eye(self.phases, dtype=np.float32)[self._phase]
-        which = np.eye(2, dtype=np.float32)
-        seen = {a: np.hstack([state, np.tile(which[k], (self.num_envs, 1))]) for k, a in enumerate(self.agents)}
+        agent_id = np.eye(2, dtype=np.float32)
+        observations = {
+            a: np.hstack([state, np.tile(agent_id[k], (self.num_envs, 1))]) for k, a in enumerate(self.agents)
+        }
         legal = {a: np.ones((self.num_envs, self.actions), dtype=bool) for a in self.agents}
         ended = self._phase == self.phases - 1
-        return BatchedStep(seen, legal, state, reward, ended, np.zeros_like(ended))
+        return BatchedStep(observations, legal, state, reward, ended, np.zeros_like(ended))
 
 
 class TwoStepGame(_Game):
-    """First agent_0 alone chooses the matrix: all sevens, or ((0, 1), (1, 8)). Then both play it.
+    """Game of two steps: agent_0 chooses a matrix, all sevens or ((0, 1), (1, 8)); then both agents play it.
 
-    The best return is 8. A learner that adds the agents' values underrates the second matrix and returns 7.
+    The best return is 8. A learner that adds the agents' values underestimates the second matrix and returns 7.
     """
 
     actions, phases, max_steps = 2, 4, 2
@@ -72,7 +78,7 @@ class TwoStepGame(_Game):
 
 
 class MatrixGame(_Game):
-    """One step, one 3×3 pay-off matrix; the default's optimum is 8, in a corner."""
+    """Game of one step with a 3×3 pay-off matrix; the optimum of the default matrix is 8, in a corner."""
 
     actions, phases, max_steps = 3, 2, 1
 
@@ -80,7 +86,7 @@ class MatrixGame(_Game):
         super().__init__(num_envs)
         self.payoff = np.asarray(payoff, dtype=float)
         if self.payoff.shape != (self.actions, self.actions):
-            raise InputError(f"payoff has shape {self.payoff.shape}; give {self.actions}×{self.actions} numbers")
+            raise InputError(f"payoff has shape {self.payoff.shape}; pass {self.actions}×{self.actions} numbers")
 
     def _play(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.payoff[first, second], np.ones_like(first)

@@ -1,7 +1,8 @@
 """Two public cooperative tasks as PettingZoo ParallelEnvs: mpe2's simple_spread and level-based foraging.
 
-The simulations are the published packages' own; here is only the interface. Both know the whole world, so that
-feed-forward networks suffice, and both are cut off at a step limit, which is a truncation: no agent sees the clock.
+The published packages simulate; this module only adapts the interface. The agents of both tasks observe the whole
+world, so that feed-forward networks suffice. Episodes end at a step limit, which is a truncation: no agent observes the
+time.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ INSTALL = "pip install 'marca-env[marl]'"
 class SimpleSpread(ParallelEnv):
     """``mpe2.simple_spread_v3``, discrete: N agents cover N landmarks and avoid each other.
 
-    Same trajectories, rewards and state as ``simple_spread_v3.parallel_env``, which observes every agent three times
-    a step; here the AEC environment is stepped directly and observed once.
+    Trajectories, rewards and state are those of ``simple_spread_v3.parallel_env``. That one observes every agent three
+    times a step; here the AEC environment is stepped directly and observed once.
 
     Args:
         agents: N, also the number of landmarks.
@@ -45,24 +46,27 @@ class SimpleSpread(ParallelEnv):
         self.agents: list[str] = []
         self.max_steps = max_cycles
         self.state_space = self.aec.state_space
-        self._seen: Observations = {}
+        self._observations: Observations = {}
 
     def observation_space(self, agent: str) -> gym.Space:
-        """Own velocity and position, relative positions of landmarks and others, empty messages: (6N,) for N = 3."""
+        """Return the space of own velocity and position, relative positions of landmarks and agents, empty messages.
+
+        It has 6N numbers for N = 3.
+        """
         return self.aec.observation_space(agent)
 
     def action_space(self, agent: str) -> gym.Space:
-        """Stay, left, right, down, up."""
+        """Return the space of five actions: stay, left, right, down, up."""
         return self.aec.action_space(agent)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict]:
-        """Random places for everyone."""
+        """Start an episode at random positions."""
         self.aec.reset(seed=seed)
         self.agents = list(self.possible_agents)
         return self._observe(), {a: {} for a in self.agents}
 
     def step(self, actions: Mapping[str, int]) -> tuple[Observations, dict, dict, dict, dict]:
-        """All agents move at once; ends by truncation alone."""
+        """Move all agents at once; episodes end by truncation only."""
         for agent in self.agents:
             self.aec.step(int(actions[agent]))
         out = (self._observe(), dict(self.aec.rewards), dict(self.aec.terminations), dict(self.aec.truncations))
@@ -72,23 +76,24 @@ class SimpleSpread(ParallelEnv):
         return *out, infos
 
     def state(self) -> np.ndarray:
-        """The observations side by side, as mpe2 has it."""
-        return np.concatenate([self._seen[a] for a in self.possible_agents])
+        """Return the concatenated observations, as mpe2 does."""
+        return np.concatenate([self._observations[a] for a in self.possible_agents])
 
     def close(self) -> None:
+        """Close the environment."""
         self.aec.close()
 
     def _observe(self) -> Observations:
-        self._seen = {a: self.aec.observe(a) for a in self.possible_agents}
-        return dict(self._seen)
+        self._observations = {a: self.aec.observe(a) for a in self.possible_agents}
+        return dict(self._observations)
 
 
 class Foraging(ParallelEnv):
-    """Level-based foraging: agents load food together whose level their own levels must reach in sum.
+    """Level-based foraging: agents collect food together if the sum of their levels reaches the level of the food.
 
     Every agent receives the team's reward, the sum of the players' (at most 1 an episode). The package reports its
     step limit as termination; here it is truncation. All six actions are legal at all times, as in the published
-    benchmarks: an impossible one does nothing.
+    benchmarks; an impossible action has no effect.
 
     Args:
         task: id registered by lbforaging.
@@ -108,47 +113,48 @@ class Foraging(ParallelEnv):
         self.possible_agents = [f"agent_{k}" for k in range(self.game.n_agents)]
         self.agents: list[str] = []
         self.max_steps = int(self.game.spec.kwargs["max_episode_steps"])
-        self._observed = dict(zip(self.possible_agents, self.game.observation_space, strict=True))
-        self._acted = dict(zip(self.possible_agents, self.game.action_space, strict=True))
-        size = sum(space.shape[0] for space in self._observed.values())
+        self._observation_spaces = dict(zip(self.possible_agents, self.game.observation_space, strict=True))
+        self._action_spaces = dict(zip(self.possible_agents, self.game.action_space, strict=True))
+        size = sum(space.shape[0] for space in self._observation_spaces.values())
         self.state_space = gym.spaces.Box(-1.0, np.inf, (size,), np.float32)
-        self._seen: Observations = {}
+        self._observations: Observations = {}
 
     def observation_space(self, agent: str) -> gym.Space:
-        """Place and level of every food, then of oneself and of the others."""
-        return self._observed[agent]
+        """Return the space of position and level of every food, then of the agent and of the others."""
+        return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> gym.Space:
-        """Nothing, north, south, west, east, load."""
-        return self._acted[agent]
+        """Return the space of six actions: nothing, north, south, west, east, load."""
+        return self._action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict]:
-        """Random places and levels."""
-        seen, _ = self.game.reset(seed=seed)
+        """Start an episode with random positions and levels."""
+        observations, _ = self.game.reset(seed=seed)
         self.agents = list(self.possible_agents)
-        return self._note(seen), {a: {} for a in self.agents}
+        return self._record(observations), {a: {} for a in self.agents}
 
     def step(self, actions: Mapping[str, int]) -> tuple[Observations, dict, dict, dict, dict]:
-        """All agents act at once; terminated when the food is gone, truncated at the step limit."""
+        """Let all agents act at once; terminated when the food is gone, truncated at the step limit."""
         acting = self.agents
-        seen, rewards, over, _, _ = self.game.step([int(actions[a]) for a in acting])
+        observations, rewards, ended, _, _ = self.game.step([int(actions[a]) for a in acting])
         eaten = not self.game.field.any()
-        self.agents = [] if over else acting
+        self.agents = [] if ended else acting
         return (
-            self._note(seen),
+            self._record(observations),
             dict.fromkeys(acting, float(sum(rewards))),
             dict.fromkeys(acting, eaten),
-            dict.fromkeys(acting, bool(over) and not eaten),
+            dict.fromkeys(acting, bool(ended) and not eaten),
             {a: {} for a in acting},
         )
 
     def state(self) -> np.ndarray:
-        """The observations side by side."""
-        return np.concatenate([self._seen[a] for a in self.possible_agents])
+        """Return the concatenated observations."""
+        return np.concatenate([self._observations[a] for a in self.possible_agents])
 
     def close(self) -> None:
+        """Close the environment."""
         self.game.close()
 
-    def _note(self, seen: tuple[np.ndarray, ...]) -> Observations:
-        self._seen = dict(zip(self.possible_agents, seen, strict=True))
-        return dict(self._seen)
+    def _record(self, observations: tuple[np.ndarray, ...]) -> Observations:
+        self._observations = dict(zip(self.possible_agents, observations, strict=True))
+        return dict(self._observations)

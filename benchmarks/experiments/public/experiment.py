@@ -1,4 +1,4 @@
-"""Public tasks that are not ours: QMIX and VDN beside independent Q-learning and a random policy, five seeds each."""
+"""Tasks published by others: QMIX and VDN beside independent Q-learning and a random policy, five seeds each."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from benchmarks.training.greedy_rollout import greedy_team_policy, play_episodes
 SEEDS = (0, 1, 2, 3, 4)
 METHODS = ("random", "QMIX", "VDN", "IQL")
 EVALUATION_SEED = 1_000_000
-"""First of the seeds of the evaluation episodes: for each seed of training its own, the same for every policy."""
+"""First seed of the evaluation episodes: each training seed has its own episodes, the same for every policy."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task, its budget, and what the algorithms are given on it beside their own defaults."""
+    """A task, its budget, and the options of the algorithms that differ from their defaults."""
 
     title: str
     env: str
     """Dotted path of the ParallelEnv."""
     env_config: Mapping[str, Any]
     env_steps: int
-    """Steps of the environment that a run may take."""
+    """Environment steps of a run."""
     options: Mapping[str, Any]
-    """Of ``config.training``."""
+    """Options of ``config.training``."""
     num_envs: int = 32
     evaluate_every: int = 5
     """Iterations, of ``num_envs`` episodes each, between two evaluations."""
     episodes: int = 50
-    """Of an evaluation."""
+    """Episodes of an evaluation."""
 
 
 LEARNING: dict[str, Any] = {
@@ -50,13 +50,15 @@ LEARNING: dict[str, Any] = {
     "learning_starts": 64,
     "train_batch_size_per_learner": 16,
 }
-"""Common to the tasks. Agents share one network and the buffer holds 5,000 episodes, as in EPyMARL; the networks are
-feed-forward, because everything is observed. The budget is a fiftieth of the usual two million steps, hence the faster
-learning rates and targets, and the shorter horizon: a step that is wasted costs a fifth of the value, where with 0.99
-it would cost a hundredth, which networks tell apart only after many more updates. Both tasks are solved
-within a few steps, so that the best policy is about the same. Horizon, rates and budget were chosen with QMIX alone, on
-seeds that are not reported; foraging was given twice the updates when the curves of reported seeds, too, still rose at
-the end of a first budget."""
+"""Options that the tasks share.
+
+Agents share one network and the buffer holds 5,000 episodes, as in EPyMARL. The networks are feed-forward because
+everything is observed. The budget is a fiftieth of the usual two million steps, hence the faster learning rates and
+targets, and the shorter horizon: with γ = 0.8 a wasted step costs a fifth of the value; with 0.99 it would cost a
+hundredth, which networks learn only after many more updates. Both tasks are solved within a few steps, so that the best
+policy is about the same. Horizon, rates and budget were chosen with QMIX alone, on seeds that are not reported.
+Foraging got twice the updates after the curves of reported seeds still rose at the end of a first budget.
+"""
 
 TASKS: dict[str, Task] = {
     "simple_spread": Task(
@@ -67,7 +69,7 @@ TASKS: dict[str, Task] = {
         options={
             **LEARNING,
             "lr": 2e-3,
-            "loss": "huber",  # an agent that has left the arena makes errors far larger than those to be learnt
+            "loss": "huber",  # an agent outside the arena causes errors far larger than those to learn from
             "huber_delta": 0.1,
             "epsilon": [[0, 1.0], [20_000, 0.05]],
             "updates_per_iteration": 32,
@@ -91,12 +93,18 @@ TASKS: dict[str, Task] = {
 
 
 def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
-    """Every method on every task; ``methods``: ``random``, presets, or the dotted paths of configurations like them."""
-    chosen = {name: _shrunk(task) if quick else task for name, task in TASKS.items()}
+    """Return every method on every task.
+
+    Args:
+        quick: a small run.
+        seeds: of the training.
+        methods: ``random``, presets, or the dotted paths of configurations; ``None``: :data:`METHODS`.
+    """
+    chosen_tasks = {name: _shrunk(task) if quick else task for name, task in TASKS.items()}
     return [
         _case(method, seed, name, task)
         for seed in seeds
-        for name, task in chosen.items()
+        for name, task in chosen_tasks.items()
         for method in (METHODS if methods is None else methods)
     ]
 
@@ -104,8 +112,7 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
 def _case(method: str, seed: int, name: str, task: Task) -> Case:
     budget, config = {"env_steps": task.env_steps, "episodes": task.episodes}, {"env_config": dict(task.env_config)}
     if method != "random":
-        learning = {name: getattr(task, name) for name in ("options", "num_envs", "evaluate_every")}
-        config |= learning
+        config |= {name: getattr(task, name) for name in ("options", "num_envs", "evaluate_every")}
     return Case(method, seed, scenario=task.env, task=name, budget=budget, config=config)
 
 
@@ -114,76 +121,78 @@ def _shrunk(task: Task) -> Task:
     return replace(task, env_steps=300, options=options, num_envs=4, evaluate_every=1, episodes=10)
 
 
-# -- a case ---------------------------------------------------------------------------------------------------------
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """``curve``: greedy return, environment steps and seconds of training of each evaluation.
+    """Train a method, or play at random.
+
+    Returns:
+        ``curve``: greedy return, environment steps and seconds of training of each evaluation.
 
     Raises:
-        InputError: an unknown method, or an option that it does not have.
+        InputError: the method is unknown, or has no such option.
         ImportError: mpe2 or lbforaging is not installed.
     """
     from agents.rllib.envs.make_env import make_batched
 
     env = make_batched(case.scenario, min(25, int(case.budget["episodes"])), case.config["env_config"])
     try:
-        return {"curve": (_random if case.method == "random" else _trained)(case, env)}
+        return {"curve": (_random_curve if case.method == "random" else _training_curve)(case, env)}
     finally:
         env.close()
 
 
-def _returns(case: Case, env: Any, policy: Any) -> float:
+def _mean_return(case: Case, env: Any, policy: Any) -> float:
     return float(play_episodes(env, policy, int(case.budget["episodes"]), EVALUATION_SEED + 1000 * case.seed).mean())
 
 
-def _random(case: Case, env: Any) -> list[dict[str, Any]]:
+def _random_curve(case: Case, env: Any) -> list[dict[str, Any]]:
     rng = np.random.default_rng(case.seed)
 
     def act(step: Any) -> dict[str, np.ndarray]:
         draws = {a: np.where(m, rng.random(m.shape), -1.0) for a, m in step.masks.items()}
         return {a: d.argmax(-1) for a, d in draws.items()}
 
-    return [{"env_steps": 0, "return": _returns(case, env, lambda batch: act), "seconds": 0.0}]
+    return [{"env_steps": 0, "return": _mean_return(case, env, lambda batch: act), "seconds": 0.0}]
 
 
-def _trained(case: Case, env: Any) -> list[dict[str, Any]]:
+def _training_curve(case: Case, env: Any) -> list[dict[str, Any]]:
     from agents.rllib.training.any_algorithm import algorithm_config
 
-    given = case.config
-    config = algorithm_config(case.method).environment(case.scenario, env_config=dict(given["env_config"]))
-    config.env_runners(num_envs_per_env_runner=given["num_envs"]).training(**given["options"]).debugging(seed=case.seed)
+    settings = case.config
+    config = algorithm_config(case.method).environment(case.scenario, env_config=dict(settings["env_config"]))
+    config.env_runners(num_envs_per_env_runner=settings["num_envs"]).debugging(seed=case.seed)
+    config.training(**settings["options"])
 
     def score(algorithm: Any) -> float:
-        return _returns(case, env, greedy_team_policy(algorithm.env_runner.module))
+        return _mean_return(case, env, greedy_team_policy(algorithm.env_runner.module))
 
-    return train_with_evaluations(config, int(case.budget["env_steps"]), score, given["evaluate_every"])[0]
+    return train_with_evaluations(config, int(case.budget["env_steps"]), score, settings["evaluate_every"])[0]
 
 
-# -- tables ---------------------------------------------------------------------------------------------------------
 def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Task → method → :func:`benchmarks.plotting.curves.curve` of its seeds."""
+    """Return task → method → :func:`benchmarks.plotting.curves.curve` of its seeds."""
     runs: dict[str, dict[str, list[Any]]] = {}
     for row in rows:
         runs.setdefault(row.case.task, {}).setdefault(row.case.method, []).append(row.numbers["curve"])
-    return {task: {method: curve(seeds) for method, seeds in found.items()} for task, found in runs.items()}
+    return {task: {method: curve(seeds) for method, seeds in methods.items()} for task, methods in runs.items()}
 
 
-def tables(rows: Sequence[Row]) -> Iterator[Any]:
-    """Final greedy returns per task and method."""
-    for task, found in curves(rows).items():
+def tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """Yield the final greedy returns by method, a table for each task."""
+    for task, methods in curves(rows).items():
         table = Table(title=TASKS[task].title, title_justify="left")
         for column in ("policy", "mean", "95 % over seeds", "seeds", "seconds a run"):
             table.add_column(column, justify="left" if column in ("policy", "seeds") else "right")
-        for method, line in found.items():
+        for method, line in methods.items():
             last = np.asarray(line["returns"])[:, -1:]
             (low,), (high,) = band(last)
-            interval = "–" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"  # of one seed there is none
+            interval = "–" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"  # one seed has no interval
             cells = (f"{last.mean():.2f}", interval, ", ".join(f"{x:.2f}" for x in last[:, 0]))
             table.add_row(LABELS.get(method, method), *cells, f"{np.mean(line['seconds']):.0f}")
         yield table
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
-    """Learning curves, a panel for each task."""
-    found = curves(rows)
-    figure(found, {task: TASKS[task].title for task in found}, folder / "public.png")
+    """Draw the learning curves, a panel for each task."""
+    by_task = curves(rows)
+    figure(by_task, {task: TASKS[task].title for task in by_task}, folder / "public.png")
     return {"Greedy return on public tasks": folder / "public.png"}

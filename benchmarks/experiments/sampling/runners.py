@@ -30,9 +30,7 @@ Sample = Callable[[], int]
 """Plays some episodes and returns the number of environment steps."""
 
 
-def measure_rates(
-    size: int, repeats: int, seed: int, engine: Engine, *, epsilon: float, hidden: int
-) -> dict[str, Any]:
+def measure_rates(size: int, repeats: int, seed: int, engine: Engine, *, epsilon: float, hidden: int) -> dict[str, Any]:
     """Measure the three runners one after the other, ``repeats`` times.
 
     Args:
@@ -83,9 +81,7 @@ def _rate(sample: Sample) -> tuple[float, float]:
             return steps / seconds, steps / (time.process_time() - busy)
 
 
-def team_runner(
-    size: int, make: Callable[..., Any], seed: int, steps: int, *, epsilon: float, hidden: int
-) -> Sample:
+def team_runner(size: int, make: Callable[..., Any], seed: int, steps: int, *, epsilon: float, hidden: int) -> Sample:
     """Return our runner on ``size`` sub-environments that ``make`` builds, with episodes of ``steps`` steps."""
     config = VDNConfig().environment(make).env_runners(num_envs_per_env_runner=size).debugging(seed=seed)
     config.training(gru=None, hidden=[hidden], epsilon=epsilon, max_episode_steps=steps).validate()

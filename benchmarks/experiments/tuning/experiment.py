@@ -1,10 +1,10 @@
 """Settings of the ranking's methods: random search through Ray Tune, the same budget for each, on validation rows.
 
-The best trials of every method meet again in finals, with other seeds. ``--methods my_module.MyQMIX`` searches for a
-configuration of your own that derives from a preset's, in the preset's space: what it sets itself stays as it is. Put
-the settings that win into its ``defaults``, for then they are what the ranking runs; those of presets are in
-``benchmarks/tuned.yaml``. A search that has ended keeps its state in the folder of the records: after a change of code
-remove that, too.
+The best trials of every method compete again in finals, with other seeds. ``--methods my_module.MyQMIX`` searches for a
+configuration of your own that derives from a preset's, in the preset's space; the options that it sets itself stay as
+they are. Put the settings that win into its ``defaults``, so that the ranking uses them; those of presets are in
+``benchmarks/offline/tuned.yaml``. A search that has ended keeps its state in the folder of the records: remove that
+state, too, after a change of code.
 """
 
 from __future__ import annotations
@@ -13,79 +13,86 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from rich.table import Table
 
-from benchmarks.experiments.tuning.search import best_trials, finals, read_spaces, search, searched
-from benchmarks.offline.offline_runs import METHODS, configuration
+from benchmarks.experiments.tuning.spaces import read_spaces, search_space
+from benchmarks.offline.offline_runs import METHODS, offline_config
 from benchmarks.suite.api import Case, Row
 from marca_env.utils.files import atomic_path
 from marca_env.utils.yaml import read_mapping
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 SEEDS = (0,)
 SEARCH = ("trials", "updates", "batch")
-"""What of the budget is the search's."""
+"""The part of the budget that belongs to the search."""
 ALONE = True
-"""Tune spreads the trials itself."""
+"""Ray Tune distributes the trials itself."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
-    """A search for each method; ``methods`` may name configurations by their dotted paths.
+    """Return a search for each method.
+
+    Args:
+        quick: a small run.
+        seeds: of the searches.
+        methods: presets, or the dotted paths of configurations; ``None``: all methods of the ranking.
 
     Raises:
-        InputError: a method that is none of these, or of which nothing is left to search.
+        InputError: a method is unknown, or has nothing left to search.
     """
     spaces = read_spaces()
     budget = {name: spaces[name] for name in (*SEARCH, "finals")}
     if quick:
         budget |= {"trials": 2, "updates": 20, "batch": 128, "finals": {"entrants": 2, "seeds": [100], "updates": 20}}
     chosen = methods or (METHODS[-2:-1] if quick else METHODS)
-    return [Case(method, seed, budget=budget, config=searched(method, spaces)) for method in chosen for seed in seeds]
+    return [
+        Case(method, seed, budget=budget, config=search_space(method, spaces)) for method in chosen for seed in seeds
+    ]
 
 
 def check(case: Case) -> None:
-    """Whether the method learns from the log with the settings of its first trial.
+    """Check that the method learns from the log with the settings of its first trial.
 
     Raises:
         InputError: it does not.
     """
-    configuration(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
+    offline_config(case.method, case.seed, case.budget["updates"], case.config["start"], case.budget["batch"])
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Search; ``winners.yaml`` in the folder collects the best settings, as ``benchmarks/tuned.yaml`` holds them."""
+    """Search, and collect the best settings in ``winners.yaml``, in the form of ``benchmarks/offline/tuned.yaml``."""
+    from benchmarks.experiments.tuning.search import best_trials, finals, search
+
     config, budget = case.config, {name: case.budget[name] for name in SEARCH}
-    searched = replace(case, budget=budget)  # whatever the finals are
-    home = folder / searched.key
-    trials = search(case.method, config["space"], config["start"], seed=case.seed, folder=home, **budget)
+    search_folder = folder / replace(case, budget=budget).key  # the same for other finals
+    trials = search(case.method, config["space"], config["start"], seed=case.seed, folder=search_folder, **budget)
     final = dict(case.budget["finals"])
     entrants = best_trials(trials, final.pop("entrants"))
-    found = finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
-    write_winner(folder / "winners.yaml", case.method, found["best"])
-    return {"trials": trials, **found}
+    results = finals(case.method, entrants, batch=budget["batch"], folder=folder / case.key, **final)
+    write_winner(folder / "winners.yaml", case.method, results["best"])
+    return {"trials": trials, **results}
 
 
 def write_winner(path: Path, method: str, best: dict[str, Any]) -> None:
-    """Add the settings of a method to those of the others."""
-    known = read_mapping(path) if path.exists() else {}
-    known[method] = rounded(best)
+    """Add the settings of a method to those of the others in the file."""
+    winners = read_mapping(path) if path.exists() else {}
+    winners[method] = rounded(best)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
-        partial.write_text(yaml.safe_dump(known, default_flow_style=None, sort_keys=False, width=120), encoding="utf-8")
+        partial.write_text(
+            yaml.safe_dump(winners, default_flow_style=None, sort_keys=False, width=120), encoding="utf-8"
+        )
 
 
 def rounded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings to three digits, by name."""
+    """Return settings with three significant digits, sorted by name."""
     return {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in sorted(settings.items())}
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
-    """The trials and the finals of each method, and the settings that won; below, those of one's own as code."""
+    """Return the trials and finals of each method and the settings that won; in the caption, those of users as code."""
     own = [f"add to defaults of {r.case.method}: {rounded(r.numbers['best'])}" for r in rows if "." in r.case.method]
     title = "r_s on validation rows, by the ensemble; of the finals, of every seed"
     table = Table(title=title, caption="\n".join(own) or None)
@@ -95,15 +102,15 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
     for row in rows:
         trials, last = row.numbers["trials"], row.numbers["finals"]
         scores = [trial["spearman_model"] for trial in trials]
-        told = ", ".join(f"{k}={_short(v)}" for k, v in sorted(row.numbers["best"].items()))
-        spent = sum(run["cpu_seconds"] for run in [*trials, *last])  # of a resumed one, too
+        settings = ", ".join(f"{k}={_short(v)}" for k, v in sorted(row.numbers["best"].items()))
+        cpu_seconds = sum(run["cpu_seconds"] for run in [*trials, *last])  # also of a resumed search
         numbers = [f"{x:.4f}" for x in (scores[0], median_high(scores), max(scores))]
-        table.add_row(row.case.method, str(len(scores)), f"{spent:,.0f}", *numbers, _finalists(last), told)
+        table.add_row(row.case.method, str(len(scores)), f"{cpu_seconds:,.0f}", *numbers, _finalists(last), settings)
     yield table
 
 
 def _finalists(runs: Sequence[dict[str, Any]]) -> str:
-    """``0.97 0.98; 0.82 0.96``: an entrant's seeds, then the next one's."""
+    """Return ``0.97 0.98; 0.82 0.96``: the scores of an entrant's seeds, then those of the next one."""
     entrants: dict[str, list[str]] = {}
     for run in runs:
         entrants.setdefault(str(run["settings"]), []).append(f"{run['spearman_model']:.3f}")

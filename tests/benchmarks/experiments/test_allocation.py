@@ -1,4 +1,4 @@
-"""The allocation experiment: its loop, its bound, its quick run."""
+"""Experiment ``allocation``: the plain loop, the dual bound, a quick run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.experiments.allocation import experiment as allocation
 from benchmarks.suite.api import Row
 
 
-def test_the_dual_bound_proves_the_optimum_and_only_that() -> None:
+def test_the_dual_bound_equals_the_optimum_and_exceeds_other_allocations() -> None:
     rng = np.random.default_rng(3)
     for spare in (0, 7):
         values = rng.normal(size=(60, 12)) + 2 * rng.normal(size=12)
@@ -23,13 +23,13 @@ def test_the_dual_bound_proves_the_optimum_and_only_that() -> None:
         assert less < worth < quota_bound(values, quotas, greedy)
 
 
-def test_the_loop_is_the_rule_with_ties() -> None:
+def test_the_loop_equals_the_rule_with_ties() -> None:
     rng = np.random.default_rng(4)
     values, quotas = rng.integers(0, 5, (40, 9)).astype(np.float32), np.full(9, 5)
     assert np.array_equal(allocation.plain_loop(values, quotas), quota_allocation(values, quotas))
 
 
-def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_run_from_case_to_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARCA_SAMPLES", str(tmp_path / "none"))
     cases = allocation.cases(quick=True, seeds=(0,))
     assert len({case.key for case in cases}) == len(cases)

@@ -1,4 +1,4 @@
-"""The games pay what they say, and the algorithms find in them what they can represent."""
+"""Experiment ``games``: the games pay their matrices, and algorithms find the optima that they can represent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.suite.api import Case, Row
 from marca_env.utils.errors import InputError
 
 
-def test_two_step_game_by_enumeration() -> None:
+def test_two_step_game_pays_the_expected_reward_of_every_play() -> None:
     plays = np.array(list(itertools.product(range(2), repeat=4)))  # (a0, a1) of both steps
     env = TwoStepGame(len(plays))
     env.reset()
@@ -29,7 +29,7 @@ def test_two_step_game_by_enumeration() -> None:
     assert last.reward.tolist() == expected
 
 
-def test_agents_are_told_apart_and_see_the_phase() -> None:
+def test_agents_observe_who_they_are_and_the_phase() -> None:
     env = TwoStepGame(2)
     before = env.reset()
     after = env.step({"agent_0": np.array([0, 1]), "agent_1": np.array([0, 0])})
@@ -47,7 +47,7 @@ def test_matrix_game_pays_its_matrix() -> None:
     assert step.reward.reshape(3, 3).tolist() == [list(row) for row in CLIMBING]
 
 
-def test_refusals() -> None:
+def test_invalid_games_are_errors() -> None:
     with pytest.raises(InputError, match="num_envs is 0"):
         TwoStepGame(0)
     with pytest.raises(InputError, match="3×3"):
@@ -55,7 +55,7 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("case", games.cases(quick=False, seeds=(0,)), ids=lambda c: f"{c.task}-{c.method}")
-def test_who_finds_the_best_joint_action(case: Case, one_cpu_ray: None, tmp_path: Path) -> None:
+def test_algorithms_reach_the_return_that_theory_expects(case: Case, one_cpu_ray: None, tmp_path: Path) -> None:
     """One seed of the published experiment; QMIX cannot represent the matrix, VDN not even the two-step game."""
     assert games.measure(case, tmp_path) == {"return": case.config["expected"]}
 
@@ -68,10 +68,10 @@ def test_a_line_of_the_table_has_every_seed(one_cpu_ray: None, tmp_path: Path) -
     (table,) = games.tables(rows)
     assert table.row_count == 1
     (cell,) = table.columns[-1].cells
-    assert [float(told) for told in str(cell).split()] == [row.numbers["return"] for row in rows]
+    assert [float(word) for word in str(cell).split()] == [row.numbers["return"] for row in rows]
 
 
-def test_ctrl_c_leaves_no_row(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_a_run_without_a_row(one_cpu_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from agents.rllib.core.team_algorithm import TeamAlgorithm
 
     def interrupted(self: object) -> None:

@@ -1,4 +1,4 @@
-"""The leaderboard: its statistics by hand, greedy play of RLlib's modules, an algorithm of one's own, its quick run."""
+"""Experiment ``marl``: statistics by hand, greedy play of RLlib's modules, an algorithm of a user's, a quick run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evaluation.population_engine import EveryState
 from benchmarks.experiments.marl import experiment as marl
-from benchmarks.plotting.leaderboard import Board
+from benchmarks.experiments.marl.leaderboard import Leaderboard
+from benchmarks.experiments.marl.population_engine import PopulationEngine
 from benchmarks.suite.api import Case, Row
 from marca_env.envs.batched_env import batched_env
 from marca_env.models.engine import Engine
 from marca_env.utils.errors import InputError
 
 pytest.importorskip("ray")
+
+from benchmarks.experiments.marl.configuration import leaderboard_config
 
 MINE = """
 from torch import nn
@@ -43,11 +45,11 @@ def row(method: str, seed: int, returns: list[float]) -> Row:
     return Row(Case(method, seed), {"curve": curve}, 1.0)
 
 
-def test_the_board_by_hand() -> None:
+def test_statistics_of_the_leaderboard_equal_values_by_hand() -> None:
     rows = [row("random", 0, [1.0]), row("optimum", 0, [3.0])]
     rows += [row("QMIX", 0, [1.0, 1.5, 2.0]), row("QMIX", 1, [1.0, 1.5, 2.0])]
     rows += [row("VDN", 0, [1.0, 2.0, 2.0]), row("VDN", 1, [1.0, 2.5, 2.5])]
-    board = Board(rows, marl.REFERENCES)
+    board = Leaderboard(rows, marl.REFERENCES)
     assert board.learners == ["QMIX", "VDN"]
     assert board.score(board.finals("VDN")).tolist() == [0.5, 0.75]
     assert board.improvement("VDN") == 0.75  # one run ties with both of QMIX, the other beats both
@@ -57,7 +59,7 @@ def test_the_board_by_hand() -> None:
     assert board.arrival("QMIX") == (300.0, 2.0)
 
 
-def test_without_references_there_is_no_score_and_no_time_to_it() -> None:
+def test_scores_need_references() -> None:
     (table,) = marl.tables([row("VDN", 0, [1.0, 2.0, 2.0]), row("VDN", 1, [1.0, 2.5, 2.5])])
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["VDN", "2250.00", "[2000.00, 2500.00]", *["–"] * 6, "2.0"]
@@ -67,7 +69,7 @@ def test_references_are_in_order_and_the_optimum_is_exact() -> None:
     cases = {c.method: c for c in marl.cases(quick=True, seeds=(0,), methods=())}
     found = {name: marl.measure(case, Path())["curve"][0]["return"] for name, case in cases.items()}
     assert found["random"] < found["best single action"] < found["optimum"]
-    judge = EveryState.of(Engine.load(), cases["optimum"].budget["states"])
+    judge = PopulationEngine.from_engine(Engine.load(), cases["optimum"].budget["states"])
     env = batched_env(len(judge.shares), engine=judge, reward="lagrangian", prices=marl.PRICES, on_illegal="error")
     joint = env.scenario.joint_actions
     best = np.full(env.num_envs, -np.inf)
@@ -83,8 +85,8 @@ def test_references_are_in_order_and_the_optimum_is_exact() -> None:
     assert found["random"] < judge.shares @ best <= found["optimum"] + 1e-6
 
 
-def test_every_state_is_served_once_and_weighs_as_much_as_it_is_asked() -> None:
-    judge = EveryState.of(Engine.load(), 50)
+def test_every_state_is_served_once_and_weighted_by_its_requests() -> None:
+    judge = PopulationEngine.from_engine(Engine.load(), 50)
     rng = np.random.default_rng(0)
     assert (judge.sample_states(rng, 50) == Engine.load().population.states[:50]).all()
     assert judge.shares.sum() == pytest.approx(1.0)
@@ -93,7 +95,7 @@ def test_every_state_is_served_once_and_weighs_as_much_as_it_is_asked() -> None:
         judge.sample_states(rng, 49)
 
 
-def test_quick_run_with_an_algorithm_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_run_with_an_algorithm_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_module.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     methods = ("VDN", "JointDQN", "PPO shared", "PPO independent", "DQN independent", "their_module.MyQMIX")
@@ -113,25 +115,25 @@ def test_quick_run_with_an_algorithm_of_ones_own(tmp_path: Path, monkeypatch: py
     assert marl.figures([], tmp_path) == {}
 
 
-def test_what_is_ones_own_is_kept_and_the_budget_is_common() -> None:
+def test_a_users_algorithm_keeps_its_options_and_shares_the_budget() -> None:
     own, qmix = marl.cases(quick=True, seeds=(0,), methods=("agents.rllib.AWRQMixerConfig", "QMIX"))[3:]
-    mine, theirs = marl.configuration(own), marl.configuration(qmix)
+    mine, theirs = leaderboard_config(own), leaderboard_config(qmix)
     assert mine.preset().network.gru == 256  # an algorithm of one's own keeps its sizes
     assert theirs.preset().network.gru == 64
     assert mine.updates_per_iteration == theirs.updates_per_iteration
     with pytest.raises(InputError, match="SAC"):
-        marl.configuration(marl.cases(quick=True, seeds=(0,), methods=("SAC",))[3])
+        leaderboard_config(marl.cases(quick=True, seeds=(0,), methods=("SAC",))[3])
 
 
-def test_greedy_play_of_rllib_is_what_the_checkpoint_plays(tmp_path: Path) -> None:
-    """The same requests, one after the other by RLlib's runner and side by side here."""
+def test_greedy_play_of_rllib_equals_that_of_its_checkpoint(tmp_path: Path) -> None:
+    """The requests are the same: one after the other in RLlib's runner, side by side here."""
     from agents.rllib.training.evaluation import CheckpointPlayer
     from agents.rllib.training.training import train
     from benchmarks.training.greedy_rollout import greedy_policy, play_episodes
 
     for case in marl.cases(quick=True, seeds=(0,), methods=("PPO shared", "PPO independent"))[3:]:
         folder = tmp_path / case.method
-        algorithm, _ = train(marl.configuration(case), stop={"env_steps": 100}, out=folder)
+        algorithm, _ = train(leaderboard_config(case), stop={"env_steps": 100}, out=folder)
         env = batched_env(20, reward="lagrangian", prices=marl.PRICES, on_illegal="error")
         sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
         returns = play_episodes(env, greedy_policy(algorithm, sizes), 20, seed=5)

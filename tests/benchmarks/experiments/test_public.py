@@ -1,4 +1,4 @@
-"""The public tasks: the interface is sound, the games are the published ones, and the learners run on them."""
+"""Experiment ``public``: the tasks are the published ones behind a sound interface, and the learners run on them."""
 
 import json
 
@@ -29,12 +29,12 @@ def batched(name, num_envs=3):
 
 
 @pytest.mark.parametrize("make", TASKS.values(), ids=TASKS)
-def test_is_a_parallel_environment(make):
+def test_tasks_pass_the_tests_of_parallel_environments(make):
     parallel_api_test(make(), num_cycles=120)
     parallel_seed_test(make, num_cycles=60)
 
 
-def test_spread_is_the_published_environment():
+def test_spread_equals_the_published_environment():
     from mpe2 import simple_spread_v3
 
     theirs, ours = simple_spread_v3.parallel_env(N=3, local_ratio=0.5, max_cycles=25), SimpleSpread()
@@ -55,7 +55,7 @@ def test_spread_is_the_published_environment():
     assert not any(ended.values())
 
 
-def test_food_that_is_gone_ends_the_episode_and_the_clock_only_cuts_it():
+def test_foraging_terminates_without_food_and_is_truncated_at_the_step_limit():
     env = Foraging("Foraging-5x5-2p-1f-coop-v3")
     env.reset(seed=0)
     game = env.game
@@ -79,7 +79,7 @@ def test_food_that_is_gone_ends_the_episode_and_the_clock_only_cuts_it():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_batched_view(name):
+def test_batched_environment_has_the_same_spaces_and_length(name):
     env = batched(name)
     length = {"simple_spread": 25, "foraging": 50}[name]
     sizes = {"simple_spread": (18, 5, 54), "foraging": (9, 6, 18)}[name]
@@ -95,14 +95,14 @@ def test_batched_view(name):
     env.close()
 
 
-def test_returns_are_those_of_whole_episodes():
+def test_returns_are_sums_over_complete_episodes():
     env = batched("foraging", 4)
     still = {a: np.zeros(4, dtype=int) for a in env.agents}
     assert play_episodes(env, lambda n: lambda step: still, 10, seed=0).tolist() == [0.0] * 10
     env = batched("simple_spread", 2)
     still = {a: np.zeros(2, dtype=int) for a in env.agents}
     first = play_episodes(env, lambda n: lambda step: still, 4, seed=5)
-    assert len(set(first.round(6))) == 4  # every episode is another one
+    assert len(set(first.round(6))) == 4  # all episodes differ
     np.testing.assert_array_equal(play_episodes(env, lambda n: lambda step: still, 3, seed=5), first[:3])
     step, by_hand = env.reset(seed=5), np.zeros(2)
     for _ in range(25):
@@ -111,7 +111,7 @@ def test_returns_are_those_of_whole_episodes():
     np.testing.assert_allclose(first[:2], by_hand)
 
 
-def test_bands_and_curves():
+def test_curves_interpolate_and_bands_are_students_t():
     steps = [[10, 20, 30], [8, 16, 24, 28, 32]]
     rows = [[{"env_steps": n, "return": s + n / 4, "seconds": float(s)} for n in ns] for s, ns in enumerate(steps)]
     found = curve(rows)
@@ -121,10 +121,10 @@ def test_bands_and_curves():
     low, high = band(np.array([[0.0, 5.0], [1.0, 5.0]]))
     assert low == pytest.approx([0.5 - 12.706 * 0.5, 5.0], abs=1e-3)  # Student's t of one degree of freedom
     assert high == pytest.approx([0.5 + 12.706 * 0.5, 5.0], abs=1e-3)
-    assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed says nothing of others
+    assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed has no interval
 
 
-def test_experiment_from_case_to_figure(tmp_path):
+def test_quick_run_from_case_to_figure(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
     cases = public.cases(quick=True, seeds=(0,))
     assert {(case.task, case.method) for case in cases} == {(t, m) for t in TASKS for m in public.METHODS}

@@ -20,7 +20,7 @@ ARRIVED_SHARE = 0.95
 """Share of its final score at which a run counts as arrived."""
 
 
-class Board:
+class Leaderboard:
     """The runs of all methods, by seed.
 
     Args:
@@ -76,9 +76,9 @@ class Board:
         return float(steps), float(seconds)
 
 
-def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Any]:
+def tables(rows: Sequence[Row], references: Sequence[str]) -> Iterable[Table]:
     """Return the leaderboard, best first; returns are in thousandths."""
-    board = Board(rows, references)
+    board = Leaderboard(rows, references)
     if not board.curves:
         return
     table = Table(
@@ -133,7 +133,7 @@ def figures(rows: Sequence[Row], references: Sequence[str], folder: Path) -> dic
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    board = Board(rows, references)
+    board = Leaderboard(rows, references)
     if not board.learners:
         return {}
     levels = {name: float(board.finals(name).mean()) for name in board.references}
