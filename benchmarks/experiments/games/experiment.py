@@ -94,6 +94,6 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
         updates = case.budget["iterations"] * case.config["options"]["updates_per_iteration"]
         line = (case.task, case.method, str(updates), f"{case.config['expected']:g}")
         lines.setdefault(line, []).append(f"{row.numbers['return']:g}")
-    for line, returns in lines.items():
-        table.add_row(*line, " ".join(returns))
+    for cells, returns in lines.items():
+        table.add_row(*cells, " ".join(returns))
     yield table
