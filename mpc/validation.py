@@ -1,4 +1,4 @@
-"""One way to check settings: rules for single values, and a function that applies them to the fields of a dataclass."""
+"""One way to check settings: rules for single values, applied to arguments or to the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ def _all_finite(value: Any) -> bool:
 
 
 POSITIVE = Rule(lambda value: value > 0, "be positive")
-AT_LEAST_ONE = Rule(lambda value: value >= 1, "be at least 1")
 ABOVE_ONE = Rule(lambda value: value > 1, "exceed 1")
-NOT_NEGATIVE = Rule(lambda value: value >= 0, "be at least 0")
 FINITE_POSITIVE = Rule(
     lambda value: _all_finite(value) and bool(np.all(np.asarray(value) > 0)), "be finite and positive"
 )
@@ -37,29 +35,43 @@ OPEN_FRACTION = Rule(lambda value: 0 < value < 1, "lie in (0, 1)")
 MARGIN = Rule(FRACTION_BELOW_ONE.holds, "lie in [0, 1), a share of the budget")
 
 
+def at_least(least: float) -> Rule:
+    """Return the rule that a value is at least ``least``."""
+    return Rule(lambda value: value >= least, f"be at least {least}")
+
+
 def whole_number(least: int, most: float = np.inf, unit: str = "") -> Rule:
-    """Return the rule that a value is an ``int`` (not a bool) from ``least`` to ``most``."""
+    """Return the rule that a value is an integer (not a bool) from ``least`` to ``most``."""
     amount = f"whole number of {unit}" if unit else "whole number"
     span = f"at least {least}" if most == np.inf else f"{least} to {most}"
     return Rule(
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most,
+        lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most,
         f"be a {amount}, {span}",
     )
 
 
-def check_fields(settings: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Check the fields of ``settings`` that ``rules`` names.
+def check_values(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """Check the values that ``rules`` names.
 
     Args:
-        settings: the object whose attributes are checked.
-        rules: the rule of each attribute.
+        values: values by name.
+        rules: the rule of each name.
         prefix: beginning of the error message, such as "feedback: ".
 
     Raises:
-        InputError: a value breaks its rule; the message names the field, the value and the rule.
+        InputError: a value breaks its rule; the message names it and the rule.
     """
     for name, rule in rules.items():
-        value = getattr(settings, name)
+        value = values[name]
         if not rule.holds(value):
-            shown = repr(value) if isinstance(value, str) else value
+            shown = repr(value) if isinstance(value, str) else np.asarray(value).tolist()
             raise InputError(f"{prefix}{name} is {shown}; it must {rule.requirement}")
+
+
+def check_fields(settings: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+    """Check the fields of ``settings`` that ``rules`` names; see :func:`check_values`.
+
+    Raises:
+        InputError: a value breaks its rule.
+    """
+    check_values({name: getattr(settings, name) for name in rules}, rules, prefix)

@@ -15,6 +15,7 @@ from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+from mpc.validation import MARGIN, POSITIVE, at_least, check_values
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -60,11 +61,11 @@ class BisectionBalancer:
         price_max: float | np.ndarray = PRICE_MAX,
     ) -> None:
         self._tables, self.n_windows = split_tables(values, costs, weights, windows, n_windows)
-        if not tolerance > 0 or sweeps < 1:
-            raise InputError(f"tolerance is {tolerance} and sweeps {sweeps}; both must be positive")
         self.price_max = np.broadcast_to(check_price_max(price_max), np.shape(costs)[-1:])
-        if not 0 <= release_margin < 1:
-            raise InputError(f"release_margin is {release_margin}; it must lie in [0, 1), a share of the budget")
+        check_values(
+            {"tolerance": tolerance, "sweeps": sweeps, "release_margin": release_margin},
+            {"tolerance": POSITIVE, "sweeps": at_least(1), "release_margin": MARGIN},
+        )
         self.tolerance, self.sweeps, self.release_margin = tolerance, sweeps, release_margin
         self._scale = price_scale(values, costs)
         self.reset()
@@ -224,7 +225,8 @@ def split_tables(
     values, costs = np.asarray(values, dtype=np.float32), np.asarray(costs, dtype=np.float32)
     if values.ndim != 2 or costs.shape[:2] != values.shape or costs.ndim != 3 or values.size == 0:
         raise InputError(
-            f"values {values.shape} and costs {costs.shape} must be (requests, actions) and one per cluster"
+            f"values have shape {values.shape} and costs {costs.shape}; they must be (requests, actions) and "
+            "(requests, actions, clusters)"
         )
     if not (np.isfinite(values).all() and np.isfinite(costs).all() and (costs >= 0).all()):
         raise InputError("values and costs must be finite, and costs not negative; check the fitted models")

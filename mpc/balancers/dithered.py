@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marca_env.utils.errors import InputError
 from mpc.balancers.base import PRICE_MAX, Balancer, check_price_max, clip_prices
+from mpc.validation import FRACTION, FRACTION_BELOW_ONE, at_least, check_values
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -42,10 +42,11 @@ class DitheredBalancer:
         zero: float = 0.01,
         price_max: float | np.ndarray = PRICE_MAX,
     ) -> None:
-        if not (spread >= 0 and 0 <= memory < 1 and 0 <= zero <= 1):
-            raise InputError(
-                f"dither: spread {spread} must be ≥ 0, memory {memory} in [0, 1) and zero {zero} in [0, 1]"
-            )
+        check_values(
+            {"spread": spread, "memory": memory, "zero": zero},
+            {"spread": at_least(0), "memory": FRACTION_BELOW_ONE, "zero": FRACTION},
+            prefix="dither: ",
+        )
         self.base, self.spread, self.memory, self.zero = base, spread, memory, zero
         self.price_max = check_price_max(price_max)
         self._rng = np.random.default_rng(seed)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marca_env.utils.errors import InputError
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+from mpc.validation import FINITE_POSITIVE, at_least, check_values
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -28,10 +28,7 @@ class PrimalDualBalancer:
 
     def __init__(self, rate: Any, *, window: int = 1, price_max: float | np.ndarray = PRICE_MAX) -> None:
         self.rate = np.asarray(rate, dtype=np.float64)
-        if not np.all(np.isfinite(self.rate)) or np.any(self.rate <= 0):
-            raise InputError(f"rate is {self.rate.tolist()}; it must be finite and positive")
-        if window < 1:
-            raise InputError(f"window is {window} minutes; it must be at least 1")
+        check_values({"rate": self.rate, "window": window}, {"rate": FINITE_POSITIVE, "window": at_least(1)})
         self.window = window
         self.price_max = check_price_max(price_max)
         self.reset()

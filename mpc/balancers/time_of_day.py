@@ -16,6 +16,7 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices
 from mpc.balancers.bisection import RequestTable, price_scale, split_tables
 from mpc.planning.cross_entropy import cross_entropy
+from mpc.validation import OPEN_FRACTION, POSITIVE, at_least, check_values, whole_number
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -35,7 +36,9 @@ class SliceBalancer:
         self.prices = np.asarray(prices, dtype=np.float64)
         has_shape = self.prices.ndim == 2 and 1 <= len(self.prices) <= MINUTES_PER_DAY
         if not has_shape or not np.all(np.isfinite(self.prices)) or np.any(self.prices < 0):
-            raise InputError(f"prices of shape {self.prices.shape}; give (slices, clusters) finite ones, none negative")
+            raise InputError(
+                f"prices have shape {self.prices.shape}; pass finite prices of shape (slices, clusters), none negative"
+            )
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return the prices (G,) of the slice; an unreadable minute leaves the prices in force."""
@@ -93,12 +96,17 @@ class SliceBalancer:
         """
         qps, budget = np.asarray(qps, dtype=np.float64), np.asarray(budget, dtype=np.float64)
         if qps.shape != (MINUTES_PER_DAY,) or not np.all(np.isfinite(qps)) or np.any(qps < 0):
-            raise InputError(f"qps of shape {qps.shape}; give 1440 finite numbers, none negative")
-        if not (1 <= slices <= MINUTES_PER_DAY and samples >= 4 and 0 < elite < 1 and rounds >= 1 and penalty > 0):
-            raise InputError(
-                f"slices {slices} in 1 to 1440, samples {samples} ≥ 4, elite {elite} in (0, 1), rounds {rounds} ≥ 1 "
-                f"and penalty {penalty} > 0 are needed"
-            )
+            raise InputError(f"qps has shape {qps.shape}; pass 1440 finite numbers, none negative")
+        check_values(
+            {"slices": slices, "samples": samples, "elite": elite, "rounds": rounds, "penalty": penalty},
+            {
+                "slices": whole_number(1, MINUTES_PER_DAY),
+                "samples": at_least(4),
+                "elite": OPEN_FRACTION,
+                "rounds": at_least(1),
+                "penalty": POSITIVE,
+            },
+        )
         tables, count = split_tables(values, costs, weights, windows, n_windows)
         limit = np.broadcast_to(check_price_max(price_max), budget.shape)
         scale, rng = price_scale(values, costs), np.random.default_rng(seed)

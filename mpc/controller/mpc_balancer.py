@@ -129,8 +129,8 @@ class MPCBalancer:
         """
         if system_model.clusters != self.model.clusters:
             raise InputError(
-                f"the new model is of the clusters {', '.join(system_model.clusters)}, but this balancer sets prices "
-                f"for {', '.join(self.model.clusters)}"
+                f"the new model has the clusters {', '.join(system_model.clusters)}, but this balancer sets the prices "
+                f"of {', '.join(self.model.clusters)}; fit one on a log of these"
             )
         self._use_model(system_model)
         self._correction.reset()
@@ -274,7 +274,7 @@ class MPCBalancer:
         target = np.minimum(aim, AIM_BEYOND_REACH * predicted.loads_at_zero_price(around))
         start = PlanStart(in_force, checked.load / checked.budget, target, s.emphasis(horizon.minute))
         if not (np.all(np.isfinite(target)) and np.all(np.isfinite(in_force))):
-            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
+            raise ModelError
         return predicted, start, nominal
 
     def _correct(self, checked: CheckedObservation, in_force: np.ndarray) -> None:
@@ -291,7 +291,7 @@ class MPCBalancer:
         """Raise if the hour or the cost per request is outside the range of the model's training log."""
         coverage, hour = self.model.coverage, checked.minute // 60
         if "hours" in coverage and not coverage["hours"][hour]:
-            raise FaultError("range", f"the model's log has no minute between {hour}:00 and {hour}:59")
+            raise FaultError("range", f"the model's training log has no minute between {hour}:00 and {hour}:59")
         if "log_cost" in coverage:
             cost = np.log(np.maximum(checked.load / checked.qps, COST_FLOOR))
             slack = np.log(self.settings.range_slack) + 4.0 / np.sqrt(max(checked.qps * self.forecaster.period, 1.0))
@@ -300,7 +300,7 @@ class MPCBalancer:
                 if not least <= value <= most:
                     raise FaultError(
                         "range",
-                        f"{name} uses {np.exp(value):.3g} core-seconds per request; the model covers "
+                        f"{name} uses {np.exp(value):.3g} core-seconds per request; the training log covers "
                         f"{np.exp(least):.3g} to {np.exp(most):.3g}",
                     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpc.planning.planning_method import PlannerSettings
-from mpc.validation import AT_LEAST_ONE, FINITE_NOT_NEGATIVE, FRACTION, POSITIVE, check_fields, whole_number
+from mpc.validation import FINITE_NOT_NEGATIVE, FRACTION, POSITIVE, at_least, check_fields, whole_number
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class MPCSettings(PlannerSettings):
                 "deadline": POSITIVE,
                 "margin_deviations": FINITE_NOT_NEGATIVE,
                 "control_period": whole_number(1, 720, unit="minutes"),
-                "range_slack": AT_LEAST_ONE,
+                "range_slack": at_least(1),
                 "hold_minutes": whole_number(0),
             },
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
-from mpc.validation import FRACTION, FRACTION_ABOVE_ZERO, POSITIVE, check_fields
+from mpc.validation import FRACTION, FRACTION_ABOVE_ZERO, POSITIVE, at_least, check_fields, check_values
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ class TrafficForecaster:
         if self.profile is not None and (
             self.profile.shape != (MINUTES_PER_DAY,) or not np.isfinite(self.profile).all()
         ):
-            raise InputError(f"profile has shape {self.profile.shape}; give (1440,) finite logarithms of QPS")
+            raise InputError(f"profile has shape {self.profile.shape}; pass (1440,) finite logarithms of QPS")
         period = 60.0 * step if period is None else period
-        if not (period > 0 and step >= 1):
-            raise InputError(f"period is {period} s and step {step} minutes; both must be positive")
+        check_values({"period": period, "step": step}, {"period": POSITIVE, "step": at_least(1)}, prefix="forecast: ")
         self.period, self.step = period, step
         self.reset()
 
@@ -148,7 +147,7 @@ class TrafficForecaster:
         """
         table = np.asarray(days, dtype=np.float64)
         if table.ndim != 2 or table.shape[1] != MINUTES_PER_DAY or len(table) == 0:
-            raise InputError(f"days has shape {table.shape}; give one row of 1440 QPS per past day")
+            raise InputError(f"days has shape {table.shape}; pass one row of 1440 QPS per past day")
         if not np.isfinite(table).all() or (table < 0).any():
             raise InputError("days holds QPS that are negative or not finite; remove or fill them")
         if _smoother_than_counts(table, period) if rates is None else rates:

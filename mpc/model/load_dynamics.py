@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from marca_env.utils.errors import InputError
 from mpc.model.array_response import ArrayResponse
 from mpc.model.conditions import COST_FLOOR, HARMONICS, Conditions, PriceScale, time_features
 from mpc.model.response import Response
+from mpc.validation import at_least, check_values
 
 
 class LoadDynamics:
@@ -78,8 +78,8 @@ class LoadDynamics:
         coverage: Mapping[str, Any] | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        if windows < 1 or hidden < 1 or members < 1:
-            raise InputError(f"windows is {windows}, hidden {hidden} and members {members}; all must be at least 1")
+        sizes = {"windows": windows, "hidden": hidden, "members": members}
+        check_values(sizes, dict.fromkeys(sizes, at_least(1)))
         self.clusters = tuple(clusters)
         self.prices = PriceScale(np.array(price_scale))
         self.price_limit = np.array(price_limit, dtype=np.float64)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class SolverError(RuntimeError):
-    """The program could not be solved."""
+    """The quadratic program could not be solved."""
 
 
 class InfeasibleError(SolverError):
@@ -91,7 +91,7 @@ class LoadQP:
         if solver not in SOLVERS:
             raise InputError(unknown_option("solver", solver, SOLVERS))
         if rate_limit is not None and not rate_limit > 0:
-            raise InputError(f"rate_limit is {rate_limit}; it must be positive, or None for none")
+            raise InputError(f"rate_limit is {rate_limit}; it must be positive, or None for no limit")
         self.objective = Objective(settings)
         self.settings, self.solver, self.rate_limit = self.objective.settings, solver, rate_limit
         self.active_set = solve_active_set if direct and rate_limit is None else None

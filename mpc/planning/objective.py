@@ -20,7 +20,7 @@ from mpc.validation import (
     FINITE_POSITIVE,
     FRACTION_ABOVE_ZERO,
     MARGIN,
-    NOT_NEGATIVE,
+    at_least,
     check_fields,
     whole_number,
 )
@@ -64,7 +64,7 @@ class ObjectiveSettings:
                 "beta": FINITE_NOT_NEGATIVE,
                 "margin": MARGIN,
                 "threshold": FINITE_POSITIVE,
-                "proximity": NOT_NEGATIVE,
+                "proximity": at_least(0),
                 "peak_emphasis": FINITE_POSITIVE,
             },
         )

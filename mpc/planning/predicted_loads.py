@@ -17,6 +17,9 @@ TILT_REACH = 0.15
 class ModelError(RuntimeError):
     """The system model returned loads that are not finite; fit it again on a log that covers these prices."""
 
+    def __init__(self) -> None:
+        super().__init__("predicted loads are not finite; fit the model on a log that covers these prices")
+
 
 class LinearisedLoads(NamedTuple):
     """A price sequence, its loads as fractions of the budgets, and their derivative."""
@@ -79,7 +82,7 @@ class PredictedLoads:
             slopes[:, self._own, self._own] += tilt
             slopes *= loads[..., None]
         if not (np.isfinite(loads).all() and np.isfinite(slopes).all()):
-            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
+            raise ModelError
         return LinearisedLoads(log_prices, loads, slopes)
 
     def loads_at_zero_price(self, log_prices: np.ndarray) -> np.ndarray:

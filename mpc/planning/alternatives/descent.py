@@ -15,6 +15,7 @@ from mpc.planning.deadline import Deadline
 from mpc.planning.objective import PlanStart
 from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import ModelError, PredictedLoads
+from mpc.validation import at_least, check_values
 
 
 class SequentialQuadratic(SearchMethod):
@@ -89,8 +90,7 @@ class QuasiNewton(SearchMethod):
         super().__init__(n_clusters, settings, top)
         if settings.rate_limit is not None:
             raise InputError("lbfgsb supports no rate limit; use another method, such as scp, or drop rate_limit")
-        if starts < 1:
-            raise InputError(f"lbfgsb: starts is {starts}; it must be at least 1")
+        check_values({"starts": starts}, {"starts": at_least(1)}, prefix="lbfgsb: ")
         self.starts, self.iterations = starts, iterations
         self._rng = np.random.default_rng(seed)
 
@@ -179,7 +179,7 @@ class ProjectedGradient(SearchMethod):
         by_load = self.objective.gradient(array, start.load, start.target, start.emphasis)
         loads.backward(torch.as_tensor(by_load))
         if u.grad is None or not (np.isfinite(value) and bool(torch.isfinite(u.grad).all())):
-            raise ModelError("predicted loads are not finite; fit the model on a log that covers these prices")
+            raise ModelError
         return value, u.grad.numpy()
 
 

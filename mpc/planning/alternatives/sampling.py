@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from marca_env.utils.errors import InputError
 from mpc.planning.alternatives.search_method import SearchMethod
 from mpc.planning.cross_entropy import cross_entropy
 from mpc.planning.deadline import Deadline
 from mpc.planning.objective import PlanStart
 from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import PredictedLoads
+from mpc.validation import OPEN_FRACTION, POSITIVE, at_least, check_values
 
 
 class RandomShooting(SearchMethod):
@@ -42,8 +42,8 @@ class RandomShooting(SearchMethod):
         seed: int = 0,
     ) -> None:
         super().__init__(n_clusters, settings, top)
-        if samples < 1 or (spread is not None and not spread > 0):
-            raise InputError(f"shooting: samples is {samples} and spread {spread}; both must be positive")
+        rules = {"samples": at_least(1)} if spread is None else {"samples": at_least(1), "spread": POSITIVE}
+        check_values({"samples": samples, "spread": spread}, rules, prefix="shooting: ")
         self.samples, self.spread, self.batched = samples, spread, batched
         self._rng = np.random.default_rng(seed)
 
@@ -97,8 +97,11 @@ class CrossEntropy(SearchMethod):
         seed: int = 0,
     ) -> None:
         super().__init__(n_clusters, settings, top)
-        if samples < 4 or not 0 < elite < 1 or rounds < 1 or not spread > 0:
-            raise InputError(f"cem: samples {samples} ≥ 4, elite {elite} in (0, 1), rounds {rounds} ≥ 1, spread > 0")
+        check_values(
+            {"samples": samples, "elite": elite, "rounds": rounds, "spread": spread},
+            {"samples": at_least(4), "elite": OPEN_FRACTION, "rounds": at_least(1), "spread": POSITIVE},
+            prefix="cem: ",
+        )
         self.samples, self.rounds, self.spread = samples, rounds, spread
         self.elite = max(2, int(samples * elite))
         self._rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def test_every_balancer_satisfies_the_protocol():
 
 def test_public_names_are_imported_on_first_use_and_unknown_names_are_errors():
     assert all(hasattr(mpc, name) for name in mpc.__all__)
-    with pytest.raises(AttributeError, match="attribute '?MPC"):
+    with pytest.raises(AttributeError, match=r"attribute '?MPC"):
         mpc.MPC  # noqa: B018
 
 
@@ -162,11 +162,11 @@ def test_an_unknown_form_of_feedback_names_the_nearest():
         FeedbackSettings(form="logaritmic")
 
 
-anything = st.floats(allow_nan=True, allow_infinity=True)
+any_float = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(anything, anything, anything), min_size=1, max_size=12))
+@given(st.lists(st.tuples(any_float, any_float, any_float), min_size=1, max_size=12))
 def test_prices_stay_finite_and_bounded_for_any_telemetry(readings):
     for balancer in (
         FeedbackBalancer(price_max=50.0),

@@ -30,7 +30,7 @@ def search(pool, qps, **changes):
 
 
 def loads(pool, balancer, qps):
-    """Return the mean load (1440,G) in budgets under the balancer's prices, with equally frequent requests in a window."""
+    """Return the mean load (1440,G) in budgets; the requests of a window are equally frequent."""
     load = np.empty((1440, 2))
     for window in range(6):
         rows = pool.states[:, 0] == window

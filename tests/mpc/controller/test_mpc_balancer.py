@@ -1,3 +1,5 @@
+"""The model-predictive balancer in the closed loop."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 from marca_env.utils.errors import InputError
 from mpc import Balancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
 from mpc.model.conditions import Conditions
+from mpc.planning.alternatives.registry import PLANNING_METHODS
 from mpc.planning.objective import Objective
 from tests.helpers.small_system import PEAK_QPS, fitted, observe, simulate, sine_days
 
 
 @pytest.fixture(scope="module")
-def plant():
+def system():
     pool, _, model = fitted()
     return pool, model
 
@@ -25,8 +28,8 @@ def copy_of(model: SystemModel, tmp_path) -> SystemModel:
     return SystemModel.load(tmp_path)
 
 
-def test_is_a_balancer_and_takes_its_settings_by_name(plant):
-    _, model = plant
+def test_mpc_balancer_follows_the_protocol_and_takes_settings_by_name(system):
+    _, model = system
     balancer = MPCBalancer(model, horizon=4, alpha=0.5)
     assert isinstance(balancer, Balancer)
     assert balancer.problem.shape == (4, 2)
@@ -38,9 +41,9 @@ def test_is_a_balancer_and_takes_its_settings_by_name(plant):
 
 
 @pytest.mark.parametrize("damping", ["predicted", "measured"])
-def test_the_plan_is_as_good_as_a_fine_search(plant, damping):
-    """Prices act on their own minute alone, so with one minute ahead a grid finds the minimum of Eq. 17."""
-    pool, model = plant
+def test_the_plan_is_as_good_as_a_grid_search(system, damping):
+    """Compare with a grid: for a horizon of one minute it finds the minimum of Eq. 17."""
+    pool, model = system
     balancer = MPCBalancer(model, horizon=1, damping=damping, bias_gain=0.0, iterations=20, proximity=0.0)
     observation = observe(pool, qps=350.0, load=1.3 * pool.scenario.budgets, prices=(2.0, 2.0))
     prices = balancer.update(observation)
@@ -58,8 +61,8 @@ def test_the_plan_is_as_good_as_a_fine_search(plant, damping):
     assert not balancer.events
 
 
-def test_holds_the_budget_better_than_feedback(plant):
-    pool, model = plant
+def test_mpc_holds_the_budget_better_than_feedback(system):
+    pool, model = system
     scale = tuple(model.prices.scale)
     scores = {}
     for seed in (0, 1):
@@ -77,11 +80,11 @@ def test_holds_the_budget_better_than_feedback(plant):
         assert scores["mpc", seed][1] < 0.8 * scores["feedback", seed][1]
 
 
-def test_a_wrong_model_still_holds_the_budget(plant, tmp_path):
-    pool, model = plant
+def test_a_wrong_model_still_holds_the_budget(system, tmp_path):
+    pool, model = system
     wrong = copy_of(model, tmp_path)
-    wrong.scaling["cost_mean"] = [x - np.log(1.3) for x in wrong.scaling["cost_mean"]]  # believes in 23 % less
-    wrong.persistence.data.fill_(-9.0)  # and does not look at the last minute
+    wrong.scaling["cost_mean"] = [x - np.log(1.3) for x in wrong.scaling["cost_mean"]]  # predicts 23 % less
+    wrong.persistence.data.fill_(-9.0)  # and ignores the last minute
     days = np.full((1, 1440), 0.7 * PEAK_QPS)
     means = {}
     for gain in (0.0, 0.3):
@@ -92,8 +95,8 @@ def test_a_wrong_model_still_holds_the_budget(plant, tmp_path):
     assert means[0.3] == pytest.approx([1.0, 1.0], abs=0.01)
 
 
-def test_overload_is_left_at_once_and_free_computation_is_found(plant):
-    pool, model = plant
+def test_overload_ends_at_once_and_the_price_is_zero_at_low_traffic(system):
+    pool, model = system
     run = simulate(pool, MPCBalancer(model), np.full((1, 1440), PEAK_QPS), start=(0.0, 0.0), minutes=(600, 606))
     load = run.log[["load_retrieval", "load_ranking"]].to_numpy() / pool.scenario.budgets
     assert np.all(load[0] > 2)
@@ -102,8 +105,8 @@ def test_overload_is_left_at_once_and_free_computation_is_found(plant):
     assert run.log[["price_retrieval", "price_ranking"]].to_numpy()[-1].tolist() == [0.0, 0.0]
 
 
-def test_rate_limit_and_price_bound_hold(plant):
-    pool, model = plant
+def test_rate_limit_and_price_bound_hold(system):
+    pool, model = system
     balancer = MPCBalancer(model, rate_limit=0.2, price_max=8.0)
     prices = np.array([1.0, 1.0])
     for minute in range(12):
@@ -127,8 +130,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_bad_telemetry_is_logged_and_survived(plant, fault):
-    pool, model = plant
+def test_damaged_telemetry_is_recorded_and_prices_stay_valid(system, fault):
+    pool, model = system
     balancer = MPCBalancer(model)
     good = balancer.update(observe(pool, minute=600))
     observation = observe(pool, minute=601, prices=good, **FAULTS[fault])
@@ -142,23 +145,23 @@ def test_bad_telemetry_is_logged_and_survived(plant, fault):
     assert np.all(np.isfinite(again))
 
 
-def test_another_number_of_clusters_is_refused(plant):
-    pool, model = plant
+def test_another_number_of_clusters_is_refused(system):
+    pool, model = system
     with pytest.raises(InputError, match="load has shape"):
         MPCBalancer(model).update(observe(pool, load=[1.0, 1.0, 1.0]))
 
 
-def test_unknown_prices_in_force_are_remembered(plant):
-    pool, model = plant
-    known, unknown = MPCBalancer(model), MPCBalancer(model)
-    first = known.update(observe(pool, minute=600))
-    unknown.update(observe(pool, minute=600))
-    expected = known.update(observe(pool, minute=601, prices=first))
-    assert unknown.update(observe(pool, minute=601, prices=(np.nan, np.inf))) == pytest.approx(expected)
+def test_missing_prices_in_force_are_replaced_by_the_prices_set_last(system):
+    pool, model = system
+    complete, incomplete = MPCBalancer(model), MPCBalancer(model)
+    first = complete.update(observe(pool, minute=600))
+    incomplete.update(observe(pool, minute=600))
+    expected = complete.update(observe(pool, minute=601, prices=first))
+    assert incomplete.update(observe(pool, minute=601, prices=(np.nan, np.inf))) == pytest.approx(expected)
 
 
-def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
-    pool, model = plant
+def test_solver_failure_falls_back_to_feedback_and_recovers(system, monkeypatch):
+    pool, model = system
     balancer = MPCBalancer(model, direct=False)
 
     def broken(*_, **__):
@@ -178,8 +181,8 @@ def test_solver_failure_falls_back_to_feedback_and_recovers(plant, monkeypatch):
     assert len(balancer.events) == 1
 
 
-def test_a_broken_model_falls_back_too(plant, tmp_path):
-    pool, model = plant
+def test_a_broken_model_falls_back_to_feedback(system, tmp_path):
+    pool, model = system
     broken = copy_of(model, tmp_path)
     broken.response.level.data.fill_(np.nan)
     balancer = MPCBalancer(broken)
@@ -188,8 +191,8 @@ def test_a_broken_model_falls_back_too(plant, tmp_path):
     assert np.all(np.isfinite(prices))
 
 
-def test_the_program_is_compiled_once_over_a_run(plant, monkeypatch):
-    pool, model = plant
+def test_the_program_is_compiled_once_over_a_run(system, monkeypatch):
+    pool, model = system
     balancer = MPCBalancer(model)
     built, compiled = balancer.problem.problem, balancer.problem.compiled
     monkeypatch.setattr(type(built), "get_problem_data", lambda *_, **__: pytest.fail("compiled again"))
@@ -202,8 +205,8 @@ def test_the_program_is_compiled_once_over_a_run(plant, monkeypatch):
     assert not balancer.events
 
 
-def test_reset_forgets_the_run_but_not_the_events(plant):
-    pool, model = plant
+def test_reset_forgets_the_run_but_not_the_events(system):
+    pool, model = system
     used, fresh = MPCBalancer(model), MPCBalancer(model)
     for minute in range(5):
         used.update(observe(pool, minute=600 + minute, qps=np.nan if minute == 2 else 380.0))
@@ -213,13 +216,13 @@ def test_reset_forgets_the_run_but_not_the_events(plant):
     assert used.update(observation) == pytest.approx(fresh.update(observation), rel=1e-9)
 
 
-anything = st.floats(allow_nan=True, allow_infinity=True)
+any_float = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(anything, anything, anything, st.integers(0, 3)), min_size=1, max_size=4))
-def test_prices_are_finite_and_bounded_whatever_comes(plant, readings):
-    pool, model = plant
+@given(st.lists(st.tuples(any_float, any_float, any_float, st.integers(0, 3)), min_size=1, max_size=4))
+def test_prices_are_finite_and_bounded_for_any_telemetry(system, readings):
+    pool, model = system
     balancer = MPCBalancer(model, horizon=3)
     for load, qps, price, level in readings:
         observation = observe(pool, qps=qps, load=[load, 1.0], prices=[price, 1.0], degradation=(level, 0))
@@ -228,8 +231,8 @@ def test_prices_are_finite_and_bounded_whatever_comes(plant, readings):
         assert np.all((prices >= 0) & (prices <= balancer.price_max))
 
 
-def test_a_cluster_that_cannot_use_its_budget_does_not_pull_the_other_away(plant):
-    pool, model = plant
+def test_a_cluster_that_cannot_use_its_budget_does_not_pull_the_other_away(system):
+    pool, model = system
     balancer = MPCBalancer(model)
     observation = observe(pool, qps=400.0, load=pool.scenario.budgets, prices=(5.0, 5.0))
     roomy = dataclasses.replace(observation, budget=pool.scenario.budgets * np.array([1.0, 20.0]))
@@ -237,3 +240,27 @@ def test_a_cluster_that_cannot_use_its_budget_does_not_pull_the_other_away(plant
     assert prices[1] == 0.0
     aim = (1 - balancer.settings.margin) * roomy.budget[0]
     assert balancer.expected_load[0] == pytest.approx(aim, rel=0.005)
+
+
+@pytest.mark.parametrize("method", [m for m in PLANNING_METHODS if m != "scp"])
+def test_the_balancer_runs_with_every_method(system, method):
+    pool, model = system
+    balancer = MPCBalancer(model, method=method, horizon=4)
+    run = simulate(pool, balancer, sine_days(1, seed=3), seed=0, start=(3.0, 3.0), minutes=(500, 530))
+    load = run.log[["load_retrieval", "load_ranking"]].to_numpy()[18:] / pool.scenario.budgets
+    assert not balancer.events
+    assert balancer.problem is None
+    # from above the threshold the damping term keeps a descent there for some minutes
+    assert np.abs(load - 1).mean() < (0.3 if method == "shooting" else 0.05)
+
+
+def test_the_last_plan_is_reported(system):
+    pool, model = system
+    balancer = MPCBalancer(model)
+    assert balancer.result is None
+    balancer.update(observe(pool))
+    assert balancer.result.converged
+    assert balancer.result.reason == "tolerance"
+    assert balancer.result.plan.loads[0] * pool.scenario.budgets == pytest.approx(balancer.expected_load)
+    balancer.update(observe(pool, minute=601, load=[np.nan, 1.0]))
+    assert balancer.result is None

@@ -1,3 +1,5 @@
+"""The traffic forecaster."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,18 +20,18 @@ def feed(forecaster, series, first=0):
     return forecaster
 
 
-def test_constant_traffic_stays():
+def test_constant_traffic_is_forecast_exactly():
     assert feed(TrafficForecaster(), [80.0] * 30).forecast(10) == pytest.approx(np.full(10, 80.0))
 
 
-def test_damped_trend_by_hand():
+def test_damped_trend_matches_a_hand_computed_case():
     forecaster = feed(TrafficForecaster(ForecastSettings(level=1.0, trend=1.0, damping=0.5)), [100.0, 110.0])
     growth = np.log(1.1)
     expected = 110 * np.exp(growth * np.array([0.5, 0.5 + 0.25, 0.5 + 0.25 + 0.125]))
     assert forecaster.forecast(3) == pytest.approx(expected)
 
 
-def test_a_burst_is_believed_and_noise_is_not():
+def test_a_burst_is_followed_and_noise_is_smoothed():
     gains = ForecastSettings(level=0.3, trend=0.0, jump=4.0)
     noise = 100 * (1 + 2 / np.sqrt(100 * 60))  # two standard deviations of the count
     calm = feed(TrafficForecaster(gains), [100.0] * 20 + [noise]).forecast(1)[0]
@@ -37,7 +39,7 @@ def test_a_burst_is_believed_and_noise_is_not():
     assert feed(TrafficForecaster(gains), [100.0] * 20 + [200.0]).forecast(1)[0] > 190
 
 
-def test_the_profile_gives_the_shape_and_telemetry_the_level():
+def test_the_profile_sets_the_shape_and_telemetry_the_level():
     profile = np.log(100 + 50 * np.sin(2 * np.pi * np.arange(1440) / 1440))
     forecaster = feed(TrafficForecaster(profile=profile), 2 * np.exp(profile[1420:1440]), first=1420)
     assert forecaster.forecast(60) == pytest.approx(2 * np.exp(profile[:60]))  # across midnight
@@ -50,14 +52,14 @@ def test_profile_of_identical_days_is_the_smoothed_day():
     assert daily_profile(np.full((3, 1440), 7.0)) == pytest.approx(np.full(1440, np.log(7.0)))
 
 
-def test_before_any_reading():
+def test_before_any_measurement_the_forecast_is_the_profile_or_zero():
     assert TrafficForecaster().forecast(3).tolist() == [0, 0, 0]
     assert TrafficForecaster(profile=np.full(1440, np.log(50.0))).forecast(2) == pytest.approx([50, 50])
     assert feed(TrafficForecaster(), [np.nan, np.nan]).forecast(2).tolist() == [0, 0]
     assert feed(TrafficForecaster(), [np.nan, 30.0]).forecast(2) == pytest.approx([30, 30])
 
 
-def test_a_missing_reading_follows_the_trend_and_reset_forgets():
+def test_a_missing_measurement_follows_the_trend_and_reset_forgets():
     forecaster = feed(TrafficForecaster(ForecastSettings(level=1, trend=1, damping=1.0)), [100.0, 110.0, np.nan])
     assert forecaster.forecast(1)[0] == pytest.approx(100 * 1.1**3)
     forecaster.reset()
@@ -66,25 +68,25 @@ def test_a_missing_reading_follows_the_trend_and_reset_forgets():
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30), st.integers(1, 20))
-def test_always_finite_and_never_negative(readings, horizon):
+def test_forecasts_are_finite_and_never_negative(readings, horizon):
     forecast = feed(TrafficForecaster(ForecastSettings(trend=0.6, damping=1.0)), readings).forecast(horizon)
     assert forecast.shape == (horizon,)
     assert np.all(np.isfinite(forecast))
     assert np.all(forecast >= 0)
 
 
-def test_smooth_rates_are_told_from_measured_counts():
+def test_smooth_rates_are_distinguished_from_measured_counts():
     smooth = sine_days(2, seed=1)
     counts = np.random.default_rng(0).poisson(smooth * 60) / 60
-    trusting = TrafficForecaster.fit(smooth, rates=False, seasonal=False)
-    careful = TrafficForecaster.fit(smooth, seasonal=False)
-    assert careful.settings == TrafficForecaster.fit(smooth, rates=True, seasonal=False).settings
-    assert careful.settings.level < trusting.settings.level
+    on_rates = TrafficForecaster.fit(smooth, rates=False, seasonal=False)
+    on_counts = TrafficForecaster.fit(smooth, seasonal=False)
+    assert on_counts.settings == TrafficForecaster.fit(smooth, rates=True, seasonal=False).settings
+    assert on_counts.settings.level < on_rates.settings.level
     assert (
         TrafficForecaster.fit(counts, seasonal=False).settings
         == TrafficForecaster.fit(counts, rates=False, seasonal=False).settings
     )
-    assert careful.copy().settings == careful.settings
+    assert on_counts.copy().settings == on_counts.settings
 
 
 def error(forecaster, day, horizon):
@@ -101,7 +103,7 @@ def persistence(day, horizon):
     return np.sqrt(np.mean((day[30:-horizon] / day[30 + horizon :] - 1) ** 2))
 
 
-def test_better_than_persistence_on_days_not_seen():
+def test_the_forecast_beats_persistence_on_new_days():
     rng = np.random.default_rng(0)
     days = rng.poisson(sine_days(4, seed=2) * 60) / 60
     forecaster = TrafficForecaster.fit(days[:3])
@@ -110,7 +112,7 @@ def test_better_than_persistence_on_days_not_seen():
 
 
 @pytest.mark.skipif(not (TRACES / "nyc_taxi.csv").is_file(), reason="the public traces are not beside this checkout")
-def test_better_than_persistence_on_taxi_rides():
+def test_the_forecast_beats_persistence_on_taxi_rides():
     rides = pd.read_csv(TRACES / "nyc_taxi.csv")["value"].to_numpy(dtype=float)[: 48 * 12 + 1]
     rates = np.interp(np.arange(12 * 1440), 30 * np.arange(len(rides)), rides).reshape(12, 1440)
     days = np.random.default_rng(0).poisson(rates / rates.max() * 400 * 60) / 60

@@ -40,7 +40,10 @@ def conditions(rng, *shape, n_clusters=2) -> Conditions:
 
 
 def known_law_log(days=2, seed=0) -> pd.DataFrame:
-    """Return a log with cost per request 0.01 · (1 + λ/2)^-0.6 and 0.02 · (1 + λ_2/2)^-0.4 · (1 + λ_1/2)^-0.1, with noise of 0.5 %."""
+    """Return a log with noise of 0.5 %.
+
+    The costs per request are 0.01 · (1 + λ/2)^-0.6 and 0.02 · (1 + λ_2/2)^-0.4 · (1 + λ_1/2)^-0.1.
+    """
     rng = np.random.default_rng(seed)
     n = 1440 * days
     prices = np.exp(rng.normal(1.0, 1.0, (n, 2))) * (rng.random((n, 2)) > 0.02)

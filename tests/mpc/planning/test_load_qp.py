@@ -1,3 +1,5 @@
+"""The quadratic program of Eq. 17, by the active-set method and by solvers."""
+
 from __future__ import annotations
 
 import cvxpy as cp
@@ -29,12 +31,12 @@ def one_step(**changes) -> ObjectiveSettings:
     return ObjectiveSettings(**{"horizon": 1, "beta": 8.0, "proximity": 0.0, **changes})
 
 
-WAYS = [{"solver": "CLARABEL", "direct": False}, {"solver": "OSQP", "direct": False}, {"direct": True}]
+SOLVERS = [{"solver": "CLARABEL", "direct": False}, {"solver": "OSQP", "direct": False}, {"direct": True}]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_one_step_by_hand(way):
-    problem = LoadQP(1, one_step(), **way)
+@pytest.mark.parametrize("options", SOLVERS)
+def test_one_minute_matches_a_hand_computed_case(options):
+    problem = LoadQP(1, one_step(), **options)
     # y = 1.2 − 0.5 (u − 1) meets the budget at u = 1.4
     plan = solve(problem, [1.2], [-0.5], [1.0], 1.2)
     assert plan.log_prices.item() == pytest.approx(1.4, abs=1e-4)
@@ -47,7 +49,7 @@ def test_one_step_by_hand(way):
     assert solve(problem, [0.5], [-0.5], [0.2], 0.5).log_prices.item() == pytest.approx(0.0, abs=1e-4)
 
 
-def test_margin_and_objective_by_hand():
+def test_margin_and_objective_match_a_hand_computed_case():
     assert solve(LoadQP(1, one_step(margin=0.1)), [1.2], [-0.5], [1.0], 1.2).loads.item() == pytest.approx(0.9)
     objective = Objective(ObjectiveSettings(horizon=2, alpha=0.5, beta=8.0))
     loads = np.array([[1.1], [0.9]])
@@ -55,34 +57,13 @@ def test_margin_and_objective_by_hand():
     assert objective(loads, np.array([1.3])) == pytest.approx(0.01 + 8 * 0.04 + 0.5 * 0.01)
 
 
-def test_readings_of_the_damping_term():
-    loads, last = np.array([[1.2], [0.97], [0.8]]), np.array([1.1])
-
-    def where(**changes):
-        return Objective(ObjectiveSettings(horizon=3, **changes)).damped(loads, last).ravel().tolist()
-
-    assert where() == [True, False, False]
-    assert where(threshold=44 / 46) == [True, True, False]
-    assert where(damping="measured") == [True, True, True]
-    assert where(damping="measured", threshold=1.2) == [False, False, False]
-    assert where(damping="none") == [False, False, False]
-
-
-def test_objective_takes_batches():
-    objective, rng = Objective(), np.random.default_rng(0)
-    loads, last = rng.uniform(0.5, 1.5, (4, 3, 10, 2)), np.array([1.0, 0.9])
-    values = objective(loads, last)
-    assert values.shape == (4, 3)
-    assert values[2, 1] == pytest.approx(float(objective(loads[2, 1], last)))
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", SOLVERS)
 @pytest.mark.parametrize("rate_limit", [None, 0.3])
 @pytest.mark.parametrize("seed", range(3))
-def test_matches_a_general_solver(seed, rate_limit, way):
+def test_the_solution_matches_a_general_solver(seed, rate_limit, options):
     rng = np.random.default_rng(seed)
     settings = ObjectiveSettings(horizon=4, alpha=0.6, beta=3.0, margin=0.02, proximity=1e-3)
-    problem = LoadQP(2, settings, rate_limit=rate_limit, **way)
+    problem = LoadQP(2, settings, rate_limit=rate_limit, **options)
     shape = problem.shape
     loads, nominal = rng.uniform(0.7, 1.5, shape), rng.uniform(0.5, 2.0, shape)
     slopes = -rng.uniform(0.1, 0.6, (*shape, 2)) * (np.eye(2) + 0.2)
@@ -112,7 +93,7 @@ def test_matches_a_general_solver(seed, rate_limit, way):
         assert slack(plan.log_prices.ravel()).min() > -1e-3
 
 
-def test_is_dpp_and_compiled_once(monkeypatch):
+def test_the_program_is_dpp_and_compiled_once(monkeypatch):
     problem = LoadQP(2, ObjectiveSettings(horizon=5), rate_limit=1.0)
     assert problem.problem.is_dcp(dpp=True)
     assert problem.compiled is not None
@@ -125,62 +106,64 @@ def test_is_dpp_and_compiled_once(monkeypatch):
 
 @pytest.mark.parametrize("solver", ["CLARABEL", "OSQP"])
 @pytest.mark.parametrize("rate_limit", [None, 0.4])
-def test_the_compiled_program_is_what_cvxpy_solves(solver, rate_limit):
+def test_the_compiled_program_gives_the_solution_of_cvxpy(solver, rate_limit):
     rng = np.random.default_rng(4)
-    ours, theirs = (
+    compiled, uncompiled = (
         LoadQP(2, ObjectiveSettings(horizon=6), rate_limit=rate_limit, solver=solver, direct=False) for _ in "ab"
     )
-    theirs.compiled = None  # as where cvxpy compiles to a form that is not known
+    uncompiled.compiled = None  # as if this cvxpy compiled to an unknown form
     for _ in range(5):
         arguments = rng.uniform(0.7, 1.5, (6, 2)), -rng.uniform(0.1, 0.6, (6, 2, 2)), rng.uniform(0.5, 1.0, (6, 2))
         options = {"damped": rng.random((6, 2)) > 0.5, "previous": np.full(2, 0.7)}
-        plans = [solve(p, *arguments, [1.1, 0.9], **options) for p in (ours, theirs)]
+        plans = [solve(p, *arguments, [1.1, 0.9], **options) for p in (compiled, uncompiled)]
         assert plans[0].log_prices == pytest.approx(plans[1].log_prices, abs=1e-5 if solver == "CLARABEL" else 2e-3)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("damped", ["nowhere", "somewhere", "everywhere"])
-def test_the_active_set_is_the_minimum_that_the_solver_finds(size, damped, monkeypatch):
+def test_the_active_set_method_finds_the_minimum_of_the_solver(size, damped, monkeypatch):
     rng = np.random.default_rng([size, len(damped)])
     settings = ObjectiveSettings(horizon=7, alpha=0.8, proximity=1e-3)
     direct, program = (LoadQP(size, settings, direct=d) for d in (True, False))
-    monkeypatch.setattr(direct.compiled, "solve", lambda *_: pytest.fail("the closed form declined"))
-    bound = 0
+    monkeypatch.setattr(direct.compiled, "solve", lambda *_: pytest.fail("the active-set method declined"))
+    at_bound = 0
     for _ in range(20):
         shape, coupling = direct.shape, np.eye(size) + 0.3 * rng.random((size, size))
         loads, slopes = rng.uniform(0.4, 1.6, shape), -rng.uniform(0.1, 0.8, (7, 1, 1)) * coupling
         nominal, width = rng.uniform(0.1, 2.0, shape), rng.uniform(0.1, 1.5)
         low, high = np.maximum(nominal - width, 0.0), nominal + width
-        where = {"nowhere": False, "somewhere": rng.random(shape) < 0.4, "everywhere": True}[damped]
+        damped_minutes = {"nowhere": False, "somewhere": rng.random(shape) < 0.4, "everywhere": True}[damped]
         options = {
             "low": low,
             "high": high,
-            "damped": np.broadcast_to(where, shape),
+            "damped": np.broadcast_to(damped_minutes, shape),
             "target": rng.uniform(0.9, 1.0, size),
         }
-        ours, theirs = (p.solve(loads, slopes, nominal, rng.uniform(1, 1, size), **options) for p in (direct, program))
-        assert ours.log_prices == pytest.approx(theirs.log_prices, abs=2e-4)
-        assert ours.loads == pytest.approx(theirs.loads, abs=1e-4)
-        bound += int(((ours.log_prices == low) | (ours.log_prices == high)).sum())
-    assert bound > 20  # bounds took part
+        direct_solution, solver_solution = (
+            p.solve(loads, slopes, nominal, rng.uniform(1, 1, size), **options) for p in (direct, program)
+        )
+        assert direct_solution.log_prices == pytest.approx(solver_solution.log_prices, abs=2e-4)
+        assert direct_solution.loads == pytest.approx(solver_solution.loads, abs=1e-4)
+        at_bound += int(((direct_solution.log_prices == low) | (direct_solution.log_prices == high)).sum())
+    assert at_bound > 20  # the bounds matter
 
 
-def test_the_solver_is_asked_where_the_active_set_declines(monkeypatch):
-    asked = []
+def test_the_solver_is_used_where_the_active_set_method_declines(monkeypatch):
+    calls = []
     for n, options in ((1, {"rate_limit": 0.5}), (10, {})):
         problem = LoadQP(n, ObjectiveSettings(horizon=30), **options)
         solver = problem.compiled.solve
         monkeypatch.setattr(
-            problem.compiled, "solve", lambda *a, solver=solver, **k: asked.append(1) or solver(*a, **k)
+            problem.compiled, "solve", lambda *a, solver=solver, **k: calls.append(1) or solver(*a, **k)
         )
         shape = problem.shape
         slopes = -0.5 * np.broadcast_to(np.eye(n), (*shape, n))
         solve(problem, np.full(shape, 1.2), slopes, np.ones(shape), np.ones(n), damped=True, previous=np.ones(n))
-    assert len(asked) == 2
+    assert len(calls) == 2
     assert minimise_in_box(np.zeros((1, 2, 2)), np.ones((1, 2)), np.zeros((1, 2)), np.ones((1, 2))) is None
 
 
-def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
+def test_an_unknown_compiled_form_is_solved_by_cvxpy(monkeypatch, caplog):
     monkeypatch.setattr(cp.Problem, "get_problem_data", lambda *_, **__: ({}, None, None))
     problem = LoadQP(1, one_step())
     assert problem.compiled is None
@@ -190,7 +173,7 @@ def test_an_unknown_compiled_form_is_told_apart(monkeypatch, caplog):
     assert solve(problem, [1.2], [-0.5], [1.0], 1.2).log_prices.item() == pytest.approx(1.4, abs=1e-4)
 
 
-def test_a_time_limit_is_an_error_of_its_own():
+def test_a_time_limit_raises_its_own_error():
     rng, shape = np.random.default_rng(0), (60, 10)
     problem = LoadQP(10, ObjectiveSettings(horizon=60))
     with pytest.raises(TimeLimitError, match="raise the deadline"):
@@ -214,7 +197,7 @@ def test_peak_slots_double_the_damping_and_may_pass_midnight():
     calm, peak = (float(objective(loads, last, emphasis=e)) for e in (1.0, np.array([2.0])))
     assert calm == pytest.approx(0.01 + 8 * 0.09)
     assert peak == pytest.approx(0.01 + 16 * 0.09)
-    # the convex program too: (y − 1)² + 16 (y − 1.2)² is least at y = (1 + 16 · 1.2)/17
+    # in the convex program as well: (y − 1)² + 16 (y − 1.2)² is least at y = (1 + 16 · 1.2)/17
     problem = LoadQP(1, one_step())
     plan = problem.solve(
         np.array([[1.2]]),
@@ -232,21 +215,7 @@ def test_peak_slots_double_the_damping_and_may_pass_midnight():
             ObjectiveSettings(peak_slots=slots)
 
 
-def test_gradient_of_the_objective():
-    rng = np.random.default_rng(3)
-    for damping in ("predicted", "measured", "none"):
-        objective = Objective(ObjectiveSettings(horizon=5, alpha=0.7, damping=damping))
-        loads, last, target = rng.uniform(0.8, 1.3, (5, 2)), rng.uniform(0.9, 1.3, 2), np.array([0.99, 0.97])
-        emphasis = np.array([1.0, 2.0, 2.0, 1.0, 1.0])
-        slope = objective.gradient(loads, last, target, emphasis)
-        for i, g in ((0, 0), (2, 1), (4, 0)):
-            step = np.zeros_like(loads)
-            step[i, g] = 1e-6
-            ends = [float(objective(loads + s * step, last, target, emphasis)) for s in (1, -1)]
-            assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope[i, g], rel=1e-4, abs=1e-8)
-
-
-def test_failures_are_typed(monkeypatch):
+def test_failures_of_the_solver_have_their_own_errors(monkeypatch):
     problem = LoadQP(1, one_step(), rate_limit=0.1)
     with pytest.raises(InfeasibleError, match="widen the rate limit"):
         solve(problem, [1.0], [-0.5], [1.0], 1.0, low=5.0, previous=np.zeros(1))

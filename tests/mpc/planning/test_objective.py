@@ -1,0 +1,43 @@
+"""The objective of Eq. 17 and its settings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mpc.planning.objective import Objective, ObjectiveSettings
+
+
+def test_the_damping_settings_select_the_damped_minutes():
+    loads, last = np.array([[1.2], [0.97], [0.8]]), np.array([1.1])
+
+    def damped(**changes):
+        return Objective(ObjectiveSettings(horizon=3, **changes)).damped(loads, last).ravel().tolist()
+
+    assert damped() == [True, False, False]
+    assert damped(threshold=44 / 46) == [True, True, False]
+    assert damped(damping="measured") == [True, True, True]
+    assert damped(damping="measured", threshold=1.2) == [False, False, False]
+    assert damped(damping="none") == [False, False, False]
+
+
+def test_the_objective_takes_batches():
+    objective, rng = Objective(), np.random.default_rng(0)
+    loads, last = rng.uniform(0.5, 1.5, (4, 3, 10, 2)), np.array([1.0, 0.9])
+    values = objective(loads, last)
+    assert values.shape == (4, 3)
+    assert values[2, 1] == pytest.approx(float(objective(loads[2, 1], last)))
+
+
+def test_the_gradient_matches_finite_differences():
+    rng = np.random.default_rng(3)
+    for damping in ("predicted", "measured", "none"):
+        objective = Objective(ObjectiveSettings(horizon=5, alpha=0.7, damping=damping))
+        loads, last, target = rng.uniform(0.8, 1.3, (5, 2)), rng.uniform(0.9, 1.3, 2), np.array([0.99, 0.97])
+        emphasis = np.array([1.0, 2.0, 2.0, 1.0, 1.0])
+        slope = objective.gradient(loads, last, target, emphasis)
+        for i, g in ((0, 0), (2, 1), (4, 0)):
+            step = np.zeros_like(loads)
+            step[i, g] = 1e-6
+            ends = [float(objective(loads + s * step, last, target, emphasis)) for s in (1, -1)]
+            assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope[i, g], rel=1e-4, abs=1e-8)
