@@ -35,7 +35,7 @@ from mpc.planning.planning_method import PlanResult
 from mpc.planning.predicted_loads import ModelError, PredictedLoads
 
 if TYPE_CHECKING:
-    from marca_env.traffic.clusters import ControlObservation
+    from marca_env.traffic.control import ControlObservation
     from mpc.model.system_model import SystemModel
 
 log = logging.getLogger(__name__)

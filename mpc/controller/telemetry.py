@@ -61,7 +61,7 @@ class FaultError(RuntimeError):
 
 @dataclass(frozen=True)
 class CheckedObservation:
-    """An observation with valid values; units as in :class:`marca_env.traffic.clusters.ControlObservation`."""
+    """An observation with valid values; units as in :class:`marca_env.traffic.control.ControlObservation`."""
 
     minute: int
     qps: float
