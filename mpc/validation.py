@@ -44,10 +44,11 @@ def whole_number(least: int, most: float = np.inf, unit: str = "") -> Rule:
     """Return the rule that a value is an integer (not a bool) from ``least`` to ``most``."""
     amount = f"whole number of {unit}" if unit else "whole number"
     span = f"at least {least}" if most == np.inf else f"{least} to {most}"
-    return Rule(
-        lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most,
-        f"be a {amount}, {span}",
-    )
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(least <= value <= most)
+
+    return Rule(holds, f"be a {amount}, {span}")
 
 
 def check_values(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
