@@ -1,10 +1,10 @@
-"""Somebody's three logs, read as a mapping says, in the shape that the fitted models take."""
+"""Read the three logs of a system (requests, costs, system) into the shape that the fitted models take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,59 +21,66 @@ from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-BUDGET_QUANTILE, HEADROOM = 0.95, 1.25
-"""Of the logged loads for a budget that is not given; least cores per budget."""
+BUDGET_QUANTILE = 0.95
+"""Quantile of the logged loads that becomes the budget of a cluster without one."""
+HEADROOM = 1.25
+"""Least cores per budget of a cluster whose capacity is not given."""
 
 
 @dataclass(frozen=True)
 class SystemLoads:
-    """What the system log says of each period. T periods, G clusters."""
+    """Traffic and load of each period of a system log. T periods, G clusters."""
 
     qps: np.ndarray
     """(T,) requests per second."""
     load: np.ndarray
-    """(T,G) core-seconds per second; nan for a cluster whose load is not logged."""
+    """(T, G) core-seconds per second; nan for a cluster whose load is not logged."""
 
     @property
     def cost(self) -> np.ndarray:
-        """(G,) mean core-seconds per request: Σ load / Σ qps."""
+        """Mean core-seconds per request, Σ load / Σ qps; (G,)."""
         return self.load.sum(axis=0) / self.qps.sum()
 
 
 @dataclass(frozen=True)
 class LoggedSystem:
-    """A system of your own, as its logs show it. M requests, N rows of costs, S stages, G clusters."""
+    """A scenario with the logs of its system. M requests, N rows of results, S stages, G clusters."""
 
     scenario: Scenario
-    coder: FeatureCoder
+    coder: FeatureCoder | None
+    """Coder of a user's raw features; ``None``: the live cascade, whose logs hold codes."""
     requests: pd.DataFrame
-    """Features and decisions as codes, revenue, perhaps clicks, and ``result_<stage>`` where it tells; (M rows)."""
+    """Codes of features and decisions, revenue, clicks and ``result_<stage>`` as far as logged; (M rows)."""
     results: pd.DataFrame
-    """Features and decisions as codes and ``result_<stage>`` of every stage: what the cost model learns; (N rows)."""
+    """Codes of features and decisions, and ``result_<stage>`` of every stage, for the cost model; (N rows)."""
     costs: np.ndarray | None
-    """(N,G) core-seconds of each row of ``results``, where they were measured."""
+    """Core-seconds of each row of ``results``, (N, G); ``None``: not measured for each request."""
     buckets: pd.DataFrame | None
-    """A TestBench's cost log, where there is one."""
+    """Cost log of a TestBench; ``None``: not available."""
     system: SystemLoads | None
     source: CostSource
     fixed_share: float
 
     def cost_map(self, rows: np.ndarray | None = None) -> CostMap:
-        """The cost map of the logs; of some ``rows`` (bool, (N,)) of measured costs."""
+        """Fit the cost map to the logs.
+
+        Args:
+            rows: mask of the rows of ``results`` to use, bool (N,); default: all. A TestBench's log is used in full.
+        """
         if self.buckets is not None:
             return CostMap.from_log(self.scenario, self.buckets)
-        chosen = np.ones(len(self.results), dtype=bool) if rows is None else rows
-        log = self.results[chosen]
+        mask = np.ones(len(self.results), dtype=bool) if rows is None else rows
+        log = self.results[mask]
         actions = log[list(self.scenario.decision_names)].to_numpy()
         results = log[[f"result_{name}" for name in self.scenario.stage_names]].to_numpy(float)
-        costs = self._proportional(results) if self.costs is None else self.costs[chosen]
+        costs = self._proportional_costs(results) if self.costs is None else self.costs[mask]
         return fit_cost_map(self.scenario, actions, results, costs)
 
-    def _proportional(self, results: np.ndarray) -> np.ndarray:
-        """(N,G) the mean cost of the system log, a share of it fixed and the rest in proportion to the candidates."""
+    def _proportional_costs(self, results: np.ndarray) -> np.ndarray:
+        """Spread the mean cost of the system log over requests, (N, G).
+
+        A fixed share of the mean is the same for every request; the rest is in proportion to its candidates.
+        """
         assert self.system is not None
         costs = np.empty((len(results), len(self.scenario.clusters)))
         for g, mean in enumerate(self.system.cost):
@@ -83,78 +90,94 @@ class LoggedSystem:
         return costs
 
 
+def cascade_system(scenario: Scenario, requests: pd.DataFrame, cost_log: pd.DataFrame) -> LoggedSystem:
+    """Combine a request log and a TestBench's cost log, both in our schema."""
+    return LoggedSystem(scenario, None, requests, requests, None, cost_log, None, "buckets", 0.0)
+
+
 def read_logged_system(
     mapping: Mapping, requests: str | Path, costs: str | Path | None = None, system: str | Path | None = None
 ) -> LoggedSystem:
-    """Read the logs of a system.
+    """Read a user's logs through a column mapping.
 
     Args:
-        mapping: which columns are what.
-        requests: the request log; every one is CSV, TSV or Parquet.
-        costs: the cost log; not needed if the request log has the candidates of every stage, or none has.
+        mapping: meaning of the columns.
+        requests: the request log; each log is CSV, TSV or Parquet.
+        costs: the cost log; not needed if the request log has the candidates of every stage, or of none.
         system: the system log; not needed if budgets, the peak and costs are known without it.
 
     Raises:
-        InputError: something is wrong with a file, or is needed and nowhere; names the file, row, column and remedy.
+        InputError: a log has a fault, or a log or column that is needed is missing; names file, row, column and remedy.
     """
     table = read_raw(requests, mapping.requests.columns)
-    coder = FeatureCoder.fit([f.coded() for f in mapping.features], table, requests)
-    readings = None if system is None else _system(mapping, system)
-    scenario = mapping.scenario(_clusters(mapping, readings), _peak(mapping, readings))
-    buckets, measured, source = _cost_log(mapping, costs)
-    log = _coded(mapping, coder, table, requests)
-    log = log.assign(**_results(mapping, scenario, table, requests))
+    coder = FeatureCoder.fit([f.to_coding() for f in mapping.features], table, requests)
+    loads = None if system is None else _read_system_loads(mapping, system)
+    scenario = mapping.scenario(_budgets_and_cores(mapping, loads), _peak_qps(mapping, loads))
+    buckets, cost_table, source = _read_cost_table(mapping, costs)
+    log = _encode(mapping, coder, table, requests).assign(**_logged_results(mapping, table, requests))
     log["revenue"] = _numbers(table, mapping.requests.revenue, "revenue of a request", requests)
     if mapping.requests.clicks is not None:
         log["clicks"] = _numbers(table, mapping.requests.clicks, "clicks of a request", requests)
-    results, per_request = log, None
-    if measured is not None:
+    results, request_costs = log, None
+    if cost_table is not None:
         assert costs is not None
-        results = _coded(mapping, coder, measured, costs).assign(**_results(mapping, scenario, measured, costs))
+        results = _encode(mapping, coder, cost_table, costs).assign(**_logged_results(mapping, cost_table, costs))
         if source == "requests":
-            per_request = _costs(mapping, measured, costs)
+            request_costs = _request_costs(mapping, cost_table, costs)
     if source == "system":
-        _require_loads(mapping, readings)
-    results = _whole(scenario, mapping, results, requests if measured is None else costs)
-    return LoggedSystem(
-        scenario, coder, log, results, per_request, buckets, readings, source, mapping.costs.fixed_share
-    )
+        for cluster in mapping.clusters:
+            _require_load(cluster, loads is not None and cluster.load is not None, "cost of requests")
+    results = _with_all_results(scenario, mapping, results, requests if cost_table is None else costs)
+    return LoggedSystem(scenario, coder, log, results, request_costs, buckets, loads, source, mapping.costs.fixed_share)
 
 
-# -- parts -------------------------------------------------------------------------------------------------------
-def _coded(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
-    """Features and decisions as codes."""
+def complete_request_log(system: LoggedSystem, results: np.ndarray) -> pd.DataFrame:
+    """Return the request log in our own schema.
 
-    states = coder.encode(table, where)
-    frame = pd.DataFrame(states, columns=[f.name for f in mapping.features])
+    Candidates that are not logged come from ``results`` (M, S); other outcomes that are not logged are 0.
+    """
+    log = system.requests
+    columns: dict[str, Any] = {f"result_{name}": results[:, k] for k, name in enumerate(system.scenario.stage_names)}
+    columns |= dict.fromkeys(("impressions", "clicks", "gmv"), 0.0)
+    return log.assign(**{name: values for name, values in columns.items() if name not in log.columns})
+
+
+# -- request log and cost log ------------------------------------------------------------------------------------
+def _encode(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
+    """Return features and decisions as codes."""
+    frame = pd.DataFrame(coder.encode(table, where), columns=[f.name for f in mapping.features])
     for decision in mapping.decisions:
         column = decision.column or decision.name
         if column not in table.columns:
             raise InputError(
-                f"{where}: column {column!r} of decision {decision.name!r} is missing "
-                f"(found: {', '.join(map(str, table.columns))})"
+                f"{where}: column {column!r} of decision {decision.name!r} is missing (columns: "
+                f"{', '.join(map(str, table.columns))}); name the right column in the mapping"
             )
-        known = {to_text(v): k for k, v in enumerate(decision.logged())}
+        code_of = {to_text(v): k for k, v in enumerate(decision.logged_values())}
         texts = [to_text(v) for v in table[column]]
-        codes = np.array([known.get(t, -1) for t in texts])
+        codes = np.array([code_of.get(t, -1) for t in texts])
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
             raise InputError(
-                f"{where}: row {row + 1}, column {column!r}: {texts[row]!r} is no option of decision "
-                f"{decision.name!r} (its values: {', '.join(known)}); add it to the mapping, or drop the row"
+                f"{where}: row {row + 1}, column {column!r}: {texts[row]!r} is not an option of decision "
+                f"{decision.name!r} (its values: {', '.join(code_of)}); add it to the mapping, or drop the row"
             )
         frame[decision.name] = codes
     return frame
 
 
-def _results(mapping: Mapping, scenario: Scenario, table: pd.DataFrame, where: str | Path) -> dict[str, np.ndarray]:
-    """Candidates of the stages whose column the table has."""
-    found = [s for s in mapping.stages if s.result is not None and s.result in table.columns]
-    return {f"result_{s.name}": _numbers(table, str(s.result), f"candidates of stage {s.name!r}", where) for s in found}
+def _logged_results(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> dict[str, np.ndarray]:
+    """Return the candidates of the stages whose column the table has."""
+    logged = [s for s in mapping.stages if s.result is not None and s.result in table.columns]
+    return {
+        f"result_{s.name}": _numbers(table, str(s.result), f"candidates of stage {s.name!r}", where) for s in logged
+    }
 
 
-def _whole(scenario: Scenario, mapping: Mapping, log: pd.DataFrame, where: str | Path | None) -> pd.DataFrame:
-    """The log with a result for every stage: those that the mapping gives no column are as many as fit."""
+def _with_all_results(
+    scenario: Scenario, mapping: Mapping, log: pd.DataFrame, where: str | Path | None
+) -> pd.DataFrame:
+    """Add results of stages without a column in the mapping: as many candidates as fit."""
     nominal = nominal_results(scenario, log[list(scenario.decision_names)].to_numpy())
     for k, stage in enumerate(mapping.stages):
         name = f"result_{stage.name}"
@@ -168,8 +191,10 @@ def _whole(scenario: Scenario, mapping: Mapping, log: pd.DataFrame, where: str |
     return log
 
 
-def _cost_log(mapping: Mapping, path: str | Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None, CostSource]:
-    """(a TestBench's log, a row per request, where costs come from)."""
+def _read_cost_table(
+    mapping: Mapping, path: str | Path | None
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None, CostSource]:
+    """Return (a TestBench's log, a table with a row per request, source of the costs)."""
     source = mapping.costs.source
     if path is None:
         if source in ("buckets", "requests"):
@@ -177,34 +202,36 @@ def _cost_log(mapping: Mapping, path: str | Path | None) -> tuple[pd.DataFrame |
         return None, None, "system"
     table = read_raw(path, mapping.costs.columns)
     if source is None:
-        of_buckets = {c.name for c in COST_COLUMNS} <= set(table.columns)
-        source = "buckets" if of_buckets else "requests" if any(c.cost for c in mapping.clusters) else "system"
+        has_buckets = {c.name for c in COST_COLUMNS} <= set(table.columns)
+        source = "buckets" if has_buckets else "requests" if any(c.cost for c in mapping.clusters) else "system"
     if source == "buckets":
         return read_cost_log(path), None, source
     return None, table, source
 
 
-def _costs(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> np.ndarray:
+def _request_costs(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> np.ndarray:
+    """Return the measured core-seconds of each request, (N, G)."""
     columns = []
     for cluster in mapping.clusters:
         if cluster.cost is None:
             raise InputError(
-                f"cluster {cluster.name!r}: no cost column; add 'cost: COLUMN' to the mapping, or take costs.source "
+                f"cluster {cluster.name!r}: no cost column; add 'cost: COLUMN' to the mapping, or use costs.source "
                 "'system'"
             )
-        what = f"cost on cluster {cluster.name!r}"
-        columns.append(_numbers(table, cluster.cost, what, where) * cluster.cost_scale)
+        meaning = f"cost on cluster {cluster.name!r}"
+        columns.append(_numbers(table, cluster.cost, meaning, where) * cluster.cost_scale)
     return np.stack(columns, axis=1)
 
 
-def _system(mapping: Mapping, path: str | Path) -> SystemLoads:
+# -- system log --------------------------------------------------------------------------------------------------
+def _read_system_loads(mapping: Mapping, path: str | Path) -> SystemLoads:
     table = read_raw(path, mapping.system.columns)
-    if is_system_sample(table):  # noise was added to it before it was published: what fell below zero is zero
+    if is_system_sample(table):  # noise was added before publication; values that fell below zero become zero
         used = [mapping.system.qps, *(c.load for c in mapping.clusters if c.load is not None)]
         table = table.assign(**{name: table[name].astype(float).clip(lower=0.0) for name in used if name in table})
     qps = _numbers(table, mapping.system.qps, "requests per second", path)
     if not qps.any():
-        raise InputError(f"{path}: column {mapping.system.qps!r} is zero in every row; give periods with traffic")
+        raise InputError(f"{path}: column {mapping.system.qps!r} is zero in every row; use periods with traffic")
     loads = [
         np.full(len(table), np.nan)
         if c.load is None
@@ -214,52 +241,37 @@ def _system(mapping: Mapping, path: str | Path) -> SystemLoads:
     return SystemLoads(qps, np.stack(loads, axis=1))
 
 
-def _clusters(mapping: Mapping, system: SystemLoads | None) -> dict[str, tuple[float, float]]:
-    """(budget, cores) of each cluster: given, or from its loads."""
-    found = {}
+def _budgets_and_cores(mapping: Mapping, loads: SystemLoads | None) -> dict[str, tuple[float, float]]:
+    """Return (budget, cores) of each cluster, from the mapping or else from its logged loads."""
+    limits = {}
     for g, cluster in enumerate(mapping.clusters):
-        known = cluster.load is not None and system is not None
-        load = system.load[:, g] if known and system is not None else np.zeros(0)
-        budget = cluster.budget
+        load = np.zeros(0) if loads is None or cluster.load is None else loads.load[:, g]
+        budget, cores = cluster.budget, cluster.cores
         if budget is None:
             _require_load(cluster, len(load) > 0, "budget")
             budget = float(np.quantile(load, BUDGET_QUANTILE))
-        cores = cluster.cores
         if cores is None:
             cores = max([HEADROOM * budget, *load])
-        found[cluster.name] = (float(budget), float(cores))
-    return found
+        limits[cluster.name] = (float(budget), float(cores))
+    return limits
 
 
-def _peak(mapping: Mapping, system: SystemLoads | None) -> float:
+def _peak_qps(mapping: Mapping, loads: SystemLoads | None) -> float:
     if mapping.peak_qps is not None:
         return mapping.peak_qps
-    if system is None:
+    if loads is None:
         raise InputError("mapping: no peak_qps and no system log to take it from; add peak_qps, or pass --system FILE")
-    return float(system.qps.max())
+    return float(loads.qps.max())
 
 
-def _require_loads(mapping: Mapping, system: SystemLoads | None) -> None:
-    for cluster in mapping.clusters:
-        _require_load(cluster, system is not None and cluster.load is not None, "cost of requests")
-
-
-def _require_load(cluster: ClusterMap, there: bool, what: str) -> None:
-    if not there:
+def _require_load(cluster: ClusterMap, has_load: bool, quantity: str) -> None:
+    if not has_load:
         raise InputError(
-            f"cluster {cluster.name!r}: its {what} is not given, and there is no load in a system log to derive it "
+            f"cluster {cluster.name!r}: its {quantity} is not given, and there is no load in a system log to derive it "
             "from; name the column in 'load' and pass --system FILE"
         )
 
 
 def _numbers(table: pd.DataFrame, column: str, meaning: str, where: str | Path) -> np.ndarray:
-    """A column of finite numbers that are not negative."""
+    """Return a column of finite numbers ≥ 0."""
     return check_table(table, [Column(column, meaning=meaning)], where)[column].to_numpy(float)
-
-
-def request_log(system: LoggedSystem, results: np.ndarray) -> pd.DataFrame:
-    """The request log in our own schema. What it does not tell: 0, and ``results`` (M,S) as the candidates."""
-    log = system.requests
-    columns: dict[str, Any] = {f"result_{name}": results[:, k] for k, name in enumerate(system.scenario.stage_names)}
-    whole = log.assign(**{name: values for name, values in columns.items() if name not in log.columns})
-    return whole.assign(**{name: 0.0 for name in ("impressions", "clicks", "gmv") if name not in whole.columns})

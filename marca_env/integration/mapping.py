@@ -39,14 +39,14 @@ class FeatureMap:
     """Stages that observe it; none: all."""
 
     def __post_init__(self) -> None:
-        self.coded()
+        self.to_coding()
         if self.name == TIME_FEATURE and self.coding != "time":
             raise InputError(
                 f"feature {TIME_FEATURE!r} is the time of day, but its coding is {self.coding!r}; take coding 'time', "
                 "or another name"
             )
 
-    def coded(self) -> FeatureCoding:
+    def to_coding(self) -> FeatureCoding:
         """What is to be learnt from the log."""
         return FeatureCoding(self.name, self.size, self.column or self.name, self.coding)
 
@@ -76,7 +76,7 @@ class DecisionMap:
         if self.values is None and self.kind == "channel":
             raise InputError(f"decision {self.name!r}: say in 'values' what the log holds for each set of channels")
 
-    def logged(self) -> tuple[Any, ...]:
+    def logged_values(self) -> tuple[Any, ...]:
         """The value of the column for each option."""
         if self.values == INDEX:
             return tuple(range(len(self.options)))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.evaluation import model_errors
 from benchmarks.experiments.fidelity import baselines
 from marca_env.cascade.outcomes import OutcomeTable
+from marca_env.integration import model_errors
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel

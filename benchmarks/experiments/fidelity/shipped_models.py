@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.evaluation.model_errors import cluster_map_errors
 from benchmarks.experiments.fidelity import revenue_calibration
 from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
 from marca_env.cascade.outcomes import OutcomeTable
+from marca_env.integration.model_errors import cluster_map_errors
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool

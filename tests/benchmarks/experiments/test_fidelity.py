@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks.evaluation import model_errors
 from benchmarks.experiments.fidelity import baselines, experiment, fitted_models, revenue_calibration
 from benchmarks.experiments.fidelity.policy_ranking import agreement, policies
 from benchmarks.experiments.fidelity.shipped_models import judge_environment
 from benchmarks.suite.api import Case, Row
 from marca_env.cascade.outcomes import OutcomeTable
+from marca_env.integration import model_errors
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
