@@ -19,20 +19,12 @@ import torch
 from rich.table import Table
 
 from benchmarks.days.artefacts import outcomes_with_progress
-<<<<<<< HEAD
 from benchmarks.experiments.fidelity import report_tables
 from benchmarks.experiments.fidelity.fitted_models import RESULT_MODELS, REVENUE_MODELS, result_rows, revenue_row
 from benchmarks.experiments.fidelity.revenue_calibration import calibration_figure
 from benchmarks.experiments.fidelity.shipped_models import judge_environment
 from benchmarks.suite.api import Case, Row
 from marca_env.cascade.outcomes import OutcomeTable
-=======
-from benchmarks.experiments.fidelity import baselines, revenue_calibration
-from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
-from benchmarks.experiments.fidelity.report_tables import tables
-from marca_env.integration import model_errors
-from marca_env.integration.model_errors import cluster_map_errors
->>>>>>> 4470829 (marca fit: one path for the live cascade and for a user's logs, in marca_env.integration)
 from marca_env.logs.log_files import read_cost_log, read_request_log
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine, shipped_folder
