@@ -1,14 +1,9 @@
 """Baselines for the fitted models: gradient-boosted trees and plain networks, on the same rows and inputs.
 
-<<<<<<< HEAD
 Baselines of the cost model predict the candidates of each stage; baselines of the revenue model predict the revenue of
 a request. They have the methods that :mod:`marca_env.integration.model_errors` needs to judge them.
 
 B pairs of request and action, F features, D decisions, S stages, J joint actions.
-=======
-Rivals of the cost model predict the candidates of each stage, rivals of the revenue model the revenue of a request;
-they have the methods by which :mod:`marca_env.integration.model_errors` judges those.
->>>>>>> 4470829 (marca fit: one path for the live cascade and for a user's logs, in marca_env.integration)
 """
 
 from __future__ import annotations
