@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
-
     if args.out.exists() and not (args.resume or args.overwrite):
         raise InputError(f"{args.out}: exists already; pass --resume to go on with it, --overwrite or another --out")
     bench = TestBench(
@@ -81,7 +80,6 @@ def measure(
     budget: float | None = None,
 ) -> pd.DataFrame:
     """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
-
     rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
     write_json(out.with_name("machine.json"), describe_machine())
     with track_progress("replaying buckets") as progress:
@@ -93,7 +91,6 @@ def measure(
 
 def print_table(log: pd.DataFrame) -> None:
     """Cost of each bucket, in milliseconds of one core, and its test–retest spread."""
-
     table = Table("stage", "component", "value", "length", "cost, core-ms", "spread", title="Cost per request (Eq. 26)")
     costs = repeat_spread(log)
     columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]

@@ -30,7 +30,6 @@ def map_on_cascade(
         jobs: further arguments of each call.
         workers: processes; 1: this one, ``None``: one per core.
     """
-
     text = json.dumps(scenario.to_dict())
     run = Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator")
     return run(delayed(_alone)(work, text, job) for job in jobs)

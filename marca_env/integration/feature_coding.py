@@ -106,7 +106,6 @@ class FeatureCoder:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
-
         write_json(path, {"features": [to_plain(c) for c in self.codings]})
 
     @classmethod
@@ -147,7 +146,6 @@ def stable_hash(text: str) -> int:
 # -- codings -----------------------------------------------------------------------------------------------------
 def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
     """Distinct texts of a column and which of them each row has."""
-
     codes, values = pd.factorize(column, use_na_sentinel=False)
     return [to_text(v) for v in values], codes
 

@@ -30,7 +30,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
     """
-
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")

@@ -79,7 +79,6 @@ def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     The published loads are CPU readings and its prices belong to its own units of revenue; both are kept as they are.
     Noise was added to the sample before it was published: what fell below zero is read as zero.
     """
-
     needed = ("tm", "nsum", "cpu1", "cpu2", "lambda_value1", "lambda_value2", "cpu1_", "cpu2_", "Q_sum", "Q_sum_")
     for name in needed:
         if name not in frame.columns:

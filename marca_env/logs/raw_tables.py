@@ -26,7 +26,6 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
         InputError: no such file, an unknown suffix, no rows, ragged rows, a repeated or a number as a column name, or
             other columns than named.
     """
-
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")

@@ -101,7 +101,6 @@ def check_table(
         InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
             out of range.
     """
-
     columns = tuple(columns)
     for column in columns:
         if column.name not in frame.columns:

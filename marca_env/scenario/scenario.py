@@ -300,7 +300,6 @@ class Scenario:
 
     def save(self, path: str | Path) -> None:
         """Write as YAML, whole or not at all."""
-
         with atomic_path(path) as temporary:
             text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
             temporary.write_text(text, encoding="utf-8")

@@ -252,7 +252,6 @@ def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
 
 def to_cost_log(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
-
     names = [c.name for c in COST_COLUMNS]
     return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
 
@@ -267,7 +266,6 @@ def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
 
 def describe_machine() -> dict[str, Any]:
     """The machine that costs were measured on: processor, cores, versions, date."""
-
     return {
         "processor": _processor(),
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),

@@ -1,4 +1,4 @@
-"""Plain data, as YAML and JSON hold it, to frozen dataclasses and back; what is unknown or mistyped is refused."""
+"""Conversion of plain data (as YAML and JSON hold it) to frozen dataclasses and back; strict about names and types."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from marca_env.utils.errors import InputError, unknown_option
 
 EXCLUDED = {"plain": False}
-"""``field(metadata=EXCLUDED)``: a field that plain data does not have."""
+"""Metadata of a field that plain data leaves out: ``field(metadata=EXCLUDED)``."""
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as lists, dicts and scalars; :func:`from_plain` turns them back into an equal one."""
+    """Convert a dataclass to lists, dicts and scalars; :func:`from_plain` is the inverse."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in _plain_fields(type(value))}
     if isinstance(value, Mapping):
@@ -28,10 +28,10 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type, data: Any, where: str) -> Any:
-    """A dataclass from plain data.
+    """Build a dataclass from plain data.
 
     Raises:
-        InputError: an unknown, missing or mistyped field, named with its place below ``where``.
+        InputError: an unknown or missing field, or a value of another type; names the field and its place in ``where``.
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected a mapping, got {data!r}")
@@ -43,7 +43,7 @@ def from_plain(cls: type, data: Any, where: str) -> Any:
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in data:
-            raise InputError(f"{where}: field {name!r} is missing")
+            raise InputError(f"{where}: field {name!r} is missing; add it")
     values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
     return cls(**values)
 
@@ -76,10 +76,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _alternative(hints: tuple[Any, ...], value: Any) -> Any:
-    """The one for lists where the value is one, else the first."""
-    given = [h for h in hints if h is not type(None)]
-    lists = [h for h in given if typing.get_origin(h) is tuple]
-    return lists[0] if lists and isinstance(value, (list, tuple)) else given[0]
+    """Choose the type of a union: that of lists if the value is a list, else the first."""
+    candidates = [h for h in hints if h is not type(None)]
+    lists = [h for h in candidates if typing.get_origin(h) is tuple]
+    return lists[0] if lists and isinstance(value, (list, tuple)) else candidates[0]
 
 
 def _number(value: Any, where: str) -> float:

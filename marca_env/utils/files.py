@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, and models as safetensors beside a JSON description."""
+"""Atomic writing of files, and models stored as safetensors beside a JSON description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,18 +16,15 @@ from safetensors.torch import load_file, save
 
 from marca_env.utils.errors import InputError, one_line
 
-if TYPE_CHECKING:
-    import torch
-
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 ANALYTIC_KIND = "Law"
-"""Kind of a model that is stated, not fitted: a description without weights."""
-_REMEDY = "fit and save the model again, or copy the folder whole"
+"""Kind of an analytic model: a description without weights."""
+_REMEDY = "fit and save the model again, or copy the whole folder"
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends well and removed when it does not."""
+    """Yield a temporary path; it replaces ``path`` if the block succeeds and is removed if not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -49,9 +46,9 @@ def write_pair(
 ) -> None:
     """Write weights and their description (plain JSON values) into ``folder`` under ``names``.
 
-    The description goes first and comes last, so that a kill never leaves one beside another model's weights.
+    The old description is removed first and the new one written last, so that a kill never leaves a description beside
+    another model's weights.
     """
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, text = (folder / name for name in names)
@@ -64,12 +61,11 @@ def write_pair(
 def read_pair(
     folder: str | Path, names: tuple[str, str], device: str = "cpu", remedy: str = _REMEDY
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`write_pair` wrote: (tensors, description).
+    """Read the (tensors, description) that :func:`write_pair` wrote.
 
     Raises:
         InputError: a file is missing or cut short, or the device cannot be used.
     """
-
     check_device(device)
     weights = Path(folder) / names[0]
     if not weights.is_file():
@@ -82,7 +78,7 @@ def read_pair(
 
 
 def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = _REMEDY) -> dict[str, Any]:
-    """The description of a model, without its weights.
+    """Read the description of a model, without its weights.
 
     Raises:
         InputError: the file is missing or cut short.
@@ -95,7 +91,7 @@ def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = 
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({one_line(error)}); {remedy}") from None
     if not isinstance(description, dict):
-        raise InputError(f"{path}: not the description of a model; {remedy}")
+        raise InputError(f"{path}: not a description of a model; {remedy}")
     return description
 
 
@@ -107,28 +103,28 @@ def save_model(
 
 
 def load_model(folder: str | Path, kind: str, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`save_model` wrote: (tensors, description).
+    """Read the (tensors, description) that :func:`save_model` wrote.
 
     Raises:
         InputError: a file is missing, cut short or of another kind of model, or the device cannot be used.
     """
     tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device)
-    found = description.get("kind")
-    if found != kind:
+    stored_kind = description.get("kind")
+    if stored_kind != kind:
         path = Path(folder) / DESCRIPTION
-        raise InputError(f"{path}: holds a {found!r}, not a {kind!r}; give the folder of a {kind}")
+        raise InputError(f"{path}: holds a {stored_kind!r}, not a {kind!r}; give the folder of a {kind}")
     return tensors, description
 
 
 def is_analytic_model(folder: str | Path) -> bool:
-    """Whether the folder holds a stated law instead of a fitted model."""
-    there = (Path(folder) / DESCRIPTION).is_file() and not (Path(folder) / WEIGHTS).is_file()
-    return there and read_description(folder).get("kind") == ANALYTIC_KIND
+    """Return whether the folder holds an analytic model instead of a fitted one."""
+    has_description_only = (Path(folder) / DESCRIPTION).is_file() and not (Path(folder) / WEIGHTS).is_file()
+    return has_description_only and read_description(folder).get("kind") == ANALYTIC_KIND
 
 
 @contextmanager
 def explain_model_faults(folder: str | Path) -> Iterator[None]:
-    """Whatever goes wrong while a model is put together from its two files is one InputError."""
+    """Turn any error while a model is rebuilt from its two files into one InputError."""
     try:
         yield
     except InputError:
@@ -140,12 +136,11 @@ def explain_model_faults(folder: str | Path) -> Iterator[None]:
 
 
 def check_device(device: str) -> str:
-    """The torch device as it is.
+    """Return the name of a torch device after checking that it can be used.
 
     Raises:
-        InputError: no such device here.
+        InputError: the device is not available on this machine.
     """
-
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

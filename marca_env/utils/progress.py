@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, about ten plain lines elsewhere; on the standard error stream."""
+"""Progress of long work on standard error: a bar on a terminal, about ten plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from marca_env.utils.console import make_console
 
 
 class ReportProgress(Protocol):
-    """Called with (done, total) and a few words; the total is ``None`` where nobody knows it."""
+    """Callback of long work."""
 
-    def __call__(self, done: int, total: int | None, note: str = "", /) -> None: ...
+    def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
+        """Report ``done`` of ``total`` units of work (``None``: unknown) with a short note."""
+        ...
 
 
 @contextmanager
 def track_progress(label: str) -> Iterator[ReportProgress]:
-    """A function to call with (done, total) as the work goes on."""
+    """Yield a function to call with (done, total) as the work goes on."""
     console = make_console(stderr=True)
     if not console.is_terminal:
         yield _Lines(label, console)
@@ -30,37 +32,37 @@ def track_progress(label: str) -> Iterator[ReportProgress]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None, note="")
 
-        def tell(done: int, total: int | None, note: str = "", /) -> None:
+        def report(done: int, total: int | None, note: str = "", /) -> None:
             bar.update(task, completed=done, total=total, note=note)
 
-        yield tell
+        yield report
 
 
 @contextmanager
 def count_progress(label: str, total: int) -> Iterator[Callable[..., None]]:
-    """As :func:`track_progress`, for work that is counted: yields ``advance(n=1)``."""
+    """Yield ``advance(n=1)`` to call after each unit of work; see :func:`track_progress`."""
     done = 0
-    with track_progress(label) as tell:
+    with track_progress(label) as report:
 
         def advance(n: int = 1) -> None:
             nonlocal done
             done += n
-            tell(done, total)
+            report(done, total)
 
         yield advance
 
 
 class _Lines:
-    """A line for every tenth of the work or, where its length is unknown, each time that it has doubled."""
+    """Progress as plain lines: one for every tenth of the work or, if its length is unknown, at each doubling."""
 
     def __init__(self, label: str, console: Console) -> None:
         self.label, self.console = label, console
-        self.told = 0
+        self.last_step = 0
 
     def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
-        reached = done.bit_length() if total is None else 10 * done // max(total, 1)
-        if reached <= self.told:
+        step = done.bit_length() if total is None else 10 * done // max(total, 1)
+        if step <= self.last_step:
             return
-        self.told = reached
+        self.last_step = step
         share = f"{done}" if total is None else f"{done} of {total}"
         self.console.print(f"{self.label}: {share}{note and '  '}{note}", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Units of time that the packages share."""
+"""Units of time."""
 
 MINUTES_PER_DAY = 1440
 SECONDS_PER_MINUTE = 60.0

@@ -1,4 +1,4 @@
-"""Checks of arrays that come from outside."""
+"""Checks of options and of arrays of codes that users pass in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def reject_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuse keyword arguments that ``function`` does not have, naming the nearest that it has.
+    """Decorate ``function`` to refuse unknown keyword arguments and name the nearest valid one.
 
     Environments are often built from option files, where a typo should be one clear line.
     """
@@ -34,24 +34,24 @@ def reject_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """``codes`` (…, n) as an array whose column k holds 0 … sizes[k] − 1.
+    """Return ``codes`` (…, n) as an array after checking that column k holds 0 … sizes[k] − 1.
 
-    Any other would light up the one-hot of a neighbour, and nobody would notice.
+    A code out of range would silently set the one-hot input of a neighbouring column.
 
     Args:
         what: ``state`` or ``action``, for the message.
-        codes: whole numbers.
-        names: of the columns.
+        codes: integers.
+        names: names of the columns.
         sizes: categories of each column.
 
     Raises:
-        InputError: another shape, numbers that are not whole, or a code out of range, naming its row and column.
+        InputError: a wrong shape, numbers that are not integers, or a code out of range; names its row and column.
     """
     codes, sizes = np.asarray(codes), np.asarray(sizes)
     if codes.ndim == 0 or codes.shape[-1] != len(names) or codes.dtype.kind not in "iu":
         raise InputError(
             f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
-            f"one column per name: {', '.join(names)}"
+            f"one column for each name: {', '.join(names)}"
         )
     wrong = (codes < 0) | (codes >= sizes)
     if wrong.any():
