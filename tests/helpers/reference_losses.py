@@ -91,11 +91,11 @@ def slow_losses(
     rows = read(spec, online, target, batch, scale)
     agent_part = agent_losses(rows, spec, preset, head_mixture)
     mixed = mixer_losses(rows, online, target, agent_part["weights"], head_mixture)
-    found = {"agent_loss": agent_part["loss"], "q_tot": mixed["q_tot"] * scale}
+    results = {"agent_loss": agent_part["loss"], "q_tot": mixed["q_tot"] * scale}
     if options["mixer"] == "none":
-        return found | {"loss": agent_part["loss"], "mixer_loss": 0.0, "td_error": agent_part["td_error"] * scale}
+        return results | {"loss": agent_part["loss"], "mixer_loss": 0.0, "td_error": agent_part["td_error"] * scale}
     loss = mixed["mixer_loss"] + mixed.get("central_loss", 0.0) + options["agent_loss"] * agent_part["loss"]
-    return found | mixed | {"loss": loss, "q_tot": mixed["q_tot"] * scale, "td_error": mixed["td_error"] * scale}
+    return results | mixed | {"loss": loss, "q_tot": mixed["q_tot"] * scale, "td_error": mixed["td_error"] * scale}
 
 
 def td_loss(error: Any, options: dict[str, Any]) -> Any:

@@ -74,24 +74,24 @@ def _plain(value: Any) -> Any:
 
 def run(config: Any, iterations: int, **options: Any) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
     """Train and return the final fingerprint, and per iteration all metrics that are not times."""
-    said: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
 
     def note(numbers: dict[str, Any]) -> None:
-        told = {k: float(v) for k, v in numbers.items() if not any(word in k for word in TIMES)}
-        said[str(int(numbers["training_iteration"]))] = told
+        values = {k: float(v) for k, v in numbers.items() if not any(word in k for word in TIMES)}
+        metrics[str(int(numbers["training_iteration"]))] = values
 
     algorithm, _ = train(config, stop={"training_iteration": iterations}, record=note, **options)
-    found = fingerprint(algorithm)
+    state = fingerprint(algorithm)
     algorithm.stop()
-    return found, said
+    return state, metrics
 
 
 TIMES = ("time", "throughput", "perf/", "since_restore")
 
 
 def _resume_all(folder: Path, iterations: int) -> None:
-    found = {d.name: run(None, iterations, resume=d, out=d) for d in sorted(folder.iterdir()) if d.is_dir()}
-    print("RESULT" + json.dumps(found))
+    results = {d.name: run(None, iterations, resume=d, out=d) for d in sorted(folder.iterdir()) if d.is_dir()}
+    print("RESULT" + json.dumps(results))
 
 
 def _forever(folder: Path) -> None:

@@ -161,8 +161,8 @@ class Leavers:
         """Do nothing."""
 
     def _seen(self, agents: list[str]) -> tuple[dict, dict]:
-        seen = {a: (self.rng.random(2).astype(np.float32), self.at) for a in agents}
-        return seen, {a: {"action_mask": np.array([0, 1, self.at % 2], np.int8)} for a in agents}
+        observations = {a: (self.rng.random(2).astype(np.float32), self.at) for a in agents}
+        return observations, {a: {"action_mask": np.array([0, 1, self.at % 2], np.int8)} for a in agents}
 
 
 class Turns(MultiAgentEnv):

@@ -48,9 +48,9 @@ def test_cumulative_weights_end_at_one(batch) -> None:  # type: ignore[no-untype
     returns, actions, on = batch
     flat = [slow_variance(returns, actions[g][:, t], on[g][:, t]) for t in range(3) for g in range(2)]
     expected = (np.cumsum(flat) / np.sum(flat)).reshape(3, 2).T
-    found = both_forms(batch, "cumulative")
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert found[1, 2] == pytest.approx(1.0)
+    actual = both_forms(batch, "cumulative")
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    assert actual[1, 2] == pytest.approx(1.0)
 
 
 def test_variance_is_zero_where_fewer_than_two_actions_occur() -> None:

@@ -16,8 +16,8 @@ def test_greedy_actions_are_legal() -> None:
 
 
 def test_the_td_target_has_no_next_value_after_termination() -> None:
-    found = td_targets.td_target(torch.ones(2), torch.full((2,), 10.0), torch.tensor([False, True]), 0.9)
-    assert found.tolist() == [10.0, 1.0]
+    actual = td_targets.td_target(torch.ones(2), torch.full((2,), 10.0), torch.tensor([False, True]), 0.9)
+    assert actual.tolist() == [10.0, 1.0]
 
 
 def test_carry_forward_returns_the_value_at_the_latest_turn() -> None:
@@ -37,13 +37,13 @@ def test_the_own_turn_process_matches_a_search(seed: int) -> None:
     terminated = np.arange(t)[None] == end[:, None]
     reward[np.arange(t)[None] > end[:, None]] = 0
     on[np.arange(t + 1)[None] > end[:, None]] = False
-    found_r, found_v = td_targets.own_turn_process(*map(torch.tensor, (reward, value, on, terminated)))
+    rewards, next_values = td_targets.own_turn_process(*map(torch.tensor, (reward, value, on, terminated)))
     for i in range(b):
         for s in np.flatnonzero(on[i, :t]):
             later = [u for u in range(s + 1, t + 1) if on[i, u] and u <= end[i]]
             stop = later[0] if later else t
-            assert found_r[i, s] == pytest.approx(reward[i, s:stop].sum())
-            np.testing.assert_allclose(found_v[i, s], value[i, later[0]] if later else np.zeros(k))
+            assert rewards[i, s] == pytest.approx(reward[i, s:stop].sum())
+            np.testing.assert_allclose(next_values[i, s], value[i, later[0]] if later else np.zeros(k))
 
 
 def test_adaptive_weights_are_proportional_to_the_losses() -> None:

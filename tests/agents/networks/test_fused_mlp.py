@@ -19,13 +19,13 @@ def test_the_fused_path_equals_the_general_path(hidden: tuple[int, ...], rate: f
     x = torch.randn(11, 4, dtype=torch.float64, requires_grad=True)
     if rate == 0.0:
         net._rows = 4
-    found = []
+    results = []
     for forward in (net, lambda x: net.forward_general(x, rate)):
         torch.manual_seed(5)
         out = forward(x)
         gradients = torch.autograd.grad((out**3).sum(), [x, *net.parameters()])
-        found.append([out.detach(), *gradients])
-    for fused, general in zip(*found, strict=True):
+        results.append([out.detach(), *gradients])
+    for fused, general in zip(*results, strict=True):
         torch.testing.assert_close(fused, general, rtol=1e-10, atol=1e-12)
 
 

@@ -43,9 +43,9 @@ def test_monotone_mixers_match_the_equations(constraint: str, activation: str) -
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter)
     q, s = np.random.default_rng(0).normal(size=(8, 3)), np.random.default_rng(1).normal(size=(8, 4))
-    found = mixer(torch.tensor(q, dtype=torch.float32), torch.tensor(s, dtype=torch.float32)).detach().numpy()
+    actual = mixer(torch.tensor(q, dtype=torch.float32), torch.tensor(s, dtype=torch.float32)).detach().numpy()
     expected = [slow_mix(mixer, a, b, constraint, activation) for a, b in zip(q, s, strict=True)]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=100, deadline=None)
@@ -95,8 +95,8 @@ def test_the_unrestricted_mixer_matches_its_formula() -> None:
     for layer in (0, 2, 4):
         x = np.maximum(x @ w[f"net.{layer}.weight"].T + w[f"net.{layer}.bias"], 0)
     expected = (x @ w["net.6.weight"].T + w["net.6.bias"])[:, 0]
-    found = mixer(torch.tensor(q, dtype=torch.float32), torch.tensor(state, dtype=torch.float32))
-    np.testing.assert_allclose(found.detach(), expected, rtol=1e-4)
+    actual = mixer(torch.tensor(q, dtype=torch.float32), torch.tensor(state, dtype=torch.float32))
+    np.testing.assert_allclose(actual.detach(), expected, rtol=1e-4)
 
 
 SPEC = TeamSpec(("first", "second", "third"), (4, 4, 4), (3, 4, 2), 5, 1)
@@ -107,27 +107,27 @@ def greedy_gap(team: Team, mix: Callable[..., torch.Tensor], seed: int) -> float
     generator = torch.Generator().manual_seed(seed)
     q = []
     for net in team.agents:
-        seen = torch.randn(1, 4, generator=generator, dtype=torch.double)
-        q.append(net.values(seen, net.advance(seen, net.initial_hidden(1))).mean(1)[0])
+        observation = torch.randn(1, 4, generator=generator, dtype=torch.double)
+        q.append(net.values(observation, net.advance(observation, net.initial_hidden(1))).mean(1)[0])
     state = torch.randn(5, generator=generator, dtype=torch.double)
     joint = torch.tensor(list(itertools.product(*map(range, SPEC.action_sizes))))
     utilities = torch.stack([x[joint[:, g]] for g, x in enumerate(q)], -1)
     values = mix(utilities, state.expand(len(joint), -1), list(joint.T))
-    chosen = (joint == torch.stack([x.argmax() for x in q])).all(1).nonzero().item()
-    return float((values.max() - values[chosen]).detach())
+    greedy_index = (joint == torch.stack([x.argmax() for x in q])).all(1).nonzero().item()
+    return float((values.max() - values[greedy_index]).detach())
 
 
 def gaps(name: str, mix: str = "mixer", **options: Any) -> list[float]:
     """Return the greedy gap of 20 random teams."""
-    found = []
+    gaps = []
     for seed in range(20):
         torch.manual_seed(seed)
         team = Team(SPEC, preset(name, gru=None, hidden=(8,), **options), central=True).double()
         for parameter in team.parameters():
             torch.nn.init.normal_(parameter)
-        whole = team.mix if mix == "mixer" else lambda u, s, _, star=team.central: star.mix(u, s)
-        found.append(greedy_gap(team, whole, seed))
-    return found
+        mix_values = team.mix if mix == "mixer" else lambda u, s, _, central=team.central: central.mix(u, s)
+        gaps.append(greedy_gap(team, mix_values, seed))
+    return gaps
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(PRESETS) if not PRESETS[n].joint])

@@ -58,9 +58,9 @@ def plain_unroll(net: QNetwork, observations: torch.Tensor, on_turn: torch.Tenso
     """Unroll one step at a time for all rows, with torch's GRU cell: (B, T, K, A)."""
     hidden, values = net.initial_hidden(len(observations)), []
     for t in range(observations.shape[1]):
-        moved = net.advance(observations[:, t], hidden)
-        hidden = torch.where(on_turn[:, t, None], moved, hidden)
-        values.append(net.values(observations[:, t], moved))
+        next_hidden = net.advance(observations[:, t], hidden)
+        hidden = torch.where(on_turn[:, t, None], next_hidden, hidden)
+        values.append(net.values(observations[:, t], next_hidden))
     return torch.stack(values, 1)
 
 
@@ -82,13 +82,13 @@ def test_unroll_matches_one_step_at_a_time(gru: int | None, pattern: str, some: 
     for layer in net.head.layers:
         torch.nn.init.normal_(layer.bias)
     rng = np.random.default_rng(0)
-    seen = torch.tensor(rng.normal(size=(9, 6, 5)))
+    observations = torch.tensor(rng.normal(size=(9, 6, 5)))
     on = torch.tensor(PATTERNS[pattern](rng))
-    wanted = torch.tensor((rng.random((9, 6)) < 0.5) | np.eye(9, 6, dtype=bool)) if some else None
-    keep = on if wanted is None else on & wanted
+    needed = torch.tensor((rng.random((9, 6)) < 0.5) | np.eye(9, 6, dtype=bool)) if some else None
+    keep = on if needed is None else on & needed
     factor = torch.tensor(rng.normal(size=(9, 6, 2, 3)))
     gradients = []
-    for q in (net.unroll(seen, on, wanted), plain_unroll(net, seen, on) * keep[..., None, None]):
+    for q in (net.unroll(observations, on, needed), plain_unroll(net, observations, on) * keep[..., None, None]):
         net.zero_grad()
         (q**2 * factor).sum().backward()
         gradients.append((q.detach(), {n: p.grad for n, p in net.named_parameters()}))
@@ -105,16 +105,16 @@ def test_unroll_matches_a_float64_reference(gru: int | None) -> None:
     torch.manual_seed(1)
     net = QNetwork(5, 3, heads=2, hidden=(4,), gru=gru)
     rng = np.random.default_rng(0)
-    seen, on = rng.normal(size=(6, 4, 5)), rng.random((6, 4)) < 0.6
-    q = net.unroll(torch.tensor(seen, dtype=torch.float32), torch.tensor(on)).detach().numpy()
+    observations, on = rng.normal(size=(6, 4, 5)), rng.random((6, 4)) < 0.6
+    q = net.unroll(torch.tensor(observations, dtype=torch.float32), torch.tensor(on)).detach().numpy()
     w = weights(net)
     for b in range(6):
         h = np.zeros(gru or 0)
         for t in range(4):
             if not on[b, t]:
                 continue
-            h = slow_gru(w, seen[b, t], h) if gru else h
-            np.testing.assert_allclose(q[b, t], slow_mlp(w, h if gru else seen[b, t], "head."), atol=1e-5)
+            h = slow_gru(w, observations[b, t], h) if gru else h
+            np.testing.assert_allclose(q[b, t], slow_mlp(w, h if gru else observations[b, t], "head."), atol=1e-5)
 
 
 def test_values_are_zero_if_no_agent_is_on_turn() -> None:
@@ -127,10 +127,10 @@ def test_observations_off_turn_have_no_effect() -> None:
     torch.manual_seed(2)
     net = QNetwork(3, 2, gru=4)
     on = torch.tensor([[True, False, True]])
-    seen = torch.randn(1, 3, 3)
-    other = seen.clone()
-    other[:, 1] += 5
-    assert torch.equal(net.unroll(seen, on)[:, 2], net.unroll(other, on)[:, 2])
+    observations = torch.randn(1, 3, 3)
+    changed = observations.clone()
+    changed[:, 1] += 5
+    assert torch.equal(net.unroll(observations, on)[:, 2], net.unroll(changed, on)[:, 2])
 
 
 SLOW_ACTIVATIONS = {
@@ -173,15 +173,15 @@ def test_evaluation_uses_the_running_batch_statistics() -> None:
     norm(x)
     torch.testing.assert_close(norm.running_mean[:, 0], 0.1 * x.mean(1))
     torch.testing.assert_close(norm.running_var[:, 0], 0.9 + 0.1 * x.var(1))
-    kept = {n: b.clone() for n, b in norm.named_buffers()}
-    one = x[:, :1]
-    alone = norm(one)  # a single row has no variance
+    statistics = {n: b.clone() for n, b in norm.named_buffers()}
+    row = x[:, :1]
+    alone = norm(row)  # a single row has no variance
     norm.eval()
-    expected = (one - kept["running_mean"]) / torch.sqrt(kept["running_var"] + 1e-5)
-    torch.testing.assert_close(norm(one), expected)
+    expected = (row - statistics["running_mean"]) / torch.sqrt(statistics["running_var"] + 1e-5)
+    torch.testing.assert_close(norm(row), expected)
     torch.testing.assert_close(alone, expected)
     norm(x)
-    assert all(torch.equal(b, kept[n]) for n, b in norm.named_buffers())
+    assert all(torch.equal(b, statistics[n]) for n, b in norm.named_buffers())
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)

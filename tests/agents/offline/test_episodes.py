@@ -17,10 +17,10 @@ def test_rows_give_the_same_episodes_as_their_log(
 ) -> None:
     """The revenue of each request is the reward of its last decision, and compact rows lose nothing."""
     expected = log_episodes(tiny_requests.iloc[:64], tiny_scenario, joint=joint)
-    found = EpisodeEncoder(tiny_scenario, joint=joint)(rows[:64])
-    assert set(found) == set(expected)
-    assert all(np.array_equal(found[k], expected[k]) for k in expected)
-    assert np.array_equal(found["reward"][:, -1], tiny_requests["revenue"].to_numpy(np.float32)[:64])
-    assert not found["reward"][:, :-1].any()
+    actual = EpisodeEncoder(tiny_scenario, joint=joint)(rows[:64])
+    assert set(actual) == set(expected)
+    assert all(np.array_equal(actual[k], expected[k]) for k in expected)
+    assert np.array_equal(actual["reward"][:, -1], tiny_requests["revenue"].to_numpy(np.float32)[:64])
+    assert not actual["reward"][:, :-1].any()
     assert rows.dtype == row_type(tiny_scenario)
     assert row_type(Scenario.load("default")).itemsize == 36

@@ -42,9 +42,9 @@ def test_every_file_format_gives_the_same_rows(
     sources = [str(tmp_path / form) for form in forms] + [[tmp_path / "groups" / f"{k}.parquet" for k in range(3)]]
     for source in sources:
         assert np.array_equal(load_rows(source, tiny_scenario), rows), source
-    found = log_chunks(log_files(str(tmp_path / "one.csv")), tiny_scenario)
-    assert len(found) > 5
-    assert sum(p.rows for p in found) == len(rows)
+    chunks = log_chunks(log_files(str(tmp_path / "one.csv")), tiny_scenario)
+    assert len(chunks) > 5
+    assert sum(p.rows for p in chunks) == len(rows)
     groups = log_chunks(log_files(tmp_path / "groups"), tiny_scenario)
     assert [p.rows for p in groups[:7]] == [300] * 6 + [200]
     assert [(p.file, p.first_row, p.offset) for p in groups[6:9]] == [(0, 1800, 1800), (1, 0, 2000), (1, 300, 2300)]

@@ -42,9 +42,9 @@ def test_positions_continue_from_any_row(numbered_log: Path, tiny_scenario: Scen
                 return np.concatenate(rows)[:n]
         raise AssertionError
 
-    whole = drawn(0, 13_000)
+    all_rows = drawn(0, 13_000)
     for start in (0, 1, 999, 1000, 5999, 6000, 6001, 12_345):
-        assert np.array_equal(drawn(start, 600), whole[start : start + 600])
+        assert np.array_equal(drawn(start, 600), all_rows[start : start + 600])
 
 
 def test_only_training_rows_are_read(numbered_log: Path, tiny_scenario: Scenario) -> None:

@@ -24,23 +24,23 @@ def test_parts_are_disjoint_and_have_their_shares(
     write_parquet(frame, tmp_path / "a.parquet", 6000)
     write_parquet(frame, tmp_path / "b.parquet", 700)
     split = Split(by, validation=0.2, test=0.1, seed=3)
-    found = {}
+    rows_of_part = {}
     for part in PARTS:
         one, other = (
             load_rows(tmp_path / f, tiny_scenario, split=split, part=part) for f in ("a.parquet", "b.parquet")
         )
         assert np.array_equal(one, other)
-        found[part] = one["reward"].astype(int)
-    assert sorted(np.concatenate(list(found.values()))) == list(range(6000))
-    assert len(found["validation"]) == pytest.approx(1200, abs=0 if by == "period" else 100)
-    assert len(found["test"]) == pytest.approx(600, abs=0 if by == "period" else 80)
+        rows_of_part[part] = one["reward"].astype(int)
+    assert sorted(np.concatenate(list(rows_of_part.values()))) == list(range(6000))
+    assert len(rows_of_part["validation"]) == pytest.approx(1200, abs=0 if by == "period" else 100)
+    assert len(rows_of_part["test"]) == pytest.approx(600, abs=0 if by == "period" else 80)
     if by == "period":
-        assert found["train"].max() < found["validation"].min()
-        assert found["validation"].max() < found["test"].min()
+        assert rows_of_part["train"].max() < rows_of_part["validation"].min()
+        assert rows_of_part["validation"].max() < rows_of_part["test"].min()
     else:
-        assert abs(np.corrcoef(np.isin(np.arange(6000), found["test"]), np.arange(6000))[0, 1]) < 0.05
+        assert abs(np.corrcoef(np.isin(np.arange(6000), rows_of_part["test"]), np.arange(6000))[0, 1]) < 0.05
         other = Split(by, validation=0.2, test=0.1, seed=4).mask("test", 0, 0, 0, 6000, 6000)
-        both = np.isin(np.arange(6000), found["test"]) & other
+        both = np.isin(np.arange(6000), rows_of_part["test"]) & other
         assert both.sum() == pytest.approx(60, abs=30)  # seeds are independent
 
 

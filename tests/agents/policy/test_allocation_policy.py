@@ -49,8 +49,8 @@ def cost_model(tiny_artefacts: Path) -> CostModel:
 def make_policy(scenario: Scenario, costs: CostModel, name: str, options: dict, scale: float = 3.0) -> AllocationPolicy:
     """Build a policy with random weights and non-zero biases."""
     torch.manual_seed(0)
-    chosen = preset(name, **options)
-    team = Team(TeamSpec.of(team_encoder(scenario, joint=chosen.joint)), chosen)
+    algorithm = preset(name, **options)
+    team = Team(TeamSpec.of(team_encoder(scenario, joint=algorithm.joint)), algorithm)
     for key, parameter in team.named_parameters():  # zero biases would hide errors
         if key.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -62,18 +62,18 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
     scenario, team = policy.scenario, policy.team
     rows, actions = np.repeat(states, len(joint), 0), np.tile(joint, (len(states), 1))
     frame = pd.DataFrame(np.hstack([rows, actions]), columns=[*scenario.feature_names, *scenario.decision_names])
-    seen = actions.copy()
-    seen[:, -1] = 0  # the last decision is not taken yet when results are observed
+    observed_actions = actions.copy()
+    observed_actions[:, -1] = 0  # the last decision is not taken yet when results are observed
     for k, name in enumerate(scenario.stage_names):
-        frame[f"result_{name}"] = policy.cost_model.results(rows, seen)[:, k]
+        frame[f"result_{name}"] = policy.cost_model.results(rows, observed_actions)[:, k]
     columns = log_episodes(frame.assign(revenue=0.0), scenario, joint=policy.preset.joint)
     batch = {k: torch.as_tensor(v) for k, v in columns.items()}
     taken = [batch[action_key(a)] for a in team.spec.agents]
     with torch.no_grad():
         q, turns = team.unroll(batch)
-        chosen = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
-        used = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(chosen, turns, strict=True)], -1)
-        mixed = team.mix(used, batch["state"][:, :-1], taken)[:, -1]
+        q_taken = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
+        utilities = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(q_taken, turns, strict=True)], -1)
+        mixed = team.mix(utilities, batch["state"][:, :-1], taken)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
 
 
@@ -85,8 +85,8 @@ def test_values_are_q_tot_at_the_last_turn(
     states = np.random.default_rng(0).integers(0, tiny_scenario.feature_sizes, (7, 4))
     states[5] = states[1]
     tree = policy._tree
-    found, expected = policy.values(states), episode_values(policy, states, tree.leaves)
-    np.testing.assert_allclose(found, expected[:, tree.leaf_of_action], rtol=1e-4, atol=1e-4)
+    actual, expected = policy.values(states), episode_values(policy, states, tree.leaves)
+    np.testing.assert_allclose(actual, expected[:, tree.leaf_of_action], rtol=1e-4, atol=1e-4)
     assert np.ptp(expected) > 0.01
 
 
@@ -102,9 +102,9 @@ def test_the_chunk_size_does_not_change_values(
 ) -> None:
     policy = make_policy(tiny_scenario, cost_model, "AWRQMixer", {**SMALL, "heads": 2})
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
-    whole = policy.values(states)
+    expected = policy.values(states)
     monkeypatch.setattr("agents.policy.joint_action_values._CHUNK_NODES", 40)
-    np.testing.assert_allclose(policy.values(states), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(policy.values(states), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_decisions_maximise_value_minus_priced_cost(tiny_scenario: Scenario, cost_model: CostModel) -> None:
@@ -114,11 +114,11 @@ def test_decisions_maximise_value_minus_priced_cost(tiny_scenario: Scenario, cos
     for prices in (np.zeros(2), np.array([5.0, 20.0])):
         actions = policy.decide(states, prices)
         score = values - costs @ prices
-        chosen = np.take_along_axis(score, tiny_scenario.joint_index(actions)[:, None], 1)[:, 0]
-        np.testing.assert_allclose(chosen, score.max(1), rtol=1e-4, atol=1e-5)
-    dear = policy.decide(states, np.array([1e6, 1e6]))
+        reached = np.take_along_axis(score, tiny_scenario.joint_index(actions)[:, None], 1)[:, 0]
+        np.testing.assert_allclose(reached, score.max(1), rtol=1e-4, atol=1e-5)
+    expensive = policy.decide(states, np.array([1e6, 1e6]))
     cheapest = costs.sum(-1).min(1)
-    paid = costs.sum(-1)[np.arange(20), tiny_scenario.joint_index(dear)]
+    paid = costs.sum(-1)[np.arange(20), tiny_scenario.joint_index(expensive)]
     np.testing.assert_allclose(paid, cheapest, rtol=1e-4)
 
 
@@ -166,8 +166,8 @@ def test_a_missing_cost_model_is_an_error_with_a_remedy(
         AllocationPolicy.load(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         AllocationPolicy.load(tmp_path, cost_model=tmp_path / "nowhere")
-    for given in (cost_model, tiny_artefacts / "cost_model", str(tiny_artefacts / "cost_model")):
-        assert AllocationPolicy.load(tmp_path, cost_model=given).costs(np.zeros((1, 4), dtype=int)).shape[2] == 2
+    for source in (cost_model, tiny_artefacts / "cost_model", str(tiny_artefacts / "cost_model")):
+        assert AllocationPolicy.load(tmp_path, cost_model=source).costs(np.zeros((1, 4), dtype=int)).shape[2] == 2
 
 
 def test_no_requests_give_no_decisions(tiny_scenario: Scenario, cost_model: CostModel) -> None:
@@ -178,14 +178,14 @@ def test_no_requests_give_no_decisions(tiny_scenario: Scenario, cost_model: Cost
 def test_damaged_policy_folders_are_refused(tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path) -> None:
     make_policy(tiny_scenario, cost_model, "QMIX", SMALL).save(tmp_path)
     weights, description = tmp_path / "weights.safetensors", tmp_path / "policy.json"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"weights\.safetensors.*cannot be read"):
         AllocationPolicy.load(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match="no such file"):
         AllocationPolicy.load(tmp_path)
-    weights.write_bytes(whole)
+    weights.write_bytes(data)
     text = description.read_text()
     description.write_text(text.replace('"gru": 8', '"gru": 9'))
     with pytest.raises(InputError, match="do not belong together"):
@@ -258,9 +258,9 @@ def test_decisions_match_the_plain_evaluation(
     for prices in (np.zeros(2), np.array([3.0, 0.5]), np.array([40.0, 90.0])):
         score = values - costs @ prices
         actions = policy.decide(states, prices)
-        chosen = tiny_scenario.joint_index(actions)
+        indices = tiny_scenario.joint_index(actions)
         best = score.max(1)
-        reached = score[np.arange(48), chosen]
+        reached = score[np.arange(48), indices]
         np.testing.assert_allclose(reached, best, rtol=0, atol=2e-5 * (1 + np.abs(best).max()))
         second = np.array([np.unique(row.round(4))[-2:] for row in score])
         clear = second[:, 1] - second[:, 0] > 1e-3

@@ -95,9 +95,9 @@ def test_damage_is_detected_and_the_previous_checkpoint_is_used(damage: Callable
     assert newest_intact(tmp_path) == (newest, {})
     damage(newest)
     assert DAMAGES[damage] in str(find_fault(newest))
-    found, torn = newest_intact(tmp_path)
-    assert found == before
-    assert list(torn) == [newest]
+    intact, damaged = newest_intact(tmp_path)
+    assert intact == before
+    assert list(damaged) == [newest]
     damage(before)
     with pytest.raises(InputError, match="all checkpoints are damaged") as refusal:
         newest_intact(tmp_path)
@@ -135,8 +135,10 @@ def test_only_leftovers_of_ended_processes_are_removed(tmp_path: Path) -> None:
         for name in names:
             (tmp_path / name).mkdir()
             (tmp_path / name / "file").write_text("x")
-        assert sorted(p.name for p in remove_leftovers(tmp_path)) == sorted(n for n, kept in names.items() if not kept)
-        assert {p.name for p in tmp_path.iterdir()} == {n for n, kept in names.items() if kept}
+        assert sorted(p.name for p in remove_leftovers(tmp_path)) == sorted(
+            n for n, stays in names.items() if not stays
+        )
+        assert {p.name for p in tmp_path.iterdir()} == {n for n, stays in names.items() if stays}
     finally:
         living.kill()
         living.wait()

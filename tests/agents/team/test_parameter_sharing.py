@@ -26,15 +26,19 @@ SPEC = TeamSpec(("first", "other", "second"), (5, 3, 5), (4, 2, 4), 6, 4)  # the
 def make_team(name: str = "QMIX", seed: int = 0, **options: Any) -> Team:
     """Build a team with random weights."""
     torch.manual_seed(seed)
-    chosen = preset(name, **{"share_parameters": True, "hidden": (6,), "gru": 5, **options})
-    return Team(SPEC, chosen, central=True).double()
+    algorithm = preset(name, **{"share_parameters": True, "hidden": (6,), "gru": 5, **options})
+    return Team(SPEC, algorithm, central=True).double()
 
 
 def with_tags(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
     """Return the networks' inputs: observations followed by the agent's id for agents that share."""
-    seen = [batch[obs_key(a)] for a in SPEC.agents]
-    tags = torch.eye(2).double().expand(*seen[0].shape[:-1], 2, 2)
-    return [torch.cat([seen[0], tags[..., 0, :]], -1), seen[1], torch.cat([seen[2], tags[..., 1, :]], -1)]
+    observations = [batch[obs_key(a)] for a in SPEC.agents]
+    tags = torch.eye(2).double().expand(*observations[0].shape[:-1], 2, 2)
+    return [
+        torch.cat([observations[0], tags[..., 0, :]], -1),
+        observations[1],
+        torch.cat([observations[2], tags[..., 1, :]], -1),
+    ]
 
 
 @pytest.mark.parametrize("gru", [None, 5])
@@ -42,10 +46,12 @@ def test_shared_values_are_those_of_one_network_with_the_agent_id(gru: int | Non
     team, batch = make_team(gru=gru), make_batch(SPEC)
     shared, lone = team.agents.networks
     turns = on_turn_masks(SPEC, batch)
-    wanted = [on & (torch.rand(on.shape) < 0.7) for on in turns]
-    found, _ = team.unroll(batch, wanted)
-    for q, net, seen, on, at in zip(found, (shared, lone, shared), with_tags(batch), turns, wanted, strict=True):
-        torch.testing.assert_close(q, net.unroll(seen, on, at))
+    needed = [on & (torch.rand(on.shape) < 0.7) for on in turns]
+    values, _ = team.unroll(batch, needed)
+    for q, net, observations, on, at in zip(
+        values, (shared, lone, shared), with_tags(batch), turns, needed, strict=True
+    ):
+        torch.testing.assert_close(q, net.unroll(observations, on, at))
         assert q[at].abs().min() > 0
     both = [net.head.layers[0].weight.shape[1] for net in (shared, lone)]
     assert both == ([5, 5] if gru else [5 + 2, 3])
@@ -54,16 +60,16 @@ def test_shared_values_are_those_of_one_network_with_the_agent_id(gru: int | Non
 @pytest.mark.parametrize("gru", [None, 5])
 def test_single_steps_of_an_agents_view_match_its_unrolled_values(gru: int | None) -> None:
     team, batch = make_team(gru=gru, heads=2), make_batch(SPEC)
-    for g, (whole, on) in enumerate(zip(*team.unroll(batch), strict=True)):
-        net, seen = team.agents[g], batch[obs_key(SPEC.agents[g])]
-        hidden = net.initial_hidden(len(seen))
+    for g, (unrolled, on) in enumerate(zip(*team.unroll(batch), strict=True)):
+        net, observations = team.agents[g], batch[obs_key(SPEC.agents[g])]
+        hidden = net.initial_hidden(len(observations))
         for t in range(SPEC.max_steps + 1):
-            moved = net.advance(seen[:, t], hidden)
+            next_hidden = net.advance(observations[:, t], hidden)
             if net.cell is not None:  # the way in which joint actions are evaluated
-                by_parts = net.next_hidden(net.input_gates(seen[:, t]), net.hidden_gates(hidden), hidden)
-                torch.testing.assert_close(moved, by_parts)
-            torch.testing.assert_close(net.values(seen[:, t], moved)[on[:, t]], whole[:, t][on[:, t]])
-            hidden = torch.where(on[:, t, None], moved, hidden)
+                by_parts = net.next_hidden(net.input_gates(observations[:, t]), net.hidden_gates(hidden), hidden)
+                torch.testing.assert_close(next_hidden, by_parts)
+            torch.testing.assert_close(net.values(observations[:, t], next_hidden)[on[:, t]], unrolled[:, t][on[:, t]])
+            hidden = torch.where(on[:, t, None], next_hidden, hidden)
 
 
 @pytest.mark.parametrize("name", ["VDN", "QMIX", "WeightedQMIX", "IQL"])
@@ -71,11 +77,11 @@ def test_shared_gradients_are_the_sum_over_agents(name: str) -> None:
     """Shared weights get the sum of the gradients of equal but separate networks."""
     online, target, batch = make_team(name), make_team(name, seed=1), make_batch(SPEC)
     apart = [_separate(team) for team in (online, target)]
-    seen = with_tags(batch)
-    with_ids = {**batch, **{obs_key(a): x for a, x in zip(SPEC.agents, seen, strict=True)}}
-    found, expected = team_losses(online, target, batch), team_losses(*apart, with_ids)
-    assert found["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-12)
-    found["loss"].backward()
+    observations = with_tags(batch)
+    with_ids = {**batch, **{obs_key(a): x for a, x in zip(SPEC.agents, observations, strict=True)}}
+    actual, expected = team_losses(online, target, batch), team_losses(*apart, with_ids)
+    assert actual["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-12)
+    actual["loss"].backward()
     expected["loss"].backward()
     parts = [(online, apart[0])] + ([(online.central, apart[0].central)] if online.central is not None else [])
     for one, each in parts:
@@ -146,14 +152,14 @@ def test_training_with_shared_parameters_resumes_exactly(tmp_path: Path, one_cpu
     def weights(algorithm: Any) -> dict[str, np.ndarray]:
         return {k: np.asarray(v) for k, v in algorithm.learner_group._learner._team.state_dict().items()}
 
-    whole, _ = train(fresh(), stop={"training_iteration": 4})
+    uninterrupted, _ = train(fresh(), stop={"training_iteration": 4})
     half, _ = train(fresh(), stop={"training_iteration": 2}, out=tmp_path)
     half.stop()
     resumed, _ = train(None, stop={"training_iteration": 4}, resume=tmp_path)
-    expected, found = weights(whole), weights(resumed)
-    assert expected.keys() == found.keys()
-    assert all(np.array_equal(expected[k], found[k]) for k in expected)
-    for algorithm in (whole, resumed):
+    expected, actual = weights(uninterrupted), weights(resumed)
+    assert expected.keys() == actual.keys()
+    assert all(np.array_equal(expected[k], actual[k]) for k in expected)
+    for algorithm in (uninterrupted, resumed):
         algorithm.stop()
     with pytest.raises(InputError, match="no two agents have equal observation and action sizes"):
         CONFIGS["QMIX"]().environment("marca_env.parallel_env").training(share_parameters=True).validate()

@@ -59,8 +59,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 def make_team(name: str, seed: int, options: dict[str, Any]) -> Team:
     """Build a team with random weights and non-zero biases."""
     torch.manual_seed(seed)
-    chosen = preset(name, **{**SMALL, **options})
-    team = Team(ALONE if chosen.joint else SPEC, chosen, central=True).double()
+    algorithm = preset(name, **{**SMALL, **options})
+    team = Team(ALONE if algorithm.joint else SPEC, algorithm, central=True).double()
     for label, parameter in team.named_parameters():
         if label.endswith("bias"):  # biases start at zero, where they would have no effect
             torch.nn.init.normal_(parameter, std=0.3)
@@ -73,12 +73,12 @@ def test_losses_match_a_slow_reference(name: str, options: dict[str, Any]) -> No
     for seed in range(2):
         # Q*'s weights compare two values; only many samples reveal a wrong value
         batch = make_batch(online.spec, n=24 if options.get("td_weighting") != "central" else 150, seed=seed)
-        found = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
+        actual = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
         draw = torch.rand(online.preset.network.heads, generator=torch.Generator().manual_seed(seed)).double().numpy()
         expected = slow_losses(online, target, batch, scale=2.5, draw=draw)
-        assert found.keys() == expected.keys()
+        assert actual.keys() == expected.keys()
         for key, value in expected.items():
-            assert found[key].item() == pytest.approx(value, rel=1e-9, abs=1e-12), key
+            assert actual[key].item() == pytest.approx(value, rel=1e-9, abs=1e-12), key
 
 
 def test_every_preset_has_a_case() -> None:
@@ -92,17 +92,17 @@ def test_weighted_qmix_weights_apply_to_samples_and_not_to_q_star(weighting: str
     for alpha in (1.0, 0.5):
         online = make_team("WeightedQMIX", 0, {"gru": 5, "td_weighting": weighting, "td_alpha": alpha})
         target = make_team("WeightedQMIX", 1, {"gru": 5, "td_weighting": weighting, "td_alpha": alpha})
-        found = team_losses(online, target, make_batch(SPEC))
-        found["loss"].backward()
-        grads.append(({n: p.grad for n, p in online.named_parameters()}, found["mixer_loss"].item()))
+        losses = team_losses(online, target, make_batch(SPEC))
+        losses["loss"].backward()
+        grads.append(({n: p.grad for n, p in online.named_parameters()}, losses["mixer_loss"].item()))
         assert all(p.grad is None for p in target.parameters())
-    (whole, loss), (weighted, less) = grads
+    (unweighted, loss), (weighted, less) = grads
     assert loss / 2 < less < loss  # some weights are 1 and some are alpha
-    ours = {n for n in whole if not n.startswith("central.")}
-    assert all(torch.equal(whole[n], weighted[n]) for n in set(whole) - ours)
-    assert not any(torch.allclose(whole[n], weighted[n]) for n in ours)
+    q_tot_weights = {n for n in unweighted if not n.startswith("central.")}
+    assert all(torch.equal(unweighted[n], weighted[n]) for n in set(unweighted) - q_tot_weights)
+    assert not any(torch.allclose(unweighted[n], weighted[n]) for n in q_tot_weights)
     # not one common factor, as if the loss were reduced before it is weighted
-    ratios = torch.cat([(weighted[n] / whole[n]).flatten() for n in ours if n.startswith("mixer")])
+    ratios = torch.cat([(weighted[n] / unweighted[n]).flatten() for n in q_tot_weights if n.startswith("mixer")])
     assert ratios[ratios.isfinite()].std() > 0.01
 
 
@@ -155,8 +155,8 @@ def test_every_weight_of_the_team_gets_a_gradient_and_no_target_weight_does(name
     batch = make_batch(online.spec)
     if idle:
         batch[f"mask:{online.spec.agents[0]}"][..., :-1] = False
-    found = team_losses(online, target, batch)
-    found["loss"].backward()
+    losses = team_losses(online, target, batch)
+    losses["loss"].backward()
     assert all(p.grad is None for p in target.parameters())
     assert [n for n, p in online.named_parameters() if p.grad is None] == []
     assert all(torch.isfinite(p.grad).all() for p in online.parameters())
@@ -171,15 +171,15 @@ def test_batch_statistics_cover_the_decisions_only() -> None:
     team_losses(online, target, batch)
     assert all(torch.equal(b, before[n]) for n, b in target.named_buffers())
     net = online.agents[0]
-    seen = torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
-    on = batch["mask:first"][..., :-1].any(-1) & seen
-    own, ahead, _ = used_steps(on, batch["filled"], batch["terminated"])
-    on = own | ahead  # double Q: the online network also chooses the next action
+    observed = torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
+    on = batch["mask:first"][..., :-1].any(-1) & observed
+    acting, next_turns, _ = used_steps(on, batch["filled"], batch["terminated"])
+    on = acting | next_turns  # double Q: the online network also chooses the next action
     rows = batch["obs:first"][on].numpy()
     layer = net.head.layers[0]
     hidden = rows @ layer.weight[0].detach().numpy() + layer.bias[0].detach().numpy()
-    found = dict(net.named_buffers())
-    mean = next(v for n, v in found.items() if n.endswith("running_mean"))
-    var = next(v for n, v in found.items() if n.endswith("running_var"))
+    buffers = dict(net.named_buffers())
+    mean = next(v for n, v in buffers.items() if n.endswith("running_mean"))
+    var = next(v for n, v in buffers.items() if n.endswith("running_var"))
     np.testing.assert_allclose(mean.flatten(), 0.1 * hidden.mean(0), rtol=1e-9)
     np.testing.assert_allclose(var.flatten(), 0.9 + 0.1 * hidden.var(0, ddof=1), rtol=1e-9)

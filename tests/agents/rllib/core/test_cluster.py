@@ -21,12 +21,12 @@ from tests.helpers.dice_runs import make_config, shown, workers_that_find_dice
 def cluster() -> Iterator[Any]:
     """Start the head of a cluster without CPUs, so that runners are on other nodes."""
     with workers_that_find_dice():
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 1024**2})
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 1024**2})
         try:
-            yield found
+            yield nodes
         finally:
             ray.shutdown()
-            found.shutdown()
+            nodes.shutdown()
 
 
 def add_node(cluster: Any) -> Any:

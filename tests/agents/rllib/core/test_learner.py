@@ -60,14 +60,14 @@ def test_two_learners_keep_equal_weights(name: str, options: dict[str, Any]) -> 
     answers = algorithm.learner_group.foreach_learner(
         lambda learner: {k: v.numpy() for k, v in learner._team.state_dict().items()}
     )
-    one, other = (answer.get() for answer in answers)
+    first, second = (answer.get() for answer in answers)
     algorithm.stop()
-    assert any("running_mean" in k for k in one)
-    assert any(k.startswith("target.") for k in one)
-    different = [k for k in one if not np.array_equal(one[k], other[k])]
+    assert any("running_mean" in k for k in first)
+    assert any(k.startswith("target.") for k in first)
+    different = [k for k in first if not np.array_equal(first[k], second[k])]
     assert different == []
-    targets = [k for k in one if k.startswith("target.")]
-    moved = [k for k in targets if not np.array_equal(one[k], one[k.replace("target", "online")])]
+    targets = [k for k in first if k.startswith("target.")]
+    moved = [k for k in targets if not np.array_equal(first[k], first[k.replace("target", "online")])]
     assert moved  # the targets are not just the online network
 
 
@@ -93,14 +93,14 @@ def test_the_optimizer_has_the_configured_options(
 
 def test_metrics_have_the_documented_units() -> None:
     """The gradient norm is that before clipping; values and errors are in currency for any reward scale."""
-    found = []
+    metrics = []
     for scale, clip in ((1.0, None), (4.0, None), (1.0, 1e-6)):
         algorithm = build("WeightedQMIX", reward_scale=scale, grad_clip=clip, lr=1e-9, updates_per_iteration=1)
         results = algorithm.train()["learners"]["default_policy"]
         algorithm.stop()
         assert set(METRICS) <= set(results)
-        found.append({k: float(results[k]) for k in (*METRICS, "grad_norm")})
-    plain, scaled, clipped = found
+        metrics.append({k: float(results[k]) for k in (*METRICS, "grad_norm")})
+    plain, scaled, clipped = metrics
     assert plain["grad_norm"] == pytest.approx(clipped["grad_norm"], rel=1e-4)
     assert clipped["grad_norm"] > 1e-3
     assert plain["td_error"] != pytest.approx(plain["mixer_loss"])
@@ -130,9 +130,9 @@ def test_a_single_request_uses_the_running_statistics() -> None:
     algorithm = build("VDN", normalization="batch", updates_per_iteration=20)
     algorithm.train()
     net = learner_of(algorithm)._team.online.eval().agents[0]
-    seen = torch.eye(net.head.layers[0].weight.shape[1])
-    together = net.values(seen, net.initial_hidden(len(seen)))
-    one_by_one = torch.cat([net.values(x[None], net.initial_hidden(1)) for x in seen])
+    observations = torch.eye(net.head.layers[0].weight.shape[1])
+    together = net.values(observations, net.initial_hidden(len(observations)))
+    one_by_one = torch.cat([net.values(x[None], net.initial_hidden(1)) for x in observations])
     algorithm.stop()
     torch.testing.assert_close(together, one_by_one)
     assert together.std(0).min() > 0

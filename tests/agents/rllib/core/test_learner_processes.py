@@ -22,24 +22,24 @@ def running_ray() -> Iterator[None]:
 
 def test_one_remote_runner_and_learner_equal_local_training() -> None:
     """Remote and local training give exactly equal weights."""
-    found = []
+    runs = []
     for runners, learners in ((0, 0), (1, 1)):
         algorithm = make_config(runners, learners).build_algo()
         results = [algorithm.train() for _ in range(4)]
-        found.append((learner_weights(algorithm)[0], shown(algorithm).copy(), results[-1]))
+        runs.append((learner_weights(algorithm)[0], shown(algorithm).copy(), results[-1]))
         algorithm.stop()
-    (weights, episodes, numbers), (weights_there, episodes_there, numbers_there) = found
-    assert np.array_equal(episodes, episodes_there)
-    assert same(weights, weights_there)
+    (weights, episodes, numbers), (remote_weights, remote_episodes, remote_numbers) = runs
+    assert np.array_equal(episodes, remote_episodes)
+    assert same(weights, remote_weights)
     for key in ("num_env_steps_sampled_lifetime", "episode_return_mean"):
-        assert numbers["env_runners"][key] == numbers_there["env_runners"][key]
-    steps, steps_there = (n["learners"]["default_policy"]["gradient_steps"] for n in (numbers, numbers_there))
-    assert steps == steps_there == 4 * SMALL["updates_per_iteration"]
+        assert numbers["env_runners"][key] == remote_numbers["env_runners"][key]
+    steps, remote_steps = (n["learners"]["default_policy"]["gradient_steps"] for n in (numbers, remote_numbers))
+    assert steps == remote_steps == 4 * SMALL["updates_per_iteration"]
 
 
 def test_several_learners_learn_from_a_log(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path) -> None:
     tiny_scenario.save(tmp_path / "tiny.yaml")
-    found = {}
+    weights = {}
     for learners in (0, 1, 2):
         config = CONFIGS["AWRQMixer"]().offline_data(input_=[str(tiny_artefacts / "requests.parquet")])
         config.training(**SMALL, scenario=str(tmp_path / "tiny.yaml")).debugging(seed=3).learners(num_learners=learners)
@@ -47,9 +47,9 @@ def test_several_learners_learn_from_a_log(tiny_scenario: Scenario, tiny_artefac
         try:
             for _ in range(3):
                 algorithm.train()
-            found[learners] = learner_weights(algorithm)
+            weights[learners] = learner_weights(algorithm)
         finally:
             algorithm.stop()
-    assert same(found[0][0], found[1][0])
-    assert same(*found[2])
-    assert not same(found[0][0], found[2][0])  # two learners use twice as many episodes per step
+    assert same(weights[0][0], weights[1][0])
+    assert same(*weights[2])
+    assert not same(weights[0][0], weights[2][0])  # two learners use twice as many episodes per step

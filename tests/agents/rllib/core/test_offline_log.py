@@ -39,15 +39,15 @@ def test_the_log_in_memory_draws_uniformly_and_continues_from_its_state(
 def test_a_log_is_streamed_if_it_exceeds_the_memory_limit(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
-    found = log_chunks([write_parquet(tiny_requests, tmp_path / "log.parquet", 500)], tiny_scenario)
-    taken = 6000 * row_type(tiny_scenario).itemsize
-    assert not must_stream(found, tiny_scenario, "auto", None)
-    assert must_stream(found, tiny_scenario, "auto", 1.9 * taken)
-    assert not must_stream(found, tiny_scenario, "auto", 2.1 * taken)
-    assert must_stream(found, tiny_scenario, True, None)
-    assert not must_stream(found, tiny_scenario, False, 1.0)
+    chunks = log_chunks([write_parquet(tiny_requests, tmp_path / "log.parquet", 500)], tiny_scenario)
+    size = 6000 * row_type(tiny_scenario).itemsize
+    assert not must_stream(chunks, tiny_scenario, "auto", None)
+    assert must_stream(chunks, tiny_scenario, "auto", 1.9 * size)
+    assert not must_stream(chunks, tiny_scenario, "auto", 2.1 * size)
+    assert must_stream(chunks, tiny_scenario, True, None)
+    assert not must_stream(chunks, tiny_scenario, False, 1.0)
     with pytest.raises(InputError, match=r"500 rows in one row group take about .* smaller row groups"):
-        must_stream(found, tiny_scenario, "auto", 1000.0)
+        must_stream(chunks, tiny_scenario, "auto", 1000.0)
 
 
 @pytest.mark.parametrize(

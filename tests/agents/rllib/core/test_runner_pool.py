@@ -47,7 +47,7 @@ def test_two_runners_and_two_learners_survive_a_crash_and_a_restore(tmp_path: Pa
 
         first, second = learner_weights(algorithm)
         assert same(first, second)
-        kept = save_checkpoint(algorithm, tmp_path)
+        checkpoint = save_checkpoint(algorithm, tmp_path)
 
         processes = algorithm.env_runner_group.foreach_env_runner(lambda r: os.getpid(), local_env_runner=False)
         os.kill(processes[0], signal.SIGKILL)
@@ -68,7 +68,7 @@ def test_two_runners_and_two_learners_survive_a_crash_and_a_restore(tmp_path: Pa
             assert all(np.array_equal(v.numpy(), now[0][k]) for k, v in weights.items())
 
         assert not same(now[0], first)
-        algorithm.restore_from_path(str(kept))
+        algorithm.restore_from_path(str(checkpoint))
         for restored in learner_weights(algorithm):
             assert same(restored, first)
     finally:
@@ -82,30 +82,30 @@ def test_training_without_runners_stops_with_the_reason(
     config = make_config(2 - die, 0, fail_at=str(tmp_path / "now"), die=die)
     if die:
         config.fault_tolerance(restart_failed_env_runners=False)
-    seen = []
+    reports = []
 
     def report(numbers: dict[str, Any]) -> None:
-        seen.append(numbers)
+        reports.append(numbers)
         (tmp_path / "now").touch()
 
     began = time.monotonic()
     with caplog.at_level("WARNING", logger="agents"), pytest.raises(SamplingError, match=reason):
         train(config, stop={"training_iteration": 11}, out=tmp_path / "run", report=report)
     assert time.monotonic() - began < 60
-    assert seen[0]["env_steps"] == 16 * (2 - die)
-    said = [r.getMessage() for r in caplog.records if "returned no sample" in r.getMessage()]
-    assert len(said) == 2 - die  # each runner's error is logged once
+    assert reports[0]["env_steps"] == 16 * (2 - die)
+    messages = [r.getMessage() for r in caplog.records if "returned no sample" in r.getMessage()]
+    assert len(messages) == 2 - die  # each runner's error is logged once
     assert iteration_of(newest_checkpoint(tmp_path / "run")) == 3  # the first iteration, and two without samples
 
 
 def test_two_runners_resume_exactly(tmp_path: Path) -> None:
     config = make_config(2, 0).training(epsilon=[[0, 1.0], [150, 0.1]])
-    whole, said = run(config, 6, out=tmp_path / "run", checkpoint_freq=3)
+    expected, numbers = run(config, 6, out=tmp_path / "run", checkpoint_freq=3)
     shutil.rmtree(tmp_path / "run" / "checkpoint_000006")
-    again, said_again = run(None, 6, resume=tmp_path / "run", out=tmp_path / "run")
-    assert again == whole
-    assert said_again == {k: said[k] for k in ("4", "5", "6")}
-    assert said["6"]["env_steps"] == 6 * 2 * 16
+    again, numbers_again = run(None, 6, resume=tmp_path / "run", out=tmp_path / "run")
+    assert again == expected
+    assert numbers_again == {k: numbers[k] for k in ("4", "5", "6")}
+    assert numbers["6"]["env_steps"] == 6 * 2 * 16
 
 
 def test_the_error_of_a_runner_that_cannot_be_built_is_raised() -> None:

@@ -65,9 +65,9 @@ def test_minibatches_follow_the_plan_and_continue_from_a_state(numbered_log: Pat
     assert np.array_equal(numbers(stream.sample(700)), expected[14_000:14_700])
     everything = load_rows(numbered_log, tiny_scenario)
     assert stream.return_scale() == pytest.approx(everything["reward"].std(), rel=0.1)
-    one = stream.sample(1)
-    row = everything[numbers(one)]
-    assert all(np.array_equal(one[k], v) for k, v in encoder(row).items())
+    first = stream.sample(1)
+    row = everything[numbers(first)]
+    assert all(np.array_equal(first[k], v) for k, v in encoder(row).items())
     stream.close()
     again.close()
 
@@ -122,18 +122,18 @@ def weights(algorithm: Any) -> dict[str, torch.Tensor]:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(training_log: Path, tmp_path: Path) -> None:
     """The weights are exactly equal; the run continues in the middle of an epoch."""
-    whole, _ = train(make_config(training_log), stop={"training_iteration": 4})
+    uninterrupted, _ = train(make_config(training_log), stop={"training_iteration": 4})
     first, _ = train(make_config(training_log), stop={"training_iteration": 2})
-    kept = save_checkpoint(first, tmp_path)
+    checkpoint = save_checkpoint(first, tmp_path)
     first.stop()
-    again = restore(kept)
+    again = restore(checkpoint)
     assert again.buffer.drawn == 2 * 5 * 200
     for _ in range(2):
         again.train()
-    assert again.buffer.drawn == whole.buffer.drawn == 4 * 5 * 200
-    one, other = weights(whole), weights(again)
-    assert all(torch.equal(one[k], other[k]) for k in one)
-    whole.stop()
+    assert again.buffer.drawn == uninterrupted.buffer.drawn == 4 * 5 * 200
+    first, second = weights(uninterrupted), weights(again)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    uninterrupted.stop()
     again.stop()
 
 
@@ -176,8 +176,8 @@ def test_two_learners_share_the_stream(
     algorithm, _ = train(config, stop={"training_iteration": 1})
     assert algorithm.buffer.drawn == 2 * 2 * 100
     answers = algorithm.learner_group.foreach_learner(lambda x: {k: v.numpy() for k, v in x._team.state_dict().items()})
-    one, other = (answer.get() for answer in answers)
-    assert all(np.array_equal(one[k], other[k], equal_nan=True) for k in one)
+    first, second = (answer.get() for answer in answers)
+    assert all(np.array_equal(first[k], second[k], equal_nan=True) for k in first)
     message = rf"log.parquet: row {row + 1}, column 'truncation' .*9 is out of range 0 … 2"
     with pytest.raises(InputError, match=message):
         [algorithm.train() for _ in range(10)]

@@ -108,13 +108,13 @@ def test_seeds_determine_every_sub_environment() -> None:
 
 def test_rllib_environments_may_take_turns() -> None:
     env = make_batched(Turns, 2)
-    step, seen = env.reset(seed=0), []
+    step, turns = env.reset(seed=0), []
     for t in range(4):
         on_turn = [a for a in env.agents if step.masks[a][:, :-1].any()]
-        seen.append(on_turn)
+        turns.append(on_turn)
         step = env.step({"one": np.array([1, 2]), "two": np.array([2, 2])})
         assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
-    assert seen == [["one"], ["two"], ["one"], ["two"]]
+    assert turns == [["one"], ["two"], ["one"], ["two"]]
     assert step.terminated.all()
     assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # no trace of the last episode
 

@@ -50,8 +50,8 @@ def test_a_killed_run_resumes_from_its_newest_checkpoint(tmp_path: Path) -> None
     for writing in (False, True):
         first, last = kill_one(folder, moment, writing=writing)
         assert first == done + 1
-        found, damaged = newest_intact(folder)
-        done = int(found.name[-6:])
+        newest, damaged = newest_intact(folder)
+        done = int(newest.name[-6:])
         assert not damaged
         assert last - 1 <= done <= last
         halves += any(folder.glob(".part-*"))
@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_skipped_with_one_warning(
 ) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(finished, folder)
-    whole = run(None, 6, resume=folder, out=tmp_path / "other")
+    expected = run(None, 6, resume=folder, out=tmp_path / "other")
     (state,) = (folder / "checkpoint_000006").glob("algorithm_state.pkl")
     os.truncate(state, state.stat().st_size // 2)
     with caplog.at_level(logging.WARNING, logger="agents"):
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_skipped_with_one_warning(
     assert "checkpoint_000006: algorithm_state.pkl has" in warnings[0]
     assert "using checkpoint_000003" in warnings[0]
     assert sorted(again[1]) == ["4", "5", "6"]
-    assert again[0] == whole[0]
+    assert again[0] == expected[0]
     assert newest_intact(folder)[0].name == "checkpoint_000006"  # the damaged one was replaced
 
 

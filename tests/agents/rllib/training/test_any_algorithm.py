@@ -63,11 +63,14 @@ def masked_batch(seed: int = 0) -> tuple[dict[str, Any], torch.Tensor]:
     rng = np.random.default_rng(seed)
     mask = rng.random((ROWS, N)) < 0.4
     mask[np.arange(ROWS), rng.integers(0, N, ROWS)] = True
-    seen = {
+    observations = {
         "observation": torch.as_tensor(rng.normal(0, 5, (ROWS, WIDTH)), dtype=torch.float32),
         "action_mask": torch.as_tensor(mask, dtype=torch.int8),
     }
-    return {Columns.OBS: seen, Columns.NEXT_OBS: {k: v.flip(0) for k, v in seen.items()}}, torch.as_tensor(mask)
+    return {
+        Columns.OBS: observations,
+        Columns.NEXT_OBS: {k: v.flip(0) for k, v in observations.items()},
+    }, torch.as_tensor(mask)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +110,8 @@ def test_masked_dqn_uses_only_legal_actions(settings: dict[str, Any]) -> None:
     assert (counts - mask / mask.sum(-1, keepdim=True))[several].abs().max() < 0.35
     out = module.forward_train(batch)
     nexts = mask.flip(0)
-    chosen = out.get(QF_NEXT_PREDS, out[QF_TARGET_NEXT_PREDS]).argmax(-1)
-    assert nexts[rows, chosen].all()
+    next_actions = out.get(QF_NEXT_PREDS, out[QF_TARGET_NEXT_PREDS]).argmax(-1)
+    assert nexts[rows, next_actions].all()
     assert torch.isfinite(out[QF_PREDS][mask]).all()
     assert torch.isinf(out[QF_PREDS][~mask]).all()
     out[QF_PREDS][mask].sum().backward()
@@ -161,23 +164,23 @@ def test_the_environment_raises_at_an_illegal_action() -> None:
 
 
 def test_sharing_pads_observations_and_actions() -> None:
-    own, padded = TeamEnv({"env": small_team.make}), TeamEnv({"env": small_team.make, "shared": True})
+    separate, padded = TeamEnv({"env": small_team.make}), TeamEnv({"env": small_team.make, "shared": True})
     assert (
-        own.action_spaces["retrieval"] != own.action_spaces["pre_ranking"]
-        or len(set(map(str, own.observation_spaces.values()))) > 1
+        separate.action_spaces["retrieval"] != separate.action_spaces["pre_ranking"]
+        or len(set(map(str, separate.observation_spaces.values()))) > 1
     )
     assert len({str(s) for s in padded.observation_spaces.values()}) == 1
     assert len({s.n for s in padded.action_spaces.values()}) == 1
-    (seen, _), (bare, _) = padded.reset(seed=5), own.reset(seed=5)
+    (observations, _), (bare, _) = padded.reset(seed=5), separate.reset(seed=5)
     for k, agent in enumerate(padded.possible_agents):
-        assert padded.observation_spaces[agent].contains(seen[agent])
-        vector, original = seen[agent]["observation"], bare[agent]["observation"]
+        assert padded.observation_spaces[agent].contains(observations[agent])
+        vector, original = observations[agent]["observation"], bare[agent]["observation"]
         np.testing.assert_array_equal(vector[: len(original)], original)
         np.testing.assert_array_equal(vector[-2:], np.eye(2)[k])
         assert not vector[len(original) : -2].any()
-        mask = seen[agent]["action_mask"]
-        np.testing.assert_array_equal(mask[: own.action_spaces[agent].n], bare[agent]["action_mask"])
-        assert not mask[own.action_spaces[agent].n :].any()
+        mask = observations[agent]["action_mask"]
+        np.testing.assert_array_equal(mask[: separate.action_spaces[agent].n], bare[agent]["action_mask"])
+        assert not mask[separate.action_spaces[agent].n :].any()
 
 
 def test_batched_and_single_agent_environments_are_accepted() -> None:
@@ -217,9 +220,9 @@ class Greedy(PPO):
 def test_algorithms_are_found_by_name_and_path() -> None:
     assert type(algorithm_config("VDN")) is VDNConfig
     assert type(algorithm_config("PPO")) is PPOConfig
-    own = algorithm_config(f"{__name__}.Greedy")
-    assert isinstance(own, PPOConfig)
-    assert own.algo_class is Greedy
+    separate = algorithm_config(f"{__name__}.Greedy")
+    assert isinstance(separate, PPOConfig)
+    assert separate.algo_class is Greedy
     assert algorithm_config("ray.rllib.algorithms.iql.IQL").algo_class.__name__ == "IQL"
     assert algorithm_config("IQL").algo_class.__module__.startswith("agents.")
 
@@ -268,10 +271,10 @@ def random_return(episodes: int = 400) -> float:
     env, rng = small_team.make(), np.random.default_rng(0)
     total = 0.0
     for k in range(episodes):
-        seen, _ = env.reset(seed=0 if k == 0 else None)
+        observations, _ = env.reset(seed=0 if k == 0 else None)
         while env.agents:
-            legal = {a: np.flatnonzero(s["action_mask"]) for a, s in seen.items()}
-            seen, rewards, *_ = env.step({a: int(rng.choice(which)) for a, which in legal.items()})
+            legal = {a: np.flatnonzero(s["action_mask"]) for a, s in observations.items()}
+            observations, rewards, *_ = env.step({a: int(rng.choice(which)) for a, which in legal.items()})
         total += rewards["retrieval"]
     return total / episodes
 
@@ -318,9 +321,9 @@ class Crowd(ParallelEnv):
         self.t += 1
         alive, over = self.agents, self.t == 3
         self.agents = [] if over else alive
-        seen = {a: np.full(1, self.t / 3, np.float32) for a in alive}
+        observations = {a: np.full(1, self.t / 3, np.float32) for a in alive}
         return (
-            seen,
+            observations,
             dict.fromkeys(alive, float(sum(actions.values()))),
             dict.fromkeys(alive, over),
             dict.fromkeys(alive, False),
@@ -332,9 +335,9 @@ def test_agents_keep_the_order_of_the_environment() -> None:
     """RLlib's wrapper takes the agents from a set, whose order differs between processes."""
     env = TeamEnv({"env": Crowd, "shared": True})
     assert env.possible_agents == Crowd().possible_agents
-    seen, _ = env.reset(seed=0)
+    observations, _ = env.reset(seed=0)
     for k, agent in enumerate(Crowd().possible_agents):
-        assert seen[agent]["observation"][-12:].argmax() == k
+        assert observations[agent]["observation"][-12:].argmax() == k
 
 
 def test_presets_accept_unusual_agent_names() -> None:

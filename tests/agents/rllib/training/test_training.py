@@ -46,22 +46,22 @@ def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one(case: str, runs: dict) -> None:
-    (state, said), (state_after, said_after) = runs[case]
-    assert state_after == state
-    assert sorted(said_after, key=int) == [str(k) for k in range(11, 21)]
-    for iteration, numbers in said_after.items():
-        assert numbers == said[iteration]
-    assert said["20"]["gradient_steps"] >= 50
-    assert said["20"]["loss"] != said["19"]["loss"]
+    (state, numbers_of), (resumed_state, resumed_numbers) = runs[case]
+    assert resumed_state == state
+    assert sorted(resumed_numbers, key=int) == [str(k) for k in range(11, 21)]
+    for iteration, numbers in resumed_numbers.items():
+        assert numbers == numbers_of[iteration]
+    assert numbers_of["20"]["gradient_steps"] >= 50
+    assert numbers_of["20"]["loss"] != numbers_of["19"]["loss"]
     if case != "log":
-        assert said["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
+        assert numbers_of["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
 
 
 def test_a_run_interrupted_before_its_first_update_resumes_exactly(tmp_path: Path) -> None:
     unbroken = run(make_config("dropout"), 4, out=tmp_path / "run", checkpoint_freq=1, keep=9)
     for later in (2, 3, 4):
         shutil.rmtree(tmp_path / "run" / f"checkpoint_{later:06d}")
-    state, said = run(None, 4, resume=tmp_path / "run", out=tmp_path / "run")
+    state, numbers_of = run(None, 4, resume=tmp_path / "run", out=tmp_path / "run")
     assert "loss" not in unbroken[1]["1"]
     assert state == unbroken[0]
-    assert said == {k: unbroken[1][k] for k in ("2", "3", "4")}
+    assert numbers_of == {k: unbroken[1][k] for k in ("2", "3", "4")}
