@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.func import jacrev
 
 from marca_env.logs.log_files import read_system_log
 from marca_env.utils.errors import InputError
@@ -257,29 +256,6 @@ def test_fitting_leaves_the_global_generators_alone():
     SystemModel.fit(known_law_log(days=1).head(100), epochs=1)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[2]  # noqa: NPY002
-
-
-def test_the_array_response_and_its_slopes_match_the_network_and_autograd(trained):
-    _, _, fitted_model = trained
-    rng = np.random.default_rng(5)
-    for model in (fitted_model, untrained(3, seed=2, members=4)):
-        size = model.n_clusters
-        last, horizon = conditions(rng, n_clusters=size), conditions(rng, 6, n_clusters=size)
-        load, last_prices = rng.uniform(1, 5, size), rng.uniform(0.5, 2, size)
-        u = rng.uniform(0.0, 3.0, (6, size))
-        logs = model.rollout_log_cost(load, last, last_prices, horizon)
-        with torch.no_grad():
-            expected = logs(torch.tensor(u)).numpy()
-        blocks = jacrev(logs)(torch.tensor(u)).detach().numpy()  # (N,G,N,G)
-        costs = model.array_response().horizon(load, last, last_prices, horizon)
-        log_costs, slopes = costs.with_slopes(u)
-        assert log_costs == pytest.approx(expected, abs=1e-12)
-        assert slopes == pytest.approx(blocks[np.arange(6), :, np.arange(6)], abs=1e-12)
-        blocks[np.arange(6), :, np.arange(6)] = 0.0
-        assert np.abs(blocks).max() == 0.0  # a price acts on its own minute alone
-        assert costs(np.stack([u, u + 1])) == pytest.approx(np.stack([expected, costs(u + 1)]), abs=1e-12)
-        with torch.no_grad():
-            assert costs.tensor(torch.tensor(u)).numpy() == pytest.approx(expected, abs=1e-12)
 
 
 def test_ensemble_members_differ_more_at_hours_outside_the_training_log_and_are_averaged():
