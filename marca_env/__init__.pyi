@@ -1,6 +1,9 @@
 from .envs.batched_env import batched_env as batched_env
+from .envs.options import EnvOptions as EnvOptions
+from .envs.options import ViewOptions as ViewOptions
 from .envs.pettingzoo_env import env as env
 from .envs.pettingzoo_env import parallel_env as parallel_env
+from .envs.request_window import RequestWindow as RequestWindow
 from .envs.wrappers import UniformAgents as UniformAgents
 from .integration.feature_coding import FeatureCoder as FeatureCoder
 from .logs.log_files import read_cost_log as read_cost_log

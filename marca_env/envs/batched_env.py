@@ -58,10 +58,18 @@ class BatchedRecommender:
     few array operations. The PettingZoo and Gymnasium environments are views of a batch of one, and sub-environment k
     of B gives the same numbers as the k-th episode of a single environment.
 
+    | attribute | content |
+    |---|---|
+    | `agents` | stages that decide, in pipeline order |
+    | `observation_sizes`, `action_sizes` | by agent, O and A |
+    | `state_size` | length of the state |
+    | `max_steps` | decisions of an episode |
+    | `agent_on_turn` | agent that makes the next decision |
+
     ## Action Space
     A dict of one array (B,) of integers per agent. An agent has A actions, where A − 1 is the largest number of options
     of its decisions. Action k takes option k of the current decision; the last action, A − 1, is `wait`, the only legal
-    one of the agents that are not on turn. `agent_on_turn` names the agent that decides.
+    one of the agents that are not on turn.
 
     ## Observation Space
     `BatchedStep` holds per agent `observations` (B,O) and `masks` (B,A) of legal actions, and the `state`
@@ -78,22 +86,23 @@ class BatchedRecommender:
     All sub-environments terminate together after `max_steps` decisions. They are never truncated.
 
     ## Arguments
-    `num_envs`: B. `options`: an `EnvOptions`; the function `batched_env(num_envs, ...)` takes its fields as keyword
-    arguments.
+    `marca_env.batched_env(num_envs, ...)` takes B and these options:
+
+    | name | default | content |
+    |---|---|---|
+    | `scenario` | `"default"` | preset name, YAML file, folder of `marca fit`, or `Scenario` |
+    | `reward` | `"revenue"` | `revenue`, `lagrangian`, or a callable `(outcome, prices) → (B,)` |
+    | `prices` | `None` | (G,) λ, currency per core-second; `None`: zeros |
+    | `engine` | `None` | engine to run instead of the scenario's fitted models |
+    | `on_illegal` | `"nearest"` | for an action that the mask forbids: `nearest` takes the nearest legal one, `error` raises |
+    | `window` | `None` | episode of several requests: a `RequestWindow`, a dict of its fields, or a number of requests |
+
+    The class itself takes `num_envs` and an `EnvOptions`. An invalid option, or a scenario without fitted models,
+    raises an `InputError`.
 
     ## Version History
     - v0: initial release
-
-    Attributes:
-        agents: stages that decide, in pipeline order.
-        observation_sizes: agent → O.
-        action_sizes: agent → A.
-        state_size: length of the state.
-        max_steps: decisions of an episode.
-
-    Raises:
-        InputError: the scenario has no fitted models, or an option is invalid.
-    """
+    """  # noqa: E501
 
     def __init__(self, num_envs: int, options: EnvOptions) -> None:
         if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
@@ -309,6 +318,6 @@ def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | N
 def batched_env(num_envs: int, options: EnvOptions) -> BatchedRecommender:
     """Return ``num_envs`` requests side by side in lockstep, as arrays (:class:`BatchedRecommender`).
 
-    The arguments after ``num_envs`` are the fields of :class:`~marca_env.envs.options.EnvOptions`.
+    Pass the fields of :class:`~marca_env.envs.options.EnvOptions` as arguments after ``num_envs``.
     """
     return BatchedRecommender(num_envs, options)

@@ -174,8 +174,8 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 
     ## Action Space
     As in `RecommenderAEC`. An agent that is not on turn has one legal action, `wait`, its last. With the default
-    `on_illegal="nearest"` such an agent waits whatever its action is, so that samplers without masks run, PettingZoo's
-    own tests included.
+    `on_illegal="nearest"` every action of such an agent counts as `wait`, so that samplers without masks run,
+    PettingZoo's own tests included.
 
     ## Observation Space
     As in `RecommenderAEC`.
@@ -243,7 +243,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 def env(options: ViewOptions) -> AECEnv:
     """Return the turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls.
 
-    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
+    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
     """
     return OrderEnforcingWrapper(RecommenderAEC(options))
 
@@ -252,7 +252,7 @@ def env(options: ViewOptions) -> AECEnv:
 def raw_env(options: ViewOptions) -> RecommenderAEC:
     """Return :func:`env` without its wrapper.
 
-    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
+    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
     """
     return RecommenderAEC(options)
 
@@ -261,6 +261,6 @@ def raw_env(options: ViewOptions) -> RecommenderAEC:
 def parallel_env(options: ViewOptions) -> RecommenderParallel:
     """Return the PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
 
-    The arguments are the fields of :class:`~marca_env.envs.options.ViewOptions`.
+    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
     """
     return RecommenderParallel(options)

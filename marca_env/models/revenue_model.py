@@ -147,11 +147,7 @@ class RevenueModel:
         if members < 1:
             raise InputError(f"members is {members}; pass at least 1")
         log = check_table(request_log, _columns(scenario, request_log), "request log")
-        revenue = log["revenue"].to_numpy(np.float32)
-        if not revenue.any():
-            raise InputError("request log: column 'revenue' is zero in every row; pass a log with revenue")
-        clicks = log["clicks"].to_numpy(np.float32) if "clicks" in log else (revenue > 0).astype(np.float32)
-        clicks = np.where(revenue > 0, np.maximum(clicks, 1e-3), clicks)
+        clicks, revenue = _clicks_and_revenue(log)
         encoder = InputEncoder(scenario)
         states, actions = log[list(scenario.feature_names)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
         x = torch.from_numpy(encoder.encode(encoder.codes(states, actions))).to(device)
@@ -272,6 +268,15 @@ def _columns(scenario: Scenario, log: pd.DataFrame) -> tuple[Column, ...]:
     """Return the columns of the log to check."""
     clicks = (Column("clicks"),) if "clicks" in log.columns else ()
     return (*feature_columns(scenario), *decision_columns(scenario), Column("revenue"), *clicks)
+
+
+def _clicks_and_revenue(log: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return clicks and revenue of each request, both (M,) float32, or raise an InputError if all revenue is zero."""
+    revenue = log["revenue"].to_numpy(np.float32)
+    if not revenue.any():
+        raise InputError("request log: column 'revenue' is zero in every row; pass a log with revenue")
+    clicks = log["clicks"].to_numpy(np.float32) if "clicks" in log else (revenue > 0).astype(np.float32)
+    return np.where(revenue > 0, np.maximum(clicks, 1e-3), clicks), revenue
 
 
 def _network(encoder: InputEncoder, members: int, seed: int) -> TwoPartEnsemble:
