@@ -1,6 +1,6 @@
-"""Features of any kind as the codes 0 … size − 1 that a scenario has, the same in every process and at run time.
+"""Coding of raw features as the integers 0 … size − 1 of a scenario, the same in every process.
 
-A coding is learnt from a log once and kept as JSON beside the models. What it has not seen still gets a code.
+A coding is learnt from a log once and stored as JSON beside the models. Values that are not in the log get a code, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,6 @@ from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import write_json
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FILE = "features.json"
 MINUTES = 1440
 _WHOLE = re.compile(r"-?\d+\.0+")
@@ -31,13 +28,13 @@ _WHOLE = re.compile(r"-?\d+\.0+")
 
 @dataclass(frozen=True)
 class FeatureCoding:
-    """How one column becomes a feature.
+    """Rule that turns one column into a feature.
 
-    - ``hash``: any values, however many: a hash of their text (BLAKE2b, not Python's salted one) modulo ``size``.
-    - ``frequency``: the ``size`` − 1 values that the log has most of get a code each; all others share the last.
+    - ``hash``: any values: a hash of their text (BLAKE2b, which is not salted) modulo ``size``.
+    - ``frequency``: the ``size`` − 1 most frequent values of the log get one code each; all others share the last.
     - ``quantile``: numbers, cut at the quantiles of the log into at most ``size`` buckets of about equal count.
     - ``time``: the time of day, as date and time (ISO 8601) or as minute of the day, in ``size`` equal windows.
-    - ``code``: whole numbers 0 … ``size`` − 1 as they are; no others.
+    - ``code``: integers 0 … ``size`` − 1, unchanged; other values are refused.
     """
 
     name: str
@@ -45,11 +42,11 @@ class FeatureCoding:
     column: str
     coding: str = "hash"
     values: tuple[str, ...] = ()
-    """``frequency``: the values with a code of their own, as text."""
+    """``frequency``: values with a separate code, as text."""
     edges: tuple[float, ...] = ()
-    """``quantile``: the greatest number of each bucket but the last."""
+    """``quantile``: greatest number of each bucket but the last."""
     fill: float = 0.0
-    """``quantile``: the median, which stands for a number that is missing."""
+    """``quantile``: median, which replaces a missing number."""
 
     def __post_init__(self) -> None:
         where = f"feature {self.name!r}"
@@ -68,7 +65,7 @@ class _Coder:
 
 
 class FeatureCoder:
-    """Raw features of requests → states (B, F); build it with :meth:`fit` or :meth:`load`."""
+    """Coder of raw features of requests to states (B, F); build it with :meth:`fit` or :meth:`load`."""
 
     def __init__(self, codings: Sequence[FeatureCoding]) -> None:
         self.codings = tuple(codings)
@@ -78,27 +75,27 @@ class FeatureCoder:
         """Learn quantiles and frequencies from a log.
 
         Raises:
-            InputError: a column is missing, or holds what its coding cannot take; names ``where``, row and column.
+            InputError: a column is missing, or has a value that its coding refuses; names ``where``, row and column.
         """
         learnt = []
         for coding in codings:
             column = _column(log, coding, where)
-            CODINGS[coding.coding].encode(coding, column, str(where))  # refuses what cannot be coded
+            CODINGS[coding.coding].encode(coding, column, str(where))  # refuses values that cannot be coded
             learnt.append(replace(coding, **CODINGS[coding.coding].learn(coding, column)))
         return cls(learnt)
 
     def encode(
         self, raw: pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]], where: str | Path = "requests"
     ) -> np.ndarray:
-        """States of raw requests: int64 (B, F).
+        """Return the states of raw requests, int64 (B, F).
 
         Args:
             raw: a table, columns by name, one request's values by name, or one mapping for each request.
-            where: what it is, for messages.
+            where: source of the requests, for messages.
 
         Raises:
-            InputError: a column is missing, or is no number, time or code where its coding needs one. Values that were
-                not in the log are not an error, but for ``code``.
+            InputError: a column is missing, or has a value that is not a number, time or code although its coding
+                needs one. Values that were not in the log are accepted, except for ``code``.
         """
         frame = _frame(raw)
         columns = [CODINGS[c.coding].encode(c, _column(frame, c, where), str(where)) for c in self.codings]
@@ -110,10 +107,10 @@ class FeatureCoder:
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureCoder:
-        """Read what :meth:`save` wrote; ``path`` is the file or the folder of a scenario.
+        """Read the file that :meth:`save` wrote; ``path`` is the file or a scenario's folder.
 
         Raises:
-            InputError: no such file, or not one of these.
+            InputError: the file is missing or damaged.
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         if not path.is_file():
@@ -124,12 +121,14 @@ class FeatureCoder:
         except InputError as error:
             raise InputError(f"{path}: {error}; fit again") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a coding of features ({one_line(error)}); fit again") from None
+            raise InputError(
+                f"{path}: not a coding of features ({one_line(error)}); run `marca fit` to fit again"
+            ) from None
         return cls(codings)
 
 
 def to_text(value: Any) -> str:
-    """The text of a value that a hash or a frequency table looks at: 3, 3.0 and "3" are one value, missing is empty."""
+    """Return the text of a value for hashing and counting: 3, 3.0 and "3" are equal, a missing value is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -139,13 +138,13 @@ def to_text(value: Any) -> str:
 
 
 def stable_hash(text: str) -> int:
-    """64 bits of BLAKE2b: the same in every process, on every machine."""
+    """Return 64 bits of BLAKE2b, the same in every process and on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 # -- codings -----------------------------------------------------------------------------------------------------
 def _distinct(column: pd.Series) -> tuple[list[str], np.ndarray]:
-    """Distinct texts of a column and which of them each row has."""
+    """Return the distinct texts of a column, and the index of each row's text."""
     codes, values = pd.factorize(column, use_na_sentinel=False)
     return [to_text(v) for v in values], codes
 
@@ -165,19 +164,19 @@ def _frequencies(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
 
 
 def _ranked(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
-    known = {text: k for k, text in enumerate(coding.values)}
+    code_of = {text: k for k, text in enumerate(coding.values)}
     texts, codes = _distinct(column)
-    return np.array([known.get(t, coding.size - 1) for t in texts])[codes]
+    return np.array([code_of.get(t, coding.size - 1) for t in texts])[codes]
 
 
 def _quantiles(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
     numbers = _numbers(coding, column, "")
-    seen = numbers[~np.isnan(numbers)]
-    if len(seen) == 0:
+    present = numbers[~np.isnan(numbers)]
+    if len(present) == 0:
         return {}
     inner = np.arange(1, coding.size) / coding.size
-    edges = np.unique(np.quantile(seen, inner, method="inverted_cdf"))
-    return {"edges": tuple(float(e) for e in edges[edges < seen.max()]), "fill": float(np.median(seen))}
+    edges = np.unique(np.quantile(present, inner, method="inverted_cdf"))
+    return {"edges": tuple(float(e) for e in edges[edges < present.max()]), "fill": float(np.median(present))}
 
 
 def _bucketed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
@@ -186,14 +185,14 @@ def _bucketed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarra
     return np.searchsorted(np.array(coding.edges), filled, side="left")
 
 
-def _windowed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+def _time_windows(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
     stamped = pd.api.types.is_datetime64_any_dtype(column)
     minutes = np.full(len(column), np.nan) if stamped else pd.to_numeric(column, errors="coerce").to_numpy(float)
     if np.isnan(minutes).any():
         try:
             stamps = column if stamped else pd.to_datetime(column.astype(str), errors="coerce", format="ISO8601")
         except ValueError:
-            problem = f"column {coding.column!r} has stamps of different time zones; write them all in one"
+            problem = f"column {coding.column!r} has times of different time zones; write them all in one time zone"
             raise InputError(f"{where}: {problem}") from None
         minutes = np.where(np.isnan(minutes), (stamps.dt.hour * 60 + stamps.dt.minute).to_numpy(float), minutes)
     bad = ~((minutes >= 0) & (minutes < MINUTES))
@@ -201,10 +200,10 @@ def _windowed(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarra
     return (minutes * coding.size // MINUTES).astype(np.int64)
 
 
-def _as_they_are(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
+def _checked_codes(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray:
     numbers = _numbers(coding, column, where)
     bad = ~((numbers >= 0) & (numbers < coding.size) & (numbers % 1 == 0))
-    remedy = f"is not a whole number of 0 … {coding.size - 1}; raise the size, or take coding 'hash'"
+    remedy = f"is not a whole number of 0 … {coding.size - 1}; raise the size, or use coding 'hash'"
     _refuse(coding, column, bad, where, remedy)
     return numbers.astype(np.int64)
 
@@ -213,7 +212,7 @@ def _numbers(coding: FeatureCoding, column: pd.Series, where: str) -> np.ndarray
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(float)
     missing = column.isna().to_numpy() | (column.astype(str).str.strip() == "").to_numpy()
     bad = (np.isnan(numbers) & ~missing) | np.isinf(numbers)
-    _refuse(coding, column, bad, where, f"is not a number, which coding {coding.coding!r} needs; take 'hash'")
+    _refuse(coding, column, bad, where, f"is not a number, which coding {coding.coding!r} needs; use 'hash'")
     return numbers
 
 
@@ -226,14 +225,17 @@ def _refuse(coding: FeatureCoding, column: pd.Series, bad: np.ndarray, where: st
         raise InputError(f"{where}: {at}: {value!r} {problem}")
 
 
-def _nothing(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
+def _learn_nothing(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:
     return {}
 
 
 def _column(frame: pd.DataFrame, coding: FeatureCoding, where: str | Path) -> pd.Series:
     if coding.column not in frame.columns:
-        found = ", ".join(map(str, frame.columns))
-        raise InputError(f"{where}: column {coding.column!r} of feature {coding.name!r} is missing (found: {found})")
+        columns = ", ".join(map(str, frame.columns))
+        raise InputError(
+            f"{where}: column {coding.column!r} of feature {coding.name!r} is missing (columns: {columns}); name the "
+            "right column in the mapping"
+        )
     return frame[coding.column]
 
 
@@ -246,10 +248,10 @@ def _frame(raw: Any) -> pd.DataFrame:
 
 
 CODINGS = {
-    "hash": _Coder(_nothing, _hashed),
+    "hash": _Coder(_learn_nothing, _hashed),
     "frequency": _Coder(_frequencies, _ranked),
     "quantile": _Coder(_quantiles, _bucketed),
-    "time": _Coder(_nothing, _windowed),
-    "code": _Coder(_nothing, _as_they_are),
+    "time": _Coder(_learn_nothing, _time_windows),
+    "code": _Coder(_learn_nothing, _checked_codes),
 }
-"""Name of a coding → how it learns from a column and how it codes one."""
+"""Name of a coding → functions that learn it from a column and that encode a column."""

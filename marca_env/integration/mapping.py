@@ -1,7 +1,7 @@
-"""Which columns of somebody's logs are what: the mapping file of `marca fit --mapping`.
+"""Column mapping of a user's logs: the YAML file of `marca fit --mapping`.
 
-A mapping describes a system of your own: its features, stages, decisions and clusters, and the columns of its three
-logs that hold them. It is YAML; every field is documented below; ``examples/own_system/mapping.yaml`` is a whole one.
+A mapping describes your own system: its features, stages, decisions and clusters, and the columns of its three logs
+that hold them. Every field is documented below; ``examples/own_system/mapping.yaml`` is a complete example.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from marca_env.utils.yaml import parse_mapping, read_mapping
 INDEX = "index"
 CostSource = Literal["buckets", "requests", "system"]
 TIME_FEATURE = "w"
-"""The feature that the simulated day takes as the time of day."""
+"""Name of the feature that the simulated day uses as the time of day."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A feature of a request."""
+    """Feature of a request."""
 
     name: str
     size: int
@@ -36,34 +36,34 @@ class FeatureMap:
     coding: str = "hash"
     """``hash``, ``frequency``, ``quantile``, ``time`` or ``code``: see :class:`marca_env.integration.feature_coding.FeatureCoding`."""
     seen_by: tuple[str, ...] = ()
-    """Stages that observe it; none: all."""
+    """Stages that observe it; empty: all stages."""
 
     def __post_init__(self) -> None:
         self.to_coding()
         if self.name == TIME_FEATURE and self.coding != "time":
             raise InputError(
-                f"feature {TIME_FEATURE!r} is the time of day, but its coding is {self.coding!r}; take coding 'time', "
+                f"feature {TIME_FEATURE!r} is the time of day, but its coding is {self.coding!r}; use coding 'time', "
                 "or another name"
             )
 
     def to_coding(self) -> FeatureCoding:
-        """What is to be learnt from the log."""
+        """Return the coding to fit to the log."""
         return FeatureCoding(self.name, self.size, self.column or self.name, self.coding)
 
 
 @dataclass(frozen=True)
 class DecisionMap:
-    """An elastic knob; ``kind``, ``options`` and ``channel`` as in :class:`marca_env.scenario.scenario.Decision`."""
+    """Decision; ``kind``, ``options`` and ``channel`` as in :class:`marca_env.scenario.parts.Decision`."""
 
     name: str
     kind: str
     options: tuple[Any, ...]
-    """What can be chosen, from the cheapest to the dearest."""
+    """Options, from the cheapest to the most expensive."""
     channel: str | None = None
     column: str | None = None
     """Column of the logs; by default the decision's name."""
     values: Any = None
-    """What the column holds for each option; by default the options themselves; ``index``: their numbers from 0."""
+    """Value of the column for each option; default: the option itself; ``index``: the option's number from 0."""
 
     def __post_init__(self) -> None:
         if self.values not in (None, INDEX) and (
@@ -74,10 +74,12 @@ class DecisionMap:
                 f"options, or '{INDEX}'"
             )
         if self.values is None and self.kind == "channel":
-            raise InputError(f"decision {self.name!r}: say in 'values' what the log holds for each set of channels")
+            raise InputError(
+                f"decision {self.name!r}: no values for its sets of channels; add 'values' with the log's value of each"
+            )
 
     def logged_values(self) -> tuple[Any, ...]:
-        """The value of the column for each option."""
+        """Return the value of the column for each option."""
         if self.values == INDEX:
             return tuple(range(len(self.options)))
         return self.options if self.values is None else self.values
@@ -85,61 +87,61 @@ class DecisionMap:
 
 @dataclass(frozen=True)
 class StageMap:
-    """A stage; those with decisions are agents."""
+    """Stage; a stage with decisions is an agent."""
 
     name: str
     cluster: str
     decisions: tuple[DecisionMap, ...] = ()
     queue_limit: int | None = None
-    """Most candidates that it hands on."""
+    """Maximum of candidates that it hands on; ``None``: no limit."""
     result: str | None = None
-    """Column, of the cost log or else the request log, with the candidates that it processed. Left out: as many as the
+    """Column with the candidates that it processed, in the cost log or else the request log. Default: as many as the
     decisions before it let through."""
 
 
 @dataclass(frozen=True)
 class ClusterMap:
-    """Machines that share a budget."""
+    """Group of machines that share a budget."""
 
     name: str
     load: str | None = None
     """Column of the system log with its load."""
     load_scale: float = 1.0
-    """What a load is multiplied by to give core-seconds per second: 0.01 · cores for a percentage."""
+    """Factor from a load to core-seconds per second: 0.01 · cores for a percentage."""
     cost: str | None = None
-    """Column of the cost log with what a request cost on it."""
+    """Column of the cost log with the cost of a request on this cluster."""
     cost_scale: float = 1.0
-    """What a cost is multiplied by to give core-seconds per request: 0.001 for milliseconds of one core."""
+    """Factor from a cost to core-seconds per request: 0.001 for milliseconds of one core."""
     budget: float | None = None
-    """Core-seconds per second that may be used; left out: the 95th percentile of its load in the system log."""
+    """Core-seconds per second that may be used; default: the 95th percentile of its load in the system log."""
     cores: float | None = None
-    """Capacity; left out: the greatest load in the system log, and at least 1.25 budgets."""
+    """Capacity, core-seconds per second; default: the greatest load in the system log, at least 1.25 budgets."""
 
 
 @dataclass(frozen=True)
 class RequestsMap:
-    """The request log."""
+    """Columns of the request log."""
 
     revenue: str = "revenue"
     """Column with the revenue of a request, currency."""
     clicks: str | None = None
-    """Column with its clicks, if there is one."""
+    """Column with its clicks; ``None``: not logged."""
     columns: tuple[str, ...] | None = None
     """Names of the columns of a CSV file without a header."""
 
 
 @dataclass(frozen=True)
 class CostsMap:
-    """The cost log."""
+    """Source and columns of the cost log."""
 
     source: CostSource | None = None
-    """Where costs come from. ``buckets``: the log is one of `marca testbench`. ``requests``: a row per request with the
-    costs that were measured (``cost`` of each cluster). ``system``: nobody measured costs of requests; the mean is load
-    over requests in the system log, and grows in proportion to the candidates processed. Left out: whichever fits."""
+    """Source of costs. ``buckets``: a log of `marca testbench`. ``requests``: a row per request with measured costs
+    (``cost`` of each cluster). ``system``: no measured costs; the mean is load over requests in the system log, and
+    the cost of a request grows in proportion to its candidates. Default: the source that the columns fit."""
     columns: tuple[str, ...] | None = None
     """Names of the columns of a CSV file without a header."""
     fixed_share: float = 0.2
-    """``system``: share of the mean cost that a request causes whatever its actions. Nothing in the logs tells it."""
+    """``system``: share of the mean cost that does not depend on the actions; the logs do not contain it."""
 
     def __post_init__(self) -> None:
         sources = typing.get_args(CostSource)
@@ -151,7 +153,7 @@ class CostsMap:
 
 @dataclass(frozen=True)
 class SystemMap:
-    """The system log: a row per period of time."""
+    """Columns of the system log, which has a row per period of time."""
 
     qps: str = "qps"
     """Column with the requests per second of the period."""
@@ -161,7 +163,7 @@ class SystemMap:
 
 @dataclass(frozen=True)
 class Mapping:
-    """A system of your own and where its logs say what."""
+    """Your own system, and the columns of its logs."""
 
     name: str
     features: tuple[FeatureMap, ...]
@@ -171,14 +173,14 @@ class Mapping:
     costs: CostsMap = CostsMap()
     system: SystemMap = SystemMap()
     peak_qps: float | None = None
-    """Requests per second at the peak; left out: the most in the system log."""
+    """Requests per second at the peak; default: the maximum of the system log."""
 
     @classmethod
     def load(cls, source: str | Path) -> Mapping:
         """Read a YAML file, or the mapping of that name that comes with the package (``published``).
 
         Raises:
-            InputError: no such file, an unknown or missing field, or an impossible value.
+            InputError: no such file, an unknown or missing field, or an invalid value.
         """
         folder = resources.files(__package__) / "mappings"
         names = sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
@@ -188,7 +190,7 @@ class Mapping:
         elif Path(source).suffix in (".yaml", ".yml"):
             where, data = str(source), read_mapping(Path(source), "mapping")
         else:
-            raise InputError(unknown_option("mapping", str(source), names) + ", or give the path of a .yaml file")
+            raise InputError(unknown_option("mapping", str(source), names) + ", or use the path of a .yaml file")
         try:
             mapping = from_plain(cls, data, "mapping")
             mapping.scenario(dict.fromkeys((c.name for c in mapping.clusters), (1.0, 1.0)), 1.0)
@@ -198,14 +200,14 @@ class Mapping:
 
     @property
     def decisions(self) -> tuple[DecisionMap, ...]:
-        """Every decision, in pipeline order."""
+        """All decisions, in pipeline order."""
         return tuple(d for stage in self.stages for d in stage.decisions)
 
     def scenario(self, clusters: dict[str, tuple[float, float]], peak_qps: float) -> Scenario:
-        """The scenario with (budget, cores) of each cluster and the rate at the peak.
+        """Build the scenario from (budget, cores) of each cluster and the rate at the peak.
 
         Raises:
-            ScenarioError: parts that do not fit together.
+            ScenarioError: the parts do not fit together.
         """
         stages = tuple(
             Stage(

@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 
 # -- reading ---------------------------------------------------------------------------------------------------
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file as it stands, without checking its columns.
+    """Read a CSV or Parquet file without checking its columns.
 
     Raises:
         InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
@@ -44,7 +44,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{path}: cannot be read ({reason}); it may be cut short: write the log again") from None
-    if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of them
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields as an index
         raise InputError(f"{path}: its rows have more fields than its header; name every column, or drop the surplus")
     return frame
 
@@ -52,11 +52,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
     """Read a request log: features, decisions (option indices), ``result_<stage>``, impressions, clicks, revenue, gmv.
 
-    The published headerless samples (state, five actions, then a revenue or two action results) are recognised:
-    their ids are ranked into the scenario's buckets, and the columns that they lack are left out.
+    It recognises the published samples, which have no header (state, five actions, then a revenue or two action
+    results): their ids are ranked into the scenario's buckets, and the columns that they lack are left out.
 
     Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
+        InputError: any fault of the file; the message names the place and the remedy.
     """
     scenario = Scenario.load(scenario)
     frame = read_table(path)
@@ -68,11 +68,11 @@ def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> 
 def read_cost_log(path: str | Path) -> pd.DataFrame:
     """Read the TestBench's cost log (columns: ``COST_COLUMNS``; cost in core-seconds per request).
 
-    The published sample is recognised; it holds action results instead of costs and is returned as such, with
-    columns uv, w, g, i, a1 … a5, result_1, result_2.
+    It recognises the published sample, which holds action results instead of costs and is returned with the columns
+    uv, w, g, i, a1 … a5, result_1, result_2.
 
     Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
+        InputError: any fault of the file; the message names the place and the remedy.
     """
     frame = read_table(path)
     if published_samples.is_headerless(frame):
@@ -81,12 +81,12 @@ def read_cost_log(path: str | Path) -> pd.DataFrame:
 
 
 def read_system_log(path: str | Path) -> pd.DataFrame:
-    """Read a system log; its clusters are those that have a ``load_<cluster>`` column.
+    """Read a system log; its clusters are those with a ``load_<cluster>`` column.
 
-    The published sample is recognised; each of its transitions becomes a "day" of two consecutive rows.
+    It recognises the published sample; each of its transitions becomes a "day" of two consecutive rows.
 
     Raises:
-        InputError: anything wrong with the file; the message says where and what to do.
+        InputError: any fault of the file; the message names the place and the remedy.
     """
     frame = read_table(path)
     if published_samples.is_system_sample(frame):
@@ -99,7 +99,7 @@ def read_system_log(path: str | Path) -> pd.DataFrame:
 
 # -- writing -----------------------------------------------------------------------------------------------------
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write by suffix, atomically: a kill leaves the old file or none, never half of one."""
+    """Write a table atomically in the format of its suffix; a kill never leaves half a file."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
@@ -111,15 +111,15 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario | str = "default") -> None:
-    """Check against the schema of the scenario, then write."""
+    """Check a request log against the schema of the scenario, then write it."""
     write_table(check_table(frame, request_columns(Scenario.load(scenario)), path), path)
 
 
 def write_cost_log(frame: pd.DataFrame, path: str | Path) -> None:
-    """Check, then write."""
+    """Check a cost log, then write it."""
     write_table(check_table(frame, COST_COLUMNS, path), path)
 
 
 def write_system_log(frame: pd.DataFrame, path: str | Path, clusters: Iterable[str]) -> None:
-    """Check against the schema of the named clusters, then write."""
+    """Check a system log against the schema of the named clusters, then write it."""
     write_table(check_table(frame, system_columns(clusters), path), path)

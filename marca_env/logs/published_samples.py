@@ -1,9 +1,8 @@
-"""The small samples published with the method (arXiv 2512.24325), brought into the shape of our logs."""
+"""Conversion of the small samples published with the method (arXiv 2512.24325) to our logs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,6 @@ from marca_env.logs.schema import Column, decision_columns, feature_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 STATE = ("uv", "w", "g", "i")
 ACTIONS = ("a1", "a2", "a3", "a4", "a5")
 RESULTS = ("result_1", "result_2")
@@ -22,7 +18,7 @@ N_REQUEST, N_COST = len(STATE + ACTIONS) + 1, len(STATE + ACTIONS) + len(RESULTS
 
 
 def is_headerless(frame: pd.DataFrame) -> bool:
-    """Whether the "header" is a row of numbers of a request or cost sample."""
+    """Return whether the "header" is a row of numbers of a request or cost sample."""
     if len(frame.columns) not in (N_REQUEST, N_COST):
         return False
     try:
@@ -42,12 +38,12 @@ def _read(path: str | Path, *layouts: tuple[str, ...]) -> pd.DataFrame:
 
 
 def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, tuple[Column, ...]]:
-    """Table and schema of a sample of state, actions and either revenue or action results."""
+    """Return table and schema of a sample with state, actions, and either revenue or action results."""
     frame = _read(path, (*STATE, *ACTIONS, "revenue"), (*STATE, *ACTIONS, *RESULTS))
     if len(scenario.decisions) != len(ACTIONS):
         raise InputError(
             f"{path}: five decisions and no header, but scenario {scenario.name!r} has {len(scenario.decisions)}; "
-            "read it with a scenario of the published shape, such as 'default'"
+            "use a scenario of the published shape, such as 'default'"
         )
     frame = frame.rename(columns=dict(zip(ACTIONS, scenario.decision_names, strict=True)))
     for feature in scenario.features:
@@ -55,7 +51,7 @@ def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, 
             frame[feature.name] = 0
             continue
         ids = frame[feature.name]
-        if ids.notna().all():  # ids of their own kind: rank them into the buckets of the scenario
+        if ids.notna().all():  # published ids: rank them into the buckets of the scenario
             rank = np.unique(ids.to_numpy(), return_inverse=True)[1]
             frame[feature.name] = rank * feature.size // (rank.max() + 1)
     outcome = tuple(Column(name) for name in ("revenue", *RESULTS) if name in frame.columns)
@@ -63,21 +59,21 @@ def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, 
 
 
 def cost_sample(path: str | Path) -> tuple[pd.DataFrame, tuple[Column, ...]]:
-    """Table and schema of a sample of state, actions and action results."""
+    """Return table and schema of a sample with state, actions and action results."""
     names = (*STATE, *ACTIONS, *RESULTS)
     return _read(path, names), tuple(Column(name, "int") for name in names)
 
 
 def is_system_sample(frame: pd.DataFrame) -> bool:
-    """Whether the columns are those of the published system log."""
+    """Return whether the columns are those of the published system log."""
     return {"tm", "cpu1", "cpu2", "lambda_value1", "cpu1_"} <= set(frame.columns)
 
 
 def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """Each published transition as two rows of our system log, a control period apart in a day of their own.
+    """Convert each published transition to two rows of our system log, one control period apart, as a separate day.
 
-    The published loads are CPU readings and its prices belong to its own units of revenue; both are kept as they are.
-    Noise was added to the sample before it was published: what fell below zero is read as zero.
+    Loads are the published CPU readings and prices are in the published units of revenue; both stay as they are. Noise
+    was added before publication; values below zero are read as zero.
     """
     needed = ("tm", "nsum", "cpu1", "cpu2", "lambda_value1", "lambda_value2", "cpu1_", "cpu2_", "Q_sum", "Q_sum_")
     for name in needed:

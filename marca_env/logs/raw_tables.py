@@ -1,18 +1,14 @@
-"""Somebody's tables as they stand: every CSV value as text, so that an id keeps its zeros and "NA" stays a word."""
+"""Reader of a user's tables without interpretation: CSV values stay text, so "007" and "NA" stay as they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from marca_env.logs.log_files import SUFFIXES, read_table
 from marca_env.utils.errors import InputError, unknown_option
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -23,8 +19,8 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
         columns: names of the columns of a CSV file without a header.
 
     Raises:
-        InputError: no such file, an unknown suffix, no rows, ragged rows, a repeated or a number as a column name, or
-            other columns than named.
+        InputError: no such file, an unknown suffix, no rows, ragged rows, a column name that is repeated or a number,
+            or another number of columns than ``columns``.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -32,7 +28,7 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
     if path.suffix == ".parquet":
         frame = read_table(path)
     else:
-        read_table(path)  # refuses what is no table
+        read_table(path)  # refuses files that are not tables
         separator = "\t" if path.suffix == ".tsv" else ","
         header = 0 if columns is None else None
         frame = pd.read_csv(path, sep=separator, header=header, dtype=str, keep_default_na=False)
@@ -40,7 +36,7 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
             if frame.shape[1] != len(columns):
                 raise InputError(
                     f"{path}: {frame.shape[1]} columns, but the mapping names {len(columns)} ({', '.join(columns)}); "
-                    "name every one, in order"
+                    "name every column, in order"
                 )
             frame = frame.set_axis(list(columns), axis=1)
     if len(frame) == 0:

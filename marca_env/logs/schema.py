@@ -17,7 +17,7 @@ OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
 
 @dataclass(frozen=True)
 class Column:
-    """What a column of a log may hold; bounds are inclusive."""
+    """Name, type and inclusive bounds of a column of a log."""
 
     name: str
     kind: str = "float"
@@ -25,7 +25,7 @@ class Column:
     low: float = 0.0
     high: float = np.inf
     meaning: str = ""
-    """What the value is, for messages."""
+    """Meaning of the value, for messages."""
 
 
 def _log_columns(*specs: tuple[str, str, float, str]) -> tuple[Column, ...]:
@@ -48,14 +48,14 @@ COST_COLUMNS = _log_columns(
 
 
 def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """One per feature: codes 0 … size − 1."""
+    """Return one column per feature, with codes 0 … size − 1."""
     return tuple(
         Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}") for f in scenario.features
     )
 
 
 def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """One per decision: option indices."""
+    """Return one column per decision, with option indices."""
     return tuple(
         Column(d.name, "int", high=len(d.options) - 1, meaning=f"option index of decision {d.name!r}")
         for d in scenario.decisions
@@ -63,18 +63,18 @@ def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
 
 
 def result_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """One per stage: candidates that it really processed."""
+    """Return one column per stage, with the candidates that it processed."""
     return tuple(Column(f"result_{name}", meaning=f"candidates processed by {name}") for name in scenario.stage_names)
 
 
 def request_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """Every column of a request log, in order."""
+    """Return every column of a request log, in order."""
     outcomes = tuple(Column(name, meaning=f"sampled {name} of the request") for name in OUTCOMES)
     return feature_columns(scenario) + decision_columns(scenario) + result_columns(scenario) + outcomes
 
 
 def system_columns(clusters: Iterable[str]) -> tuple[Column, ...]:
-    """Every column of a system log; loads in core-seconds per second, prices in currency per core-second."""
+    """Return every column of a system log; loads in core-seconds per second, prices in currency per core-second."""
     per_cluster = [
         column
         for name in clusters
@@ -92,13 +92,16 @@ def system_columns(clusters: Iterable[str]) -> tuple[Column, ...]:
 def check_table(
     frame: pd.DataFrame, columns: Iterable[Column], where: str | Path, *, first_row: int = 0
 ) -> pd.DataFrame:
-    """The given columns of ``frame``, converted and checked; other columns are kept as they are.
+    """Convert and check some columns of ``frame``; other columns stay as they are.
 
     Args:
+        frame: the table.
+        columns: columns to check.
+        where: source of the table, for messages.
         first_row: rows of the file that come before ``frame``, for messages.
 
     Raises:
-        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not whole or
+        InputError: no rows, a missing or repeated column, or a value that is empty, not a number, not an integer or
             out of range.
     """
     columns = tuple(columns)
@@ -133,7 +136,7 @@ def _below(column: Column) -> str:
 
 
 def _above(column: Column) -> str:
-    return f"is out of range {column.low:g} … {column.high:g}; correct it, or give the scenario that it was made with"
+    return f"is out of range {column.low:g} … {column.high:g}; correct it, or use the scenario of this log"
 
 
 def _refuse(where: str | Path, column: Column, raw: pd.Series, first_row: int, bad: np.ndarray, problem: str) -> None:

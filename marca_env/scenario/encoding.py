@@ -1,4 +1,4 @@
-"""States and joint actions as the inputs of the fitted models."""
+"""Encoding of states and joint actions as inputs of the fitted models."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from marca_env.utils.validation import check_codes
 
 
 class InputEncoder:
-    """One-hot codes of features and decisions, each beside its place in its own range, 0 … 1.
+    """Encoder of features and decisions: one-hot codes, then each code's position in its range, 0 … 1.
 
-    A recall length whose channel is off does nothing, so it is coded as ``off`` whatever it says; two joint
-    actions that do the same thus look the same, and tables need only be computed for the distinct ones.
+    A recall length whose channel is off has no effect, so it gets an extra code "off". Joint actions with the same
+    effect thus have the same inputs, and tables are computed for distinct joint actions only.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -34,20 +34,24 @@ class InputEncoder:
         )
         """Distinct coded actions (J', D), the first joint action of each (J',), and the row of each joint action (J,)."""
         self.distinct_of = self.distinct_of.reshape(-1)
+        """Row of ``distinct`` for each joint action, (J,)."""
 
     @property
     def width(self) -> int:
-        """Number of inputs: one-hots, then one place per column."""
+        """Number of inputs: the one-hot codes, then one position per column."""
         return sum(self.sizes) + len(self.sizes)
 
     @property
     def of_actions(self) -> np.ndarray:
-        """Which inputs belong to decisions, bool (width,)."""
+        """Mask of the inputs that belong to decisions, bool (width,)."""
         column = np.concatenate([np.repeat(np.arange(len(self.sizes)), self.sizes), np.arange(len(self.sizes))])
         return column >= self.n_features
 
     def code_actions(self, actions: np.ndarray) -> np.ndarray:
-        """Option indices (B, D) with lengths of channels that are off replaced by the code one past the last option."""
+        """Replace recall lengths of channels that are off by the code "off": option indices (B, D) → int64 (B, D).
+
+        The code "off" is one past the last option.
+        """
         actions = np.asarray(actions)
         coded = actions.astype(np.int64)
         for d, switch, off in self._off:
@@ -55,10 +59,10 @@ class InputEncoder:
         return coded
 
     def codes(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Coded columns: ``states`` (B, F), ``actions`` (B, D) → int64 (B, F + D).
+        """Return the codes of all columns: ``states`` (B, F), ``actions`` (B, D) → int64 (B, F + D).
 
         Raises:
-            InputError: a code that the scenario does not have.
+            InputError: a code is out of range.
         """
         scenario = self.scenario
         states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
@@ -66,14 +70,14 @@ class InputEncoder:
         return np.concatenate([states.astype(np.int64), self.code_actions(actions)], axis=1)
 
     def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Inputs of coded columns: (B, F + D) → float32 (B, width)."""
+        """Return the model inputs of coded columns: (B, F + D) → float32 (B, width)."""
         x = np.zeros((len(codes), self.width), dtype=np.float32)
         offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         np.put_along_axis(x, codes + offsets[:-1], 1.0, axis=1)
-        place = codes / np.maximum(np.array(self.sizes) - 1, 1)
-        for d, _, _ in self._off:  # "off" lies below the shortest length, not above the longest
+        position = codes / np.maximum(np.array(self.sizes) - 1, 1)
+        for d, _, _ in self._off:  # "off" comes below the shortest length, not above the longest
             column = self.n_features + d
             options = self.sizes[column] - 1
-            place[:, column] = np.where(codes[:, column] == options, 0.0, (codes[:, column] + 1) / options)
-        x[:, offsets[-1] :] = place
+            position[:, column] = np.where(codes[:, column] == options, 0.0, (codes[:, column] + 1) / options)
+        x[:, offsets[-1] :] = position
         return x

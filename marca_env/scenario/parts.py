@@ -1,6 +1,6 @@
-"""What a scenario is made of: features, decisions, stages, clusters, and the laws of the generated world.
+"""Parts of a scenario: features, decisions, stages, clusters, protection, and settings of the generated world.
 
-Each part is plain, frozen data that is validated when built.
+Each part is a frozen dataclass that checks itself when it is built.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from marca_env.utils.errors import InputError, unknown_option
 Kind = Literal["channel", "queue", "model"]
 CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
 NOISE = {"two_tower": 2.5, "item_to_item": 1.0, "rescoring": 0.7, "pre_ranking": 2.0, "ranking": 0.3}
-"""Models of the live cascade, and the error of each unless a catalogue says otherwise."""
+"""Models of the live cascade, and the default error of each."""
 
 
 class ScenarioError(InputError):
-    """A scenario that cannot be run; the message names the field and the remedy."""
+    """Invalid scenario; the message names the field and the remedy."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -30,13 +30,13 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Feature:
-    """A categorical feature of a request, coded 0 … size − 1."""
+    """Categorical feature of a request, coded 0 … size − 1."""
 
     name: str
     size: int
     """Number of categories."""
     seen_by: tuple[str, ...] = ()
-    """Stages that observe it; empty: all of them."""
+    """Stages that observe it; empty: all stages."""
 
     def __post_init__(self) -> None:
         require(self.size >= 1, f"feature {self.name!r}: size is {self.size}; it needs at least one category")
@@ -44,7 +44,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Decision:
-    """One elastic knob. Options are ordered from the cheapest to the dearest.
+    """Decision of a stage (a knob); its options are ordered from the cheapest to the most expensive.
 
     ``kind`` is ``channel`` (an option is a tuple of retrieval channels that run), ``queue`` (an option is a
     number of candidates) or ``model`` (an option is the name of a model, ``off`` for none).
@@ -54,7 +54,7 @@ class Decision:
     kind: Kind
     options: tuple[Any, ...]
     channel: str | None = None
-    """For a recall length: the retrieval channel that it belongs to. ``None``: the queue that a stage hands on."""
+    """Retrieval channel whose recall length this decision sets; ``None``: it sets the queue that the stage hands on."""
 
     def __post_init__(self) -> None:
         where = f"decision {self.name!r}"
@@ -73,33 +73,33 @@ class Decision:
                 text = isinstance(option, str)
                 require(text, f"{where}: option {option!r} must be the name of a model (in YAML, quote 'off')")
         if self.channel is not None and self.kind != "queue":
-            raise ScenarioError(f"{where}: channel belongs to a queue, its recall length; drop it from a {self.kind}")
+            raise ScenarioError(f"{where}: channel belongs to a queue (a recall length); remove it from a {self.kind}")
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Retrieval channels that it switches, or whose length it sets."""
+        """Retrieval channels that it switches on or off, or whose recall length it sets."""
         if self.kind == "channel":
             return tuple(dict.fromkeys(name for option in self.options for name in option))
         return () if self.channel is None else (self.channel,)
 
     def _check_lengths(self, where: str) -> None:
         for option in self.options:
-            whole = isinstance(option, int) and not isinstance(option, bool)
-            require(whole and option > 0, f"{where}: queue length {option!r} must be a positive whole number")
+            is_integer = isinstance(option, int) and not isinstance(option, bool)
+            require(is_integer and option > 0, f"{where}: queue length {option!r} must be a positive whole number")
         rising = all(a < b for a, b in zip(self.options, self.options[1:], strict=False))
         require(rising, f"{where}: queue lengths {list(self.options)} must rise")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the cascade. A stage with decisions is an agent."""
+    """Stage of the cascade; a stage with decisions is an agent."""
 
     name: str
     cluster: str | tuple[str, ...]
-    """Name of the cluster whose cores it uses; in a scenario with sites perhaps one for each, by the site's code."""
+    """Name of the cluster whose cores it uses, or in a scenario with sites one name for each site, by the site's code."""
     decisions: tuple[Decision, ...] = ()
     queue_limit: int | None = None
-    """Most candidates that it hands on; ``None``: as many as it has."""
+    """Maximum of candidates that it hands on; ``None``: no limit."""
 
     def __post_init__(self) -> None:
         require(
@@ -115,13 +115,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Machines that share a budget of computation."""
+    """Group of machines that share a budget of computation."""
 
     name: str
     cores: float
     """Physical capacity, core-seconds per second."""
     budget: float
-    """What may be used (C_m), core-seconds per second; at most ``cores``."""
+    """Computation that may be used (C_m in the paper), core-seconds per second; at most ``cores``."""
 
     def __post_init__(self) -> None:
         where = f"cluster {self.name!r}"
@@ -134,16 +134,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Protection:
-    """Overload protection: elastic degradation of a cluster and the time-out of its backlog."""
+    """Overload protection: degradation of a cluster and time-out of its backlog."""
 
     levels: tuple[float, ...] = (0.75, 0.5, 0.25)
-    """Level D = 1, 2, …: options above this share of each decision's range are replaced by the highest one allowed."""
+    """Share of each decision's range that level D = 1, 2, … allows; higher options become the highest allowed one."""
     trigger: float = 1.02
-    """A load above this share of the budget raises the level by one at the next minute."""
+    """Load, as a share of the budget, above which the level rises by one at the next minute."""
     release: float = 0.98
-    """An undegraded load C = Ĉ + f(D) (Eq. 1) below this share of the budget lowers it by one."""
+    """Undegraded load C = Ĉ + f(D) (Eq. 1: measured load plus the saving at level D), as a share of the budget, below
+    which the level falls by one."""
     timeout: float = 10.0
-    """Backlog, in seconds of the cluster's cores, beyond which requests are dropped."""
+    """Backlog, in seconds of all the cluster's cores, beyond which requests are dropped."""
 
     def __post_init__(self) -> None:
         falling = all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
@@ -159,16 +160,16 @@ class Protection:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items and how well each model of the cascade sees the hidden affinity."""
+    """Items of the generated world, and how precisely each model of the cascade estimates affinity."""
 
     items: int = 50_000
     dim: int = 32
-    """Dimensions of the hidden affinity."""
+    """Dimensions of users' interests and items' embeddings."""
     categories: int = 64
     max_history: int = 12
-    """Most items in a user's history."""
+    """Maximum of items in a user's history."""
     noise: Mapping[str, float] = field(default_factory=lambda: dict(NOISE))
-    """Standard deviation of each model's error, relative to that of an item's embedding; default for those left out."""
+    """Standard deviation of each model's error, relative to that of an item's embedding; missing models: ``NOISE``."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -183,12 +184,12 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Audience:
-    """Who asks, and what they are worth."""
+    """Users of the generated world: their value, clicks and purchases."""
 
     value_sigma: float = 1.0
     """σ of the log-normal value of a user to advertisers."""
     affinity_scale: float = 1.0
-    """Scale of the hidden affinity in the click logit."""
+    """Scale of the affinity in the click logit."""
     click_bias: float = -7.0
     """Click logit of an item of mean affinity."""
     conversion: float = 0.04
@@ -206,12 +207,12 @@ class Audience:
 
 @dataclass(frozen=True)
 class Display:
-    """What the user sees."""
+    """Items that the user sees."""
 
     slots: tuple[int, ...] = (1, 3, 5, 8)
     """Slots of each placement group."""
     decay: float = 0.7
-    """Chance that a user who saw slot k also examines slot k + 1."""
+    """Probability that a user who examined slot k also examines slot k + 1."""
 
     def __post_init__(self) -> None:
         require(len(self.slots) > 0 and min(self.slots) > 0, f"display.slots {self.slots} must be positive numbers")

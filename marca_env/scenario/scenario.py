@@ -1,7 +1,7 @@
-"""What a recommender looks like: its stages, the knobs of each, the clusters they run on and what they may use.
+"""Scenario: a recommender's stages and their decisions, its clusters and budgets, features and traffic.
 
-A :class:`Scenario` is plain, frozen data. It is validated when built, reads from and writes to YAML, and is
-all that the live cascade, the fitted models and the environments need to know about each other.
+A :class:`Scenario` is plain, frozen data. It checks itself when it is built and reads and writes YAML. It is the only
+thing that the live cascade, the fitted models and the environments share.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ __all__ = [
 
 
 FILE = "scenario.yaml"
-"""Name of the scenario in the folder that `marca fit` makes."""
+"""Name of the scenario file in a folder that `marca fit` writes."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A recommender system, complete; what each part means is said in :mod:`marca_env.scenario.parts`."""
+    """Complete recommender system; :mod:`marca_env.scenario.parts` explains its parts."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -72,26 +72,26 @@ class Scenario:
     audience: Audience = field(default_factory=Audience)
     display: Display = field(default_factory=Display)
     control_period: int = 1
-    """Minutes between two settings of the prices."""
+    """Minutes between two updates of the prices."""
     channels: tuple[str, ...] = CHANNELS
-    """Retrieval channels that decisions may name: those of the live cascade, or of a system of your own."""
+    """Retrieval channels that decisions may name: those of the live cascade, or of your own system."""
     traffic: tuple[float, ...] = ()
-    """Rate of each minute, relative to ``peak_qps``, over and over, where traffic is drawn; none: a smooth day, and
-    windows at the peak. A multiple of 1,440 minutes begins at midnight."""
+    """Rate of each minute, relative to ``peak_qps``, repeated where traffic is drawn. Empty: a smooth day, and request
+    windows at the peak. A series of a multiple of 1,440 minutes begins at midnight."""
     site: str | None = None
-    """Feature that says which data centre serves a request. Stages may have a cluster in each: a request then uses,
-    loads and is priced by those of its own site alone. ``None``: there is one site."""
+    """Feature whose code is the data centre (site) of a request; ``None``: one site. Stages may have a cluster at each
+    site; a request then uses, loads and pays for the clusters of its site only."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
-    """Folder that it was read from, whose fitted models go with it; ``None``: those that the package ships."""
+    """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
 
     def __post_init__(self) -> None:
         for what in ("stages", "clusters", "features"):
             names = [x.name for x in getattr(self, what)]
-            require(len(names) > 0, f"scenario {self.name!r}: no {what}; give at least one")
+            require(len(names) > 0, f"scenario {self.name!r}: no {what}; add at least one")
             require(len(set(names)) == len(names), f"scenario {self.name!r}: two {what} share a name: {names}")
         names = [d.name for d in self.decisions]
         require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
-        require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; there is nothing to allocate")
+        require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; add at least one")
         for decision in self.decisions:
             for name in decision.channels:
                 if name not in self.channels:
@@ -105,31 +105,31 @@ class Scenario:
                     )
         for cluster in self.cluster_names:
             used = any(cluster in stage.clusters for stage in self.stages)
-            require(used, f"cluster {cluster!r} runs no stage; remove it or give it one")
+            require(used, f"cluster {cluster!r} runs no stage; remove it, or name it in a stage")
         for feature in self.features:
             for name in feature.seen_by:
                 if name not in self.stage_names:
                     raise ScenarioError(f"feature {feature.name!r}: {unknown_option('stage', name, self.stage_names)}")
         require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
         require(
-            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; give some, or leave it out"
+            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; add traffic, or leave it out"
         )
         require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
 
     def _check_sites(self) -> None:
-        """Lists of clusters have one for each code of the feature that tells the sites apart."""
+        """Check that a stage's list of clusters has one for each code of the site feature."""
         lists = [stage for stage in self.stages if not isinstance(stage.cluster, str)]
         if self.site is None:
             for stage in lists:
                 raise ScenarioError(
-                    f"stage {stage.name!r}: clusters {list(stage.cluster)}, one per data centre; name the feature that "
-                    "tells those apart in 'site', or give one cluster"
+                    f"stage {stage.name!r}: clusters {list(stage.cluster)}, one per data centre; name the feature of "
+                    "the data centre in 'site', or use one cluster"
                 )
             return
         if self.site not in self.feature_names:
             raise ScenarioError(f"site: {unknown_option('feature', self.site, self.feature_names)}")
-        require(len(lists) > 0, f"site is {self.site!r}, but no stage has a list of clusters; give one, or drop site")
+        require(len(lists) > 0, f"site is {self.site!r}, but no stage has a list of clusters; add one, or remove site")
         size = self.features[self.feature_names.index(self.site)].size
         for stage in lists:
             require(
@@ -141,28 +141,32 @@ class Scenario:
     # -- shape ---------------------------------------------------------------------------------------------
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages, in pipeline order."""
         return tuple(s.name for s in self.stages)
 
     @cached_property
     def cluster_names(self) -> tuple[str, ...]:
+        """Names of the clusters."""
         return tuple(c.name for c in self.clusters)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of a state's columns."""
         return tuple(f.name for f in self.features)
 
     @cached_property
     def agents(self) -> tuple[Stage, ...]:
-        """The stages that decide, in pipeline order."""
+        """Stages with decisions, in pipeline order."""
         return tuple(s for s in self.stages if s.decisions)
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """Every decision of a request, in pipeline order."""
+        """All decisions of a request, in pipeline order."""
         return tuple(d for s in self.stages for d in s.decisions)
 
     @cached_property
     def decision_names(self) -> tuple[str, ...]:
+        """Names of the decisions, in the order of an action's columns."""
         return tuple(d.name for d in self.decisions)
 
     @cached_property
@@ -172,15 +176,16 @@ class Scenario:
 
     @property
     def n_joint_actions(self) -> int:
+        """Number of joint actions, J."""
         return int(np.prod(self.action_shape))
 
     @cached_property
     def n_sites(self) -> int:
-        """Data centres; 1 in a scenario that does not tell them apart."""
+        """Number of data centres; 1 without a site feature."""
         return 1 if self.site is None else self.features[self.feature_names.index(self.site)].size
 
     def site_of(self, states: np.ndarray) -> np.ndarray | None:
-        """Site of each request: ``states`` (…, features) → int (…); ``None`` in a scenario with one site."""
+        """Return the site of each request: ``states`` (…, F) → int (…); ``None`` in a scenario with one site."""
         return None if self.site is None else np.asarray(states)[..., self.feature_names.index(self.site)]
 
     @cached_property
@@ -191,7 +196,7 @@ class Scenario:
 
     @cached_property
     def site_clusters(self) -> np.ndarray:
-        """Whether a request of a site uses a cluster; bool, shape (sites, clusters)."""
+        """Mask of the clusters that requests of each site use; bool, shape (sites, clusters)."""
         return (self.stage_clusters[:, :, None] == np.arange(len(self.clusters))).any(axis=1)
 
     @cached_property
@@ -211,20 +216,27 @@ class Scenario:
 
     @cached_property
     def feature_sizes(self) -> np.ndarray:
+        """Number of categories of each feature; shape (features,)."""
         return np.array([f.size for f in self.features])
 
     @cached_property
     def joint_actions(self) -> np.ndarray:
-        """All joint actions, the last decision varying fastest; int64, shape (J, decisions)."""
+        """All joint actions, the last decision varying fastest; int64, shape (J, D)."""
         return np.indices(self.action_shape).reshape(len(self.action_shape), -1).T.copy()
 
     def joint_index(self, actions: np.ndarray) -> np.ndarray:
-        """Row of :attr:`joint_actions` for each action; ``actions`` (…, decisions) → (…)."""
+        """Return the row of each action in :attr:`joint_actions`: ``actions`` (…, D) → (…)."""
         actions = check_codes("action", actions, self.decision_names, self.action_shape)
         return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
 
     def degraded(self, cluster: int, level: int, site: int = 0) -> np.ndarray:
-        """Joint action that runs at ``site`` for each joint action when ``cluster`` is degraded to ``level``; (J,)."""
+        """Return the joint action that runs for each joint action while ``cluster`` is degraded to ``level``; (J,).
+
+        Args:
+            cluster: index of the degraded cluster.
+            level: level of degradation; 0: none.
+            site: site of the requests.
+        """
         capped = self.joint_actions.copy()
         if level > 0:
             share = self.protection.levels[level - 1]
@@ -234,11 +246,11 @@ class Scenario:
         return self.joint_index(capped)
 
     def replace(self, **changes: Any) -> Scenario:
-        """A copy with some fields changed, validated again."""
+        """Return a copy with some fields changed, checked again."""
         return dataclasses.replace(self, **changes)
 
     def differs_from(self, other: Scenario) -> tuple[str, ...]:
-        """Parts in which ``other`` is another system, so that models fitted to the one are wrong for the other.
+        """Return the names of the fields whose difference makes models of this scenario wrong for ``other``.
 
         Names, budgets, traffic and protection may differ.
         """
@@ -248,10 +260,10 @@ class Scenario:
     # -- in and out ----------------------------------------------------------------------------------------
     @classmethod
     def load(cls, source: str | Path | Scenario = "default") -> Scenario:
-        """Read a preset by name, a YAML file or a folder that `marca fit` made; a Scenario is returned as it is.
+        """Read a preset by name, a YAML file, or a folder that `marca fit` wrote; return a Scenario unchanged.
 
         Raises:
-            ScenarioError: none of these, an unknown key, or an impossible value.
+            ScenarioError: none of these, an unknown field, or an invalid value.
         """
         if isinstance(source, Scenario):
             return source
@@ -261,18 +273,18 @@ class Scenario:
             return cls._checked(lambda: parse_mapping(text, f"preset {source!r}"), f"preset {source!r}")
         if path.is_dir():
             if not (path / FILE).is_file():
-                raise ScenarioError(f"{path}: a folder without {FILE}; give one that `marca fit --out` made")
+                raise ScenarioError(f"{path}: a folder without {FILE}; use one that `marca fit --out` wrote")
             path = path / FILE
         elif path.suffix not in (".yaml", ".yml"):
             what = "scenario preset" if path.name == str(source) else "scenario preset or folder"
-            remedy = ", or give the path of a .yaml file or of a folder of `marca fit`"
+            remedy = ", or use the path of a .yaml file or of a folder of `marca fit`"
             raise ScenarioError(unknown_option(what, str(source), presets()) + remedy)
         scenario = cls._checked(lambda: read_mapping(path, "scenario"), str(path))
         return scenario.replace(home=path.parent.resolve()) if path.name == FILE else scenario
 
     @classmethod
     def _checked(cls, read: Callable[[], Any], where: str) -> Scenario:
-        """A scenario from what ``read`` returns; whatever is wrong is a ScenarioError that names ``where``."""
+        """Build a scenario from the data that ``read`` returns; every fault is a ScenarioError that names ``where``."""
         try:
             data = read()
         except InputError as error:
@@ -284,10 +296,10 @@ class Scenario:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scenario:
-        """The inverse of :meth:`to_dict`.
+        """Build a scenario from plain data; the inverse of :meth:`to_dict`.
 
         Raises:
-            ScenarioError: an unknown or missing field, or an impossible value.
+            ScenarioError: an unknown or missing field, or an invalid value.
         """
         try:
             return from_plain(cls, data, "scenario")
@@ -295,11 +307,11 @@ class Scenario:
             raise error if isinstance(error, ScenarioError) else ScenarioError(str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and scalars; :meth:`from_dict` turns them back into an equal scenario."""
+        """Convert to lists, dicts and scalars; :meth:`from_dict` is the inverse."""
         return to_plain(self)
 
     def save(self, path: str | Path) -> None:
-        """Write as YAML, whole or not at all."""
+        """Write as YAML, atomically."""
         with atomic_path(path) as temporary:
             text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
             temporary.write_text(text, encoding="utf-8")
@@ -310,5 +322,5 @@ def _presets_folder() -> Any:
 
 
 def presets() -> tuple[str, ...]:
-    """Names of the scenarios that come with the package."""
+    """Return the names of the scenarios that come with the package."""
     return tuple(sorted(p.name.removesuffix(".yaml") for p in _presets_folder().iterdir() if p.name.endswith(".yaml")))

@@ -228,7 +228,7 @@ FITS = {
         fit(put(MAPPING, "features.0.coding", "hashed")),
         ["m.yaml", "feature 'city'", "did you mean 'hash'"],
     ),
-    "w that is no time": (fit(put(MAPPING, "features.0.name", "w")), ["m.yaml", "time of day", "take coding 'time'"]),
+    "w that is no time": (fit(put(MAPPING, "features.0.name", "w")), ["m.yaml", "time of day", "use coding 'time'"]),
     "values too few": (
         fit(put(MAPPING, f"{DECISION}.values", ["S", "M"])),
         ["m.yaml", "decision 'depth'", "each of the 3 options"],
@@ -253,11 +253,11 @@ FITS = {
     ),
     "feature not logged": (
         fit(requests=RAW.drop(columns="city")),
-        ["requests.csv", "'city' of feature 'city' is missing", "found: spend"],
+        ["requests.csv", "'city' of feature 'city' is missing", "columns: spend"],
     ),
     "number that is none": (
         fit(requests=cell(RAW, "spend", 3, "rich")),
-        ["requests.csv", "row 4", "'spend'", "'rich'", "take 'hash'"],
+        ["requests.csv", "row 4", "'spend'", "'rich'", "use 'hash'"],
     ),
     "option never declared": (
         fit(requests=cell(RAW, "depth", 7, 80)),
