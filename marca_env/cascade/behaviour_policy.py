@@ -1,4 +1,4 @@
-"""Request logs: a behaviour policy over the live cascade, with what users really did (sparse, sampled revenue)."""
+"""Behaviour policy of the live cascade, and the request logs that it makes (sparse, sampled revenue)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario
 
 EXPLORATION = 0.5
-"""Share of requests whose actions are uniformly random; the others follow a rule that favours valuable users."""
+"""Share of requests with uniformly random actions; the others follow a rule that favours valuable users."""
 _CHUNK = 500
 
 
 def behaviour_actions(scenario: Scenario, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Actions (B, D) of the behaviour policy in ``states`` (B, F).
+    """Draw the actions (B, D) of the behaviour policy in ``states`` (B, F).
 
-    The rule gives every decision a binomial level whose mean rises with the user-value bucket ``uv``, as a
-    hand-tuned production system would; every action has a positive probability in every state.
+    The rule draws a binomial level for each decision, whose mean rises with the user-value bucket ``uv``, like a
+    hand-tuned production system. Every action has a positive probability in every state.
     """
     sizes = np.array(scenario.action_shape)
     mean_level = np.full(len(states), 0.5)
@@ -35,8 +35,9 @@ def behaviour_actions(scenario: Scenario, states: np.ndarray, rng: np.random.Gen
 def behaviour_log(
     scenario: Scenario | str, n: int, seed: int, *, workers: int | None = None, progress: ProgressCallback | None = None
 ) -> pd.DataFrame:
-    """Serve ``n`` requests with the behaviour policy and log them; the log does not depend on ``workers``.
+    """Serve ``n`` requests with the behaviour policy and log them.
 
+    The log does not depend on ``workers`` (default: one process per core).
     Returns:
         One row per request: features, decisions (option index), ``result_<stage>``, and sampled impressions,
         clicks, revenue and gmv (currency).
@@ -49,9 +50,9 @@ def behaviour_log(
         if progress:
             progress(sum(map(len, parts)), n)
     results = [f"result_{stage}" for stage in scenario.stage_names]
-    whole = [*scenario.feature_names, *scenario.decision_names, *results, "impressions", "clicks"]
-    frame = pd.DataFrame(np.concatenate(parts), columns=[*whole, *OUTCOMES[2:]])
-    return frame.astype(dict.fromkeys(whole, np.int16) | dict.fromkeys(OUTCOMES[2:], np.float32))
+    integers = [*scenario.feature_names, *scenario.decision_names, *results, "impressions", "clicks"]
+    frame = pd.DataFrame(np.concatenate(parts), columns=[*integers, *OUTCOMES[2:]])
+    return frame.astype(dict.fromkeys(integers, np.int16) | dict.fromkeys(OUTCOMES[2:], np.float32))
 
 
 def _serve_chunk(cascade: LiveCascade, n: int, seed: list[int]) -> np.ndarray:

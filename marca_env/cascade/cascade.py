@@ -1,7 +1,7 @@
-"""The live recommender: retrieval → pre-ranking → ranking → display, really computed, one request at a time.
+"""Live cascade: retrieval → pre-ranking → ranking → display, really computed, one request at a time.
 
-``LiveCascade.serve`` is what a service runs and the TestBench measures. :mod:`marca_env.cascade.outcomes` evaluates
-all joint actions of a request together, with the same parts, and must agree with it.
+A service runs ``LiveCascade.serve``, and the TestBench measures it. :mod:`marca_env.cascade.outcomes` evaluates all
+joint actions of a request together with the same parts; both must agree.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ POPULAR_ITEMS = 60
 CATEGORY_ITEMS = 30
 """Best items of each favourite category that the category channel returns."""
 FAVOURITES = 2
-"""Categories that the category channel takes as a user's favourites."""
+"""Number of favourite categories of a user in the category channel."""
 STAGES = ("retrieval", "pre_ranking", "ranking")
 
 
 @dataclass(frozen=True)
 class RequestPlan:
-    """A joint action spelt out: what each stage of the cascade does."""
+    """Work of each stage of the cascade under a joint action."""
 
     channels: tuple[str, ...]
     lengths: dict[str, int]
@@ -38,7 +38,7 @@ class RequestPlan:
 
 @dataclass(frozen=True)
 class ServedRequest:
-    """One served request."""
+    """Candidates and outcomes of one served request."""
 
     results: np.ndarray
     """Candidates processed by each stage, (3,)."""
@@ -52,14 +52,14 @@ class ServedRequest:
     gmv: float
     """Expected basket value of conversions, currency."""
     sampled: np.ndarray | None = None
-    """What happened, where a generator was given: impressions, clicks, revenue, gmv; (4,)."""
+    """Sampled impressions, clicks, revenue and gmv, (4,); ``None`` without a random generator."""
 
 
 class LiveCascade:
-    """A cascade over the catalogue of ``scenario``; its stages must be retrieval, pre_ranking and ranking.
+    """Cascade over the catalogue of a scenario with the stages retrieval, pre_ranking and ranking.
 
     Raises:
-        ScenarioError: the scenario has other stages; fit models on logs of that system instead.
+        ScenarioError: the scenario has other stages or channels.
     """
 
     def __init__(self, scenario: Scenario | str = "default") -> None:
@@ -67,7 +67,7 @@ class LiveCascade:
         if self.scenario.stage_names != STAGES:
             raise ScenarioError(
                 f"the live cascade runs the stages {', '.join(STAGES)}; scenario {self.scenario.name!r} has "
-                f"{', '.join(self.scenario.stage_names)}: fit its models on logs of the system that it describes"
+                f"{', '.join(self.scenario.stage_names)}: fit its models on logs of the real system instead"
             )
         for decision in self.scenario.decisions:
             for name in decision.channels:
@@ -90,10 +90,10 @@ class LiveCascade:
         return np.stack([order[ok[order]][:POPULAR_ITEMS] for ok in self.world.eligible])
 
     def _best_of_category(self) -> list[np.ndarray]:
-        """Items of each category, best (as seen) first."""
-        seen = self.world.item_views["rescoring"][:, -1]
+        """Return the items of each category, best estimated quality first."""
+        quality = self.world.item_views["rescoring"][:, -1]
         members = [np.flatnonzero(self.world.category == c) for c in range(len(self.world.centres))]
-        return [m[np.argsort(-seen[m], kind="stable")][:CATEGORY_ITEMS] for m in members]
+        return [m[np.argsort(-quality[m], kind="stable")][:CATEGORY_ITEMS] for m in members]
 
     def sample_requests(self, rng: np.random.Generator, n: int, windows: np.ndarray | None = None) -> RequestBatch:
         """Draw ``n`` requests; ``windows`` (n,) fixes their time windows."""
@@ -101,7 +101,7 @@ class LiveCascade:
 
     # -- plans ---------------------------------------------------------------------------------------------
     def plan(self, action: np.ndarray) -> RequestPlan:
-        """Spell out a joint action (D,) of option indices. Knobs that the scenario lacks stay at their fullest."""
+        """Translate a joint action (D,) of option indices; decisions that the scenario lacks run at their maximum."""
         channels, lengths, rescoring, truncation = CHANNELS, dict[str, int](), True, self.queue_limit
         for decision, option in zip(self.scenario.decisions, action, strict=True):
             choice = decision.options[option]
@@ -117,7 +117,7 @@ class LiveCascade:
 
     # -- stages --------------------------------------------------------------------------------------------
     def run_channel(self, name: str, request: RequestBatch, length: int | None = None) -> np.ndarray:
-        """Candidates of one retrieval channel for a batch of one request, best first; ids (≤ length,)."""
+        """Return the candidates of one channel for a batch of one request, best first; item ids (≤ length,)."""
         if name == "popularity":
             return self.popular[request.placement[0]]
         if name == "category":
@@ -130,7 +130,7 @@ class LiveCascade:
         return best[np.argsort(-score[best], kind="stable")]
 
     def longest(self, channel: str) -> int:
-        """The longest recall that the scenario lets ``channel`` have."""
+        """Return the longest recall length of ``channel`` in the scenario."""
         lengths = [d.options[-1] for d in self.scenario.decisions if d.channel == channel]
         return lengths[0] if lengths else self.queue_limit
 
@@ -143,7 +143,7 @@ class LiveCascade:
         return self.towers @ request.views[0, MODELS.index("two_tower")]
 
     def _neighbour_score(self, request: RequestBatch) -> np.ndarray | None:
-        """Mean over the history of the similarity to each item; None where there is no history."""
+        """Return each item's mean similarity to the user's history; ``None`` without a history."""
         history = request.history[0]
         history = history[history >= 0]
         if len(history) == 0:
@@ -154,19 +154,19 @@ class LiveCascade:
         return score
 
     def retrieve(self, request: RequestBatch, plan: RequestPlan) -> tuple[np.ndarray, int]:
-        """Run the channels, merge, keep what may be shown, truncate: (queue handed on, merged candidates)."""
+        """Run the channels, merge, filter and truncate; return (queue handed on, number of merged candidates)."""
         lists = [self.run_channel(c, request, plan.lengths.get(c)) for c in CHANNELS if c in plan.channels]
         merged = np.unique(np.concatenate(lists))
         eligible = self.world.eligible[request.placement[0], merged]
-        order = -self.run_rescoring(request, merged) if plan.rescoring else self._turns(plan, lists, merged)
+        order = -self.run_rescoring(request, merged) if plan.rescoring else self._round_robin(plan, lists, merged)
         queue, order = merged[eligible], order[eligible]
         if len(queue) > self.queue_limit:
             queue = queue[np.argpartition(order, self.queue_limit - 1)[: self.queue_limit]]
         return queue, len(merged)
 
     @staticmethod
-    def _turns(plan: RequestPlan, lists: list[np.ndarray], merged: np.ndarray) -> np.ndarray:
-        """Place of each merged candidate when the channels take turns, each giving its best first."""
+    def _round_robin(plan: RequestPlan, lists: list[np.ndarray], merged: np.ndarray) -> np.ndarray:
+        """Rank the merged candidates as if the channels took turns, each with its best first."""
         running = [k for k, c in enumerate(CHANNELS) if c in plan.channels]
         turn = np.concatenate([np.arange(len(x)) * len(CHANNELS) + k for k, x in zip(running, lists, strict=True)])
         place = np.full(len(merged), np.iinfo(np.int64).max)
@@ -174,45 +174,45 @@ class LiveCascade:
         return place
 
     def run_rescoring(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """Personalised score of retrieved candidates, by expected spend."""
+        """Score retrieved candidates for this user, by expected spend."""
         return self._spend("rescoring", request, items)
 
     def run_pre_ranking(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """Score of the light model, by expected spend."""
+        """Score candidates with the light model, by expected spend."""
         return self._spend("pre_ranking", request, items)
 
     def run_ranking(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """Score of the heavy model, by expected spend."""
+        """Score candidates with the heavy model, by expected spend."""
         return self._spend("ranking", request, items)
 
     def _spend(self, model: str, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """log(predicted click probability · bid): auctions rank by expected spend."""
+        """Return log(predicted click probability · bid): auctions rank by expected spend."""
         audience = self.scenario.audience
         logit = audience.click_bias + audience.affinity_scale * self.scorers[model].score(request.views[0], items)
         return np.log(self.world.bid[items]) - np.log1p(np.exp(-logit))
 
     # -- whole requests ------------------------------------------------------------------------------------
     def serve(self, request: RequestBatch, action: np.ndarray, rng: np.random.Generator | None = None) -> ServedRequest:
-        """Serve a batch of one request with a joint action (D,); ``rng`` also draws what the user does."""
+        """Serve a batch of one request with a joint action (D,); ``rng`` also draws the user's reaction."""
         plan = self.plan(action)
         queue, merged = self.retrieve(request, plan)
         scores = self.run_pre_ranking(request, queue)
         count = min(plan.truncation, len(queue))
-        kept = queue[np.argpartition(-scores, count - 1)[:count]] if count < len(queue) else queue
-        final = self.run_ranking(request, kept)
+        finalists = queue[np.argpartition(-scores, count - 1)[:count]] if count < len(queue) else queue
+        final = self.run_ranking(request, finalists)
         slots = self.world.slots[request.placement[0]]
-        shown = kept[np.argsort(-final, kind="stable")[:slots]]
+        shown = finalists[np.argsort(-final, kind="stable")[:slots]]
         expected_value = self.expected_value(request, shown)
-        seen = self.scenario.display.decay ** np.arange(len(shown))
-        clicks, revenue, gmv = seen @ expected_value
+        examined = self.scenario.display.decay ** np.arange(len(shown))
+        clicks, revenue, gmv = examined @ expected_value
         sampled = None if rng is None else self._react(request, shown, expected_value[:, 0], rng)
-        results = np.array([merged, len(queue), len(kept)])
-        return ServedRequest(results, shown, float(seen.sum()), clicks, revenue, gmv, sampled)
+        results = np.array([merged, len(queue), len(finalists)])
+        return ServedRequest(results, shown, float(examined.sum()), clicks, revenue, gmv, sampled)
 
     def _react(
         self, request: RequestBatch, shown: np.ndarray, click: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """The user examines slots from the top, clicks, and converts after some clicks."""
+        """Sample a user who examines slots from the top, clicks, and converts after some clicks."""
         examined = np.cumprod(np.r_[1.0, rng.random(len(shown) - 1) < self.scenario.display.decay])
         clicked = examined * (rng.random(len(shown)) < click)
         bought = clicked * (rng.random(len(shown)) < self.world.conversion[shown])
@@ -220,8 +220,8 @@ class LiveCascade:
         return np.array([examined.sum(), clicked.sum(), spend, bought @ self.world.basket[shown]])
 
     def expected_value(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """True expected clicks, spend and GMV of an examined impression of each item: (n, 3)."""
-        click = self.world.click_probability(request.user[0], items, request.mood[0])
+        """Return the true expected clicks, spend and GMV of an examined impression of each item, (n, 3)."""
+        click = self.world.click_probability(request.user[0], items, request.logit_shift[0])
         spend = click * self.world.bid[items] * request.value[0]
         gmv = click * self.world.conversion[items] * self.world.basket[items]
         return np.stack([click, spend, gmv], axis=1)

@@ -1,6 +1,6 @@
-"""Exact outcomes of every joint action for a pool of requests, and request logs drawn from them.
+"""Exact outcomes of every joint action for a pool of requests.
 
-All joint actions of a request share their work: each channel runs once at its longest recall, each model scores a
+The joint actions of a request share their work: each channel runs once at its longest recall, each model scores a
 candidate once, and the queues of the actions are masks over the same candidates.
 """
 
@@ -33,7 +33,7 @@ ProgressCallback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class OutcomeTable:
-    """What every joint action does for each of M requests."""
+    """Results and true expected outcomes of every joint action for each of M requests."""
 
     scenario: Scenario
     states: np.ndarray
@@ -48,68 +48,71 @@ class OutcomeTable:
 
 
 class DistinctPlans:
-    """The distinct plans behind the joint actions: lengths of channels that are off do not matter."""
+    """Distinct retrieval plans (K heads) and truncations behind the joint actions.
+
+    Joint actions that differ only in lengths of channels that are off share a plan.
+    """
 
     def __init__(self, cascade: LiveCascade) -> None:
         plans = [cascade.plan(a) for a in cascade.scenario.joint_actions]
         heads = [self._head(p) for p in plans]
         self.heads = sorted(set(heads))
         self.truncations = np.array(sorted({p.truncation for p in plans}))
-        where = {head: k for k, head in enumerate(self.heads)}
-        self.head_of = np.array([where[h] for h in heads])
+        index_of = {head: k for k, head in enumerate(self.heads)}
+        self.head_of = np.array([index_of[h] for h in heads])
         """Retrieval plan of each joint action, (J,)."""
         self.truncation_of = np.searchsorted(self.truncations, [p.truncation for p in plans])
         """Truncation of each joint action, (J,)."""
 
     @staticmethod
     def _head(plan: RequestPlan) -> tuple[tuple[int, ...], bool]:
-        """Recall length of each channel (0: off; −1: its own fixed length) and whether re-scoring runs."""
+        """Return the recall length of each channel (0: off; −1: its fixed length) and whether re-scoring runs."""
         return tuple(plan.lengths.get(c, -1) if c in plan.channels else 0 for c in CHANNELS), plan.rescoring
 
 
 def evaluate_joint_actions(
-    cascade: LiveCascade, tree: DistinctPlans, request: RequestBatch
+    cascade: LiveCascade, plans: DistinctPlans, request: RequestBatch
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All joint actions of a batch of one request: results (J, S) and outcomes (J, 4)."""
+    """Evaluate all joint actions for a batch of one request: results (J, S) and outcomes (J, 4)."""
     lists = {c: cascade.run_channel(c, request) for c in CHANNELS}
     items = np.unique(np.concatenate(list(lists.values())))
     rank = np.full((len(CHANNELS), len(items)), np.iinfo(np.int32).max)
     for k, c in enumerate(CHANNELS):
         rank[k, np.searchsorted(items, lists[c])[::-1]] = np.arange(len(lists[c]))[::-1]
-    merged, passed = _retrieval(cascade, tree, request, items, rank)
+    merged, passed = _retrieval(cascade, plans, request, items, rank)
     order = np.argsort(-cascade.run_pre_ranking(request, items), kind="stable")
     position = np.cumsum(passed[:, order], axis=1)
-    kept = passed[:, None, order] & (position[:, None, :] <= tree.truncations[:, None])  # (heads, L, n)
-    reached = np.flatnonzero(kept.any(axis=(0, 1)))
-    kept, finalists = kept[:, :, reached], items[order[reached]]
+    ranked = passed[:, None, order] & (position[:, None, :] <= plans.truncations[:, None])  # (heads, L, n)
+    ever_ranked = np.flatnonzero(ranked.any(axis=(0, 1)))
+    ranked, finalists = ranked[:, :, ever_ranked], items[order[ever_ranked]]
     by_rank = np.argsort(-cascade.run_ranking(request, finalists), kind="stable")
-    kept = kept[:, :, by_rank]
-    slot = np.cumsum(kept, axis=2, dtype=np.int16)
+    ranked = ranked[:, :, by_rank]
+    slot = np.cumsum(ranked, axis=2, dtype=np.int16)
     slots = cascade.world.slots[request.placement[0]]
-    seen = np.where(
-        kept & (slot <= slots),
+    examined = np.where(  # probability that the user examines the item
+        ranked & (slot <= slots),
         (cascade.scenario.display.decay ** np.arange(-1, slots + 1))[np.minimum(slot, slots)],
         0.0,
     )
-    shown = seen.any(axis=(0, 1))
+    shown = examined.any(axis=(0, 1))
     expected_value = cascade.expected_value(request, finalists[by_rank[shown]])
-    outcome = np.concatenate([seen.sum(axis=2, keepdims=True), seen[:, :, shown] @ expected_value], axis=2)
+    outcome = np.concatenate([examined.sum(axis=2, keepdims=True), examined[:, :, shown] @ expected_value], axis=2)
     queue = passed.sum(axis=1)
-    heads, cuts = tree.head_of, tree.truncation_of
-    results = np.stack([merged[heads], queue[heads], np.minimum(queue[heads], tree.truncations[cuts])], axis=1)
+    heads, cuts = plans.head_of, plans.truncation_of
+    results = np.stack([merged[heads], queue[heads], np.minimum(queue[heads], plans.truncations[cuts])], axis=1)
     return results.astype(np.float32), outcome[heads, cuts].astype(np.float32)
 
 
 def _retrieval(
-    cascade: LiveCascade, tree: DistinctPlans, request: RequestBatch, items: np.ndarray, rank: np.ndarray
+    cascade: LiveCascade, plans: DistinctPlans, request: RequestBatch, items: np.ndarray, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merged candidates (heads,) and the mask of the queue handed on (heads, n) of each retrieval plan."""
+    """Return the merged candidates (heads,) and the mask of the queue (heads, n) of each retrieval plan."""
     eligible = cascade.world.eligible[request.placement[0], items]
     personal = -cascade.run_rescoring(request, items)
     turn = rank.astype(np.float64) * len(CHANNELS) + np.arange(len(CHANNELS))[:, None]
-    merged = np.empty(len(tree.heads), dtype=np.int64)
-    passed = np.empty((len(tree.heads), len(items)), dtype=bool)
-    for k, (lengths, rescoring) in enumerate(tree.heads):
+    merged = np.empty(len(plans.heads), dtype=np.int64)
+    passed = np.empty((len(plans.heads), len(items)), dtype=bool)
+    for k, (lengths, rescoring) in enumerate(plans.heads):
         limit = np.array([np.iinfo(np.int32).max if n < 0 else n for n in lengths])
         member = rank < limit[:, None]
         inside = member.any(axis=0)
@@ -126,8 +129,8 @@ def _retrieval(
 
 # -- pools ------------------------------------------------------------------------------------------------
 def _evaluate_chunk(cascade: LiveCascade, requests: RequestBatch) -> tuple[np.ndarray, np.ndarray]:
-    tree = DistinctPlans(cascade)
-    pairs = [evaluate_joint_actions(cascade, tree, requests.take([k])) for k in range(len(requests))]
+    plans = DistinctPlans(cascade)
+    pairs = [evaluate_joint_actions(cascade, plans, requests.take([k])) for k in range(len(requests))]
     return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
 
 
@@ -140,10 +143,10 @@ def outcome_table(
     cache: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> OutcomeTable:
-    """Exact outcomes of all joint actions for ``n`` requests drawn with ``seed``.
+    """Compute the exact outcomes of all joint actions for ``n`` requests drawn with ``seed``.
 
-    The result does not depend on ``workers`` (default: one per core). It is kept in ``cache`` (default: ``MARCA_CACHE``
-    or the user's cache folder) and read from there the next time.
+    The result does not depend on ``workers`` (default: one process per core). It is stored in ``cache`` (default:
+    :func:`cache_folder`) and read from there the next time.
     """
     scenario = Scenario.load(scenario)
     path = (cache or cache_folder()) / f"outcomes-{_fingerprint(scenario, n, seed)}.npz"
@@ -165,13 +168,13 @@ def outcome_table(
 
 
 def cache_folder() -> Path:
-    """Where outcome tables are kept: ``MARCA_CACHE``, or ``marca-env`` in the user's cache folder."""
+    """Return the folder of stored outcome tables: ``MARCA_CACHE``, or ``marca-env`` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("MARCA_CACHE") or Path(base) / "marca-env")
 
 
 def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
-    """Of all that outcomes depend on: budgets and traffic are left out."""
+    """Hash everything that outcomes depend on; budgets and traffic are left out."""
     data = scenario.to_dict()
     for key in (
         "clusters",
@@ -202,6 +205,6 @@ def _read(scenario: Scenario, path: Path) -> OutcomeTable:
             return OutcomeTable(scenario, data["states"], data["results"].astype(np.float32), outcomes)
     except (BadZipFile, KeyError, ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path}: kept outcomes that cannot be read ({one_line(error)[:120]}); delete the file: they will be "
+            f"{path}: stored outcomes cannot be read ({one_line(error)[:120]}); delete the file, and they will be "
             "computed again"
         ) from None

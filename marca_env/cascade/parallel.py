@@ -1,4 +1,4 @@
-"""Work on a live cascade in several processes: the results do not depend on how many there are."""
+"""Parallel work on a live cascade; the results do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ T = TypeVar("T")
 def map_on_cascade(
     work: Callable[..., T], scenario: Scenario, jobs: Iterable[tuple[Any, ...]], workers: int | None
 ) -> Iterator[T]:
-    """``work(cascade, *job)`` for every job, in their order, as they are done.
+    """Yield ``work(cascade, *job)`` for every job, in the order of the jobs.
 
-    The processes are started anew, never forked: a fork of a process with threads of its own, which torch and ray
-    have, may hang.
+    The processes are spawned, never forked: a fork of a process with threads, as torch and ray have, may hang.
 
     Args:
-        work: a function of a module; its threads are limited to one.
-        scenario: of the cascade, which every process builds once.
+        work: a function at module level; it runs on one thread.
+        scenario: scenario of the cascade, which every process builds once.
         jobs: further arguments of each call.
-        workers: processes; 1: this one, ``None``: one per core.
+        workers: processes; 1: this process, ``None``: one per core.
     """
     text = json.dumps(scenario.to_dict())
     run = Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator")
-    return run(delayed(_alone)(work, text, job) for job in jobs)
+    return run(delayed(_run_single_threaded)(work, text, job) for job in jobs)
 
 
-def _alone(work: Callable[..., T], scenario: str, job: tuple[Any, ...]) -> T:
+def _run_single_threaded(work: Callable[..., T], scenario: str, job: tuple[Any, ...]) -> T:
     with threadpool_limits(1):
         return work(_cascade(scenario), *job)
 

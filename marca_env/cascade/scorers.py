@@ -1,7 +1,7 @@
-"""The cascade's pointwise models: a linear re-scorer, a light pre-ranking network and a heavy ranking network.
+"""Pointwise models of the cascade: a small re-scorer, a light pre-ranking network and a heavy ranking network.
 
-Hidden layers are random features (Rahimi & Recht, 2007) and the last layer is a ridge regression on the true affinity
-as the model sees users and items: a real network at a real price, fitted in closed form and seeded.
+Hidden layers are random features (Rahimi & Recht, 2007). The last layer is a ridge regression of the true affinity on
+the model's noisy view of users and items: a network of real cost, fitted in closed form from a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _RIDGE = 3.0
 
 
 class Scorer:
-    """``score(request view, items)`` → predicted affinity, float32 (n,)."""
+    """Model of the affinity of a user to items."""
 
     def __init__(self, world: World, name: str, rng: np.random.Generator) -> None:
         self.items = world.item_views[name]
@@ -31,25 +31,25 @@ class Scorer:
         self._fit(world, rng)
 
     def _fit(self, world: World, rng: np.random.Generator) -> None:
-        """Half of the pairs are random, half lean to what a user likes, as the impressions of a real log do."""
+        """Fit the last layer to (user, item) pairs: half random, half biased to liked items, as in a real log."""
         sample = world.sample_requests(rng, 512)
-        who = np.repeat(np.arange(len(sample)), _FIT_PAIRS // len(sample))
-        what = rng.integers(len(self.items), size=(2, len(who)))
-        score = np.stack([world.affinity(sample.user[who], world.embedding[w], world.quality[w]) for w in what])
-        lean = np.where(rng.random(len(who)) < 0.5, score.argmax(axis=0), 0)
-        item, target = what[lean, np.arange(len(who))], score[lean, np.arange(len(who))]
-        features = self._features(sample.views[who, self.model_index], item)
-        design = np.concatenate([self._hidden(features), features, np.ones((len(who), 1))], axis=1).astype(np.float64)
+        users = np.repeat(np.arange(len(sample)), _FIT_PAIRS // len(sample))
+        items = rng.integers(len(self.items), size=(2, len(users)))
+        score = np.stack([world.affinity(sample.user[users], world.embedding[i], world.quality[i]) for i in items])
+        choice = np.where(rng.random(len(users)) < 0.5, score.argmax(axis=0), 0)
+        item, target = items[choice, np.arange(len(users))], score[choice, np.arange(len(users))]
+        features = self._features(sample.views[users, self.model_index], item)
+        design = np.concatenate([self._hidden(features), features, np.ones((len(users), 1))], axis=1).astype(np.float64)
         gram = design.T @ design + _RIDGE * np.eye(design.shape[1])
         solution = np.linalg.solve(gram, design.T @ target).astype(np.float32)
         hidden = self.layers[-1][0].shape[1]
         self.head, self.skip, self.bias = solution[:hidden], solution[hidden:-1], solution[-1]
 
     def _features(self, view: np.ndarray, items: np.ndarray) -> np.ndarray:
-        seen = self.items[items]
+        item_view = self.items[items]
         view = np.broadcast_to(view, (len(items), view.shape[-1]))
         dim = view.shape[1]
-        return np.concatenate([view * seen[:, :dim], view, seen], axis=1)
+        return np.concatenate([view * item_view[:, :dim], view, item_view], axis=1)
 
     def _hidden(self, features: np.ndarray) -> np.ndarray:
         out = features
@@ -58,6 +58,6 @@ class Scorer:
         return out
 
     def score(self, views: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Predicted affinity of one user, ``views`` (models, d), to ``items`` (n,): float32 (n,)."""
+        """Predict the affinity of one user, ``views`` (models, d), to ``items`` (n,): float32 (n,)."""
         features = self._features(views[self.model_index][None], items)
         return self._hidden(features) @ self.head + features @ self.skip + self.bias

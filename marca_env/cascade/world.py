@@ -1,7 +1,7 @@
-"""The hidden truth behind the live cascade: items, users, what they click, and how each model sees them.
+"""Generated world behind the live cascade: items, users, clicks, and each model's noisy view of them.
 
-A user's affinity to an item decides clicks. No model knows it: each sees users and items through errors of its
-own, smaller the dearer the model is (``Catalogue.noise``), so computation buys revenue with diminishing returns.
+The affinity of a user to an item decides clicks. Each model sees users and items with errors, which are smaller for
+more expensive models (``Catalogue.noise``). Computation thus buys revenue with diminishing returns.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ NEWCOMERS = 0.25
 """Share of users without a history."""
 QUALITY_WEIGHT = 0.25
 TASTE_WEIGHT = 0.6
+"""Weights of an item's quality and of the non-linear term in the affinity."""
 _INTEREST_CATEGORIES = 3
 
 
 @dataclass(frozen=True)
 class RequestBatch:
-    """Requests of M users: what the platform observes (``states``) and what only the models or nobody sees."""
+    """Requests of M users: the observed ``states``, and the hidden quantities behind them."""
 
     states: np.ndarray
     """Observable features, int64 (M, F)."""
@@ -38,22 +39,22 @@ class RequestBatch:
     history: np.ndarray
     """Items of the user's history, −1 beyond its length, int64 (M, max_history)."""
     value: np.ndarray
-    """What the user is worth to advertisers, relative to the mean, float64 (M,)."""
+    """Value of the user to advertisers, relative to the mean, float64 (M,)."""
     placement: np.ndarray
     """Placement group, int64 (M,)."""
-    mood: np.ndarray
+    logit_shift: np.ndarray
     """Shift of the click logit by time window and data centre, float64 (M,)."""
 
     def __len__(self) -> int:
         return len(self.states)
 
     def take(self, index: np.ndarray | list[int] | slice) -> RequestBatch:
-        """The requests at ``index``, in that order."""
+        """Return the requests at ``index``, in that order."""
         return RequestBatch(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 class World:
-    """Catalogue and audience of a scenario, drawn from ``scenario.catalogue.seed``."""
+    """Items and users of a scenario, drawn from ``scenario.catalogue.seed``."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -64,8 +65,8 @@ class World:
         self.category_weight = popularity / popularity.sum()
         self.centres = rng.standard_normal((spec.categories, d)).astype(np.float32)
         self.category = rng.choice(spec.categories, n, p=self.category_weight)
-        own = rng.standard_normal((n, d))
-        embedding = np.sqrt(CATEGORY_SHARE) * self.centres[self.category] + np.sqrt(1 - CATEGORY_SHARE) * own
+        residual = rng.standard_normal((n, d))
+        embedding = np.sqrt(CATEGORY_SHARE) * self.centres[self.category] + np.sqrt(1 - CATEGORY_SHARE) * residual
         self.embedding = embedding.astype(np.float32)
         self.quality = rng.standard_normal(n).astype(np.float32)
         self.bid = scenario.audience.bid * np.exp(0.5 * rng.standard_normal(n))
@@ -73,11 +74,11 @@ class World:
         self.conversion = scenario.audience.conversion * np.exp(0.5 * rng.standard_normal(n))
         self.eligible = rng.random((len(scenario.display.slots), n)) < 0.7
         self.item_views = self._item_views(rng)
-        self.mood = self._moods(rng)
+        self.logit_shift = self._logit_shifts(rng)
         self.slots = np.array(scenario.display.slots)
 
     def _item_views(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Items as each model sees them: embedding and quality with errors; float32 (items, d + 1)."""
+        """Draw each model's view of the items: embedding and quality with errors, float32 (items, d + 1)."""
         views = {}
         truth = np.concatenate([self.embedding, self.quality[:, None]], axis=1)
         for model in MODELS:
@@ -85,29 +86,32 @@ class World:
             views[model] = (truth + sigma * rng.standard_normal(truth.shape)).astype(np.float32)
         return views
 
-    def _moods(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Shift of the click logit for each category of the features ``w`` and ``i``, where there are such."""
+    def _logit_shifts(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw the shift of the click logit for each category of the features ``w`` and ``i``, if they exist."""
         sizes = {f.name: f.size for f in self.scenario.features}
-        moods = {}
+        shifts = {}
         if "w" in sizes:
             hours = (np.arange(sizes["w"]) + 0.5) / sizes["w"]
-            moods["w"] = -0.4 * np.cos(2 * np.pi * (hours - 0.1))
+            shifts["w"] = -0.4 * np.cos(2 * np.pi * (hours - 0.1))
         if "i" in sizes:
-            moods["i"] = 0.1 * rng.standard_normal(sizes["i"])
-        return moods
+            shifts["i"] = 0.1 * rng.standard_normal(sizes["i"])
+        return shifts
 
     def affinity(self, user: np.ndarray, embedding: np.ndarray, quality: np.ndarray) -> np.ndarray:
-        """True affinity of a user (d,) or users (B, d) to items (B, d): (B,). Not linear, so that depth pays."""
+        """Return the true affinity of a user (d,) or users (B, d) to items (B, d): (B,).
+
+        It is not linear, so that a deeper model earns more.
+        """
         d = self.scenario.catalogue.dim
         product = user * embedding
         taste = product[:, : d // 2].sum(axis=1) * product[:, d // 2 :].sum(axis=1) / (d / 2)
         return product.sum(axis=1) / np.sqrt(d) + QUALITY_WEIGHT * quality + TASTE_WEIGHT * np.tanh(taste)
 
-    def click_probability(self, user: np.ndarray, items: np.ndarray, mood: float) -> np.ndarray:
-        """Chance of a click on each examined item, (n,)."""
+    def click_probability(self, user: np.ndarray, items: np.ndarray, logit_shift: float) -> np.ndarray:
+        """Return the probability of a click on each examined item, (n,)."""
         audience = self.scenario.audience
         score = self.affinity(user[None], self.embedding[items], self.quality[items])
-        return 1.0 / (1.0 + np.exp(-(audience.click_bias + audience.affinity_scale * score + mood)))
+        return 1.0 / (1.0 + np.exp(-(audience.click_bias + audience.affinity_scale * score + logit_shift)))
 
     # -- requests ------------------------------------------------------------------------------------------
     def sample_requests(self, rng: np.random.Generator, n: int, windows: np.ndarray | None = None) -> RequestBatch:
@@ -128,14 +132,14 @@ class World:
             "history": np.minimum(np.searchsorted(HISTORY_EDGES, length, side="right"), sizes.get("history", 1) - 1),
         }
         states = np.stack([observed[f.name] for f in scenario.features], axis=1).astype(np.int64)
-        mood = np.zeros(n)
-        for name, shift in self.mood.items():
-            mood += shift[observed[name]]
+        logit_shift = np.zeros(n)
+        for name, shift in self.logit_shift.items():
+            logit_shift += shift[observed[name]]
         value /= np.exp(scenario.audience.value_sigma**2 / 2)
-        return RequestBatch(states, user, self._user_views(rng, user, length), history, value, placement, mood)
+        return RequestBatch(states, user, self._user_views(rng, user, length), history, value, placement, logit_shift)
 
     def _interests(self, rng: np.random.Generator, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Hidden interests and the histories that they left behind."""
+        """Draw hidden interests (n, d), and the histories of liked items (n, max_history)."""
         n, d = len(length), self.scenario.catalogue.dim
         liked = rng.choice(len(self.centres), size=(n, _INTEREST_CATEGORIES), p=self.category_weight)
         weight = rng.dirichlet([2.0, 1.0, 0.5], size=n)
@@ -144,14 +148,14 @@ class World:
         history = np.full((n, self.scenario.catalogue.max_history), -1)
         for k in range(n):
             if length[k]:
-                seen = rng.integers(len(self.embedding), size=40 * length[k])
-                score = self.affinity(user[k][None], self.embedding[seen], self.quality[seen])
-                noisy = score + 0.7 * rng.gumbel(size=len(seen))
-                history[k, : length[k]] = seen[np.argpartition(-noisy, length[k] - 1)[: length[k]]]
+                offered = rng.integers(len(self.embedding), size=40 * length[k])
+                score = self.affinity(user[k][None], self.embedding[offered], self.quality[offered])
+                noisy = score + 0.7 * rng.gumbel(size=len(offered))
+                history[k, : length[k]] = offered[np.argpartition(-noisy, length[k] - 1)[: length[k]]]
         return user, history
 
     def _user_views(self, rng: np.random.Generator, user: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Every model knows a user with a long history better than a new one."""
+        """Draw each model's view of the users, float32 (n, models, d); a longer history means a smaller error."""
         noise = np.array([self.scenario.catalogue.noise.get(m, 0.5) for m in MODELS])
         sigma = noise[None, :, None] / np.sqrt(1 + length)[:, None, None]
         views = user[:, None, :] + sigma * rng.standard_normal((len(user), len(MODELS), user.shape[1]))

@@ -34,7 +34,6 @@ class InputEncoder:
         )
         """Distinct coded actions (J', D), the first joint action of each (J',), and the row of each joint action (J,)."""
         self.distinct_of = self.distinct_of.reshape(-1)
-        """Row of ``distinct`` for each joint action, (J,)."""
 
     @property
     def width(self) -> int:
