@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
     parser.add_argument(
         "--target",
@@ -35,26 +35,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="replays of each bucket (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one replay (default: %(default)s)")
     parser.add_argument(
-        "--budget", type=float, default=300.0, help="seconds for all; shortens replays (default: %(default)s)"
+        "--budget",
+        type=float,
+        default=300.0,
+        help="seconds for all replays, which are shortened to fit (default: %(default)s)",
     )
-    parser.add_argument("--qps", type=float, help="one request rate for every bucket (default: chosen for each)")
+    parser.add_argument("--qps", type=float, help="request rate of every bucket (default: chosen for each bucket)")
     parser.add_argument(
-        "--utilisation", type=float, default=0.45, help="CPU utilisation aimed at (default: %(default)s)"
+        "--utilisation", type=float, default=0.45, help="CPU utilisation to aim at (default: %(default)s)"
     )
-    parser.add_argument("--arrivals", default="uniform", help="uniform or poisson (default: %(default)s)")
+    parser.add_argument("--arrivals", default="uniform", help="uniform or poisson arrivals (default: %(default)s)")
     parser.add_argument(
         "--machines", type=int, default=1, help="service processes, one core each (default: %(default)s)"
     )
-    parser.add_argument("--buckets", nargs="+", default=[], metavar="NAME", help="stages or components, e.g. channel")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted log")
+    parser.add_argument(
+        "--buckets", nargs="+", default=[], metavar="NAME", help="stages or components to measure, such as channel"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of requests and arrivals (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted log")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing log")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
     if args.out.exists() and not (args.resume or args.overwrite):
-        raise InputError(f"{args.out}: exists already; pass --resume to go on with it, --overwrite or another --out")
+        raise InputError(f"{args.out}: exists already; pass --resume to continue it, --overwrite or another --out")
     bench = TestBench(
         args.scenario,
         target=None if args.target is None else load_target(args.target),
@@ -79,7 +84,7 @@ def measure(
     only: list[str] | None = None,
     budget: float | None = None,
 ) -> pd.DataFrame:
-    """Run the bench; whatever stops it, even a kill, the rows measured so far are in ``out``."""
+    """Run the bench; write each row to ``out`` at once, so that even a kill loses none."""
     rows: list[dict[str, Any]] = [] if done is None else [dict(row) for _, row in done.iterrows()]
     write_json(out.with_name("machine.json"), describe_machine())
     with track_progress("replaying buckets") as progress:
@@ -90,20 +95,20 @@ def measure(
 
 
 def print_table(log: pd.DataFrame) -> None:
-    """Cost of each bucket, in milliseconds of one core, and its test–retest spread."""
+    """Print the cost of each bucket, in milliseconds of one core, and its test–retest spread."""
     table = Table("stage", "component", "value", "length", "cost, core-ms", "spread", title="Cost per request (Eq. 26)")
     costs = repeat_spread(log)
     columns = ["stage", "component", "value_bucket", "queue_length", "cost", "spread"]
-    for stage, component, value, length, cost, noise in costs[columns].to_numpy():
-        table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _share(noise))
+    for stage, component, value, length, cost, spread in costs[columns].to_numpy():
+        table.add_row(stage, component, f"{value}", f"{length:g}", f"{1e3 * cost:.3f}", _percent(spread))
     console = make_console()
     console.print(table)
     console.print(
-        f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {_share(costs['spread'].median())}; "
+        f"{len(costs)} buckets, {len(log)} replays; median test–retest spread {_percent(costs['spread'].median())}; "
         f"utilisation {log['utilisation'].min():.0%} … {log['utilisation'].max():.0%}"
     )
 
 
-def _share(value: float) -> str:
-    """A percentage; a dash where there is none, as for the spread of a single repeat."""
+def _percent(value: float) -> str:
+    """Format a percentage; nan, such as the spread of a single repeat, is a dash."""
     return "–" if value != value else f"{value:.1%}"

@@ -38,6 +38,7 @@ def behaviour_log(
     """Serve ``n`` requests with the behaviour policy and log them.
 
     The log does not depend on ``workers`` (default: one process per core).
+
     Returns:
         One row per request: features, decisions (option index), ``result_<stage>``, and sampled impressions,
         clicks, revenue and gmv (currency).

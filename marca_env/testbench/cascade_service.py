@@ -1,4 +1,4 @@
-"""The live cascade as a service to measure: which buckets there are, and how each is served."""
+"""The live cascade as a service to measure: its buckets, and how each is served."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from marca_env.scenario.scenario import Decision, Scenario
 from marca_env.testbench.service import Bucket, Workload
 
 POOL = 240
-"""Requests that are replayed, over and over."""
+"""Number of requests that replays repeat."""
 QUEUE_STEPS = 5
-"""Lengths at which a queue that no decision sets is measured, each twice the one before."""
+"""Number of lengths at which a queue without a decision is measured, each twice the previous one."""
 
 
 def low_discrepancy_points(n: int, dimensions: int) -> np.ndarray:
-    """A sequence (n, dimensions) in [0, 1) whose every beginning is spread evenly (additive recurrence, golden ratio).
+    """Return points (n, dimensions) in [0, 1) whose every prefix is spread evenly (additive recurrence).
 
     A replay serves as many requests as its rate allows; the first hundred must be as mixed as the first thousand.
     """
@@ -30,17 +30,17 @@ def low_discrepancy_points(n: int, dimensions: int) -> np.ndarray:
 
 
 class CascadeService:
-    """Buckets of the live cascade, by request value and by what a stage has to process.
+    """Service of the live cascade, with buckets by request value and by the work of a stage.
 
-    - ``base``: a stage with next to nothing to do, the service's own overhead included;
-    - ``channel:<name>``: retrieval with that channel beside the cheapest one, less retrieval without it;
-    - ``queue``: a model scoring and cutting a queue, less the same for one candidate;
-    - ``model:…``: retrieval with the model switched on, less the same without it;
+    - ``base``: a stage with almost no work, including the overhead of the service;
+    - ``channel:<name>``: retrieval with that channel beside the cheapest one, minus retrieval without it;
+    - ``queue``: a model scoring and cutting a queue, minus the same for one candidate;
+    - ``model:…``: retrieval with the model switched on, minus the same without it;
     - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
       for joint actions spread evenly;
-    - ``request``: the same undegraded stages as they are: no part of the cost map, but what its sums must come to.
+    - ``request``: the same undegraded stages; not part of the cost map, but a check of its sums.
 
-    Sites run the same stages on the same machines: what a stage costs is measured once, for the first of its clusters.
+    Sites run the same stages on the same machines, so a stage is measured once, for the first of its clusters.
     """
 
     def __init__(self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3) -> None:
@@ -49,17 +49,17 @@ class CascadeService:
         self.value_buckets = value_buckets
         self._rng = np.random.default_rng([seed, 3])
         pool = self.cascade.sample_requests(self._rng, POOL)
-        spots = low_discrepancy_points(POOL, 1 + len(self.scenario.decisions))
+        points = low_discrepancy_points(POOL, 1 + len(self.scenario.decisions))
         history = np.argsort((pool.history >= 0).sum(axis=1), kind="stable")
-        rows = [pool.take([k]) for k in history[np.argsort(np.argsort(spots[:, 0]))]]
+        rows = [pool.take([k]) for k in history[np.argsort(np.argsort(points[:, 0]))]]
         value = np.array_split(np.argsort([row.value[0] for row in rows], kind="stable"), value_buckets)
         self._all = rows
         self._groups = [[rows[k] for k in np.sort(part)] for part in value]
         self._queues = {id(row): self._candidates(row) for row in rows}
-        self._actions = self.scenario.joint_index((spots[:, 1:] * self.scenario.action_shape).astype(np.int64))
+        self._actions = self.scenario.joint_index((points[:, 1:] * self.scenario.action_shape).astype(np.int64))
 
     def _candidates(self, request: RequestBatch) -> np.ndarray:
-        """A queue as long as any stage may get, retrieved items first."""
+        """Return a queue of at least the maximum length, retrieved items first."""
         everything = RequestPlan(CHANNELS, {}, False, self.cascade.queue_limit)
         queue = self._rng.permutation(self.cascade.retrieve(request, everything)[0])
         rest = self._rng.integers(self.scenario.catalogue.items, size=self.cascade.queue_limit)
@@ -67,13 +67,12 @@ class CascadeService:
 
     # -- what to measure -----------------------------------------------------------------------------------
     def buckets(self) -> list[Bucket]:
-        """Every bucket of the scenario."""
+        """Return every bucket of the scenario."""
         return [*self._retrieval(), *self._queue(1), *self._queue(2), *self._degradation()]
 
     def _decision(self, kind: str, channel: str | None = None) -> Decision | None:
-        """The scenario's decision of that kind (for that channel), if it has one."""
-        found = [d for d in self.scenario.decisions if d.kind == kind and d.channel == channel]
-        return found[0] if found else None
+        """Return the scenario's decision of that kind (for that channel), if it has one."""
+        return next((d for d in self.scenario.decisions if d.kind == kind and d.channel == channel), None)
 
     def _retrieval(self) -> Iterator[Bucket]:
         stage = self.scenario.stages[0]
@@ -127,7 +126,7 @@ class CascadeService:
 
     # -- how it is served ----------------------------------------------------------------------------------
     def handler(self, workload: Workload) -> Callable[[int], object]:
-        """Serve the k-th request of a workload; what can be made ready beforehand is."""
+        """Return a function that serves the k-th request of a workload; it prepares as much as possible in advance."""
         assert isinstance(workload, tuple)
         kind, *rest = workload
         if kind == "nothing":
@@ -143,7 +142,7 @@ class CascadeService:
             rows = self._groups[group]
             queues = [self._queues[id(row)][:n] for row in rows]
             return lambda k: self._score(index, rows[k % len(rows)], queues[k % len(rows)], max(1, n // 2))
-        return self._whole(*rest)
+        return self._cluster_handler(*rest)
 
     @staticmethod
     def _plan(workload: tuple) -> RequestPlan:
@@ -156,16 +155,16 @@ class CascadeService:
         return self.cascade.retrieve(request, self._plan(workload))
 
     def _score(self, index: int, request: RequestBatch, queue: np.ndarray, keep: int) -> np.ndarray:
-        """Pre-ranking (1) or ranking (2) of a queue, and the cut that follows it."""
+        """Run pre-ranking (1) or ranking (2) on a queue, and cut it."""
         if index == 1:
             scores = self.cascade.run_pre_ranking(request, queue)
             return queue[np.argpartition(-scores, keep - 1)[:keep]] if keep < len(queue) else queue
         scores = self.cascade.run_ranking(request, queue)
         return queue[np.argsort(-scores, kind="stable")[: self.cascade.world.slots[request.placement[0]]]]
 
-    def _whole(self, cluster: int, level: int) -> Callable[[int], object]:
-        """The stages of one cluster, for joint actions as the degraded cluster would run them."""
-        site = int(self.scenario.site_clusters[:, cluster].argmax())  # any of its sites: they run the same stages
+    def _cluster_handler(self, cluster: int, level: int) -> Callable[[int], object]:
+        """Return a function that runs the stages of one cluster under its degraded joint actions."""
+        site = int(self.scenario.site_clusters[:, cluster].argmax())  # any site will do: all run the same stages
         indices = self.scenario.degraded(cluster, level, site)[self._actions]
         plans = [self.cascade.plan(self.scenario.joint_actions[j]) for j in indices]
         queues = [self.cascade.retrieve(row, plan)[0] for row, plan in zip(self._all, plans, strict=True)]

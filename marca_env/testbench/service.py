@@ -1,7 +1,7 @@
-"""A service in a process of its own, and the open-loop load generator that replays requests to it.
+"""Service in a separate process, and the open-loop load generator that replays requests to it.
 
-Requests travel as small binary messages that carry their deadline. The service answers them in order, on one
-thread, and keeps how late it started each: that, and the CPU clock of its process, is all the TestBench looks at.
+Requests are small binary messages that carry their deadline. The service answers them in order on one thread and
+records how late it started each. The TestBench uses only that and the CPU clock of the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from marca_env.utils.errors import InputError
 
 Workload = Hashable
-"""What a service is asked to do for each request of a bucket; only the service reads it."""
+"""Work of a service for each request of a bucket; only the service interprets it."""
 _MESSAGE = struct.Struct("<dq")
 _WARM_UP, _TIMED = 4, 32
 _WARM_UP_SECONDS = 0.15
@@ -33,7 +33,7 @@ _WARM_UP_SECONDS = 0.15
 
 @dataclass(frozen=True)
 class Bucket:
-    """A group of like requests, and how its cost is measured."""
+    """Group of similar requests, and how to measure their cost."""
 
     stage: str
     cluster: str
@@ -42,24 +42,24 @@ class Bucket:
     queue_length: float
     workload: Workload
     against: Workload | None = None
-    """Workload that lacks the component: its cost is taken off. ``degradation``: the undegraded workload."""
+    """Workload without the component, whose cost is subtracted; for ``degradation`` the undegraded workload."""
 
 
 class Service(Protocol):
-    """What the TestBench can measure. Built in the service's process by a picklable factory."""
+    """Service that the TestBench can measure; a picklable factory builds it in the service's process."""
 
     def buckets(self) -> Sequence[Bucket]:
-        """Everything that there is to measure."""
+        """Return every bucket that can be measured."""
         ...
 
     def handler(self, workload: Workload) -> Callable[[int], object]:
-        """A function that serves the k-th request of the workload, k = 0, 1, …"""
+        """Return a function that serves the k-th request of the workload, k = 0, 1, …."""
         ...
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One bucket, replayed once."""
+    """Measurements of one replay of a workload."""
 
     seconds: float
     """Wall-clock time."""
@@ -68,13 +68,13 @@ class Replay:
     served: int
     offered: int
     lateness: np.ndarray
-    """Start of service minus deadline of each request served, seconds, (served,)."""
+    """Start of service minus deadline of each served request, seconds, (served,)."""
     growth: float
-    """Mean lateness of the last quarter of the requests less that of the first, seconds."""
+    """Mean lateness of the last quarter of the requests minus that of the first, seconds."""
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time, user and system, that a process has used so far; seconds."""
+    """Return the CPU time (user and system) that a process has used so far, seconds."""
     if sys.platform == "linux":
         try:  # the kernel's clock of that process, in nanoseconds; psutil's readings step by 10 ms
             return time.clock_gettime((~pid << 3) | 2)
@@ -85,10 +85,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 class ServiceProcess:
-    """``machines`` processes that each run the service of ``factory`` on one thread.
+    """Set of ``machines`` processes that each run the service of ``factory`` on one thread.
 
     Raises:
-        InputError: the service could not be built for a reason that the user can mend.
+        InputError: the factory raised it in the service's process.
     """
 
     def __init__(self, factory: Callable[[], Service], machines: int = 1) -> None:
@@ -96,12 +96,12 @@ class ServiceProcess:
         self.cores = 1
         self._processes, self._controls, self._loads = [], [], []
         for _ in range(machines):
-            control, their_control = context.Pipe()
-            their_load, load = context.Pipe(duplex=False)
-            process = context.Process(target=_serve, args=(their_control, their_load, factory), daemon=True)
+            control, service_control = context.Pipe()
+            service_load, load = context.Pipe(duplex=False)
+            process = context.Process(target=_serve, args=(service_control, service_load, factory), daemon=True)
             process.start()
-            their_control.close()
-            their_load.close()
+            service_control.close()
+            service_load.close()
             self._processes.append(process)
             self._controls.append(control)
             self._loads.append(load)
@@ -113,11 +113,11 @@ class ServiceProcess:
         self.buckets: list[Bucket] = ready[0]
 
     def prepare(self, workload: Workload) -> float:
-        """Make ready and warm up for a workload; CPU seconds of one request, roughly."""
+        """Prepare and warm up for a workload; return the approximate CPU seconds of one request."""
         return float(np.mean(self._ask("prepare", workload)))
 
     def replay(self, due: np.ndarray, patience: float) -> Replay:
-        """Send request k at ``due[k]`` seconds (n,), whatever the service does; it gives up once ``patience`` late."""
+        """Send request k at ``due[k]`` seconds (n,); the service drops the rest once it is ``patience`` seconds late."""
         for k, control in enumerate(self._controls):
             control.send(("replay", (len(due[k :: len(self._loads)]), patience)))
         before = self._cpu()
@@ -174,7 +174,7 @@ class ServiceProcess:
 
 
 def growth_of(lateness: np.ndarray) -> float:
-    """Mean lateness of the last quarter of the requests (n,) less that of the first, seconds."""
+    """Return the mean lateness of the last quarter of the requests (n,) minus that of the first, seconds."""
     quarter = max(1, len(lateness) // 4)
     return float(lateness[-quarter:].mean() - lateness[:quarter].mean()) if len(lateness) else 0.0
 
@@ -185,7 +185,7 @@ def _serve(control: Connection, load: Connection, factory: Callable[[], Service]
     try:
         with threadpool_limits(1):
             service = factory()
-            gc.freeze()  # what was built stays: no need to walk over it while requests are timed
+            gc.freeze()  # keeps the collector off the built service while requests are timed
             control.send(("done", list(service.buckets())))
             handler: Callable[[int], object] = _nothing
             while True:
@@ -196,7 +196,7 @@ def _serve(control: Connection, load: Connection, factory: Callable[[], Service]
                 else:
                     control.send(("done", _answer(load, handler, *argument)))
     except EOFError:
-        pass  # the bench has gone
+        pass  # the bench has ended
     except InputError as error:
         control.send(("input error", str(error)))
     except Exception:
@@ -204,11 +204,11 @@ def _serve(control: Connection, load: Connection, factory: Callable[[], Service]
 
 
 def _nothing(_: int) -> None:
-    """The handler before any workload."""
+    """Do nothing: the handler before any workload."""
 
 
 def _warm_up(handler: Callable[[int], object]) -> float:
-    """Serve a few requests, then time some more; mean CPU seconds of one."""
+    """Serve a few requests, then time some more; return the mean CPU seconds of one."""
     times = []
     start = time.monotonic()
     for k in range(_WARM_UP + _TIMED):
@@ -221,7 +221,7 @@ def _warm_up(handler: Callable[[int], object]) -> float:
 
 
 def _answer(load: Connection, handler: Callable[[int], object], n: int, patience: float) -> np.ndarray:
-    """Serve ``n`` messages; beyond ``patience`` seconds of lateness the rest is read but not served."""
+    """Serve ``n`` messages; after ``patience`` seconds of lateness read the rest without serving it."""
     lateness = []
     late = 0.0
     for _ in range(n):

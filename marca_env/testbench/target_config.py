@@ -1,5 +1,6 @@
-"""Target files: which service the TestBench is to measure, and which buckets; :func:`load_target` reads them::
+"""Target files, which describe a user's service and its buckets for the TestBench; :func:`load_target` reads them.
 
+Example::
     http: {url: "http://127.0.0.1:8080", pid: 4711}     # or cpu_url: a number of CPU-seconds, or Prometheus metrics
     cores: 4                                            # of each machine
     buckets:
@@ -64,8 +65,7 @@ class _File:
 
 
 def load_target(path: str | Path) -> Callable[[int], Target]:
-    """Read a target file: a function of the number of machines that starts or finds the service.
-
+    """Read a target file; return a function of the number of machines that starts or finds the service.
     Raises:
         InputError: no such file, an unknown or missing field, no such function, or no way to read the CPU.
     """
@@ -79,7 +79,7 @@ def load_target(path: str | Path) -> Callable[[int], Target]:
 
 
 def _requests_as_text(data: Any) -> Any:
-    """Requests as JSON text, so that nothing of them is interpreted on the way."""
+    """Replace requests by JSON text, so that they are passed on without interpretation."""
     if isinstance(data, dict) and isinstance(data.get("buckets"), list):
         for bucket in data["buckets"]:
             for name in ("request", "against"):
@@ -90,9 +90,9 @@ def _requests_as_text(data: Any) -> Any:
 
 def _target(file: _File) -> Callable[[int], Target]:
     if (file.http is None) == (file.python is None):
-        raise InputError("give one of http and python")
+        raise InputError("no service, or two; give one of http and python")
     if not file.buckets:
-        raise InputError("buckets: none; give at least one")
+        raise InputError("buckets: empty; add at least one")
     if file.python is not None:
         function = _function(file.python)
         service = partial(FunctionService, function, [_bucket(b, lambda text: text) for b in file.buckets])
@@ -100,7 +100,7 @@ def _target(file: _File) -> Callable[[int], Target]:
     assert file.http is not None
     http = file.http
     if (http.pid is None) == (http.cpu_url is None):
-        raise InputError("http: give one of pid and cpu_url, to read the CPU that the service uses")
+        raise InputError("http: no CPU clock, or two; give one of pid and cpu_url")
     buckets = [_bucket(b, lambda text: from_plain(HttpRequest, json.loads(text), "request")) for b in file.buckets]
 
     def start(machines: int) -> Target:

@@ -1,4 +1,4 @@
-"""What the TestBench can measure beside the live cascade: a Python callable, or any service that speaks HTTP."""
+"""Targets of the TestBench besides the live cascade: a Python callable, or an HTTP service."""
 
 from __future__ import annotations
 
@@ -22,22 +22,26 @@ from marca_env.testbench.service import Bucket, Replay, Workload, cpu_seconds, g
 from marca_env.utils.errors import InputError, one_line
 
 CPU_METRIC = "process_cpu_seconds_total"
-"""The counter that Prometheus client libraries export."""
+"""Counter of CPU-seconds that Prometheus client libraries export."""
 _TIMEOUT = 10.0
 _WARM_UP, _TIMED = 4, 16
 _WARM_UP_SECONDS = 0.3
 
 
 class Target(Protocol):
-    """A running service as the TestBench drives it; a context manager."""
+    """Running service that the TestBench drives; a context manager."""
 
     buckets: list[Bucket]
     cores: int
     """Cores of each machine."""
 
-    def prepare(self, workload: Workload) -> float: ...
+    def prepare(self, workload: Workload) -> float:
+        """Warm up for a workload; return the approximate CPU seconds of one request."""
+        ...
 
-    def replay(self, due: np.ndarray, patience: float) -> Replay: ...
+    def replay(self, due: np.ndarray, patience: float) -> Replay:
+        """Send request k at ``due[k]`` seconds (n,); drop the rest after ``patience`` seconds of lateness."""
+        ...
 
     def __enter__(self) -> Target: ...
 
@@ -46,20 +50,20 @@ class Target(Protocol):
 
 # -- a Python callable -------------------------------------------------------------------------------------------
 class FunctionService:
-    """A function of one argument as a service: ``TestBench(service=partial(FunctionService, function, buckets))``.
+    """Function of one argument as a service: ``TestBench(service=partial(FunctionService, function, buckets))``.
 
-    A bucket's workload is the argument, or a callable that makes that of the k-th request.
+    The workload of a bucket is the argument, or a callable that returns the argument of the k-th request.
     """
 
     def __init__(self, function: Callable[[Any], object], buckets: Sequence[Bucket]) -> None:
         self.function, self._buckets = function, list(buckets)
 
     def buckets(self) -> list[Bucket]:
-        """What there is to measure."""
+        """Return the buckets."""
         return self._buckets
 
     def handler(self, workload: Workload) -> Callable[[int], object]:
-        """Serve the k-th request of a workload."""
+        """Return a function that serves the k-th request of a workload."""
         if callable(workload):
             return lambda k: self.function(workload(k))
         argument = json.loads(workload) if isinstance(workload, str) else workload
@@ -69,7 +73,7 @@ class FunctionService:
 # -- HTTP --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class HttpRequest:
-    """One request; ``{k}`` in path and body stands for its number."""
+    """HTTP request; ``{k}`` in path and body stands for its number."""
 
     path: str = "/"
     method: str = "GET"
@@ -78,17 +82,17 @@ class HttpRequest:
 
 
 class HttpTarget:
-    """A service behind HTTP that runs already; requests go out on time over kept connections, one thread each.
+    """Running HTTP service; requests are sent on time over persistent connections, one thread each.
 
     Args:
         url: scheme, host and port.
-        buckets: what to measure; a workload is an :class:`HttpRequest`.
-        cpu: CPU-seconds that the service has used so far, e.g. :func:`process_clock` or :func:`metric_clock`.
-        cores: of each machine.
-        connections: requests that may be under way at once.
+        buckets: buckets to measure; a workload is an :class:`HttpRequest`.
+        cpu: returns the CPU-seconds that the service has used, e.g. :func:`process_clock` or :func:`metric_clock`.
+        cores: cores of each machine.
+        connections: maximum of simultaneous requests.
 
     Raises:
-        InputError: no such scheme, or nothing listens there.
+        InputError: the URL is not http or https, or a number is below 1.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class HttpTarget:
             raise InputError(f"connections is {connections} and cores {cores}; both must be at least 1")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"url {url!r}: give scheme and host, such as http://127.0.0.1:8080")
+            raise InputError(f"url {url!r}: not an address of HTTP; write it like http://127.0.0.1:8080")
         self.url, self.buckets, self.cores = url.rstrip("/"), list(buckets), cores
         self._cpu, self._connections = cpu, connections
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -106,7 +110,7 @@ class HttpTarget:
         self._workload = HttpRequest()
 
     def prepare(self, workload: Workload) -> float:
-        """Warm up; CPU seconds of one request, roughly (at most its latency)."""
+        """Warm up; return the approximate CPU seconds of one request (at most its latency)."""
         assert isinstance(workload, HttpRequest)
         self._workload = workload
         connection = self._connect()
@@ -118,10 +122,10 @@ class HttpTarget:
             sent += 1
         latency, used = (time.monotonic() - start) / sent, (self._cpu() - before) / sent
         connection.close()
-        return used if used > 0 else latency  # a coarse clock has not moved
+        return used if used > 0 else latency  # a coarse clock may not have moved
 
     def replay(self, due: np.ndarray, patience: float) -> Replay:
-        """Send request k at ``due[k]`` seconds (n,); beyond ``patience`` seconds of lateness the rest is given up."""
+        """Send request k at ``due[k]`` seconds (n,); drop the rest after ``patience`` seconds of lateness."""
         waiting: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
         lateness: dict[int, float] = {}
         failures: list[InputError] = []
@@ -159,7 +163,7 @@ class HttpTarget:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to end: the service is not ours."""
+        """Leave the service running: the TestBench did not start it."""
 
     def _connect(self) -> HTTPConnection:
         return self._kind(*self._address, timeout=_TIMEOUT)
@@ -179,15 +183,15 @@ class HttpTarget:
             ) from None
         if response.status >= 400:
             raise InputError(
-                f"{request.method} {self.url}{path}: status {response.status} {response.reason}; mend the request"
+                f"{request.method} {self.url}{path}: status {response.status} {response.reason}; correct the request"
             )
 
 
 def process_clock(pid: int) -> Callable[[], float]:
-    """CPU-seconds of a process of this machine and of its children.
+    """Return a clock of the CPU-seconds of a process on this machine and of its children.
 
     Raises:
-        InputError: there is no such process, or it ends.
+        InputError: the process does not exist, or it ends (raised by the clock).
     """
 
     def read() -> float:
@@ -195,17 +199,19 @@ def process_clock(pid: int) -> Callable[[], float]:
             process = psutil.Process(pid)
             return sum(cpu_seconds(p.pid) for p in (process, *process.children(recursive=True)))
         except psutil.Error:
-            raise InputError(f"pid {pid}: no such process here; give that of the running service") from None
+            raise InputError(
+                f"pid {pid}: no such process on this machine; use the pid of the running service"
+            ) from None
 
     read()
     return read
 
 
 def metric_clock(url: str, metric: str = CPU_METRIC) -> Callable[[], float]:
-    """CPU-seconds from an endpoint: a bare number, or Prometheus metrics, of which all series of ``metric`` are summed.
+    """Return a clock that reads CPU-seconds from a URL: a bare number, or the sum of a Prometheus metric's series.
 
     Raises:
-        InputError: nothing answers there, or there is no such number.
+        InputError: nothing answers at the URL, or its answer has no such number.
     """
 
     def read() -> float:
@@ -213,7 +219,7 @@ def metric_clock(url: str, metric: str = CPU_METRIC) -> Callable[[], float]:
             with urlopen(url, timeout=_TIMEOUT) as response:
                 text = response.read().decode("utf-8", "replace")
         except (URLError, OSError, ValueError) as error:
-            raise InputError(f"{url}: {one_line(error)}; give the address of a counter of CPU-seconds") from None
+            raise InputError(f"{url}: {one_line(error)}; use the address of a counter of CPU-seconds") from None
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         named = [line for line in lines if line.partition("{")[0].partition(" ")[0] == metric]
         bare = lines if len(lines) == 1 and len(lines[0].split()) == 1 else []
@@ -222,7 +228,7 @@ def metric_clock(url: str, metric: str = CPU_METRIC) -> Callable[[], float]:
         except (ValueError, IndexError):
             values = []
         if not values or not all(map(math.isfinite, values)):
-            raise InputError(f"{url}: neither a number nor a metric {metric!r}; name the right one in cpu_metric")
+            raise InputError(f"{url}: neither a number nor a metric {metric!r}; name the right metric in cpu_metric")
         return sum(values)
 
     read()

@@ -1,8 +1,8 @@
-"""AutoBucket TestBench: replay buckets of like requests at a fixed rate, read the CPU, derive the cost (Eq. 26).
+"""AutoBucket TestBench: replay buckets of similar requests at a fixed rate, read the CPU, derive the cost (Eq. 26).
 
-The service under test runs in processes of its own; the load generator is open-loop: it keeps to its timetable
-whatever the service does. All buckets are measured once before any is measured again, in a new order each time, so
-that a machine that drifts touches them alike; the spread between repeats says how far a cost can be trusted.
+The service under test runs in separate processes. The load generator is open-loop: it keeps its schedule whatever the
+service does. Each repeat measures all buckets once, in a new order, so that a drift of the machine affects all alike.
+The spread between repeats shows the precision of a cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,43 +27,41 @@ from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess,
 from marca_env.testbench.targets import Target
 from marca_env.utils.errors import InputError, unknown_option
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SATURATED, IDLE = 0.9, 0.02
-"""Utilisation above and below which a bench cannot be trusted."""
+"""Utilisation above and below which a measurement is refused."""
 GROWTH = 0.3
-"""Lateness that grows by more than this share of the replay betrays a bench that cannot keep up."""
+"""Growth of lateness, as a share of the replay, above which the bench cannot keep up."""
 ARRIVALS = ("uniform", "poisson")
 MAX_QPS = 3000.0
-"""The load generator's own limit."""
+"""Maximum rate of the load generator, requests per second."""
 _OVERHEAD = 60e-6
-"""Core-seconds that the service spends on receiving a request, for the first guess of a rate."""
+"""Core-seconds for receiving a request, in the first estimate of a rate."""
 _LEAST_SECONDS = 0.15
 _RETRIES, _PAUSE = 4, 1.0
 _PATIENCE = 1.5
-"""Seconds of lateness beyond a replay's length at which the rest of it is given up."""
+"""Seconds of lateness beyond a replay's length after which the rest of its requests is dropped."""
 _KEY = ["stage", "cluster", "component", "value_bucket", "queue_length", "repeat"]
 
 
 class TestBench:
-    """Measures the cost of every bucket of a service, in core-seconds per request.
+    """Bench that measures the cost of every bucket of a service, in core-seconds per request.
 
     Args:
         scenario: the system whose live cascade is measured.
-        service: another service to measure instead: a picklable factory of a :class:`~marca_env.testbench.service.Service`.
-        target: or a service that runs by itself: a function of the number of machines that gives a
-            :class:`~marca_env.testbench.targets.Target`, as :func:`~marca_env.testbench.target_config.load_target` reads it from a file.
-        machines: number of service processes, each on one core (of a target's own machines).
+        service: another service to measure: a picklable factory of a :class:`~marca_env.testbench.service.Service`.
+        target: a service that runs separately: a function of the number of machines that returns a
+            :class:`~marca_env.testbench.targets.Target`, such as
+            :func:`~marca_env.testbench.target_config.load_target` reads from a file.
+        machines: number of service processes, each on one core; for a target the number of its machines.
         seconds: length of one replay.
         repeats: replays of each bucket.
-        qps: fixed request rate of every bucket; ``None`` picks a rate for each that uses ``utilisation``.
-        utilisation: CPU utilisation aimed at, a fraction.
+        qps: fixed request rate of every bucket; ``None``: a rate for each bucket that leads to ``utilisation``.
+        utilisation: CPU utilisation to aim at, a fraction.
         arrivals: ``uniform`` or ``poisson``.
-        seed: of the requests, the arrivals and the order of the buckets.
+        seed: seed of the requests, the arrivals and the order of the buckets.
 
     Raises:
-        InputError: an impossible setting.
+        InputError: an invalid setting.
     """
 
     __test__ = False
@@ -88,10 +86,10 @@ class TestBench:
             if value is not None and not 0 < value < np.inf:
                 raise InputError(f"{name} is {value}; it must be positive")
         if not IDLE < utilisation < SATURATED:
-            raise InputError(f"utilisation is {utilisation}; aim between {IDLE} and {SATURATED}, such as 0.45")
+            raise InputError(f"utilisation is {utilisation}; use a value between {IDLE} and {SATURATED}, such as 0.45")
         self.scenario = Scenario.load(scenario)
         if service is not None and target is not None:
-            raise InputError("service and target exclude each other; give one of them")
+            raise InputError("service and target exclude each other; pass one of them")
         if target is None:
             if service is None:
                 service = partial(CascadeService, self.scenario, seed)
@@ -102,7 +100,7 @@ class TestBench:
         self.qps, self.utilisation, self.arrivals, self.seed = qps, utilisation, arrivals, seed
 
     def run(self, **options: Any) -> pd.DataFrame:
-        """All rows of :meth:`measure` as a cost log."""
+        """Return all rows of :meth:`measure` as a cost log."""
         return to_cost_log(self.measure(**options))
 
     def measure(
@@ -113,16 +111,16 @@ class TestBench:
         budget: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Measure and yield the rows of a cost log one by one, so that what was measured survives an interruption.
+        """Measure and yield the rows of a cost log one by one, so that an interruption loses none.
 
         Args:
-            only: stages or components (or their beginnings, such as ``channel``) to measure; none: all.
-            done: a cost log of an earlier, interrupted run whose rows need not be measured again.
-            budget: seconds that all may take; replays are shortened to fit.
+            only: stages or components (or their prefixes, such as ``channel``) to measure; empty: all.
+            done: cost log of an interrupted run, whose rows are not measured again.
+            budget: seconds for all replays; they are shortened to fit.
             progress: called with (rows measured, rows in all).
 
         Raises:
-            InputError: nothing matches ``only``, or the service is saturated or idle; the message says what to try.
+            InputError: nothing matches ``only``, or the service is saturated or idle; the message suggests a rate.
         """
         with self.target(self.machines) as process:
             self._capacity = float(self.machines * process.cores)
@@ -131,7 +129,7 @@ class TestBench:
             if done is not None:
                 finished = {(*key[:4], round(key[4], 6), key[5]) for key in done[_KEY].itertuples(index=False)}
                 todo = [(r, b) for r, b in todo if _key(r, b) not in finished]
-            seconds = self._fit(budget, todo)
+            seconds = self._replay_seconds(budget, todo)
             rows = 0
             for repeat in range(self.repeats):
                 for row in self._round(process, [b for r, b in todo if r == repeat], repeat, seconds):
@@ -140,14 +138,14 @@ class TestBench:
                     if progress is not None:
                         progress(rows, len(todo))
 
-    def _fit(self, budget: float | None, todo: list[tuple[int, Bucket]]) -> float:
+    def _replay_seconds(self, budget: float | None, todo: list[tuple[int, Bucket]]) -> float:
         if budget is None or not todo:
             return self.seconds
         replays = len({(r, w) for r, b in todo for w in _workloads(b)})
         return float(np.clip(budget / replays - 0.1, _LEAST_SECONDS, self.seconds))
 
     def _round(self, process: Target, buckets: list[Bucket], repeat: int, seconds: float) -> Iterator[dict[str, Any]]:
-        """Every workload once, in a shuffled order; a bucket's row as soon as its workloads are measured."""
+        """Measure every workload once in a random order; yield a bucket's row once its workloads are measured."""
         rng = np.random.default_rng([self.seed, repeat])
         workloads = sorted({w for b in buckets for w in _workloads(b)}, key=repr)
         readings: dict[Workload, dict[str, float]] = {}
@@ -169,11 +167,11 @@ class TestBench:
     def _reading(
         self, process: Target, workload: Workload, seconds: float, rng: np.random.Generator
     ) -> dict[str, float]:
-        """Rate, utilisation p and cost = p · machines · cores / QPS (Eq. 26) of one workload."""
-        guess = process.prepare(workload) + _OVERHEAD
-        qps = self.qps or min(self.utilisation * self._capacity / guess, MAX_QPS)
+        """Measure rate, utilisation p and cost = p · machines · cores / QPS (Eq. 26) of one workload."""
+        estimate = process.prepare(workload) + _OVERHEAD
+        qps = self.qps or min(self.utilisation * self._capacity / estimate, MAX_QPS)
         replay, problem = self._replay(process, workload, qps, seconds, rng)
-        for attempt in range(_RETRIES if self.qps is None else 0):  # a guess too bold, or a neighbour's burst
+        for attempt in range(_RETRIES if self.qps is None else 0):  # the rate was too high, or other work interfered
             if problem is None:
                 break
             time.sleep(_PAUSE * attempt)
@@ -191,14 +189,14 @@ class TestBench:
         }
 
     def _next_rate(self, qps: float, replay: Replay) -> float:
-        """A lower rate, but none at which the bench idles: a neighbour's burst passes, and cheap work stays cheap."""
+        """Return a lower rate, but not so low that the bench would be idle once other work has ended."""
         if replay.served == 0 or replay.cpu <= 0:
             return 0.7 * qps
-        whole = self._full_rate(replay)
-        return min(self.utilisation * whole, MAX_QPS, max(0.7 * qps, 2 * IDLE * whole))
+        full_rate = self._full_rate(replay)
+        return min(self.utilisation * full_rate, MAX_QPS, max(0.7 * qps, 2 * IDLE * full_rate))
 
     def _full_rate(self, replay: Replay) -> float:
-        """Requests per second that would take all cores."""
+        """Return the requests per second that would use all cores."""
         return self._capacity * replay.served / replay.cpu
 
     def _replay(
@@ -208,13 +206,13 @@ class TestBench:
         return replay, self._problem(workload, replay, qps, seconds)
 
     def _due(self, qps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-        """Deadlines, seconds from the start, (n,)."""
+        """Draw the deadlines, seconds from the start, (n,)."""
         n = max(2, round(qps * seconds))
         gaps = np.full(n, 1.0) if self.arrivals == "uniform" else rng.exponential(size=n)
         return np.cumsum(gaps) / qps
 
     def _problem(self, workload: Workload, replay: Replay, qps: float, seconds: float) -> str | None:
-        """Why the replay says nothing about cost, with a rate that would; None if it does."""
+        """Return why a replay does not show the cost, with a better rate; ``None`` if it does."""
         if replay.served == 0 or replay.cpu <= 0:
             return f"workload {workload}: no request was served at {qps:.0f} QPS; try a lower QPS"
         used = replay.cpu / (replay.seconds * self._capacity)
@@ -226,7 +224,7 @@ class TestBench:
             if self.qps is None:
                 better = "other work keeps the machine busy: stop it, then go on with --resume"
             return f"{measured}, lateness grew by {replay.growth:.2f} s: the bench cannot keep up; {better}"
-        if used < IDLE and (self.qps is not None or qps < MAX_QPS):  # work that is cheaper cannot come any faster
+        if used < IDLE and (self.qps is not None or qps < MAX_QPS):  # cheaper work cannot be sent any faster
             return f"{measured}: the bench is idle and noise would drown the cost; {better}"
         return None
 
@@ -236,7 +234,7 @@ def _workloads(bucket: Bucket) -> list[Workload]:
 
 
 def _key(repeat: int, bucket: Bucket) -> tuple:
-    """Which row this is; lengths are rounded as a file may round them."""
+    """Return the key of a row; lengths are rounded as a file may round them."""
     length = round(float(bucket.queue_length), 6)
     return bucket.stage, bucket.cluster, bucket.component, bucket.value_bucket, length, repeat
 
@@ -251,13 +249,16 @@ def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
 
 
 def to_cost_log(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of :meth:`TestBench.measure` as a cost log, with the mean ``lateness`` (seconds) of each replay."""
+    """Convert rows of :meth:`TestBench.measure` to a cost log, with the mean ``lateness`` (seconds) of each replay."""
     names = [c.name for c in COST_COLUMNS]
     return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
 
 
 def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of each bucket and its test–retest spread: columns cost, spread (coefficient of variation), repeats."""
+    """Return the mean cost of each bucket and its test–retest spread.
+
+    Columns: cost, spread (coefficient of variation between repeats), repeats.
+    """
     groups = cost_log.groupby(_KEY[:-1], sort=False)["cost"]
     table = groups.agg(cost="mean", deviation="std", repeats="count").reset_index()
     table["spread"] = table.pop("deviation") / table["cost"].where(table["cost"] > 0)
@@ -265,7 +266,7 @@ def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_machine() -> dict[str, Any]:
-    """The machine that costs were measured on: processor, cores, versions, date."""
+    """Describe this machine: processor, cores, memory, versions, date."""
     return {
         "processor": _processor(),
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
