@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from marca_env.logs.log_files import read_cost_log, write_cost_log
@@ -15,11 +16,6 @@ from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import write_json
 from marca_env.utils.progress import track_progress
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from marca_env.testbench.testbench import TestBench
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

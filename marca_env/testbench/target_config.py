@@ -66,6 +66,7 @@ class _File:
 
 def load_target(path: str | Path) -> Callable[[int], Target]:
     """Read a target file; return a function of the number of machines that starts or finds the service.
+
     Raises:
         InputError: no such file, an unknown or missing field, no such function, or no way to read the CPU.
     """
