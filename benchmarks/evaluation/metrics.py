@@ -1,8 +1,6 @@
-"""Figures of merit: pure functions of arrays."""
+"""Metrics of values and predictions: pure functions of arrays."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 from scipy import stats
@@ -13,9 +11,16 @@ from marca_env.utils.errors import InputError
 def ratio_interval(
     numerator: np.ndarray, denominator: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Paired bootstrap interval of Σ numerator / Σ denominator − 1 over blocks (blocks,).
+    """Return the paired bootstrap interval of Σ numerator / Σ denominator − 1 over blocks.
 
-    Blocks must be long enough to be about independent. With fewer than two blocks the interval is (nan, nan).
+    Args:
+        numerator: (blocks,) sums over blocks of time that are long enough to be about independent.
+        denominator: (blocks,) likewise.
+        confidence: level of the interval.
+        seed: seed of the bootstrap.
+
+    Returns:
+        Low and high end; (nan, nan) with fewer than two blocks.
     """
     if len(numerator) < 2:
         return float("nan"), float("nan")
@@ -34,15 +39,15 @@ def ratio_interval(
 
 # -- values ---------------------------------------------------------------------------------------------------------
 def rising_order(values: np.ndarray) -> np.ndarray:
-    """Order of ``values`` (any shape, flattened) from the lowest up, ties by index, int64 (n,); none may be nan.
+    """Return the indices that sort ``values`` (any shape, flattened) upwards, ties by index, int64 (n,).
 
-    What a stable ``argsort`` returns; for float32 it sorts a whole number that holds value and index, which takes a
-    fifth of the time.
+    The result is that of a stable ``argsort``; no value may be nan. For float32 it sorts integers that hold value and
+    index, which takes a fifth of the time.
     """
     flat = np.ravel(values)
     if flat.dtype != np.float32 or len(flat) >= 1 << 32:
         return np.argsort(flat, kind="stable")
-    bits = (flat + np.float32(0.0)).view(np.int32)  # + 0 makes zeros alike
+    bits = (flat + np.float32(0.0)).view(np.int32)  # + 0 turns −0 into 0
     rising = np.where(bits < 0, np.int64(-(1 << 31)) - bits, bits.astype(np.int64))
     keys = ((rising + (1 << 31)).astype(np.uint64) << np.uint64(32)) | np.arange(len(flat), dtype=np.uint64)
     keys.sort()
@@ -50,7 +55,7 @@ def rising_order(values: np.ndarray) -> np.ndarray:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 up of ``values`` (any shape, flattened), float64 (n,); equal values share the mean of theirs."""
+    """Return the ranks of ``values`` (any shape, flattened) from 1 up, float64 (n,); equal values share their mean rank."""
     flat = np.ravel(values)
     order = rising_order(flat)
     ordered = flat[order]
@@ -62,10 +67,12 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(predicted: np.ndarray, true: np.ndarray, *, true_ranks: np.ndarray | None = None) -> float:
-    """Spearman's rank correlation r_s over all entries of two arrays of the same shape; nan if either is constant.
+    """Return Spearman's rank correlation r_s over all entries of two arrays; nan if either is constant.
 
     Args:
-        true_ranks: :func:`ranks` of ``true``, for those who compare it again and again.
+        predicted: array of any shape.
+        true: array of the same shape.
+        true_ranks: :func:`ranks` of ``true``, which saves time when it is compared many times.
 
     Raises:
         InputError: shapes that differ, fewer than two entries, or values that are not finite.
@@ -73,10 +80,10 @@ def spearman(predicted: np.ndarray, true: np.ndarray, *, true_ranks: np.ndarray 
     predicted, true = np.asarray(predicted), np.asarray(true)
     if predicted.shape != true.shape or predicted.size < 2:
         raise InputError(
-            f"r_s needs two arrays of one shape, two entries at least; got {predicted.shape}, {true.shape}"
+            f"r_s of arrays of shapes {predicted.shape} and {true.shape}; pass two of the same shape with at least two entries"
         )
     if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
-        raise InputError("r_s needs finite values")
+        raise InputError("r_s of values that are not finite; pass finite values")
     a, b = ranks(predicted), ranks(true) if true_ranks is None else true_ranks
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
@@ -84,61 +91,34 @@ def spearman(predicted: np.ndarray, true: np.ndarray, *, true_ranks: np.ndarray 
 
 
 def return_percent(earned: np.ndarray, best: np.ndarray) -> float:
-    """Return% = 100 · Σ Q_model / Σ Q_ground_truth (Eq. 20): true values (M,) of what a model allocated, and of what an
-    allocation by the true values earns under the same quotas. Above 100 where the greedy reference is not optimal.
+    """Return Return% = 100 · Σ Q_model / Σ Q_ground_truth (Eq. 20, arXiv 2512.24325).
+
+    It is above 100 where the greedy reference is not optimal.
+
+    Args:
+        earned: (M,) true values of a model's allocation.
+        best: (M,) true values of an allocation by the true values under the same quotas.
 
     Raises:
         InputError: the reference earns nothing.
     """
     reference = float(np.sum(best, dtype=np.float64))
     if reference <= 0:
-        raise InputError(f"Return% needs a reference that earns something; it earns {reference:g}")
+        raise InputError(f"Return%: the reference earns {reference:g}; use one that earns something")
     return 100.0 * float(np.sum(earned, dtype=np.float64)) / reference
 
 
 def percentage_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """PE = predicted / true − 1, elementwise; nan where ``true`` is zero."""
+    """Return PE = predicted / true − 1, elementwise; nan where ``true`` is zero."""
     predicted, true = np.broadcast_arrays(np.asarray(predicted, float), np.asarray(true, float))
     return np.divide(predicted, true, out=np.full(true.shape, np.nan), where=true != 0) - 1.0
 
 
 def absolute_percentage_error(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """AbsPE = max(predicted, true) / min(predicted, true) − 1, elementwise: twice and half are equally wrong; nan where
-    the smaller is not positive."""
+    """Return AbsPE = max(predicted, true) / min(predicted, true) − 1, elementwise.
+
+    Twice the true value and half of it are equally wrong. It is nan where the smaller one is not positive.
+    """
     predicted, true = np.broadcast_arrays(np.asarray(predicted, float), np.asarray(true, float))
     low, high = np.minimum(predicted, true), np.maximum(predicted, true)
     return np.divide(high, low, out=np.full(true.shape, np.nan), where=low > 0) - 1.0
-
-
-def slice_errors(
-    predicted: np.ndarray, true: np.ndarray, slices: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """Errors of a prediction over groups of requests.
-
-    Args:
-        predicted: (M,) currency per request.
-        true: (M,) likewise.
-        slices: name → (M,) int group of each request, e.g. its user-value bucket.
-
-    Returns:
-        Per slice: ``pe`` and ``abs_pe``, those of the groups' sums, averaged with what the groups truly spent as
-        weights (groups that spent nothing, or for which nothing is predicted, are left out); ``spearman`` of the
-        groups' means, over the requests where there is one group only.
-    """
-    predicted, true = np.asarray(predicted, float), np.asarray(true, float)
-    found = {}
-    for name, group in slices.items():
-        _, index, counts = np.unique(group, return_inverse=True, return_counts=True)
-        believed, spent = (np.bincount(index.ravel(), weights=x) for x in (predicted, true))
-        pairs = (predicted, true) if len(counts) == 1 else (believed / counts, spent / counts)
-        found[name] = {
-            "pe": _weighted(percentage_error(believed, spent), spent),
-            "abs_pe": _weighted(absolute_percentage_error(believed, spent), spent),
-            "spearman": spearman(*pairs),
-        }
-    return found
-
-
-def _weighted(errors: np.ndarray, weights: np.ndarray) -> float:
-    known = np.isfinite(errors)
-    return float(np.average(errors[known], weights=weights[known])) if weights[known].sum() > 0 else float("nan")

@@ -1,8 +1,9 @@
-"""Offline evaluation: how well a model ranks actions, and what an allocation by it earns, by a ground truth.
+"""Offline evaluation: how well a model ranks actions, and what an allocation by its values earns, by a ground truth.
 
-The revenue simulation of the paper (arXiv 2512.24325) in four steps: a ground truth of every (request, action) pair;
-the action quota of a test log, which fixes the total cost; an allocation by the model's values within the quotas; its
-score by the ground truth. An :class:`OfflineEvaluation` is a callable for ``train(..., evaluate=…)``.
+It is the revenue simulation of the paper (arXiv 2512.24325) in four steps: a ground truth of every (request, action)
+pair; the action quota of a test log, which fixes the total cost; an allocation by the model's values within the quotas;
+its score by the ground truth. r_s is Spearman's rank correlation; Return% is what the allocation earns, as a share of
+what an allocation by the truth earns. An :class:`OfflineEvaluation` is a callable for ``train(..., evaluate=…)``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 from agents.offline.rows import load_rows
 from agents.offline.splits import Split
 from agents.policy.allocation_policy import AllocationPolicy
-from benchmarks.evaluation.metrics import ranks, return_percent, slice_errors, spearman
+from benchmarks.evaluation.metrics import ranks, return_percent, spearman
 from benchmarks.evaluation.quota_allocation import action_quotas, quota_allocation
+from benchmarks.evaluation.slice_calibration import request_slices, slice_errors
 from marca_env.cascade.outcomes import outcome_table
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import artefact_folder
@@ -30,45 +32,46 @@ from marca_env.utils.errors import InputError, unknown_option
 
 TRUTHS = ("model", "cascade")
 REQUESTS = 500
-"""M; with 1,000 joint actions r_s is then over half a million pairs."""
+"""Requests M of a ground truth; with 1,000 joint actions r_s is then over half a million pairs."""
 CASCADE_SEED = 71
-"""Of the requests whose true outcomes judge; no log and no pool of a simulated day is drawn with it."""
+"""Seed of the requests whose true outcomes judge; no log and no simulated day uses it."""
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """True values of every pair, and what the best use of them earns under the quotas."""
+    """True values of every (request, action) pair, and the quotas of the actions."""
 
     name: str
     states: np.ndarray
-    """(M, F) of the requests."""
+    """(M,F) states of the requests."""
     values: np.ndarray
     """(M, J) currency per request."""
     quotas: np.ndarray
-    """(J,) how often each joint action may be taken."""
+    """(J,) number of requests that may take each joint action."""
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """Of the values, (M·J,)."""
+        """Ranks of the values, (M·J,)."""
         return ranks(self.values)
 
     @cached_property
     def best(self) -> np.ndarray:
-        """What the greedy allocation by the truth itself earns, (M,)."""
+        """Value that the greedy allocation by the truth itself gives each request, (M,)."""
         return self.score(quota_allocation(self.values, self.quotas))
 
     def score(self, actions: np.ndarray) -> np.ndarray:
-        """True value of an action of each request, (M,); zero for −1, a request that is not served."""
+        """Return the true value of one action of each request, (M,); zero for −1, a request that is not served."""
         return np.where(actions >= 0, self.values[np.arange(len(actions)), actions], 0.0)
 
 
 class OfflineEvaluation:
-    """Scores a model against ground truths; what does not depend on the model is worked out once.
+    """Scores a model against ground truths; whatever does not depend on the model is computed once.
 
     Args:
-        scenario: of the log.
-        truths: what to score against; see :meth:`from_log`.
-        cost_model: expected action results, which later stages observe; ``None``: the scenario's own.
+        scenario: scenario of the log.
+        truths: ground truths to score against; see :meth:`from_log`.
+        cost_model: predicts the action results that later stages observe; ``None``: the scenario's own.
+        skipped: truth → why it is not among them.
 
     Attributes:
         skipped: truth → why it is not among them.
@@ -85,7 +88,7 @@ class OfflineEvaluation:
         self.scenario = Scenario.load(scenario)
         self.truths, self.skipped = tuple(truths), dict(skipped or {})
         if not self.truths:
-            raise InputError(f"nothing to evaluate against: {'; '.join(self.skipped.values()) or 'no truth given'}")
+            raise InputError(f"no ground truth: {'; '.join(self.skipped.values()) or 'pass at least one'}")
         self._cost_model = cost_model
 
     @classmethod
@@ -102,23 +105,26 @@ class OfflineEvaluation:
         cascade_seed: int = CASCADE_SEED,
         progress: Callable[[int, int], None] | None = None,
     ) -> OfflineEvaluation:
-        """An evaluation on the held-out rows of a log.
+        """Make an evaluation on the held-out rows of a log.
 
         Args:
             log: files, folders or globs.
-            split: the one that the training was given, so that no row of it is used here; ``None``: the log is
-                another than the training's, and all of it is used.
+            scenario: scenario of the log.
+            split: split of the training, so that none of its rows is used here. ``None``: the log is not the training's,
+                and all its rows are used.
             part: ``test`` or ``validation``.
-            truths: ``model``: the revenue ensemble fitted to the scenario's whole log, on requests of the part, as
-                published; ``cascade``: exact outcomes of the live cascade, on as many new requests. The cascade knows
-                of a request what no log shows, so that no model reaches 100 % there; it is the truth of the preset
-                ``default`` only, whose log it wrote.
+            truths: ``model`` is the revenue ensemble fitted to the scenario's complete log, on requests of the part, as
+                published. ``cascade`` is the exact outcomes of the live cascade, on as many new requests. The cascade
+                knows more of a request than any log shows, so no model reaches 100 % there. It is the truth of the
+                preset ``default`` only, whose log it wrote.
             requests: M of each truth.
-            seed: of the requests that are taken from the part.
-            cascade_seed: of the new requests; whoever has chosen anything by one takes another for the last judgement.
+            seed: seed of the requests that are taken from the part.
+            cascade_seed: seed of the new requests. After choosing anything by one seed, use another for the final
+                evaluation.
+            progress: called with finished and total requests while outcomes are computed.
 
         Raises:
-            InputError: an unknown truth, a part without rows, or no truth at hand.
+            InputError: an unknown truth, a part without rows, or no truth available.
         """
         scenario = Scenario.load(scenario)
         for name in truths:
@@ -126,28 +132,30 @@ class OfflineEvaluation:
                 raise InputError(unknown_option("truth", name, TRUTHS))
         rows = load_rows(log, scenario, split=split, part=part if split is not None else "train")
         joint = np.ravel_multi_index(tuple(rows["actions"].astype(np.int64).T), tuple(scenario.action_shape))
-        taken = np.random.default_rng(seed).permutation(len(rows))[:requests]
-        found, skipped = [], {}
+        sample = np.random.default_rng(seed).permutation(len(rows))[:requests]
+        ground_truths, skipped = [], {}
         if "model" in truths:
             folder = artefact_folder(scenario) / "revenue_model"
             if folder.is_dir():
-                states = rows["states"][taken].astype(np.int64)
+                states = rows["states"][sample].astype(np.int64)
                 values = RevenueModel.load(folder).table(states)
                 quotas = action_quotas(joint, values.shape[1], len(states))
-                found.append(GroundTruth("model", states, values, quotas))
+                ground_truths.append(GroundTruth("model", states, values, quotas))
             else:
-                skipped["model"] = f"model: scenario {scenario.name!r} has no revenue model in {folder}; run marca fit"
+                skipped["model"] = (
+                    f"model: scenario {scenario.name!r} has no revenue model in {folder}; fit one with marca fit"
+                )
         if "cascade" in truths:
             if scenario.name == "default" and not scenario.differs_from(Scenario.load("default")):
                 table = outcome_table(scenario, requests, cascade_seed, progress=progress)
                 values = table.outcomes["revenue"]
                 quotas = action_quotas(joint, values.shape[1], len(table))
-                found.append(GroundTruth("cascade", table.states, values, quotas))
+                ground_truths.append(GroundTruth("cascade", table.states, values, quotas))
             else:
                 skipped["cascade"] = (
                     f"cascade: its outcomes are the truth of the preset 'default', not of scenario {scenario.name!r}"
                 )
-        return cls(scenario, found, skipped=skipped)
+        return cls(scenario, ground_truths, skipped=skipped)
 
     def __call__(self, algorithm: Any) -> dict[str, float]:
         """Score an algorithm in training: ``spearman_<truth>``, r_s over all pairs, and ``return_<truth>``, Return%."""
@@ -157,51 +165,41 @@ class OfflineEvaluation:
 
     @property
     def cost_model(self) -> CostModel:
-        """What tells a policy the action results to expect."""
+        """Cost model that predicts the action results for policies."""
         if self._cost_model is None:
             self._cost_model = CostModel.load(artefact_folder(self.scenario) / "cost_model")
         return self._cost_model
 
     def score(self, values: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
         """Score a value function: states (M, F) → values (M, J). A model that has diverged scores nan."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         for truth in self.truths:
-            believed = values(truth.states)
-            usable = bool(np.isfinite(believed).all())
-            found[f"spearman_{truth.name}"] = (
-                spearman(believed, truth.values, true_ranks=truth.ranks) if usable else float("nan")
+            predicted = values(truth.states)
+            usable = bool(np.isfinite(predicted).all())
+            scores[f"spearman_{truth.name}"] = (
+                spearman(predicted, truth.values, true_ranks=truth.ranks) if usable else float("nan")
             )
-            found[f"return_{truth.name}"] = (
-                return_percent(truth.score(quota_allocation(believed, truth.quotas)), truth.best)
+            scores[f"return_{truth.name}"] = (
+                return_percent(truth.score(quota_allocation(predicted, truth.quotas)), truth.best)
                 if usable
                 else float("nan")
             )
-        return found
+        return scores
 
     def slices(self, values: Callable[[np.ndarray], np.ndarray], truth: str = "model") -> dict[str, dict[str, float]]:
-        """Errors over slices of the requests, each at the action that the truth's own allocation gives it: all, user
-        value, time window × placement, and every decision; see :func:`benchmarks.evaluation.metrics.slice_errors`."""
-        chosen = {t.name: t for t in self.truths}
-        if truth not in chosen:
-            raise InputError(unknown_option("truth", truth, chosen))
-        known = chosen[truth]
-        actions = quota_allocation(known.values, known.quotas)
+        """Return the errors of a value function over slices of the requests.
+
+        Each request counts at the action that the truth's own allocation gives it; see
+        :func:`benchmarks.evaluation.slice_calibration.slice_errors`.
+
+        Raises:
+            InputError: an unknown truth.
+        """
+        truths = {t.name: t for t in self.truths}
+        if truth not in truths:
+            raise InputError(unknown_option("truth", truth, truths))
+        states, true = truths[truth].states, truths[truth].values
+        actions = quota_allocation(true, truths[truth].quotas)
         rows = np.arange(len(actions))
-        groups = request_slices(self.scenario, known.states, self.scenario.joint_actions[actions])
-        return slice_errors(values(known.states)[rows, actions], known.values[rows, actions], groups)
-
-
-def request_slices(scenario: Scenario, states: np.ndarray, actions: np.ndarray) -> dict[str, np.ndarray]:
-    """Groups of requests for :func:`benchmarks.evaluation.metrics.slice_errors`: name → (M,) int.
-
-    Args:
-        states: (M, F).
-        actions: (M, D) option indices.
-    """
-    column = {name: states[:, k] for k, name in enumerate(scenario.feature_names)}
-    found = {"all": np.zeros(len(states), dtype=np.int64)}
-    if "uv" in column:
-        found["uv"] = column["uv"]
-    if {"w", "g"} <= set(column):
-        found["w×g"] = column["w"] * int(scenario.feature_sizes[scenario.feature_names.index("g")]) + column["g"]
-    return found | {name: actions[:, d] for d, name in enumerate(scenario.decision_names)}
+        groups = request_slices(self.scenario, states, self.scenario.joint_actions[actions])
+        return slice_errors(values(states)[rows, actions], true[rows, actions], groups)

@@ -1,7 +1,6 @@
-"""The small samples of quotas, state counts, allocations and scores published with the method (arXiv 2512.24325).
+"""Readers of the small samples published with the method (arXiv 2512.24325): quotas, state counts, scores.
 
-They hold ten rows each, of states and actions with ids of their own; what can be computed from them is computed as on a
-whole log, and means as little as ten rows do.
+Each sample has ten rows, so results computed from them say little.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ STATE, ACTIONS = ("uv", "w", "g", "i"), ("a1", "a2", "a3", "a4", "a5")
 
 
 def read_action_quota(path: str | Path) -> pd.DataFrame:
-    """``action_quota.csv``: a1 … a5, ``an`` how often the joint action was taken, and ``num``, alike in every row."""
+    """Read ``action_quota.csv``: a1 … a5, ``an`` (how often the joint action was taken) and ``num`` (equal in all rows)."""
     return _headerless(path, (*ACTIONS, "an", "num"))
 
 
 def read_state_counts(path: str | Path) -> pd.DataFrame:
-    """``state_counts.csv``: uv, w, g, i (text), ``sn`` and ``num``, the requests of the state."""
+    """Read ``state_counts.csv``: uv, w, g, i (text), ``sn`` and ``num`` (requests of the state)."""
     return _headerless(path, (*STATE, "sn", "num"))
 
 
 def read_keyed(path: str | Path) -> pd.DataFrame:
-    """``expert_scores.csv`` or ``allocation_*.csv``: uv, w, g, i (text), a1 … a5 and the ``value`` of each pair.
+    """Read ``expert_scores.csv`` or ``allocation_*.csv``: uv, w, g, i (text), a1 … a5 and the ``value`` of each pair.
 
     Raises:
         InputError: a file of another shape, or a key that does not name a state and five decisions.
@@ -41,18 +40,20 @@ def read_keyed(path: str | Path) -> pd.DataFrame:
     for number, key in enumerate(frame["key"], start=1):
         parts = str(key).split("_")
         if len(parts) < len(STATE + ACTIONS):
-            raise InputError(f"{path}: row {number}, column 'key': {key!r} is not {'_'.join(STATE + ACTIONS)}")
-        centre = "_".join(parts[3 : -len(ACTIONS)])  # of the data centre, IDC_0
+            raise InputError(
+                f"{path}: row {number}, column 'key': {key!r} is malformed; use the form {'_'.join(STATE + ACTIONS)}"
+            )
+        centre = "_".join(parts[3 : -len(ACTIONS)])  # the name of the data centre, IDC_0, has an underscore
         rows.append([*parts[:3], centre, *parts[-len(ACTIONS) :]])
-    found = pd.DataFrame(rows, columns=[*STATE, *ACTIONS]).assign(value=frame["value"])
-    return check_table(found, _columns((*STATE, *ACTIONS)), path)
+    table = pd.DataFrame(rows, columns=[*STATE, *ACTIONS]).assign(value=frame["value"])
+    return check_table(table, _columns((*STATE, *ACTIONS)), path)
 
 
 def sample_returns(folder: str | Path) -> dict[str, float]:
-    """Return% of each ``allocation_*.csv`` in the folder, by ``expert_scores.csv`` as the ground truth.
+    """Return the Return% of each ``allocation_*.csv`` in the folder, with ``expert_scores.csv`` as the ground truth.
 
-    The reference is the greedy allocation by the scores themselves: ``num`` requests of each state of
-    ``state_counts.csv``, actions as often as ``action_quota.csv`` says, pairs without a score not allowed.
+    The reference is the greedy allocation by the scores themselves. It has ``num`` requests of each state of
+    ``state_counts.csv``, actions as often as ``action_quota.csv`` says, and only pairs with a score.
     """
     folder = Path(folder)
     scores = read_keyed(folder / "expert_scores.csv")
@@ -62,16 +63,16 @@ def sample_returns(folder: str | Path) -> dict[str, float]:
     values = np.full((len(states), len(actions)), -np.inf)
     at = states.get_indexer(pd.MultiIndex.from_frame(scores[list(STATE)].astype(str)))
     to = actions.get_indexer(pd.MultiIndex.from_frame(scores[list(ACTIONS)]))
-    known = (at >= 0) & (to >= 0)
-    values[at[known], to[known]] = scores["value"].to_numpy()[known]
+    listed = (at >= 0) & (to >= 0)
+    values[at[listed], to[listed]] = scores["value"].to_numpy()[listed]
     values = np.repeat(values, counts["num"], axis=0)
     chosen = quota_allocation(values, quota["an"].to_numpy())
     best = values[np.arange(len(values)), chosen][chosen >= 0]
     names = [*STATE, *ACTIONS]
     returns = {}
     for path in sorted(folder.glob("allocation_*.csv")):
-        given = read_keyed(path).merge(scores, on=names, suffixes=("", "_score"))
-        earned = given["value"].to_numpy() * given["value_score"].to_numpy()
+        allocated = read_keyed(path).merge(scores, on=names, suffixes=("", "_score"))
+        earned = allocated["value"].to_numpy() * allocated["value_score"].to_numpy()
         returns[path.stem.removeprefix("allocation_")] = return_percent(earned, best)
     return returns
 
@@ -81,8 +82,8 @@ def _columns(names: tuple[str, ...]) -> tuple[Column, ...]:
 
 
 def _headerless(path: str | Path, names: tuple[str, ...]) -> pd.DataFrame:
-    read_table(path)  # says what is wrong with a file that cannot be read
+    read_table(path)  # its errors name what is wrong with an unreadable file
     frame = pd.read_csv(path, header=None)
     if frame.shape[1] != len(names):
-        raise InputError(f"{path}: {frame.shape[1]} columns and no header; the columns must be {', '.join(names)}")
+        raise InputError(f"{path}: {frame.shape[1]} columns and no header; use the columns {', '.join(names)}")
     return check_table(frame.set_axis(list(names), axis=1), _columns(names), path)

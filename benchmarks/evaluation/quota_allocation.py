@@ -1,7 +1,7 @@
-"""Allocation under action quotas: the greedy rule of the revenue simulation, and the best that there is.
+"""Allocation under action quotas: the greedy rule of the revenue simulation, and the optimal allocation.
 
-The revenue simulation of the paper (arXiv 2512.24325) fixes the total cost by how often each joint action may be taken,
-which is as often as in the test log, and gives the actions out by a model's values (M requests, J joint actions).
+The revenue simulation of the paper (arXiv 2512.24325) fixes the total cost: each joint action may be taken as often as in
+the test log. Actions are then given out by a model's values. M requests, J joint actions.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from benchmarks.evaluation.metrics import rising_order
 from marca_env.utils.errors import InputError
 
 BLOCK = 1 << 13
-"""Pairs that are sifted at once: most of them are of requests that are served or of actions that are used up."""
+"""Pairs processed at once; most are of requests that are already served or of actions that are used up."""
 LARGEST_ASSIGNMENT = 4_000
-"""Requests up to which the optimum is found as an assignment; above, as a linear program."""
+"""Most requests for which the optimum is found as an assignment; for more it is found as a linear program."""
 
 
 def action_quotas(actions: np.ndarray, n_actions: int, requests: int) -> np.ndarray:
-    """How often each joint action may be taken: the log's histogram, scaled to a number of requests.
+    """Return how often each joint action may be taken: the log's histogram, scaled to a number of requests.
 
     Args:
         actions: (N,) joint action of each row of the log, 0 … J − 1.
         n_actions: J.
-        requests: M; what rounding down leaves over goes to the largest remainders.
+        requests: M; what rounding down leaves goes to the largest remainders.
 
     Returns:
         (J,) int64 that sums to ``requests``.
@@ -34,7 +34,7 @@ def action_quotas(actions: np.ndarray, n_actions: int, requests: int) -> np.ndar
         InputError: no rows.
     """
     if len(actions) == 0:
-        raise InputError("action quotas: the log has no rows")
+        raise InputError("action quotas: the log has no rows; use a log with rows")
     share = np.bincount(actions, minlength=n_actions) * (requests / len(actions))
     quotas = np.floor(share + 1e-9).astype(np.int64)
     behind = np.argsort(quotas - share, kind="stable")[: requests - int(quotas.sum())]
@@ -43,17 +43,17 @@ def action_quotas(actions: np.ndarray, n_actions: int, requests: int) -> np.ndar
 
 
 def quota_allocation(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Greedy: all pairs from the most valuable down, each kept if its request is still free and its action not used up.
+    """Allocate greedily: take pairs from the most valuable down while their request is free and their action is left.
 
-    Ties go to the lower request, then to the lower action. The result is that of the plain loop over all pairs; pairs
-    that can no longer matter are sifted out many at once before the loop.
+    Ties go to the lower request, then to the lower action. The result is that of the plain loop over all pairs; many
+    pairs that can no longer matter are removed at once before the loop.
 
     Args:
         values: (M, J); −inf for actions that a request may not get.
-        quotas: (J,) whole numbers.
+        quotas: (J,) integers.
 
     Returns:
-        (M,) int64 actions; −1 for a request that is left without one, since no action that it may get remains.
+        (M,) int64 actions; −1 for a request for which no action is left.
 
     Raises:
         InputError: shapes that do not fit, values that are nan or +inf, or a negative quota.
@@ -64,14 +64,14 @@ def quota_allocation(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     pairs = rising_order(-values)
     pairs = pairs[: int((values > -np.inf).sum())]
     for start in range(0, len(pairs), BLOCK):
-        _settle(*np.divmod(pairs[start : start + BLOCK], n_actions), chosen, left)
+        _allocate_block(*np.divmod(pairs[start : start + BLOCK], n_actions), chosen, left)
         if not left.any() or not (chosen < 0).any():
             break
     return chosen
 
 
-def _settle(requests: np.ndarray, actions: np.ndarray, chosen: np.ndarray, left: np.ndarray) -> None:
-    """Settle pairs, given in their order; changes ``chosen`` and ``left``."""
+def _allocate_block(requests: np.ndarray, actions: np.ndarray, chosen: np.ndarray, left: np.ndarray) -> None:
+    """Allocate a block of pairs in their order; changes ``chosen`` and ``left``."""
     open_ = (chosen[requests] < 0) & (left[actions] > 0)
     remaining, served = left.tolist(), {}
     for request, action in zip(requests[open_].tolist(), actions[open_].tolist(), strict=True):
@@ -83,11 +83,11 @@ def _settle(requests: np.ndarray, actions: np.ndarray, chosen: np.ndarray, left:
 
 
 def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | None = None) -> np.ndarray:
-    """The allocation of greatest total value (a transportation problem, whose linear relaxation is integral).
+    """Return the allocation of greatest total value: a transportation problem, whose linear relaxation is integral.
 
     Args:
         values: (M, J), finite.
-        quotas: (J,) whole numbers, M in all at least.
+        quotas: (J,) integers, at least M in total.
         method: ``assignment`` (shortest augmenting paths, each action as often as its quota) or ``program`` (linear
             program, HiGHS); ``None``: by size.
 
@@ -95,23 +95,24 @@ def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | Non
         (M,) int64 actions.
 
     Raises:
-        InputError: as :func:`quota_allocation`, or quotas that do not suffice.
+        InputError: as :func:`quota_allocation`, or quotas that are too small.
     """
-
     values, left = _checked(values, quotas)
     requests = len(values)
     if left.sum() < requests or not np.isfinite(values).all():
-        raise InputError(f"{requests} requests, quotas of {left.sum()}: each request needs an action of finite value")
+        raise InputError(
+            f"{requests} requests, quotas of {left.sum()}: use quotas and finite values that give each request an action"
+        )
     slots = np.repeat(np.arange(len(left)), np.minimum(left, requests))
     if method is None:
         method = "assignment" if max(requests, len(slots)) <= LARGEST_ASSIGNMENT else "program"
     if method == "assignment":
         rows, columns = linear_sum_assignment(values[:, slots], maximize=True)
         return slots[columns[np.argsort(rows)]]
-    return _program(values, left)
+    return _linear_program(values, left)
 
 
-def _program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
+def _linear_program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     requests, n_actions = values.shape
     ones = np.ones(requests * n_actions)
     pair = np.arange(requests * n_actions)
@@ -126,38 +127,36 @@ def _program(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
 
 
 def quota_bound(values: np.ndarray, quotas: np.ndarray, chosen: np.ndarray) -> float:
-    """An upper bound on every allocation, by prices π ≥ 0 of the actions: Σ_i max_a(Q − π_a) + Σ_a π_a·quota_a.
+    """Return an upper bound on every allocation, by prices π ≥ 0 of the actions: Σ_i max_a(Q − π_a) + Σ_a π_a·quota_a.
 
-    The prices are the least at which each request likes best what ``chosen`` gives it, longest paths between actions
-    (Bellman–Ford). They exist if ``chosen`` is optimal, and the bound is then its value: a proof of it that knows
-    nothing of how it was found. If it is not, the bound is loose, but still a bound.
+    The prices are the least at which each request prefers the action that ``chosen`` gives it: longest paths between
+    actions (Bellman–Ford). If ``chosen`` is optimal, they exist and the bound is its value, which proves that it is
+    optimal. If it is not, the bound is loose, but still a bound.
 
     Args:
         values: (M, J), finite.
-        quotas: (J,) whole numbers.
-        chosen: (M,) an action of each request, no −1.
+        quotas: (J,) integers.
+        chosen: (M,) action of each request, no −1.
     """
     values, quotas = _checked(values, quotas)
-    mine = values[np.arange(len(values)), chosen]
-    gain = np.full((len(quotas), len(quotas)), -np.inf)  # the most that a request of one action would gain by another
-    np.maximum.at(gain, chosen, values - mine[:, None])
+    own_values = values[np.arange(len(values)), chosen]
+    gain = np.full((len(quotas), len(quotas)), -np.inf)  # [a, b]: the most that a request of action a gains by b
+    np.maximum.at(gain, chosen, values - own_values[:, None])
     prices, rounding = np.zeros(len(quotas)), 1e-13 * float(np.abs(values).max())
     for _ in range(len(quotas)):
-        dearer = np.maximum(prices, (gain + prices[:, None]).max(axis=0))
-        if (dearer - prices).max() <= rounding:
+        raised = np.maximum(prices, (gain + prices[:, None]).max(axis=0))
+        if (raised - prices).max() <= rounding:
             break
-        prices = dearer
+        prices = raised
     return float((values - prices).max(axis=1).sum() + prices @ quotas)
 
 
 def _checked(values: np.ndarray, quotas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, left = np.asarray(values), np.array(quotas)
     if values.ndim != 2 or left.shape != values.shape[1:]:
-        raise InputError(f"values {values.shape} and quotas {left.shape} do not fit: one quota per action")
+        raise InputError(f"values {values.shape} and quotas {left.shape} do not fit; use one quota per action")
     if np.isnan(values).any() or np.isposinf(values).any():
-        raise InputError("values must be numbers below infinity; a model gives nan where it has diverged")
+        raise InputError("values are nan or infinite; use numbers below infinity (a model that has diverged gives nan)")
     if not np.issubdtype(left.dtype, np.integer) or (left < 0).any():
-        raise InputError(
-            f"quotas must be whole numbers, not negative; the lowest is {left.min()}, of type {left.dtype}"
-        )
+        raise InputError(f"quotas of type {left.dtype}, the lowest {left.min()}; use integers that are not negative")
     return values, left.astype(np.int64)

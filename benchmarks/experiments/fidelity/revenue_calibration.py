@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evaluation.metrics import absolute_percentage_error, percentage_error, spearman
+from benchmarks.evaluation.slice_calibration import errors_by_spend, mean_by_spend, n_placements, state_slices
 from benchmarks.plotting.style import new_figure, open_axes, save_figure
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -94,9 +95,8 @@ def slice_summary(
             {
                 "slice": name,
                 "groups": len(groups),
-                "pe": _by_spend(percentage_error(predicted_sums.sum(axis=0), total), total),
-                "abs_pe": _by_spend(absolute_percentage_error(predicted_sums.sum(axis=0), total), total),
-                "chance": float(np.mean([_by_spend(row, total) for row in redrawn])),
+                **errors_by_spend(predicted_sums.sum(axis=0), total),
+                "chance": float(np.mean([mean_by_spend(row, total) for row in redrawn])),
                 "spearman": spearman(predicted_sums.sum(axis=0) / counts, total / counts) if len(groups) > 1 else None,
             }
         )
@@ -109,18 +109,22 @@ Group = tuple[str, np.ndarray, np.ndarray]
 
 def _slices(scenario: Scenario, states: np.ndarray) -> dict[str, list[Group]]:
     """Return the groups of each slice, without empty ones."""
-    column = {name: states[:, k] for k, name in enumerate(scenario.feature_names)}
-    every = np.ones(len(states), dtype=bool), np.ones(scenario.n_joint_actions, dtype=bool)
-    slices: dict[str, list[Group]] = {"all": [("", *every)]}
-    if "uv" in column:
-        slices["uv"] = [(str(v), column["uv"] == v, every[1]) for v in np.unique(column["uv"])]
-    if {"w", "g"} <= set(column):
-        pairs = np.unique(np.stack([column["w"], column["g"]], axis=1), axis=0)
-        slices["w×g"] = [(f"{w}, {g}", (column["w"] == w) & (column["g"] == g), every[1]) for w, g in pairs]
+    all_requests, all_actions = np.ones(len(states), dtype=bool), np.ones(scenario.n_joint_actions, dtype=bool)
+    slices: dict[str, list[Group]] = {}
+    for name, group in state_slices(scenario, states).items():
+        slices[name] = [(_group_label(scenario, name, int(g)), group == g, all_actions) for g in np.unique(group)]
     for d, decision in enumerate(scenario.decisions):
         options = scenario.joint_actions[:, d]
-        slices[decision.name] = [(_label(option), every[0], options == k) for k, option in enumerate(decision.options)]
+        slices[decision.name] = [
+            (_label(option), all_requests, options == k) for k, option in enumerate(decision.options)
+        ]
     return slices
+
+
+def _group_label(scenario: Scenario, name: str, group: int) -> str:
+    if name == "w×g":
+        return "{}, {}".format(*divmod(group, n_placements(scenario)))
+    return "" if name == "all" else str(group)
 
 
 def _label(option: Any) -> str:
@@ -138,11 +142,6 @@ def _pairs(groups: list[Group]) -> np.ndarray:
 
 def _resampled(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 9]).multinomial(n, np.full(n, 1.0 / n), RESAMPLES).astype(float)
-
-
-def _by_spend(errors: np.ndarray, spend: np.ndarray) -> float:
-    finite = np.isfinite(errors)
-    return float(np.average(errors[finite], weights=spend[finite])) if spend[finite].sum() > 0 else float("nan")
 
 
 def calibration_figure(rows: list[dict[str, Any]], path: Path) -> None:

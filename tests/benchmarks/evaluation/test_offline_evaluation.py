@@ -1,4 +1,4 @@
-"""Offline evaluation: the revenue simulation by hand, on held-out rows, and in the course of a training."""
+"""Offline evaluation: the revenue simulation by hand, on held-out rows, and during a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agents.offline.rows import load_rows
 from agents.offline.splits import Split
 from agents.rllib import CONFIGS
 from agents.rllib.training.training import train
-from benchmarks.evaluation.offline_evaluation import GroundTruth, OfflineEvaluation, request_slices
+from benchmarks.evaluation.offline_evaluation import GroundTruth, OfflineEvaluation
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario
@@ -74,7 +74,7 @@ def test_the_truth_is_best_and_noise_is_worse(evaluation: OfflineEvaluation) -> 
     assert np.isnan(list(nowhere.values())).all()
 
 
-def test_slices(evaluation: OfflineEvaluation) -> None:
+def test_slices_have_the_errors_of_their_groups(evaluation: OfflineEvaluation) -> None:
     (truth,) = evaluation.truths
     found = evaluation.slices(lambda states: 1.5 * truth.values)
     assert set(found) == {"all", "uv", "w×g", *evaluation.scenario.decision_names}
@@ -82,21 +82,14 @@ def test_slices(evaluation: OfflineEvaluation) -> None:
         assert errors["pe"] == pytest.approx(0.5, rel=1e-5)
         assert errors["abs_pe"] == pytest.approx(0.5, rel=1e-5)
         assert errors["spearman"] == pytest.approx(1.0)
-    groups = request_slices(evaluation.scenario, np.array([[2, 3, 1, 0]]), np.array([[1, 0, 1, 2]]))
-    assert {k: int(v[0]) for k, v in groups.items()} == {
-        "all": 0,
-        "uv": 2,
-        "w×g": 7,
-        **dict(zip(evaluation.scenario.decision_names, (1, 0, 1, 2), strict=True)),
-    }
     with pytest.raises(InputError, match="unknown truth 'cascade'"):
         evaluation.slices(lambda states: truth.values, "cascade")
 
 
-def test_a_scenario_of_ones_own_has_no_cascade(evaluation: OfflineEvaluation, home: Path) -> None:
+def test_a_users_scenario_has_no_cascade(evaluation: OfflineEvaluation, home: Path) -> None:
     assert "not of scenario 'tiny'" in evaluation.skipped["cascade"]
     log, scenario = home / "requests.parquet", str(home / "scenario.yaml")
-    with pytest.raises(InputError, match="nothing to evaluate against: cascade"):
+    with pytest.raises(InputError, match="no ground truth: cascade"):
         OfflineEvaluation.from_log(log, scenario, truths=["cascade"])
     with pytest.raises(InputError, match="did you mean 'model'"):
         OfflineEvaluation.from_log(log, scenario, truths=["models"])
@@ -117,7 +110,7 @@ def test_the_cascade_judges_the_default_preset(monkeypatch: pytest.MonkeyPatch, 
     assert scored["return_cascade"] > found.score(lambda s: -model.table(s))["return_cascade"]
 
 
-def test_in_the_course_of_a_training(evaluation: OfflineEvaluation, home: Path) -> None:
+def test_a_training_is_evaluated_while_it_runs(evaluation: OfflineEvaluation, home: Path) -> None:
     """r_s and Return% rise from the first iteration to the last and join its numbers; no test row was trained on."""
     config = CONFIGS["VDN"]().offline_data(input_=[str(home / "requests.parquet")]).debugging(seed=0)
     config.training(

@@ -1,4 +1,4 @@
-"""Allocation under quotas: the fast greedy rule is the plain loop, and the optimum is one."""
+"""Allocation under quotas: the fast greedy rule is the plain loop, and the optimum is optimal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.evaluation import quota_allocation as quota_allocation_module
 from benchmarks.evaluation.published_samples import read_keyed, read_state_counts, sample_returns
 from benchmarks.evaluation.quota_allocation import action_quotas, best_allocation, quota_allocation
 from marca_env.utils.errors import InputError
@@ -19,7 +20,7 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the published s
 
 
 def plain_greedy(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """One pair after the other, from the most valuable down; ties to the lower request, then the lower action."""
+    """Allocate pair by pair from the most valuable down; ties go to the lower request, then to the lower action."""
     left, chosen = quotas.copy(), np.full(len(values), -1)
     pairs = [(-v, i, a) for (i, a), v in np.ndenumerate(values) if v > -np.inf]
     for _, i, a in sorted(pairs):
@@ -40,7 +41,7 @@ def plain_greedy(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     dtype=st.sampled_from([np.float32, np.float64]),
 )
 def test_greedy_is_the_plain_loop(seed, shape, levels, common, forbidden, block, dtype) -> None:
-    """With many ties, actions that all prefer, pairs that are not allowed, and too few or too many actions."""
+    """Cover ties, actions that all prefer, pairs that are not allowed, and too few or too many actions."""
     rng = np.random.default_rng(seed)
     values = rng.integers(-levels, levels, shape).astype(dtype)
     if common:
@@ -48,7 +49,7 @@ def test_greedy_is_the_plain_loop(seed, shape, levels, common, forbidden, block,
     values[rng.random(shape) < forbidden] = -np.inf
     quotas = rng.integers(0, 6, shape[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quota_allocation, "BLOCK", block)
+        patch.setattr(quota_allocation_module, "BLOCK", block)
         assert quota_allocation(values, quotas).tolist() == plain_greedy(values, quotas).tolist()
 
 
@@ -93,7 +94,7 @@ def test_quotas_keep_the_shares_of_the_log() -> None:
     assert action_quotas(actions, 4, 333).sum() == 333
 
 
-def test_what_cannot_be_allocated_is_refused() -> None:
+def test_quotas_and_values_that_cannot_be_allocated_are_refused() -> None:
     with pytest.raises(InputError, match="one quota per action"):
         quota_allocation(np.zeros((2, 3)), np.array([1, 1]))
     with pytest.raises(InputError, match="diverged"):
@@ -122,12 +123,12 @@ def test_return_of_the_published_layout_by_hand(tmp_path: Path) -> None:
     write_samples(tmp_path)
     assert sample_returns(tmp_path) == {"rule": pytest.approx(100 * 6.0 / 8.5)}
     (tmp_path / "expert_scores.csv").write_text("index,key,value\n0,4_7,3.0\n")
-    with pytest.raises(InputError, match="row 1, column 'key': '4_7' is not"):
+    with pytest.raises(InputError, match="row 1, column 'key': '4_7' is malformed"):
         sample_returns(tmp_path)
 
 
 @needs_samples
-def test_the_published_samples_run_through() -> None:
+def test_the_published_samples_can_be_scored() -> None:
     counts = read_state_counts(SAMPLES / "state_counts.csv")
     assert (len(counts), counts["num"].sum()) == (10, 70)
     assert read_keyed(SAMPLES / "allocation_dqn.csv")["value"].sum() == 70

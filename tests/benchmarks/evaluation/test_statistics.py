@@ -1,4 +1,4 @@
-"""Statistics over runs against known values, SciPy's own tests and counting by hand."""
+"""Statistics over runs against known values, SciPy and counts by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from benchmarks.evaluation.statistics import paired_difference, performance_profile, probability_of_improvement
+from benchmarks.evaluation.statistics import (
+    iqm,
+    iqm_interval,
+    paired_difference,
+    performance_profile,
+    probability_of_improvement,
+)
 from marca_env.utils.errors import InputError
 
 runs = st.integers(1, 7).flatmap(lambda n: arrays(float, n, elements=st.integers(-3, 3)))
@@ -51,7 +57,7 @@ def test_intervals_draw_runs_within_a_task() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(arrays(float, st.tuples(st.integers(1, 6), st.integers(1, 3)), elements=st.integers(-3, 3)))
-def test_a_profile_falls_from_one_to_none(scores: np.ndarray) -> None:
+def test_a_profile_falls_from_one_to_zero(scores: np.ndarray) -> None:
     thresholds = np.array([-4.0, -1.5, 0.0, 1.5, 3.0])
     share, low, high = performance_profile(scores, thresholds, resamples=30)
     assert share[0] == 1
@@ -89,7 +95,7 @@ def test_common_random_numbers_narrow_the_difference() -> None:
     assert paired_difference(a[:5], b[:5]).p == 0.0625
 
 
-def test_the_interval_of_few_pairs_covers_as_often_as_it_says() -> None:
+def test_the_interval_of_few_pairs_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(3)
     gaps = [paired_difference(rng.normal(0, 1, 5), np.zeros(5), resamples=1) for _ in range(400)]
     assert np.mean([found.low <= 0 <= found.high for found in gaps]) >= 0.92
@@ -104,11 +110,28 @@ def test_many_pairs_are_flipped_at_random() -> None:
     assert np.isnan(paired_difference(np.ones(1), np.zeros(1)).low)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(InputError, match="the same tasks; got 2 and 3"):
+def test_scores_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(InputError, match="x has 2 tasks and y 3; pass scores of the same tasks"):
         probability_of_improvement(np.ones((2, 2)), np.ones((2, 3)))
-    with pytest.raises(InputError, match="scores: needs finite"):
+    with pytest.raises(InputError, match="scores: pass finite"):
         performance_profile(np.array([np.nan, 1.0]), np.array([0.0]))
     for a, b in ((np.ones(2), np.ones(3)), (np.ones(0), np.ones(0)), (np.array([np.inf]), np.ones(1))):
-        with pytest.raises(InputError, match="pairs need"):
+        with pytest.raises(InputError, match="pairs of shapes"):
             paired_difference(a, b)
+
+
+def test_iqm_leaves_out_a_quarter_at_each_end():
+    scores = np.array([[-100.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 1000.0]])
+    assert iqm(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    low, high = iqm_interval(scores)
+    assert low < iqm(scores) < high
+    many = np.random.default_rng(0).normal(1.0, 1.0, (100, 3))
+    assert np.diff(iqm_interval(many)) < np.diff(iqm_interval(many[:10]))
+    assert iqm_interval(many) == iqm_interval(many)
+    assert np.isnan(iqm_interval(np.ones((1, 3)))).all()
+
+
+def test_iqm_interval_draws_runs_within_a_task():
+    """Tasks of different scale do not widen it: drawn together they would."""
+    scores = np.array([[0.0, 100.0, 50.0, 50.0]] * 5)
+    assert iqm_interval(scores) == (50.0, 50.0)
