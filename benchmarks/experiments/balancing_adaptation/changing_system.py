@@ -1,4 +1,4 @@
-"""A simulated system that changes while it runs: another ranking model, machines lost."""
+"""Simulated system that changes while it runs: costlier ranking, or lost machines."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from marca_env.traffic.allocation import MinuteOutcome
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.simulated_system import SimulatedSystem
 from marca_env.traffic.workload import Traffic
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, unknown_option
 
 
 def with_costs(pool: RequestPool, cluster: str, factor: float) -> RequestPool:
-    """The same requests where the work of one cluster costs ``factor`` times as much, measured and believed.
+    """Return the same requests with the work of one cluster ``factor`` times as costly, measured and predicted.
 
     Raises:
-        InputError: no such cluster.
+        InputError: there is no such cluster.
     """
     names = pool.scenario.cluster_names
     if cluster not in names:
-        raise InputError(f"no cluster {cluster!r}; there are {', '.join(names)}")
+        raise InputError(unknown_option("cluster", cluster, names))
     factors = np.where(np.array(names) == cluster, factor, 1.0)
     return dataclasses.replace(pool, costs=(pool.costs * factors).astype(pool.costs.dtype))
 
 
 def with_machines(pool: RequestPool, share: float) -> RequestPool:
-    """The same requests with only ``share`` of the cores, and of the budgets, of every cluster."""
+    """Return the same requests with only ``share`` of the cores and of the budget of every cluster."""
     clusters = tuple(
         dataclasses.replace(c, cores=share * c.cores, budget=share * c.budget) for c in pool.scenario.clusters
     )
@@ -36,14 +36,14 @@ def with_machines(pool: RequestPool, share: float) -> RequestPool:
 
 
 class ChangingSystem(SimulatedSystem):
-    """A simulated system that serves other requests, on other clusters, from one minute on.
+    """Simulated system that serves other requests, on other clusters, from one minute on.
 
     Waiting work and degradation stay; the telemetry of a minute carries the budgets that held in it.
 
     Args:
         pool: requests before the change.
         traffic: as for :class:`marca_env.traffic.simulated_system.SimulatedSystem`.
-        arrivals: (T,M), likewise.
+        arrivals: (T, M), as for :class:`marca_env.traffic.simulated_system.SimulatedSystem`.
         after: requests since the change, with their clusters; ``None``: nothing changes.
         change: minute of the change.
     """

@@ -1,4 +1,4 @@
-"""The figure of a changed system: load against budget of each cluster, prices below, the change marked."""
+"""Figure of a changing system: load against budget of each cluster, prices λ below, the change marked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmarks.plotting.style import METHOD_COLOURS, legend_below, new_figure, 
 def adaptation_figure(
     shown: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], clusters: Sequence[str], change: int, path: Path
 ) -> None:
-    """Draw a column per change; PNG.
+    """Draw a column per change, as PNG.
 
     Args:
-        shown: change → method → ``load`` (T,G) in budgets and ``prices`` (T,G).
+        shown: change → method → ``load`` (T, G) as a fraction of the budget and ``prices`` (T, G).
         clusters: names of the clusters.
         change: minute of the change.
         path: of the figure.

@@ -45,7 +45,7 @@ def _controller_cases(quick: bool, seeds: Sequence[int]) -> list[Case]:
     variants = [{name: value} for name, values in SWEEP.items() for value in values]
     minutes = 20 if quick else SWEPT_MINUTES
     return [
-        balancing.case_of("mpc", FIRST_DAY + seed, day, minutes, quick=quick, settings=settings)
+        balancing.balancing_case("mpc", FIRST_DAY + seed, day, minutes, quick=quick, settings=settings)
         for day in SWEPT[: 1 if quick else None]
         for seed in seeds
         for settings in (variants[:1] if quick else variants)

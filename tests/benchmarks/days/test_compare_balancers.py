@@ -255,7 +255,7 @@ def test_the_experiment_from_case_to_figure(known, tmp_path, monkeypatch):
     from benchmarks.experiments.balancing import experiment as balancing
     from benchmarks.suite.api import Row
 
-    for cached in (balancing._pool, balancing._judge):
+    for cached in (balancing._pool, balancing._evaluation):
         monkeypatch.setattr(balancing, cached.__name__, functools.cache(cached.__wrapped__))  # of this test alone
     monkeypatch.setattr(balancing, "_calibration", lambda effort: known)
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path / "none"))
