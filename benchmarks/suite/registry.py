@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import experiments
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
+PACKAGE, FOLDER = "benchmarks.experiments", Path(__file__).parents[1] / "experiments"
 REQUIRED_FUNCTIONS = ("cases", "measure", "tables")
 ALL = "all"
 """Name that stands for every experiment."""
@@ -26,12 +26,12 @@ NOT_QUICK = ("tuning",)
 
 def experiment_names() -> tuple[str, ...]:
     """Return the names of the suite's experiments."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(experiments.__path__) if module.ispkg))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]) if module.ispkg))
 
 
 def experiment_summary(name: str) -> str:
     """Return the first line of the docstring of one of the suite's experiments, without importing it."""
-    source = Path(experiments.__path__[0], name, "experiment.py").read_text(encoding="utf-8")
+    source = (FOLDER / name / "experiment.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
@@ -57,7 +57,7 @@ def import_experiment(name: str) -> ModuleType:
         InputError: unknown experiment; the message names the nearest one.
     """
     if name in experiment_names():
-        return importlib.import_module(f"{experiments.__name__}.{name}.experiment")
+        return importlib.import_module(f"{PACKAGE}.{name}.experiment")
     if "." not in name and importlib.util.find_spec(name) is None:
         message = unknown_option("experiment", name, experiment_names())
         raise InputError(f"{message}; or give the import path of a module of yours")

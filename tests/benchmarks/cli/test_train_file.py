@@ -36,7 +36,7 @@ FILE = textwrap.dedent(
 )
 BROKEN = """
 from agents.rllib import VDNConfig
-from agents.rllib.core.team_algorithm import VDN
+from agents.rllib.core.algorithms import VDN
 
 class Fails(VDN):
     def training_step(self):

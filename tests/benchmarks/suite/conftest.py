@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import experiments
+from benchmarks.suite import registry
 from benchmarks.suite.api import Case
 from tests.helpers.paths import ROOT
 
@@ -27,14 +27,14 @@ def two_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
     """Put two experiments in place of the suite; return name → (folder, quick, seed) of every measured case."""
     measured: dict[str, Any] = {}
     suite = tmp_path / "suite"
-    monkeypatch.setattr(experiments, "__path__", [str(suite)])
+    monkeypatch.setattr(registry, "FOLDER", suite)
 
     def add(name: str, **constants: Any) -> None:
         folder = suite / name
         folder.mkdir(parents=True)
         (folder / "__init__.py").touch()
         (folder / "experiment.py").write_text(f'"""Measures {name}.\n\nMore.\n"""\nimport not_importable\n')
-        module = types.ModuleType(f"{experiments.__name__}.{name}.experiment")
+        module = types.ModuleType(f"{registry.PACKAGE}.{name}.experiment")
 
         def cases(*, quick: bool, seeds: Any) -> list[Case]:
             return [Case(name, seed, config={"quick": quick}) for seed in seeds]
