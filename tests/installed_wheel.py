@@ -32,7 +32,9 @@ def main() -> None:
         assert (place / "py.typed").exists(), f"{package.__name__} ships no py.typed"
     for name in marca_env.__all__:
         assert getattr(marca_env, name) is not None
-    assert mpc.FeedbackBalancer and agents.AllocationPolicy and agents.PRESETS
+    assert mpc.FeedbackBalancer
+    assert agents.AllocationPolicy
+    assert agents.PRESETS
 
     env = marca_env.parallel_env()
     observations, _ = env.reset(seed=0)

@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.cli.parsers import COMMANDS, build_parsers, split_command
+from marca_env.models.engine import get_engine
+from tests.helpers.documents import BLOCK, DOCS, code_blocks
 from tests.helpers.paths import ROOT
+from tests.helpers.policies import save_untrained_policy
 
-DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md"))
-BLOCK = re.compile(r"^ *```(\w+)[^\n]*\n(.*?)^ *```", re.M | re.S)
 DEFINED = {
     "λ": r"price",
     "μ": r"utilisation",
@@ -28,12 +30,7 @@ DEFINED = {
     "VGCA": r"credit assignment",
     "DCAF": r"dynamic computation allocation framework|Dynamic Computation Allocation Framework|truncation",
 }
-"""Term → a word of its definition. It stands in the paragraph of the first use, or that paragraph links the glossary."""
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """Return the code blocks of a page in a language."""
-    return [code for found, code in BLOCK.findall(path.read_text(encoding="utf-8")) if found == language]
+"""Term → a word of its definition, which stands in the paragraph of the first use unless that links the glossary."""
 
 
 def name_of(path: Path) -> str:
@@ -54,18 +51,21 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert (tmp_path / "site" / page).exists()
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in PAGES if code_blocks(p, "python")], ids=name_of)
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     namespace: dict[str, Any] = {"__name__": "page"}
-    for code in blocks(path, "python"):
+    if "AllocationPolicy.load" in path.read_text(encoding="utf-8"):
+        save_untrained_policy(tmp_path / "results" / "awrq")
+        namespace["states"] = get_engine("default").sample_states(np.random.default_rng(0), 3)
+    for code in code_blocks(path, "python"):
         exec(compile(code, name_of(path), "exec"), namespace)
 
 
 def commands(path: Path) -> list[str]:
     """Return the `marca` commands in the shell blocks of a page, continued lines joined."""
-    lines = "\n".join(blocks(path, "bash")).replace("\\\n", " ").splitlines()
+    lines = "\n".join(code_blocks(path, "bash")).replace("\\\n", " ").splitlines()
     return [line.partition(" #")[0].strip() for line in lines if line.strip().startswith("marca ")]
 
 

@@ -75,6 +75,8 @@ def test_the_finder_sees_imports_in_methods_and_nested_functions() -> None:
     ],
 )
 def test_light_imports_stay_light(code: str, absent: tuple[str, ...]) -> None:
-    program = f"import sys\ntry:\n  {code}\nexcept SystemExit:\n  pass\nprint([m for m in {absent!r} if m in sys.modules])"
+    program = (
+        f"import sys\ntry:\n  {code}\nexcept SystemExit:\n  pass\nprint([m for m in {absent!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]"

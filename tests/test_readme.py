@@ -1,4 +1,4 @@
-"""The README's Python runs as it is printed."""
+"""The README: its Python runs, its figures are those of the records, its links lead somewhere, and it stays short."""
 
 from __future__ import annotations
 
@@ -6,55 +6,43 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from agents.algorithms.presets import preset
-from agents.offline.episodes import team_encoder
-from agents.policy.allocation_policy import AllocationPolicy
-from agents.team.team import Team, TeamSpec
-from marca_env.models.engine import get_engine
+from benchmarks.suite import reference
+from benchmarks.suite.report import write_pages
+from tests.helpers.documents import BLOCK, README, code_blocks
 from tests.helpers.paths import ROOT
 
-README = ROOT / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+TEXT = README.read_text(encoding="utf-8")
+MOST_WORDS = 850
+ROW = re.compile(r"^\| `?([\w-]+)`? \| (.*) \|$", re.MULTILINE)
 
 
-def run(block: str, **given: Any) -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "readme", **given}
-    exec(compile(block, "README.md", "exec"), namespace)
-    return namespace
-
-
-def save_untrained_policy(folder: Path) -> None:
-    engine = get_engine("default")
-    chosen = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
-    team = Team(TeamSpec.of(team_encoder(engine.scenario)), chosen)
-    AllocationPolicy(team, engine.scenario, engine.cost_model).save(folder)  # type: ignore[arg-type]
-
-
-def test_the_first_block_runs_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints a revenue, and what the request cost on each cluster."""
-    found = run(BLOCKS[0])
+def test_the_first_block_prints_a_revenue_and_the_cost_on_each_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(code_blocks(README, "python")[0], "README.md", "exec"), namespace)
     printed = capsys.readouterr().out.splitlines()
-    assert float(printed[0]) == found["rewards"]["retrieval"] >= 0
-    assert list(found["infos"]["retrieval"]["cost"]) == ["retrieval", "ranking"]
-    assert all(cost > 0 for cost in found["infos"]["retrieval"]["cost"].values())
+    assert float(printed[0]) == namespace["rewards"]["retrieval"] >= 0
+    assert list(namespace["infos"]["retrieval"]["cost"]) == ["retrieval", "ranking"]
+    assert all(cost > 0 for cost in namespace["infos"]["retrieval"]["cost"].values())
 
 
-@pytest.mark.parametrize("block", BLOCKS[1:], ids=lambda block: block.splitlines()[0])
-def test_the_other_blocks_run_beside_a_trained_policy(
-    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_untrained_policy(tmp_path / "results" / "awrq")
-    monkeypatch.chdir(tmp_path)
-    scenario = get_engine("default").scenario
-    states = get_engine("default").sample_states(np.random.default_rng(0), 3)
-    found = run(block, states=states)
-    if "actions" in found and isinstance(found["actions"], np.ndarray):
-        assert scenario.joint_index(found["actions"]).shape == (3,)
+def test_links_lead_to_files() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT):
+        assert (ROOT / target).exists(), target
 
 
-def test_the_blocks_that_are_run_are_those_that_decide() -> None:
-    assert len(BLOCKS) >= 2
-    assert any("AllocationPolicy.load" in block for block in BLOCKS[1:])
+def test_the_readme_is_short() -> None:
+    assert len(BLOCK.sub("", TEXT).split()) < MOST_WORDS
+
+
+def test_the_figures_are_those_of_the_records(tmp_path: Path) -> None:
+    write_pages(reference.FOLDER, tmp_path, ["online"])
+    recorded: dict[str, str] = {}
+    for policy, cells in ROW.findall((tmp_path / "online.md").read_text(encoding="utf-8")):
+        recorded[policy] = f"{recorded.get(policy, '')} {cells}"
+    rows = [row for row in ROW.findall(TEXT) if row[0] in ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")]
+    assert len(rows) == 5
+    for policy, cells in rows:
+        figures = [figure.replace(" %", "") for figure in cells.split(" | ")]
+        assert all(figure in recorded[policy] for figure in figures if figure != "0"), (policy, figures)

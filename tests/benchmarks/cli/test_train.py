@@ -18,7 +18,7 @@ from benchmarks.cli.main import main
 from benchmarks.training.run_log import read_lines
 from marca_env.utils.errors import InputError
 from tests.helpers.cli import refuse
-from tests.helpers.readme import TEN_LINES
+from tests.helpers.documents import USER_METHOD
 from tests.helpers.tensorboard import scalars
 
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
@@ -189,7 +189,7 @@ def test_a_users_algorithm_trains_resumes_and_is_evaluated(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = f"own_{name.lower()}"
-    (tmp_path / f"{module}.py").write_text(TEN_LINES if name == "MyQMIX" else OWN_LOSS)
+    (tmp_path / f"{module}.py").write_text(USER_METHOD if name == "MyQMIX" else OWN_LOSS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     stop = ["--out", "run", "--stop", "training_iteration=2"]
@@ -205,7 +205,7 @@ def test_a_users_algorithm_trains_resumes_and_is_evaluated(
 
 
 def test_the_algorithm_in_the_readme_has_ten_lines() -> None:
-    assert len([line for line in TEN_LINES.splitlines() if line.strip()]) == 10
+    assert len([line for line in USER_METHOD.splitlines() if line.strip()]) == 10
 
 
 def test_a_users_mixer_is_served_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

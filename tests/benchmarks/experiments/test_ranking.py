@@ -14,7 +14,7 @@ from benchmarks.suite import records
 from benchmarks.suite.api import Row
 from benchmarks.suite.select_records import select_records
 from marca_env.utils.errors import InputError
-from tests.helpers.readme import TEN_LINES
+from tests.helpers.documents import USER_METHOD
 from tests.helpers.rows import measured_row
 
 pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
@@ -42,7 +42,7 @@ SLOW = slow()
 
 
 def test_settings_of_a_users_method_are_used_by_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_settings.py").write_text(TEN_LINES + OWN)
+    (tmp_path / "own_settings.py").write_text(USER_METHOD + OWN)
     monkeypatch.syspath_prepend(tmp_path)
     mine = {"mixer": "own_settings.Attention", "lr": 5e-4, "gru": None}
     told = {"MyQMIX": mine, "Inherits": mine | {"hidden": [32]}, "SLOW": mine | {"lr": 1e-5}}
@@ -83,7 +83,7 @@ def test_quick_run_from_case_to_table_and_figure(tmp_path: Path) -> None:
 
 
 def test_a_users_method_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "their_module.py").write_text(TEN_LINES)
+    (tmp_path / "their_module.py").write_text(USER_METHOD)
     monkeypatch.syspath_prepend(tmp_path)
     *_, case = ranking.cases(quick=True, seeds=(0,), methods=["their_module.MyQMIX"])
     row = measured_row(ranking, case, tmp_path)
@@ -92,7 +92,7 @@ def test_a_users_method_is_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_users_method_comes_after_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "late_comer.py").write_text(TEN_LINES)
+    (tmp_path / "late_comer.py").write_text(USER_METHOD)
     monkeypatch.syspath_prepend(tmp_path)
     usual = ranking.cases(quick=True, seeds=(0,))
     *_, own = ranking.cases(quick=True, seeds=(0,), methods=["late_comer.MyQMIX"])
@@ -102,7 +102,7 @@ def test_a_users_method_comes_after_all_others(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_diverged_run_is_marked_and_leaves_the_others_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "diverging.py").write_text(TEN_LINES.replace("5e-4", "1e30"))
+    (tmp_path / "diverging.py").write_text(USER_METHOD.replace("5e-4", "1e30"))
     monkeypatch.syspath_prepend(tmp_path)
     *_, diverging = ranking.cases(quick=True, seeds=(0,), methods=["diverging.MyQMIX"])
     row = measured_row(ranking, diverging, tmp_path)

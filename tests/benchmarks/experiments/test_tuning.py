@@ -14,7 +14,7 @@ from benchmarks.experiments.tuning.spaces import read_spaces
 from benchmarks.offline.offline_runs import METHODS
 from benchmarks.suite.api import Row
 from marca_env.utils.errors import InputError
-from tests.helpers.readme import TEN_LINES
+from tests.helpers.documents import USER_METHOD
 from tests.helpers.rows import measured_row
 
 pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
@@ -59,7 +59,7 @@ def test_a_search_ends_with_finals_and_continues_from_its_state(one_cpu_ray: Non
 
 
 def test_a_users_method_is_searched_in_the_space_of_its_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_search.py").write_text(TEN_LINES + SEARCHED)
+    (tmp_path / "own_search.py").write_text(USER_METHOD + SEARCHED)
     monkeypatch.syspath_prepend(tmp_path)
     names = ("own_search.MyQMIX", "own_search.Plain", "QMIX", "AWRQMixer")
     mine, plain, qmix, awrq = cases = tuning.cases(quick=True, seeds=(0,), methods=names)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.offline.offline_runs import METHODS, convergence, gradient_variance, run_offline, tuned_settings
 from benchmarks.training.trials import Trial
-from tests.helpers.readme import TEN_LINES
+from tests.helpers.documents import USER_METHOD
 
 pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
 
@@ -59,7 +59,7 @@ def test_an_interrupted_run_raises_and_returns_nothing() -> None:
 
 
 def test_options_that_a_users_method_sets_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_rate.py").write_text(TEN_LINES.replace("5e-4", "1e-9"))
+    (tmp_path / "own_rate.py").write_text(USER_METHOD.replace("5e-4", "1e-9"))
     monkeypatch.syspath_prepend(tmp_path)
     first, last = (
         run_offline("own_rate.MyQMIX", 0, updates, tuned_settings("own_rate.MyQMIX"), batch=64, judge=False)[

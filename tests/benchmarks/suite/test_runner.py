@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from benchmarks.cli.main import main
 from benchmarks.suite import records, registry
 from benchmarks.suite.staleness import user_module_file
 from marca_env.utils.errors import InputError
-from tests.helpers.paths import HELPERS, ROOT
+from tests.helpers.documents import USER_EXPERIMENT
+from tests.helpers.paths import HELPERS
 
 ROOTS = "tests.helpers.roots_experiment"
 
@@ -174,12 +174,10 @@ def test_experiments_that_measure_speed_run_on_this_machine(
     assert "one case after another, not on the cluster" in capsys.readouterr().out
 
 
-def test_the_experiment_in_the_readme_runs(
+def test_the_experiment_in_the_documentation_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    (block,) = (b for b in blocks if "def cases" in b)
-    (tmp_path / "my_experiment.py").write_text(block, encoding="utf-8")
+    (tmp_path / "my_experiment.py").write_text(USER_EXPERIMENT, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert command("my_experiment", "--quick", "--seeds", 0) == 0
