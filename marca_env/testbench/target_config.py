@@ -1,6 +1,7 @@
 """Target files, which describe a user's service and its buckets for the TestBench; :func:`load_target` reads them.
 
 Example::
+
     http: {url: "http://127.0.0.1:8080", pid: 4711}     # or cpu_url: a number of CPU-seconds, or Prometheus metrics
     cores: 4                                            # of each machine
     buckets:
