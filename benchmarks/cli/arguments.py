@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marca_env.utils.errors import InputError
-from marca_env.utils.yaml import parse_mapping, read_mapping
+from marca_env.utils.yaml import parse_mapping, parse_yaml, read_mapping
 
 
 def parse_pairs(items: Iterable[str], flag: str) -> dict[str, Any]:
@@ -31,13 +31,15 @@ def parse_pairs(items: Iterable[str], flag: str) -> dict[str, Any]:
             options |= parse_mapping(item, flag)
         elif "=" in item and item.partition("=")[0].strip():
             key, _, value = item.partition("=")
-            options[key.strip()] = _value(value)
+            options[key.strip()] = _value(value, f"{flag} {key.strip()}")
         else:
             raise InputError(f"{flag} {item!r}: give key=value, a JSON object, or a .json or .yaml file")
     return options
 
 
-def _value(text: str) -> Any:
+def _value(text: str, where: str) -> Any:
+    if text.lstrip()[:1] in ("{", "["):
+        return parse_yaml(text, where)
     try:
         return json.loads(text)
     except ValueError:

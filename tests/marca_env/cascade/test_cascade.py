@@ -1,4 +1,4 @@
-"""The live cascade: one request served alone agrees with all its joint actions evaluated together."""
+"""The live cascade: serving a request agrees with the joint evaluation of all its actions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cascade(tiny_scenario: Scenario) -> LiveCascade:
     return LiveCascade(tiny_scenario)
 
 
-def test_all_actions_together_agree_with_each_alone(cascade):
+def test_joint_evaluation_agrees_with_serving_each_action(cascade):
     requests = cascade.sample_requests(np.random.default_rng(3), 6)
     plans = DistinctPlans(cascade)
     for k in range(len(requests)):
@@ -58,7 +58,7 @@ def test_sampled_outcomes_have_the_expected_mean(cascade):
     assert draws[:, 1].max() <= draws[:, 0].max()
 
 
-def test_more_computation_earns_more_on_the_average(tiny_scenario, tmp_path):
+def test_more_computation_earns_more_on_average(tiny_scenario, tmp_path):
     table = outcome_table(tiny_scenario, 128, seed=1, workers=1, cache=tmp_path)
     mean = table.outcomes["revenue"].mean(axis=0)
     assert mean[-1] > 1.2 * mean[0]
@@ -77,7 +77,7 @@ def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario, tmp_p
     assert not np.array_equal(one.states, other.states)
 
 
-def test_long_queues_come_back_from_the_cache_as_they_went_in(tiny_scenario, tmp_path):
+def test_long_queues_survive_the_cache(tiny_scenario, tmp_path):
     shape = (1, tiny_scenario.n_joint_actions)
     results = np.full((*shape, 3), 2105.0, dtype=np.float32)
     outcomes = {name: np.zeros(shape, dtype=np.float32) for name in OUTCOMES}
@@ -86,7 +86,7 @@ def test_long_queues_come_back_from_the_cache_as_they_went_in(tiny_scenario, tmp
     assert np.array_equal(_read(tiny_scenario, tmp_path / "t.npz").results, results)
 
 
-def test_behaviour_log_is_seeded_and_complete(tiny_scenario):
+def test_the_behaviour_log_is_seeded_and_covers_every_option(tiny_scenario):
     one = behaviour_log(tiny_scenario, 600, seed=1, workers=1)
     two = behaviour_log(tiny_scenario, 600, seed=1, workers=2)
     assert one.equals(two)
@@ -97,7 +97,7 @@ def test_behaviour_log_is_seeded_and_complete(tiny_scenario):
         assert set(one[name]) == set(range(size))
 
 
-def test_behaviour_spends_more_on_valuable_users(tiny_scenario):
+def test_the_behaviour_policy_spends_more_on_valuable_users(tiny_scenario):
     states = np.zeros((4000, 4), dtype=int)
     states[2000:, 0] = 2
     actions = behaviour_actions(tiny_scenario, states, np.random.default_rng(0))

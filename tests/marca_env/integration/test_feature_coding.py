@@ -1,4 +1,4 @@
-"""Features as codes: stable across processes, learnt once, and never at a loss at run time."""
+"""Feature codes: the same in every process, learnt once, and defined for unseen values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_hash_is_the_same_in_every_process() -> None:
     assert runs == {f"{stable_hash('Ōsaka')}\n"}
 
 
-def test_a_hash_takes_any_cardinality_and_values_never_seen() -> None:
+def test_a_hash_codes_any_number_of_values_and_unseen_values() -> None:
     f = coder(log=[f"id-{k}" for k in range(20_000)], coding="hash", size=32)
     counts = np.bincount(f.encode({"x": [f"id-{k}" for k in range(20_000)]})[:, 0], minlength=32)
     assert counts.min() > 500
@@ -39,7 +39,7 @@ def test_a_hash_takes_any_cardinality_and_values_never_seen() -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [(3, "3"), (3.0, "3"), ("3.0", 3), (np.int64(7), 7.0), (None, float("nan"))])
-def test_one_value_is_one_text_however_it_was_stored(a: object, b: object) -> None:
+def test_equal_values_have_equal_text_however_they_are_stored(a: object, b: object) -> None:
     assert to_text(a) == to_text(b)
 
 
@@ -47,7 +47,7 @@ def test_an_id_keeps_its_zeros() -> None:
     assert to_text("007") != to_text("7")
 
 
-def test_frequent_values_have_a_code_each_and_the_rest_share_one() -> None:
+def test_frequent_values_get_one_code_each_and_the_rest_share_one() -> None:
     f = coder(log=["b"] * 5 + ["a"] * 3 + ["c", "d"], coding="frequency", size=3)
     assert f.encode({"x": ["b", "a", "c", "d", "never", None]})[:, 0].tolist() == [0, 1, 2, 2, 2, 2]
 
@@ -60,13 +60,13 @@ def test_quantiles_fill_their_buckets_evenly_and_ties_stay_together() -> None:
     assert tied.encode({"x": [0, 1, -5, 99, None]})[:, 0].tolist() == [0, 1, 0, 1, 0]
 
 
-def test_time_of_day_from_stamps_minutes_and_dates() -> None:
+def test_time_of_day_is_read_from_times_minutes_and_dates() -> None:
     f = coder(log=["2025-01-01T00:00"], coding="time", size=24)
     assert f.encode({"x": ["2025-06-01 13:59:59", "719", "2030-01-01"]})[:, 0].tolist() == [13, 11, 0]
     assert f.encode({"x": pd.to_datetime(["2025-06-01 23:59"])})[0, 0] == 23
 
 
-def test_what_is_saved_codes_alike(tmp_path: Path) -> None:
+def test_a_saved_coder_gives_the_same_codes(tmp_path: Path) -> None:
     log = pd.DataFrame({"n": [1.0, 2.0, 3.0, 9.0], "c": ["u", "v", "u", "w"]})
     first = FeatureCoder.fit(
         [FeatureCoding("a", 3, "n", "quantile"), FeatureCoding("b", 2, "c", "frequency"), FeatureCoding("h", 5, "c")],
@@ -96,6 +96,6 @@ def test_what_is_saved_codes_alike(tmp_path: Path) -> None:
         ({"log": [1440], "coding": "time", "size": 2}, "1440 is neither"),
     ],
 )
-def test_what_cannot_be_coded_is_named(fields: dict, message: str) -> None:
+def test_values_that_cannot_be_coded_are_named(fields: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         coder(**fields)

@@ -1,3 +1,5 @@
+"""Logs: written and read unchanged; every fault is named with file, row and column."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -33,7 +35,7 @@ def system_log() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
-def test_what_is_written_is_read(
+def test_written_logs_are_read_unchanged(
     suffix: str, tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame
 ) -> None:
     costs, system = make_cost_log(tiny_scenario), system_log()
@@ -52,7 +54,7 @@ def test_what_is_written_is_read(
 def test_surplus_fields_are_refused(
     rows: slice, tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame
 ) -> None:
-    """A field too many shifts the others, wherever it stands."""
+    """A surplus field would shift the others."""
     lines = tiny_requests.head(5).to_csv(index=False).splitlines()
     lines[rows] = [f"{line},7" for line in lines[rows]]
     (tmp_path / "r.csv").write_text("\n".join(lines))
@@ -145,7 +147,7 @@ def test_files_that_cannot_be_read_are_named(
         assert name in str(error.value)
 
 
-def test_a_wrong_log_is_not_written(tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
+def test_an_invalid_log_is_not_written(tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
     path = tmp_path / "r.parquet"
     with pytest.raises(InputError, match="'uv'"):
         write_request_log(tiny_requests.assign(uv=99), path, tiny_scenario)
@@ -159,7 +161,7 @@ def test_a_repeated_column_is_refused(tiny_scenario: Scenario, tiny_requests: pd
 
 
 @published
-def test_the_published_samples_are_read_as_they_are() -> None:
+def test_the_published_samples_are_read() -> None:
     scenario = Scenario.load("default")
     requests = read_request_log(SAMPLES / "requests.csv")
     assert len(requests) == 10

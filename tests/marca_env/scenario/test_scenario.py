@@ -17,7 +17,7 @@ def test_default_preset_has_the_published_shape():
     assert scenario.stage_clusters.tolist() == [[0, 1, 1]]
 
 
-def test_yaml_round_trip(tmp_path, tiny_scenario):
+def test_a_saved_scenario_is_loaded_unchanged(tmp_path, tiny_scenario):
     tiny_scenario.save(tmp_path / "s.yaml")
     assert Scenario.load(tmp_path / "s.yaml") == tiny_scenario
 
@@ -90,7 +90,7 @@ def test_bad_fields_are_named(path, value, expected):
         Scenario.from_dict(data)
 
 
-def test_missing_field_unknown_preset_and_bad_yaml(tmp_path):
+def test_files_that_are_no_scenario_are_refused(tmp_path):
     data = Scenario.load("default").to_dict()
     del data["peak_qps"]
     with pytest.raises(ScenarioError, match="'peak_qps' is missing"):
@@ -121,6 +121,6 @@ def test_protection_and_decision_check_themselves():
         Decision("c", "channel", ("popularity",))
 
 
-def test_the_noise_that_a_catalogue_does_not_name_is_the_default():
+def test_models_missing_from_the_noise_get_the_default():
     data = change(Scenario.load("default").to_dict(), "catalogue.noise", {"ranking": 0.1})
     assert Scenario.from_dict(data).catalogue.noise == {**Catalogue().noise, "ranking": 0.1}

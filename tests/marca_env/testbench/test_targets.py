@@ -24,7 +24,7 @@ SERVER = HELPERS / "shop_server.py"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, int]]:
-    """(address, pid) of a server in a process of its own."""
+    """Start a server in a separate process; yield (address, pid)."""
     process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield f"http://127.0.0.1:{process.stdout.readline().strip()}", process.pid
@@ -33,7 +33,7 @@ def server() -> Iterator[tuple[str, int]]:
 
 
 def described(request_of: object, **service: object) -> dict:
-    """A target file with a base and two queues."""
+    """Return a target file with a base and two queues."""
     of = request_of  # type: ignore[assignment]
     base = {"stage": "rank", "cluster": "rank", "component": "base", "request": of(0)}
     queues = [{**base, "component": "queue", "queue_length": n, "request": of(n), "against": of(0)} for n in (20, 50)]
@@ -45,7 +45,7 @@ def by_path(n: int) -> dict:
 
 
 def check(log) -> None:
-    """Base 1 ms, 0.1 ms a candidate, give or take what HTTP and messages cost."""
+    """Check a base of 1 ms and 0.1 ms a candidate, up to the cost of HTTP and messages."""
     cost = log.groupby(["component", "queue_length"])["cost"].mean() / MILLISECOND
     assert 1.0 < cost["base", 0] < 2.5
     assert 1.5 < cost["queue", 20] < 2.6
@@ -76,7 +76,7 @@ def test_the_clocks_of_a_service_agree(server: tuple[str, int]) -> None:
     assert process_clock(pid)() == pytest.approx(metric_clock(f"{url}/metrics")(), abs=0.2)
 
 
-def test_a_service_that_fails_says_where(server: tuple[str, int]) -> None:
+def test_a_failing_service_is_named_with_its_address(server: tuple[str, int]) -> None:
     url, pid = server
     target = HttpTarget(url, [], process_clock(pid))
     with pytest.raises(InputError, match=r"GET .*/broken: status 500 Internal Server Error"):

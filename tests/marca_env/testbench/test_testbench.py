@@ -1,3 +1,5 @@
+"""The TestBench: known costs are measured, and measurements that show no cost are refused."""
+
 from __future__ import annotations
 
 import functools
@@ -32,8 +34,8 @@ def log() -> pd.DataFrame:
     return bench().run()
 
 
-def test_known_costs_are_found(log: pd.DataFrame) -> None:
-    """Base 1 ms, 0.1 ms a candidate, and 3 ms saved by degradation, give or take what messages cost."""
+def test_known_costs_are_measured(log: pd.DataFrame) -> None:
+    """Base 1 ms, 0.1 ms a candidate, and 3 ms saved by degradation, up to the cost of messages."""
     cost = log.groupby(["component", "queue_length"])["cost"].mean() / MILLISECOND
     assert 1.0 < cost["base", 0] < 1.5
     assert 0.7 < cost["queue", 10] < 1.3
@@ -70,7 +72,7 @@ def test_a_rate_that_leaves_it_idle_is_refused_with_a_better_one() -> None:
 
 
 class Busy:
-    """A target in this process of known cost in seconds, while other work delays the first replays."""
+    """Target in this process with a known cost in seconds; other work delays the first replays."""
 
     cores = 1
 
@@ -97,7 +99,7 @@ class Busy:
 def test_cheap_work_is_measured_after_a_neighbours_burst(
     cost: float, slowest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rates go down while the machine is busy, but not until the bench idles; the cheapest comes as fast as it can."""
+    """Rates fall while the machine is busy, but never so far that the bench is idle; the cheapest work runs at full rate."""
     monkeypatch.setattr("marca_env.testbench.testbench._PAUSE", 0.0)
     target = Busy(cost, delayed=4)
     (row,) = TestBench("default", target=lambda machines: target, seconds=0.25, repeats=1).measure(only=["base"])
@@ -114,7 +116,7 @@ def test_an_interrupted_run_is_resumed(log: pd.DataFrame) -> None:
     assert not both.duplicated(["component", "queue_length", "repeat"]).any()
 
 
-def test_stopping_early_leaves_rows_and_no_process() -> None:
+def test_stopping_early_ends_the_processes() -> None:
     before = set(psutil.Process().children())
     measuring = bench().measure()
     assert next(measuring)["cost"] > 0
@@ -124,7 +126,7 @@ def test_stopping_early_leaves_rows_and_no_process() -> None:
     assert not [p for p in left if "tracker" not in " ".join(p.cmdline())]
 
 
-def test_some_buckets_only() -> None:
+def test_a_selection_of_buckets_can_be_measured() -> None:
     rows = bench(repeats=1).run(only=["queue"])
     assert set(rows["component"]) == {"queue"}
     with pytest.raises(InputError, match=r"unknown bucket 'quue'; did you mean 'queue'"):
@@ -137,7 +139,7 @@ def test_a_budget_shortens_the_replays() -> None:
     assert time.monotonic() - start < 15.0
 
 
-def test_poisson_arrivals_on_two_machines() -> None:
+def test_poisson_arrivals_on_two_machines_are_measured() -> None:
     rows = bench(arrivals="poisson", machines=2, repeats=1, seconds=0.4, utilisation=0.3).run(only=["base"])
     assert 1.0 < rows.loc[0, "cost"] / MILLISECOND < 1.6  # type: ignore[operator]
     assert rows.loc[0, "machines"] == 2
@@ -194,7 +196,7 @@ def test_the_live_cascade_fills_a_cost_map(tiny_scenario: Scenario) -> None:
     assert (cost_map.degradation(np.array([3, 3])) >= cost_map.degradation(np.array([1, 1]))).all()
 
 
-def test_probes_serve_what_their_bucket_says(tiny_scenario: Scenario) -> None:
+def test_workloads_do_the_work_of_their_bucket(tiny_scenario: Scenario) -> None:
     service = CascadeService(tiny_scenario, value_buckets=2)
     for bucket in service.buckets():
         served = service.handler(bucket.workload)(0)
@@ -208,16 +210,16 @@ def test_probes_serve_what_their_bucket_says(tiny_scenario: Scenario) -> None:
 
 
 @pytest.mark.parametrize("n", [20, 50, 200])
-def test_every_beginning_of_the_requests_is_mixed_evenly(n: int) -> None:
+def test_every_prefix_of_the_requests_is_mixed_evenly(n: int) -> None:
     """Each fifth of each dimension holds its share, which 200 random points miss by three times as much."""
-    spots = low_discrepancy_points(200, 6)[:n]
-    for column in spots.T:
+    points = low_discrepancy_points(200, 6)[:n]
+    for column in points.T:
         counts = np.bincount((5 * column).astype(int), minlength=5)
         assert np.abs(counts - n / 5).max() <= 2 + 0.02 * n
 
 
 def test_a_kill_leaves_every_row_that_was_measured(tmp_path: Path) -> None:
-    """Nothing is left to be written at the end, which a kill would not reach."""
+    """Rows are written at once, so a kill loses none."""
     out, seen = tmp_path / "costs.csv", []
 
     class Watched(TestBench):

@@ -1,4 +1,4 @@
-"""Two files that belong together: whole, absent, or one clear line."""
+"""Model files: complete, absent, or an error of one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marca_env.utils.files import check_device, load_model, read_pair, save_mode
 NAMES = ("w.safetensors", "w.json")
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_unchanged(tmp_path: Path) -> None:
     save_model(tmp_path, "Thing", {"a": torch.arange(3.0)}, {"size": 3})
     tensors, description = load_model(tmp_path, "Thing")
     assert tensors["a"].tolist() == [0.0, 1.0, 2.0]
@@ -40,14 +40,14 @@ def test_a_kill_leaves_no_description_beside_other_weights(tmp_path: Path, monke
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_others_may_read_weights_as_they_may_read_the_description(tmp_path: Path) -> None:
+def test_weights_and_description_have_the_same_permissions(tmp_path: Path) -> None:
     write_pair(tmp_path, NAMES, {"a": torch.zeros(1)}, {})
     weights, text = ((tmp_path / name).stat().st_mode for name in NAMES)
     assert weights == text
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_a_device_that_is_not_there(device: str, tiny_artefacts: Path) -> None:
+def test_an_unavailable_device_is_refused(device: str, tiny_artefacts: Path) -> None:
     with pytest.raises(InputError, match=rf"device '{device}' cannot be used here .* use 'cpu'"):
         CostModel.load(tiny_artefacts / "cost_model", device=device)
     assert check_device("cpu") == "cpu"

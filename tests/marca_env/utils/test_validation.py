@@ -1,4 +1,4 @@
-"""Codes that a scenario does not have are refused everywhere, instead of lighting up a neighbour's one-hot."""
+"""Codes that a scenario does not have are refused everywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALLS: dict[str, Call] = {
         (STATE[:3], ACTION, "one column per name: uv, w, g, history"),
     ],
 )
-def test_everything_that_takes_codes(
+def test_codes_out_of_range_are_refused_everywhere(
     tiny_engine: Engine, call: Call, state: list[float], action: list[float], message: str
 ) -> None:
     states, actions = np.array([STATE[: len(state)], state]), np.array([ACTION, action])
@@ -42,13 +42,13 @@ def test_everything_that_takes_codes(
         call(tiny_engine, states, actions)
 
 
-def test_tables(tiny_engine: Engine) -> None:
+def test_tables_refuse_codes_out_of_range(tiny_engine: Engine) -> None:
     for table in (tiny_engine.table, tiny_engine.revenue_model.table):  # type: ignore[attr-defined]
         with pytest.raises(InputError, match="state 0: w is 4"):
             table(np.array([[0, 4, 0, 0]]))
 
 
-def test_decisions_that_are_not_made_yet_are_not_looked_at(tiny_engine: Engine) -> None:
+def test_decisions_not_yet_made_are_ignored(tiny_engine: Engine) -> None:
     encoder = ObservationEncoder(tiny_engine.scenario)
     states, results = np.array([STATE]), np.zeros((1, 3))
     open_, made = (encoder.encode(states, np.array([a]), results, 1)[2] for a in ([1, 9, 9, 9], [1, 0, 0, 0]))
@@ -56,13 +56,13 @@ def test_decisions_that_are_not_made_yet_are_not_looked_at(tiny_engine: Engine) 
 
 
 @pytest.mark.parametrize("prices", [[-1.0, 0.0], [np.nan, 0.0]])
-def test_prices_that_are_no_prices(tiny_engine: Engine, prices: list[float]) -> None:
+def test_negative_and_nan_prices_are_refused(tiny_engine: Engine, prices: list[float]) -> None:
     encoder = ObservationEncoder(tiny_engine.scenario)
     with pytest.raises(InputError, match="must not be negative"):
         encoder.encode(np.array([STATE]), np.array([ACTION]), np.zeros((1, 3)), 0, np.array(prices))
 
 
-def test_what_is_right_comes_back() -> None:
+def test_valid_codes_are_returned() -> None:
     codes = np.array([[0, 1], [1, 2]])
     assert check_codes("state", codes, ("a", "b"), (2, 3)) is codes
     assert check_codes("state", codes[0], ("a", "b"), (2, 3)).shape == (2,)

@@ -1,4 +1,4 @@
-"""From somebody's logs to an environment: the law behind the generated logs must be found again."""
+"""From a user's logs to an environment: the fit must recover the law behind the generated logs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ from marca_env.integration.logged_system import read_logged_system
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
-from marca_env.models.cost_regression import fit_cost_map
 from marca_env.models.engine import Engine
-from marca_env.models.nominal_results import nominal_results
-from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
-from tests.helpers.paths import ROOT
+from marca_env.scenario.scenario import Scenario
+from tests.helpers.factories import make_cost_log
+from tests.helpers.paths import ROOT, SAMPLES
 
 EXAMPLE = ROOT / "examples" / "own_system"
-SAMPLES = ROOT.parent / "shared" / "data" / "sample_logs"
 published = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the published samples are not at hand")
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `marca fit` makes of the example's logs, as CSV, Parquet and CSV."""
+    """Folder that `marca fit` writes from the example's logs, as CSV, Parquet and CSV."""
     folder = tmp_path_factory.mktemp("shop")
     script = [sys.executable, str(EXAMPLE / "make_logs.py"), "--out", str(folder), "--rows", "8000"]
     subprocess.run(script, check=True, capture_output=True)
@@ -51,7 +49,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_folder_is_whole_and_the_report_tells_the_truth(shop: Path) -> None:
+def test_the_folder_is_complete_and_the_report_matches_the_law(shop: Path) -> None:
     assert {p.name for p in shop.iterdir()} == {
         "scenario.yaml",
         "features.json",
@@ -73,7 +71,7 @@ def test_the_folder_is_whole_and_the_report_tells_the_truth(shop: Path) -> None:
     assert report["revenue"]["calibration"] == pytest.approx(1.0, abs=0.15)
 
 
-def test_costs_are_those_of_the_law(shop: Path) -> None:
+def test_the_cost_map_matches_the_law(shop: Path) -> None:
     """recall = 1.5 + full · (2 + depth / 100); rank = 0.8 + (0.02 | 0.09) · ranked; milliseconds."""
     actions = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 2, 0, 0], [0, 0, 2, 0], [0, 0, 2, 1], [1, 2, 2, 1]])
     results = np.array([[60, 20], [140, 20], [380, 20], [60, 60], [60, 60], [380, 100]])
@@ -93,7 +91,7 @@ def test_budgets_and_peak_come_from_the_system_log(shop: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_every_view_runs_on_the_folder(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_environment_runs_on_the_folder(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     api_test(marca_env.env(scenario=shop), num_cycles=20)
     parallel_api_test(marca_env.parallel_env(scenario=str(shop)), num_cycles=20)
     for name in ("marca_env/Recommender-v0", "marca_env/Balancing-v0"):
@@ -117,14 +115,14 @@ def test_the_folder_may_be_moved(shop: Path, tmp_path: Path) -> None:
         moved.rename(shop)
 
 
-def test_fitting_again_is_seen(shop: Path) -> None:
+def test_a_new_fit_replaces_the_cached_engine(shop: Path) -> None:
     first = marca_env.parallel_env(scenario=shop)._core.engine
     assert marca_env.parallel_env(scenario=shop)._core.engine is first
     (shop / "revenue_model" / "model.json").touch()
     assert marca_env.parallel_env(scenario=shop)._core.engine is not first
 
 
-def test_requests_never_seen_have_a_state(shop: Path) -> None:
+def test_unseen_feature_values_have_a_state(shop: Path) -> None:
     coder, engine = FeatureCoder.load(shop), Engine.load(shop)
     raw = {"customer_value": 1e9, "city": "Atlantis", "device": "fridge", "time": "2031-12-31T23:59"}
     state = coder.encode(raw)
@@ -134,7 +132,7 @@ def test_requests_never_seen_have_a_state(shop: Path) -> None:
     assert state[0].tolist()[2:] == [3, 3]
 
 
-def test_the_log_is_kept_in_our_schema(shop: Path) -> None:
+def test_the_request_log_is_written_in_our_schema(shop: Path) -> None:
     log = read_request_log(shop / "requests.parquet", Scenario.load(shop))
     raw = pd.read_csv(shop.parent / "requests.csv")
     np.testing.assert_allclose(log["revenue"], raw["revenue_eur"])
@@ -143,7 +141,7 @@ def test_the_log_is_kept_in_our_schema(shop: Path) -> None:
 
 
 @published
-def test_the_published_samples_make_a_scenario_as_they_are(tmp_path: Path) -> None:
+def test_the_published_samples_make_a_scenario(tmp_path: Path) -> None:
     logs = [f"--{name}={SAMPLES / file}.csv" for name, file in (("requests",) * 2, ("costs",) * 2, ("system",) * 2)]
     assert main(["fit", *logs, "--out", str(tmp_path), "--members", "1"]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
@@ -158,8 +156,8 @@ def test_the_published_samples_make_a_scenario_as_they_are(tmp_path: Path) -> No
     assert all(cost > 0 for cost in infos["retrieval"]["cost"].values())
 
 
-def test_costs_from_the_system_log_alone(shop: Path, tmp_path: Path) -> None:
-    """Without any cost of a request: the mean is the system log's, and grows with the candidates."""
+def test_costs_can_come_from_the_system_log_alone(shop: Path, tmp_path: Path) -> None:
+    """Without measured costs of requests the mean is the system log's, and costs grow with the candidates."""
     text = (EXAMPLE / "mapping.yaml").read_text().replace("source: requests", "fixed_share: 0.5\n  source: system")
     (tmp_path / "m.yaml").write_text(text)
     folder = shop.parent
@@ -175,9 +173,7 @@ def test_costs_from_the_system_log_alone(shop: Path, tmp_path: Path) -> None:
     assert many - few == pytest.approx(0.5 * mean[1] * 80 / results[:, 1].mean(), rel=0.1)
 
 
-def test_a_testbench_log_is_taken_as_one(tiny_scenario: Scenario, tiny_requests: pd.DataFrame, tmp_path: Path) -> None:
-    from tests.helpers.factories import make_cost_log
-
+def test_a_testbench_log_is_recognised(tiny_scenario: Scenario, tiny_requests: pd.DataFrame, tmp_path: Path) -> None:
     tiny_requests.to_csv(tmp_path / "r.csv", index=False)
     make_cost_log(tiny_scenario).to_csv(tmp_path / "c.csv", index=False)
     plain = tiny_scenario.to_dict()
@@ -196,54 +192,8 @@ def test_a_testbench_log_is_taken_as_one(tiny_scenario: Scenario, tiny_requests:
     assert float(system.cost_map().curves["ranking", "queue"](np.array(20.0))) == pytest.approx(0.012)
 
 
-# -- the regression ------------------------------------------------------------------------------------------------
-def one_cluster() -> Scenario:
-    """Two stages on one cluster: recall with a depth, ranking with a choice of three models."""
-    depth = Decision("depth", "queue", (10, 50, 100))
-    model = Decision("model", "model", ("off", "small", "large"))
-    return Scenario(
-        name="one",
-        stages=(Stage("recall", "all", (depth,)), Stage("rank", "all", (model,))),
-        clusters=(Cluster("all", cores=2.0, budget=1.0),),
-        features=(Feature("f", 2),),
-        peak_qps=10.0,
-    )
-
-
-def test_a_monotone_law_is_found_from_whole_requests() -> None:
-    scenario, rng = one_cluster(), np.random.default_rng(0)
-    actions = rng.integers(0, (3, 3), (4000, 2))
-    queue = np.array([10, 50, 100])[actions[:, 0]]
-    results = np.stack([queue, queue], axis=1)
-    law = 2.0 + np.sqrt(queue) + np.array([0.0, 0.1, 0.5])[actions[:, 1]] * queue
-    cost_map = fit_cost_map(scenario, actions, results, law[:, None])
-    np.testing.assert_allclose(cost_map.cost(actions, results)[:, 0], law, rtol=1e-3)
-    noisy = fit_cost_map(scenario, actions, results, (law * rng.lognormal(0.0, 0.2, 4000))[:, None])
-    np.testing.assert_allclose(noisy.cost(actions, results)[:, 0], law, rtol=0.05)
-    for curve in noisy.curves.values():
-        assert (np.diff(curve.costs) >= 0).all()
-        assert curve.costs[0] >= 0
-
-
-def test_an_option_never_taken_costs_no_less_than_nothing() -> None:
-    """What the rows do not tell apart goes to the base: an option that is always on must not make the others free."""
-    scenario = one_cluster()
-    actions = np.tile([[0, 2], [2, 2]], (50, 1))
-    queue = np.array([10.0, 50.0, 100.0])[actions[:, 0]]
-    results = np.stack([queue, queue], axis=1)
-    cost_map = fit_cost_map(scenario, actions, results, np.full((100, 1), 3.0))
-    assert cost_map.cost(np.array([[0, 0]]), np.array([[10.0, 10.0]]))[0, 0] == pytest.approx(3.0, rel=0.01)
-
-
-def test_queues_that_no_log_tells_are_as_long_as_they_may_be(tiny_scenario: Scenario) -> None:
-    actions = np.array([[0, 2, 0, 2], [1, 2, 0, 0], [1, 0, 0, 2]])
-    nominal = nominal_results(tiny_scenario, actions)
-    assert nominal[1:].tolist() == [[40, 40, 5], [10, 10, 10]]
-    assert nominal_results(one_cluster(), np.array([[1, 0]])).tolist() == [[50, 50]]
-
-
-def test_a_learner_trains_on_the_folder_and_its_policy_serves(shop: Path, tmp_path: Path) -> None:
-    """`marca train --scenario PATH`, then decisions without the folder: the cost model goes with the policy."""
+def test_a_learner_trains_on_the_folder_and_its_policy_decides(shop: Path, tmp_path: Path) -> None:
+    """`marca train --scenario PATH`, then decisions without the folder: the policy stores its cost model."""
     pytest.importorskip("ray")
     from agents.policy.allocation_policy import AllocationPolicy
 
