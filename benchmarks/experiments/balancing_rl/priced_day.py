@@ -1,4 +1,4 @@
-"""``marca_env/Balancing-v0`` as policy-gradient methods like it: prices move by steps, observations are of size one.
+"""``marca_env/Balancing-v0`` adapted to policy-gradient methods: prices move by steps, observations are of size one.
 
 The environment's own action is the price itself on a cubic scale: bounded, and over a day it fills its range, but a
 policy that explores sets prices that have nothing to do with the minute before. Here an action in [−1, 1] moves the log
@@ -25,20 +25,20 @@ REACH = 0.5
 SCALE = 1e-3
 """s, as a share of the highest price."""
 LOAD_SPREAD = 0.2
-"""A load of this many budgets beside the budget counts as one."""
+"""Deviation of the load from the budget, as a fraction of it, that is observed as one."""
 GROWTH_SPREAD = 0.05
-"""A relative change of traffic of this much in a minute counts as one."""
+"""Relative change of traffic in a minute that is observed as one."""
 LIMIT = 5.0
 
 
 @cache
 def shared_pool(size: int) -> RequestPool:
-    """The default scenario's requests; made once a process, as it loads the fitted models."""
+    """Return requests of the default scenario; drawn once in a process because the fitted models are loaded."""
     return shipped_pool(size)
 
 
 class PricedDay(gymnasium.Wrapper):
-    """A day of :class:`marca_env.envs.price_env.BalancingEnv` with relative actions and scaled observations.
+    """Day of :class:`marca_env.envs.price_env.BalancingEnv` with relative actions and scaled observations.
 
     Action: Box(−1, 1, (G,)). Observation: Box of 4·G + 4 numbers: per cluster load − budget over a fifth of the budget;
     degradation; backlog; log price, from −1 (free) to 1 (the highest); then traffic and its growth, and sine and cosine
@@ -64,22 +64,22 @@ class PricedDay(gymnasium.Wrapper):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a day at free computation."""
         _, info = self.env.reset(seed=seed, options=options)
-        self._log_prices, self._before = np.zeros_like(self._top), self.base.control.qps
-        return self._observed(), info
+        self._log_prices, self._last_qps = np.zeros_like(self._top), self.base.control.qps
+        return self._observation(), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Move the prices and hold them for a control period."""
         move = REACH * np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
-        self._before = self.base.control.qps
+        self._last_qps = self.base.control.qps
         self._log_prices = np.clip(self._log_prices + move, 0.0, self._top)
         prices = self._scale * np.expm1(self._log_prices)
         _, reward, terminated, truncated, info = self.env.step(self.base.action_of(prices))
-        return self._observed(), float(reward), terminated, truncated, info
+        return self._observation(), float(reward), terminated, truncated, info
 
-    def _observed(self) -> np.ndarray:
+    def _observation(self) -> np.ndarray:
         control, protection = self.base.control, self.base.scenario.protection
         angle = 2 * np.pi * control.minute / 1440
-        growth = control.qps / max(self._before, 1e-9) - 1.0
+        growth = control.qps / max(self._last_qps, 1e-9) - 1.0
         parts = [
             (control.load / control.budget - 1.0) / LOAD_SPREAD,
             control.degradation / max(1, len(protection.levels)),

@@ -1,4 +1,4 @@
-"""Balancing-v0 as policy-gradient methods like it, days judged alike for all, and a run of PPO from end to end."""
+"""Experiment ``balancing_rl``: the adapted environment, days judged alike for all, a run of PPO from end to end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from benchmarks.experiments.balancing_rl import experiment as balancing_rl
-from benchmarks.experiments.balancing_rl import rl_price_control
+from benchmarks.experiments.balancing_rl.judged_days import judge_day
 from benchmarks.experiments.balancing_rl.priced_day import REACH, PricedDay
-from benchmarks.experiments.balancing_rl.rl_price_control import judged_day, trained
+from benchmarks.experiments.balancing_rl.tuned_balancers import BALANCERS, tune
 from benchmarks.suite.api import Row
 from marca_env.utils.errors import InputError
 from mpc import StaticBalancer
@@ -23,11 +23,11 @@ def day():
     return PricedDay({"pool": make_pool(per_window=10), "minutes": 30})
 
 
-def test_it_is_an_environment(day):
+def test_the_day_passes_the_checks_of_environments(day):
     check_env(day, skip_render_check=True)
 
 
-def test_actions_move_log_prices_and_zero_keeps_them(day):
+def test_actions_move_log_prices_and_zero_leaves_them(day):
     day.reset(seed=1)
     paid = [day.step(move)[4]["prices"] for move in ([1.0, 0.0], [0.5, 0.0], [0.0, 0.0], [-9.0, 1.0])]
     logs = np.log1p(np.array(paid) / (1e-3 * day.base.price_max))
@@ -36,7 +36,7 @@ def test_actions_move_log_prices_and_zero_keeps_them(day):
     assert day.step([-1.0, -1.0])[4]["prices"] == pytest.approx(0.0, abs=1e-9)  # 0.5 up, 0.5 down; never negative
 
 
-def test_observations_are_of_size_one_and_say_what_they_should(day):
+def test_observations_are_of_size_one_and_hold_the_load(day):
     observation, _ = day.reset(seed=1)
     assert observation[:2] == pytest.approx(0.0)  # a system on its budget
     assert observation[6:8] == pytest.approx(-1.0)  # free computation
@@ -47,41 +47,44 @@ def test_observations_are_of_size_one_and_say_what_they_should(day):
         assert observation[:2] == pytest.approx(off, abs=1e-5)
 
 
-def test_a_balancer_and_a_policy_are_judged_on_the_same_day(day):
-    free = judged_day(day, 7, StaticBalancer([0.0, 0.0]))
-    idle = judged_day(day, 7, lambda observation: np.zeros(2))
+def test_a_balancer_and_a_policy_meet_the_same_day(day):
+    free = judge_day(day, 7, StaticBalancer([0.0, 0.0]))
+    idle = judge_day(day, 7, lambda observation: np.zeros(2))
     assert free == idle
-    assert judged_day(day, 8, StaticBalancer([0.0, 0.0]))["return"] != free["return"]
-    dear = judged_day(day, 7, StaticBalancer(day.base.price_max))
-    assert np.all(np.array(dear["utilisation"]) < free["utilisation"])
-    assert dear["revenue"] < free["revenue"]
+    assert judge_day(day, 8, StaticBalancer([0.0, 0.0]))["return"] != free["return"]
+    expensive = judge_day(day, 7, StaticBalancer(day.base.price_max))
+    assert np.all(np.array(expensive["utilisation"]) < free["utilisation"])
+    assert expensive["revenue"] < free["revenue"]
 
 
-def test_days_that_are_judged_are_not_trained_on():
+def test_seeds_of_judged_days_are_refused_for_training():
     with pytest.raises(InputError, match="judged"):
         balancing_rl.cases(quick=False, seeds=(balancing_rl.DAYS[0],))
 
 
-def test_balancers_are_tuned_on_a_day_that_is_not_judged():
+def test_balancers_are_tuned_on_another_day_than_those_judged():
     for quick in (False, True):
         cases = {case.method: case for case in balancing_rl.cases(quick=quick, seeds=(0,))}
         tuned = {name: case.config.get("tuned") for name, case in cases.items()}
         assert [name for name in cases if tuned[name]] == ["feedback", "MPC"]
-        for name in balancing_rl.BALANCERS:
+        for name in BALANCERS:
             assert tuned[name]["day"] not in cases[name].config["days"]
             assert all(len(candidate) == len(tuned[name]["settings"]) for candidate in tuned[name]["grid"])
             assert len(tuned[name]["grid"]) > 1
 
 
-def test_what_returns_most_is_chosen(day):
+def test_tuning_chooses_the_settings_with_the_highest_return(day):
     prices = {margin: StaticBalancer(margin * day.base.price_max) for margin in (0.0, 0.02, 0.1, 1.0)}
-    returns = {margin: judged_day(day, 7, balancer)["return"] for margin, balancer in prices.items()}
-    found = balancing_rl._tuned(lambda margin: prices[margin], day, 7, ["margin"], [[margin] for margin in prices])
+    returns = {margin: judge_day(day, 7, balancer)["return"] for margin, balancer in prices.items()}
+    found = tune(lambda margin: prices[margin], day, 7, ["margin"], [[margin] for margin in prices])
     assert found == ({"margin": max(returns, key=returns.get)}, max(returns.values()))
     assert len(set(returns.values())) == len(prices)
 
 
 def test_ppo_trains_and_is_judged(day, monkeypatch):
+    pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
+    from benchmarks.experiments.balancing_rl import rl_price_control
+
     small = {
         **rl_price_control.SETTINGS["PPO"],
         "train_batch_size_per_learner": 60,
@@ -89,11 +92,11 @@ def test_ppo_trains_and_is_judged(day, monkeypatch):
         "num_epochs": 1,
     }
     monkeypatch.setitem(rl_price_control.SETTINGS, "PPO", small)
-    found = trained(
+    found = rl_price_control.train_price_control(
         "PPO",
         0,
         60,
-        judge=lambda act: judged_day(day, 7, act)["return"],
+        judge=lambda act: judge_day(day, 7, act)["return"],
         pool=make_pool(per_window=10),
         minutes=30,
     )
@@ -103,8 +106,8 @@ def test_ppo_trains_and_is_judged(day, monkeypatch):
     assert found["cpu_seconds"] > 0
 
 
-def test_whoever_sets_the_prices_is_judged_on_the_same_days(tmp_path):
-    """A quick run of all: tables and figure of rows as JSON gives them back."""
+def test_quick_run_judges_all_methods_on_the_same_days(tmp_path):
+    pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
     cases = {case.method: case for case in balancing_rl.cases(quick=True, seeds=(0,))}
     rows = [Row(case, json.loads(json.dumps(balancing_rl.measure(case, tmp_path))), 1.0) for case in cases.values()]
     assert list(cases) == ["feedback", "MPC", "PPO", "SAC"]
