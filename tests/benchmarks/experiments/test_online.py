@@ -1,4 +1,4 @@
-"""The experiment of days of traffic: what is kept, what is paired, its quick run."""
+"""Experiment ``online``: cached parts, paired uplifts, a quick run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.suite.api import Case, Row
 from benchmarks.suite.cached_folder import cached_folder
 
 
-def test_what_is_kept_is_made_once_and_whole(tmp_path: Path) -> None:
+def test_a_cached_folder_is_made_once_and_complete(tmp_path: Path) -> None:
     made: list[Path] = []
 
     def make(home: Path) -> None:
@@ -43,7 +43,7 @@ def row(method: str, day: str, seed: int, revenue: float) -> Row:
 
 
 def test_uplifts_are_paired_by_day_and_seed() -> None:
-    """About a tenth more wherever it ran, however much days and seeds differ; what is missing does not count."""
+    """The policy earns a tenth more everywhere, however much days and seeds differ; missing rows do not count."""
     base = {("a", 0): 10.0, ("a", 1): 30.0, ("b", 0): 200.0, ("b", 1): 100.0}
     rows = [row("static", day, seed, x) for (day, seed), x in base.items()]
     rows += [row("dcaf", day, seed, (1.1 + seed / 1e3) * x) for (day, seed), x in base.items()][:-1]
@@ -56,12 +56,12 @@ def test_uplifts_are_paired_by_day_and_seed() -> None:
     assert "comparable" not in str(next(iter(report_tables.tables(rows[:2] + rows[4:6], online.BOUND))).title)
 
 
-def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_run_from_case_to_table_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARCA_CACHE", str(tmp_path / "cache"))
     cases = online.cases(quick=True, seeds=(0,))
     numbers = {case.method: online.measure(case, tmp_path / "folder") for case in cases}
     again = next(case for case in cases if case.method == "marca-mpc")
-    assert online.measure(again, tmp_path / "folder") == numbers["marca-mpc"]  # from what is kept
+    assert online.measure(again, tmp_path / "folder") == numbers["marca-mpc"]  # from the cached parts
     bound = numbers[online.BOUND]["revenue"]
     for policy in ("static", "dcaf", "marca-mpc"):
         assert 0 < numbers[policy]["revenue"] <= bound * (1 + 1e-6)
@@ -75,7 +75,7 @@ def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert online.figures([], tmp_path) == {}
 
 
-def test_days_of_traces_are_there_where_their_folder_is(
+def test_days_of_traces_are_cases_if_their_folder_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path))
