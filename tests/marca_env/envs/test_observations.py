@@ -33,10 +33,10 @@ def test_sizes_of_the_default_scenario():
 
 def test_observation_and_state_match_a_case_by_hand(encoder):
     states, actions, results = np.array([[2, 0, 1, 1]]), np.array([[1, 2, 0, 1]]), np.array([[30.0, 30.0, 10.0]])
-    seen, _, state = encoder.encode(states, actions, results, 3, np.array([0.0, 50.0 / 0.8]))
+    observations, _, state = encoder.encode(states, actions, results, 3, np.array([0.0, 50.0 / 0.8]))
     uv, w, g, turn, truncation = [0, 0, 1], [1, 0, 0, 0], [0, 1], [0, 0, 0, 1, 0], [0, 0, 0]
     expected = [*uv, *w, *g, *turn, *truncation, 0.5, 0, np.log(2)]
-    np.testing.assert_allclose(seen["pre_ranking"][0], expected, rtol=1e-6)
+    np.testing.assert_allclose(observations["pre_ranking"][0], expected, rtol=1e-6)
     history, channels, length, rescoring = [0, 1], [0, 1], [0, 0, 1], [1, 0]
     decisions = [*channels, *length, *rescoring, *truncation]
     expected_state = [*uv, *w, *g, *history, *turn, *decisions, 0.5, 0, 0, 0, np.log(2)]
@@ -83,11 +83,11 @@ def test_masks_allow_the_options_on_turn_and_wait_elsewhere(encoder, batch):
 def test_observations_and_states_lie_in_their_spaces(encoder, batch):
     states, actions, results = batch
     for turn in range(encoder.n_turns + 1):
-        seen, masks, state = encoder.encode(states, actions, results * 1e4, turn, np.array([1e9, 0.0]))
+        observations, masks, state = encoder.encode(states, actions, results * 1e4, turn, np.array([1e9, 0.0]))
         assert all(encoder.state_space().contains(row) for row in state[:20])
         for agent in encoder.agents:
             for k in range(20):
-                row = {"observation": seen[agent][k], "action_mask": masks[agent][k].astype(np.int8)}
+                row = {"observation": observations[agent][k], "action_mask": masks[agent][k].astype(np.int8)}
                 assert encoder.observation_space(agent).contains(row)
     assert state[:, -2].max() == PRICE_LIMIT
     assert state.max() == max(RESULT_LIMIT, PRICE_LIMIT)
@@ -96,10 +96,10 @@ def test_observations_and_states_lie_in_their_spaces(encoder, batch):
 def test_episodes_equal_the_stacked_turns(encoder, batch):
     episodes = encoder.episodes(*batch)
     for turn in range(encoder.n_turns + 1):
-        seen, masks, state = encoder.encode(*batch, turn)
+        observations, masks, state = encoder.encode(*batch, turn)
         np.testing.assert_array_equal(episodes["state"][:, turn], state)
         for agent in encoder.agents:
-            np.testing.assert_array_equal(episodes["obs"][agent][:, turn], seen[agent])
+            np.testing.assert_array_equal(episodes["obs"][agent][:, turn], observations[agent])
             np.testing.assert_array_equal(episodes["mask"][agent][:, turn], masks[agent])
     actions = episodes["actions"]
     np.testing.assert_array_equal(actions["retrieval"][:, :3], batch[1][:, :3])

@@ -31,12 +31,12 @@ def play_aec(engine, joint, seed, **options):
     env.reset(seed=seed)
     trajectory, turn = [], 0
     for agent in env.agent_iter():
-        seen, reward, done, _, info = env.last()
+        observation, reward, done, _, info = env.last()
         if done:
             trajectory.append((agent, reward, info["cost"], env.state()))
             env.step(None)
         else:
-            trajectory.append((agent, seen["observation"], env.state()))
+            trajectory.append((agent, observation["observation"], env.state()))
             env.step(joint[turn])
             turn += 1
     return trajectory
@@ -96,23 +96,23 @@ def test_all_views_give_the_same_trajectory(tiny_engine, seed):
     aec = play_aec(tiny_engine, joint[0], seed, prices=prices, reward="lagrangian")
     parallel = marca_env.parallel_env(engine=tiny_engine, prices=prices, reward="lagrangian")
     single = RecommenderEnv(engine=tiny_engine, prices=prices, reward="lagrangian")
-    seen, _ = parallel.reset(seed=seed)
+    observations, _ = parallel.reset(seed=seed)
     alone, _ = single.reset(seed=seed)
     for turn in range(core.max_steps):
         agent = core.encoder.turn_agent[turn]
         assert aec[turn][0] == agent
         np.testing.assert_array_equal(aec[turn][1], steps[turn].observations[agent][0])
-        np.testing.assert_array_equal(seen[agent]["observation"], steps[turn].observations[agent][0])
+        np.testing.assert_array_equal(observations[agent]["observation"], steps[turn].observations[agent][0])
         for state in (aec[turn][2], parallel.state(), alone):
             np.testing.assert_array_equal(state, steps[turn].state[0])
         waits = {name: n - 1 for name, n in core.action_sizes.items()}
-        seen, rewards, done, _, infos = parallel.step({**waits, agent: joint[0, turn]})
+        observations, rewards, done, _, infos = parallel.step({**waits, agent: joint[0, turn]})
         alone, reward, terminated, truncated, info = single.step(joint[0, turn])
         assert not truncated
         assert terminated == all(done.values()) == (turn == core.max_steps - 1)
         assert set(rewards.values()) == {reward} == {float(steps[turn + 1].reward[0])}
     assert [name for name, *_ in aec[-2:]] == ["retrieval", "pre_ranking"]
-    assert all(entry[1] == reward for entry in aec[-2:])  # the whole team reward to each
+    assert all(entry[1] == reward for entry in aec[-2:])  # each agent gets the whole team reward
     cost = dict(zip(scenario.cluster_names, steps[-1].infos["cost"][0].tolist(), strict=True))
     assert aec[-1][2] == infos["retrieval"]["cost"] == info["cost"] == cost
     assert reward == pytest.approx(info["revenue"] - info["computation"], rel=1e-5)

@@ -22,12 +22,12 @@ def balancing(exact_engine):
 
 
 def run(env, action, steps, seed=0):
-    seen, infos = [env.reset(seed=seed)[0]], []
+    observations, infos = [env.reset(seed=seed)[0]], []
     for _ in range(steps):
         observation, reward, _, _, info = env.step(np.asarray(action))
-        seen.append(observation)
+        observations.append(observation)
         infos.append({**info, "reward": reward})
-    return np.array(seen), infos
+    return np.array(observations), infos
 
 
 def test_gymnasium_checker_accepts_the_environment(exact_engine):
@@ -67,13 +67,13 @@ def test_reward_equals_the_terms_in_info(balancing):
 
 
 def test_observation_is_the_scaled_control_observation(balancing):
-    seen, infos = run(balancing, [0.3, 0.5], 700)
+    observations, infos = run(balancing, [0.3, 0.5], 700)
     control = balancing.control
-    np.testing.assert_allclose(seen[-1][:2], control.load / control.budget, rtol=1e-5)
-    np.testing.assert_allclose(seen[-1][2:4], control.degradation / 3, rtol=1e-6)
-    np.testing.assert_allclose(seen[-1][6:8], [0.3, 0.5], rtol=1e-5)
+    np.testing.assert_allclose(observations[-1][:2], control.load / control.budget, rtol=1e-5)
+    np.testing.assert_allclose(observations[-1][2:4], control.degradation / 3, rtol=1e-6)
+    np.testing.assert_allclose(observations[-1][6:8], [0.3, 0.5], rtol=1e-5)
     angle = 2 * np.pi * 700 / 1440
-    np.testing.assert_allclose(seen[-1][8:], [control.qps / 50.0, np.sin(angle), np.cos(angle)], rtol=1e-5)
+    np.testing.assert_allclose(observations[-1][8:], [control.qps / 50.0, np.sin(angle), np.cos(angle)], rtol=1e-5)
     np.testing.assert_allclose(control.load, infos[-1]["load"])
     assert control.minute == 700
 
@@ -116,17 +116,17 @@ def test_same_seed_repeats_the_day(balancing):
 
 
 def test_trace_keeps_its_time_of_day(exact_engine):
-    seen, infos = run(BalancingEnv(engine=exact_engine, traffic=Traffic("noon", DAY[:3], 720)), [0.5, 0.5], 3)
-    np.testing.assert_allclose(seen[0, 9:], [0.0, -1.0], atol=1e-6)
+    observations, infos = run(BalancingEnv(engine=exact_engine, traffic=Traffic("noon", DAY[:3], 720)), [0.5, 0.5], 3)
+    np.testing.assert_allclose(observations[0, 9:], [0.0, -1.0], atol=1e-6)
     assert all(info["revenue"] > 0 for info in infos)
 
 
 def test_traffic_is_drawn_if_none_is_given(exact_engine):
     env = BalancingEnv(engine=exact_engine, minutes=20)
-    seen, _ = run(env, [0.5, 0.5], 20)
+    observations, _ = run(env, [0.5, 0.5], 20)
     again, _ = run(env, [0.5, 0.5], 20)
-    np.testing.assert_array_equal(seen, again)
-    assert seen[1:, 8].min() > 0
+    np.testing.assert_array_equal(observations, again)
+    assert observations[1:, 8].min() > 0
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_observations_lie_in_their_spaces_and_masks_are_right(engine: Engine, wi
         assert all(env.encoder.state_space().contains(row) for row in step.state)
         for agent in env.agents:
             space, n = env.encoder.observation_space(agent), env.action_sizes[agent]
-            for seen, mask in zip(step.observations[agent], step.masks[agent], strict=True):
-                assert space.contains({"observation": seen, "action_mask": mask.astype(np.int8)})
+            for observation, mask in zip(step.observations[agent], step.masks[agent], strict=True):
+                assert space.contains({"observation": observation, "action_mask": mask.astype(np.int8)})
                 assert mask.tolist() == mask_of(scenario, agent, turn, n)
         assert np.isfinite(step.reward).all()
         assert all(np.isfinite(values).all() for values in step.infos.values())
@@ -109,16 +109,16 @@ def test_cost_rises_with_every_queue_and_results_respect_it(engine: Engine, seed
     actions = rng.integers(0, scenario.action_shape, (8, len(scenario.decisions)))
     for d, decision in enumerate(scenario.decisions):
         tried = [np.where(np.arange(actions.shape[1]) == d, k, actions) for k in range(len(decision.options))]
-        found = [engine.evaluate(states, each) for each in tried]
+        evaluations = [engine.evaluate(states, each) for each in tried]
         if decision.kind == "queue":
-            results, cost = (np.stack([f[k] for f in found]) for k in (0, 1))
+            results, cost = (np.stack([f[k] for f in evaluations]) for k in (0, 1))
             assert (np.diff(results, axis=0) >= 0).all()
             assert (np.diff(cost, axis=0) >= 0).all()
             next_stage = scenario.decision_stage[d] + 1  # a queue bounds what the next stage gets
             if 0 < next_stage < len(scenario.stages):
                 assert (results[:, :, next_stage] <= np.array(decision.options)[:, None]).all()
         else:
-            assert (np.diff(np.stack([f[1] for f in found]), axis=0) >= 0).all()  # these models rise in price
+            assert (np.diff(np.stack([f[1] for f in evaluations]), axis=0) >= 0).all()  # these models rise in price
 
 
 @laws
@@ -128,13 +128,13 @@ def test_single_agent_environment_accepts_every_action_of_its_space(
 ) -> None:
     env = RecommenderEnv(engine=engine, window=window)
     env.action_space.seed(seed)
-    seen, info = env.reset(seed=seed)
+    observation, info = env.reset(seed=seed)
     total, terminated = 0.0, False
     while not terminated:
-        assert env.observation_space.contains(seen)
+        assert env.observation_space.contains(observation)
         assert env.action_masks().tolist() == [bool(m) for m in info["action_mask"]]
         assert env.action_masks().sum() == engine.scenario.action_shape[env._core.turn]
-        seen, reward, terminated, _, info = env.step(int(env.action_space.sample()))
+        observation, reward, terminated, _, info = env.step(int(env.action_space.sample()))
         total += reward
     assert np.isfinite(total)
     assert not env.action_masks().any()
@@ -145,10 +145,10 @@ def test_single_agent_environment_accepts_every_action_of_its_space(
 def test_resets_with_one_seed_agree_and_so_do_the_views(engine: Engine, window: RequestWindow, seed: int) -> None:
     def played(env: marca_env.UniformAgents) -> list[float]:
         rng, rewards = np.random.default_rng(seed), []
-        seen, _ = env.reset(seed=seed)
+        observations, _ = env.reset(seed=seed)
         while env.agents:
-            masks = {a: np.flatnonzero(seen[a]["action_mask"]) for a in env.agents}
-            seen, reward, *_ = env.step({a: int(rng.choice(m)) for a, m in masks.items()})
+            masks = {a: np.flatnonzero(observations[a]["action_mask"]) for a in env.agents}
+            observations, reward, *_ = env.step({a: int(rng.choice(m)) for a, m in masks.items()})
             rewards += reward.values()
         return rewards
 

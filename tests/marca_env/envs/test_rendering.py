@@ -131,17 +131,17 @@ def window(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_human_mode_shows_every_step_in_a_window(tiny_engine: Engine, window, monkeypatch) -> None:
-    shown: list[np.ndarray] = []
+    shown_pixels: list[np.ndarray] = []
     show = drawing.PygameWindow.show
     monkeypatch.setattr(
-        drawing.PygameWindow, "show", lambda self, pixels: (shown.append(pixels), show(self, pixels))[1]
+        drawing.PygameWindow, "show", lambda self, pixels: (shown_pixels.append(pixels), show(self, pixels))[1]
     )
     monkeypatch.setattr(RecommenderEnv, "metadata", {**RecommenderEnv.metadata, "render_fps": 1000})
     env = gymnasium.make("marca_env/Recommender-v0", engine=tiny_engine, render_mode="human")
     finish(env, (0, 1, 0, 1))
-    assert len(shown) == 5
+    assert len(shown_pixels) == 5
     surface = window.display.get_surface()
-    np.testing.assert_array_equal(window.surfarray.array3d(surface).transpose(1, 0, 2), shown[-1])
+    np.testing.assert_array_equal(window.surfarray.array3d(surface).transpose(1, 0, 2), shown_pixels[-1])
     env.close()
     assert window.display.get_surface() is None
     env.close()

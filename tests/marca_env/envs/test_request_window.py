@@ -74,8 +74,8 @@ def test_clusters_follow_the_cluster_model(exact_engine: Engine, exact_law) -> N
         state = model.initial()
         for k, step in enumerate(ended):
             np.testing.assert_array_equal(step.infos["degradation"][b], state.degradation)
-            request, chosen = states[20 * b + k][None], np.array([EXPENSIVE if k % 4 else CHEAP])
-            undegraded = exact_law.cost(chosen, exact_law.results(request, chosen))[0].astype(float)
+            request, actions = states[20 * b + k][None], np.array([EXPENSIVE if k % 4 else CHEAP])
+            undegraded = exact_law.cost(actions, exact_law.results(request, actions))[0].astype(float)
             qps = 2.0 * scenario.peak_qps
             state, reading = model.step(state, step.infos["cost"][b].astype(float) * qps, undegraded * qps, 60.0)
             np.testing.assert_allclose(step.infos["load"][b], reading.load)
@@ -98,13 +98,13 @@ def test_degraded_options_equal_those_of_the_scenario(exact_engine: Engine) -> N
 
 def test_agents_observe_the_clusters(exact_engine: Engine) -> None:
     env, _, _ = play(exact_engine, lambda k, env: EXPENSIVE, window=RequestWindow(requests=3, price_rate=2.0))
-    shown = env.clusters.observe()  # type: ignore[union-attr]
+    clusters = env.clusters.observe()  # type: ignore[union-attr]
     layout = env.encoder._state_layout
-    step = env.encoder.encode(env.states, env.actions, np.zeros((8, 3)), 0, env.prices, shown)
-    np.testing.assert_array_equal(step[2][:, layout.clusters : layout.prices], shown)
-    assert shown[:, -1].tolist() == [1.0] * 8
+    step = env.encoder.encode(env.states, env.actions, np.zeros((8, 3)), 0, env.prices, clusters)
+    np.testing.assert_array_equal(step[2][:, layout.clusters : layout.prices], clusters)
+    assert clusters[:, -1].tolist() == [1.0] * 8
     load = env.clusters.load / exact_engine.scenario.budgets  # type: ignore[union-attr]
-    np.testing.assert_allclose(shown[:, :2], np.minimum(load, 4.0), rtol=1e-6)
+    np.testing.assert_allclose(clusters[:, :2], np.minimum(load, 4.0), rtol=1e-6)
     plain = batched_env(8, engine=exact_engine)
     assert env.state_size == plain.state_size + 7
     assert env.max_steps == 3 * plain.max_steps
@@ -135,14 +135,14 @@ def test_lagrangian_uses_the_prices_in_force_and_equals_its_terms(exact_engine: 
 
 
 def test_reward_callable_gets_the_prices_of_each_sub_environment(exact_engine: Engine) -> None:
-    seen = []
+    price_shapes = []
 
     def reward(outcome, prices):
-        seen.append(prices.shape)
+        price_shapes.append(prices.shape)
         return outcome.revenue - 10.0 * outcome.cost.sum(axis=1)
 
     play(exact_engine, lambda k, env: CHEAP, RequestWindow(requests=2), reward=reward)
-    assert seen == [(8, 2), (8, 2)]
+    assert price_shapes == [(8, 2), (8, 2)]
 
 
 def test_load_follows_the_traffic_pattern(exact_engine: Engine) -> None:

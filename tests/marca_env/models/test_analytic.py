@@ -96,15 +96,15 @@ def test_impossible_laws_raise() -> None:
 
 @pytest.mark.parametrize("name", generated_presets.GENERATED)
 def test_shipped_files_equal_the_generated_ones(name: str, tmp_path: Path) -> None:
-    made, shipped = generated_presets.GENERATED[name](), shipped_folder(name)
-    made.write(tmp_path)
-    assert Scenario.load(name) == made.scenario
+    generated, shipped = generated_presets.GENERATED[name](), shipped_folder(name)
+    generated.write(tmp_path)
+    assert Scenario.load(name) == generated.scenario
     for model in ("cost_model", "revenue_model"):
         written = tmp_path / "data" / name / model / "model.json"
         assert (shipped / model / "model.json").read_text() == written.read_text()
-    population = Population.load(shipped / "population.parquet", made.scenario)
-    np.testing.assert_array_equal(population.states, made.population.states)
-    np.testing.assert_array_equal(population.counts, made.population.counts)
+    population = Population.load(shipped / "population.parquet", generated.scenario)
+    np.testing.assert_array_equal(population.states, generated.population.states)
+    np.testing.assert_array_equal(population.counts, generated.population.counts)
     assert sum(f.stat().st_size for f in shipped.rglob("*.*")) < 100_000
 
 
@@ -166,16 +166,16 @@ def test_ranking_agent_chooses_its_model() -> None:
 def test_bursts_overload_options_that_fit_between_them() -> None:
     env = gymnasium.make("marca_env/Bursty-v0").unwrapped
     env.reset(seed=0)
-    told = []
+    infos = []
     for _ in range(180):
         *_, terminated, _, info = env.step(2)
-        told += [info] if "load" in info else []
+        infos += [info] if "load" in info else []
     assert terminated
-    assert len(told) == 60
+    assert len(infos) == 60
     scenario = Scenario.load("bursty-v0")
-    share = np.array([[info["load"][c.name] / c.budget for c in scenario.clusters] for info in told])
+    share = np.array([[info["load"][c.name] / c.budget for c in scenario.clusters] for info in infos])
     assert np.median(share.max(axis=1)) < 1 < share.max()
-    levels = [max(info["degradation"].values()) for info in told]
+    levels = [max(info["degradation"].values()) for info in infos]
     assert min(levels) == 0
     assert max(levels) >= 2
 

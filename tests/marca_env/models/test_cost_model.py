@@ -82,8 +82,8 @@ def test_loaded_model_equals_the_saved_one(model: CostModel, tiny_scenario: Scen
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
 def test_truncated_file_is_named_in_the_error(name: str, model: CostModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=name):
         CostModel.load(tmp_path)
     (tmp_path / name).unlink()

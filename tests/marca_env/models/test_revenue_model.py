@@ -68,8 +68,8 @@ def test_loaded_model_equals_the_saved_one(model: RevenueModel, tiny_scenario: S
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
 def test_truncated_file_is_named_in_the_error(name: str, model: RevenueModel, tmp_path: Path) -> None:
     model.save(tmp_path)
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=name):
         RevenueModel.load(tmp_path)
 
@@ -83,9 +83,9 @@ def test_seed_decides(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> N
 
 
 def test_progress_is_reported(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
-    seen: list[tuple[int, int]] = []
-    RevenueModel.fit(tiny_scenario, tiny_requests, members=1, epochs=3, progress=lambda *x: seen.append(x))
-    assert seen[-1] == (len(seen), len(seen))
+    reports: list[tuple[int, int]] = []
+    RevenueModel.fit(tiny_scenario, tiny_requests, members=1, epochs=3, progress=lambda *x: reports.append(x))
+    assert reports[-1] == (len(reports), len(reports))
 
 
 def test_log_without_revenue_raises(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
