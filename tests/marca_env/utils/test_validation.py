@@ -31,7 +31,7 @@ CALLS: dict[str, Call] = {
         (STATE, [0, 0, 0, 3], "action 1: truncation is 3; it must lie in 0 to 2"),
         (STATE, [0, -1, 0, 0], "action 1: two_tower_length is -1"),
         (STATE, [0, 0, 0.5, 0], "give whole numbers"),
-        (STATE[:3], ACTION, "one column per name: uv, w, g, history"),
+        (STATE[:3], ACTION, "one column for each name: uv, w, g, history"),
     ],
 )
 def test_codes_out_of_range_are_refused_everywhere(
@@ -58,7 +58,7 @@ def test_decisions_not_yet_made_are_ignored(tiny_engine: Engine) -> None:
 @pytest.mark.parametrize("prices", [[-1.0, 0.0], [np.nan, 0.0]])
 def test_negative_and_nan_prices_are_refused(tiny_engine: Engine, prices: list[float]) -> None:
     encoder = ObservationEncoder(tiny_engine.scenario)
-    with pytest.raises(InputError, match="must not be negative"):
+    with pytest.raises(InputError, match="pass prices of at least 0"):
         encoder.encode(np.array([STATE]), np.array([ACTION]), np.zeros((1, 3)), 0, np.array(prices))
 
 
