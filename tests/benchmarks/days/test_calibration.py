@@ -8,6 +8,7 @@ import pytest
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.calibration import Calibration, gain_grid, two_passes
 from marca_env.models.engine import Engine
+from marca_env.traffic.days import generated
 from mpc import StaticBalancer
 
 
@@ -49,3 +50,18 @@ def test_a_policy_is_calibrated_on_the_values_that_it_believes(exact_engine: Eng
 
 def test_the_grid_has_every_margin_with_every_gain() -> None:
     assert len(set(gain_grid((0.0, 0.1)))) == len(gain_grid((0.0, 0.1))) == 20
+
+
+def test_an_announced_sale_is_forecast(exact_engine: Engine) -> None:
+    calibration = Calibration(exact_engine, requests=40)
+    day = generated("flash-sale", calibration.scenario, 2)
+    assert day.announced is not None
+    start = int(np.argmax(day.announced > 0))
+    forecasts = []
+    for announced in (None, day.announced):
+        forecaster = calibration.forecaster(day.traffic.history_days(), announced)
+        for minute in range(start - 30, start):
+            forecaster.observe(minute, day.traffic.qps[minute])
+        forecasts.append(forecaster.forecast(1)[0])
+    assert forecasts[1] / day.traffic.qps[start] == pytest.approx(1.0, abs=0.25)
+    assert forecasts[0] < 0.3 * day.traffic.qps[start]

@@ -7,11 +7,12 @@ import pytest
 
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
+from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.policies import FixedPolicy, PricedPolicy
-from marca_env.traffic.simulated_system import draw_arrivals
+from marca_env.traffic.simulated_system import SystemChanges, draw_arrivals
 from marca_env.traffic.workload import Traffic
-from mpc import BisectionBalancer, StaticBalancer
+from mpc import BisectionBalancer, FeedbackBalancer, StaticBalancer
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +72,21 @@ def test_a_policy_limited_to_one_action_is_the_fixed_policy(pool, traffic):
     rows = replay(limited, pool, traffic, counts)
     fixed = replay(FixedPolicy("cheapest", 0), pool, traffic, counts)
     assert np.allclose(rows["revenue"], fixed["revenue"])
+
+
+def test_a_loss_of_machines_is_observed_a_minute_later(pool: RequestPool) -> None:
+    budgets: list[np.ndarray] = []
+
+    class RecordingBalancer(FeedbackBalancer):
+        def update(self, observation: ControlObservation) -> np.ndarray:
+            budgets.append(observation.budget.copy())
+            return super().update(observation)
+
+    traffic = Traffic("flat", np.full(6, 40.0))
+    changes = SystemChanges.none(6, 2)
+    changes.capacity[3:5] = 0.5
+    policy = PricedPolicy("recording", pool.outcomes["revenue"], pool.costs, RecordingBalancer())
+    minutes = replay(policy, pool, traffic, draw_arrivals(pool, traffic, 0), changes=changes)
+    budget = pool.scenario.budgets[0]
+    assert (minutes["budget_retrieval"] / budget).tolist() == pytest.approx([1, 1, 1, 0.5, 0.5, 1])
+    assert [b[0] / budget for b in budgets] == pytest.approx([1, 1, 1, 1, 0.5, 0.5])
