@@ -27,6 +27,7 @@ def states(system):
     return collect_states(*system, 5, 0, SETTINGS.horizon)
 
 
+@pytest.mark.slow
 def test_the_solver_experiment_collects_states_and_compares_methods(system, states):
     _, model = system
     top = model.prices.to_log(4 * model.price_limit)
@@ -37,6 +38,7 @@ def test_the_solver_experiment_collects_states_and_compares_methods(system, stat
     assert rows["scp"]["cpu_ms"][0] > 0
 
 
+@pytest.mark.slow
 def test_published_shooting_plans_with_its_own_network_and_is_evaluated_by_the_model(states):
     _, log, model = fitted()
     network, top = WideNetwork(log, model, seed=0), model.prices.to_log(4 * model.price_limit)

@@ -46,6 +46,7 @@ def doubled(system):
     return balancer, changed_run(system, with_costs(system[0], "ranking", 2.0), balancer)
 
 
+@pytest.mark.slow
 def test_a_change_of_cost_is_noticed_and_a_refit_adopted(system, doubled):
     balancer, loads = doubled
     assert kinds(balancer)[0] == "noticed"
@@ -55,6 +56,7 @@ def test_a_change_of_cost_is_noticed_and_a_refit_adopted(system, doubled):
     assert np.abs(loads[80:] - 1).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adaptations(system, doubled):
     again = AdaptiveBalancer(MPCBalancer(system[2]), WITHOUT_TIME_LIMIT, seed=3)
     loads = changed_run(system, with_costs(system[0], "ranking", 2.0), again)

@@ -264,6 +264,7 @@ def test_the_margin_grows_with_the_disagreement_of_the_ensemble(system):
 
 
 # -- all together --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_random_faults_never_raise_and_prices_stay_within_bounds(system):
     pool, model = system
     summary = run_with_faults(pool, model, 700, seed=3, chance=0.2)

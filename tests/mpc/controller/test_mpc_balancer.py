@@ -61,6 +61,7 @@ def test_the_plan_is_as_good_as_a_grid_search(system, damping):
     assert not balancer.events
 
 
+@pytest.mark.slow
 def test_mpc_holds_the_budget_better_than_feedback(system):
     pool, model = system
     scale = tuple(model.prices.scale)
