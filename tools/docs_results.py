@@ -9,6 +9,12 @@ from benchmarks.suite import reference
 from benchmarks.suite.report import write_pages
 
 
+def with_glossary(page: str) -> str:
+    """Return a page with a link to the glossary under its title."""
+    title, _, rest = page.partition("\n")
+    return f"{title}\n\nTerms and symbols: [glossary](../glossary.md).\n{rest}"
+
+
 def result_pages() -> dict[str, str | bytes]:
     """Return path → content of the results: Markdown pages and their figures."""
     with tempfile.TemporaryDirectory() as folder:
@@ -17,7 +23,7 @@ def result_pages() -> dict[str, str | bytes]:
         files = sorted(path for path in to.rglob("*") if path.is_file())
         return {
             f"results/{path.relative_to(to).as_posix()}": (
-                path.read_text(encoding="utf-8") if path.suffix == ".md" else path.read_bytes()
+                with_glossary(path.read_text(encoding="utf-8")) if path.suffix == ".md" else path.read_bytes()
             )
             for path in files
         }
