@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ def cascade(tiny_scenario: Scenario) -> LiveCascade:
     return LiveCascade(tiny_scenario)
 
 
-def test_joint_evaluation_agrees_with_serving_each_action(cascade):
+def test_joint_evaluation_agrees_with_serving_each_action(cascade: LiveCascade) -> None:
     requests = cascade.sample_requests(np.random.default_rng(3), 6)
     plans = DistinctPlans(cascade)
     for k in range(len(requests)):
@@ -30,7 +32,7 @@ def test_joint_evaluation_agrees_with_serving_each_action(cascade):
             assert np.allclose(alone, outcomes[j], rtol=1e-5)
 
 
-def test_queues_only_shrink_and_respect_limits(cascade, tiny_scenario):
+def test_queues_only_shrink_and_respect_limits(cascade: LiveCascade, tiny_scenario: Scenario) -> None:
     requests = cascade.sample_requests(np.random.default_rng(4), 20)
     plans = DistinctPlans(cascade)
     truncation = np.array([5, 10, 20])[tiny_scenario.joint_actions[:, 3]]
@@ -42,7 +44,7 @@ def test_queues_only_shrink_and_respect_limits(cascade, tiny_scenario):
         assert (results[:, 2] <= truncation).all()
 
 
-def test_sampled_outcomes_have_the_expected_mean(cascade):
+def test_sampled_outcomes_have_the_expected_mean(cascade: LiveCascade) -> None:
     requests = cascade.sample_requests(np.random.default_rng(5), 40)
     action = cascade.scenario.joint_actions[-1]
     # the request with most clicks, so that a few thousand draws tell a wrong law from the right one
@@ -58,13 +60,13 @@ def test_sampled_outcomes_have_the_expected_mean(cascade):
     assert draws[:, 1].max() <= draws[:, 0].max()
 
 
-def test_more_computation_earns_more_on_average(tiny_scenario, tmp_path):
+def test_more_computation_earns_more_on_average(tiny_scenario: Scenario, tmp_path: Path) -> None:
     table = outcome_table(tiny_scenario, 128, seed=1, workers=1, cache=tmp_path)
     mean = table.outcomes["revenue"].mean(axis=0)
     assert mean[-1] > 1.2 * mean[0]
 
 
-def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario, tmp_path):
+def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario: Scenario, tmp_path: Path) -> None:
     one = outcome_table(tiny_scenario, 100, seed=2, workers=1, cache=tmp_path / "a")
     two = outcome_table(tiny_scenario, 100, seed=2, workers=2, cache=tmp_path / "b")
     again = outcome_table(tiny_scenario, 100, seed=2, workers=1, cache=tmp_path / "a")
@@ -77,7 +79,7 @@ def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario, tmp_p
     assert not np.array_equal(one.states, other.states)
 
 
-def test_long_queues_survive_the_cache(tiny_scenario, tmp_path):
+def test_long_queues_survive_the_cache(tiny_scenario: Scenario, tmp_path: Path) -> None:
     shape = (1, tiny_scenario.n_joint_actions)
     results = np.full((*shape, 3), 2105.0, dtype=np.float32)
     outcomes = {name: np.zeros(shape, dtype=np.float32) for name in OUTCOMES}
@@ -86,7 +88,7 @@ def test_long_queues_survive_the_cache(tiny_scenario, tmp_path):
     assert np.array_equal(_read(tiny_scenario, tmp_path / "t.npz").results, results)
 
 
-def test_the_behaviour_log_is_seeded_and_covers_every_option(tiny_scenario):
+def test_the_behaviour_log_is_seeded_and_covers_every_option(tiny_scenario: Scenario) -> None:
     one = behaviour_log(tiny_scenario, 600, seed=1, workers=1)
     two = behaviour_log(tiny_scenario, 600, seed=1, workers=2)
     assert one.equals(two)
@@ -97,14 +99,16 @@ def test_the_behaviour_log_is_seeded_and_covers_every_option(tiny_scenario):
         assert set(one[name]) == set(range(size))
 
 
-def test_the_behaviour_policy_spends_more_on_valuable_users(tiny_scenario):
+def test_the_behaviour_policy_spends_more_on_valuable_users(tiny_scenario: Scenario) -> None:
     states = np.zeros((4000, 4), dtype=int)
     states[2000:, 0] = 2
     actions = behaviour_actions(tiny_scenario, states, np.random.default_rng(0))
     assert (actions[2000:].mean(axis=0) > actions[:2000].mean(axis=0)).all()
 
 
-def test_request_features_are_within_their_sizes_and_windows_are_kept(cascade, tiny_scenario):
+def test_request_features_are_within_their_sizes_and_windows_are_kept(
+    cascade: LiveCascade, tiny_scenario: Scenario
+) -> None:
     windows = np.arange(50) % 4
     states = cascade.sample_requests(np.random.default_rng(0), 50, windows).states
     assert (states >= 0).all()
@@ -112,7 +116,7 @@ def test_request_features_are_within_their_sizes_and_windows_are_kept(cascade, t
     assert np.array_equal(states[:, 1], windows)
 
 
-def test_other_stages_are_refused_with_a_remedy(tiny_scenario):
+def test_other_stages_are_refused_with_a_remedy(tiny_scenario: Scenario) -> None:
     other = tiny_scenario.replace(stages=tiny_scenario.stages[:2])
     with pytest.raises(ScenarioError, match="fit its models on logs"):
         LiveCascade(other)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from marca_env.scenario.scenario import Catalogue, Decision, Protection, Scenario, ScenarioError
 
 
-def test_default_preset_has_the_published_shape():
+def test_default_preset_has_the_published_shape() -> None:
     scenario = Scenario.load("default")
     assert scenario.action_shape == (4, 5, 5, 2, 5)
     assert scenario.n_joint_actions == 1000
@@ -17,18 +20,18 @@ def test_default_preset_has_the_published_shape():
     assert scenario.stage_clusters.tolist() == [[0, 1, 1]]
 
 
-def test_a_saved_scenario_is_loaded_unchanged(tmp_path, tiny_scenario):
+def test_a_saved_scenario_is_loaded_unchanged(tmp_path: Path, tiny_scenario: Scenario) -> None:
     tiny_scenario.save(tmp_path / "s.yaml")
     assert Scenario.load(tmp_path / "s.yaml") == tiny_scenario
 
 
-def test_joint_index_inverts_joint_actions(tiny_scenario):
+def test_joint_index_inverts_joint_actions(tiny_scenario: Scenario) -> None:
     joint = tiny_scenario.joint_actions
     assert joint.shape == (36, 4)
     assert np.array_equal(tiny_scenario.joint_index(joint), np.arange(36))
 
 
-def test_degradation_caps_only_the_decisions_of_its_cluster(tiny_scenario):
+def test_degradation_caps_only_the_decisions_of_its_cluster(tiny_scenario: Scenario) -> None:
     joint = tiny_scenario.joint_actions
     dearest = len(joint) - 1
     ran = joint[tiny_scenario.degraded(0, 2)[dearest]]  # level 2: half of each range, rounded down
@@ -40,7 +43,7 @@ def test_degradation_caps_only_the_decisions_of_its_cluster(tiny_scenario):
 
 def change(data: dict, path: str, value: object) -> dict:
     *parents, last = path.split(".")
-    node = data
+    node: Any = data
     for key in parents:
         node = node[int(key)] if isinstance(node, list) else node[key]
     if isinstance(node, list):
@@ -84,13 +87,13 @@ def change(data: dict, path: str, value: object) -> dict:
         ("name", 3, "expected text"),
     ],
 )
-def test_bad_fields_are_named(path, value, expected):
+def test_bad_fields_are_named(path: str, value: object, expected: str) -> None:
     data = change(Scenario.load("default").to_dict(), path, value)
     with pytest.raises(ScenarioError, match=expected):
         Scenario.from_dict(data)
 
 
-def test_files_that_are_no_scenario_are_refused(tmp_path):
+def test_files_that_are_no_scenario_are_refused(tmp_path: Path) -> None:
     data = Scenario.load("default").to_dict()
     del data["peak_qps"]
     with pytest.raises(ScenarioError, match="'peak_qps' is missing"):
@@ -114,13 +117,13 @@ def test_files_that_are_no_scenario_are_refused(tmp_path):
         Scenario.load(tmp_path / "list.yaml")
 
 
-def test_protection_and_decision_check_themselves():
+def test_protection_and_decision_check_themselves() -> None:
     with pytest.raises(ScenarioError, match="release"):
         Protection(release=2.0, trigger=1.0)
     with pytest.raises(ScenarioError, match="must be a list of channels"):
         Decision("c", "channel", ("popularity",))
 
 
-def test_models_missing_from_the_noise_get_the_default():
+def test_models_missing_from_the_noise_get_the_default() -> None:
     data = change(Scenario.load("default").to_dict(), "catalogue.noise", {"ranking": 0.1})
     assert Scenario.from_dict(data).catalogue.noise == {**Catalogue().noise, "ranking": 0.1}

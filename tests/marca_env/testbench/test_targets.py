@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from benchmarks.cli.main import main
 from marca_env.logs.log_files import read_cost_log
+from marca_env.testbench.service import Bucket
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.targets import HttpRequest, HttpTarget, metric_clock, process_clock
 from marca_env.testbench.testbench import TestBench
@@ -32,19 +35,21 @@ def server() -> Iterator[tuple[str, int]]:
     process.wait()
 
 
-def described(request_of: object, **service: object) -> dict:
+def described(request_of: Callable[[int], object], **service: object) -> dict[str, Any]:
     """Return a target file with a base and two queues."""
-    of = request_of  # type: ignore[assignment]
-    base = {"stage": "rank", "cluster": "rank", "component": "base", "request": of(0)}
-    queues = [{**base, "component": "queue", "queue_length": n, "request": of(n), "against": of(0)} for n in (20, 50)]
+    base = {"stage": "rank", "cluster": "rank", "component": "base", "request": request_of(0)}
+    queues = [
+        {**base, "component": "queue", "queue_length": n, "request": request_of(n), "against": request_of(0)}
+        for n in (20, 50)
+    ]
     return {"buckets": [base, *queues], **service}
 
 
-def by_path(n: int) -> dict:
+def by_path(n: int) -> dict[str, str]:
     return {"path": f"/rank?n={n}"}
 
 
-def check(log) -> None:
+def check(log: pd.DataFrame) -> None:
     """Check a base of 1 ms and 0.1 ms a candidate, up to the cost of HTTP and messages."""
     cost = log.groupby(["component", "queue_length"])["cost"].mean() / MILLISECOND
     assert 1.0 < cost["base", 0] < 2.5
@@ -91,8 +96,6 @@ def test_a_failing_service_is_named_with_its_address(server: tuple[str, int]) ->
 
 def test_more_cores_mean_less_utilisation_and_the_same_cost(server: tuple[str, int]) -> None:
     url, pid = server
-    from marca_env.testbench.service import Bucket
-
     buckets = [Bucket("rank", "rank", "base", 0, 0, HttpRequest("/rank?n=20"))]
 
     def start(_machines: int) -> HttpTarget:
