@@ -85,10 +85,22 @@ class Scenario:
     """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
 
     def __post_init__(self) -> None:
-        for what in ("stages", "clusters", "features"):
-            names = [x.name for x in getattr(self, what)]
-            require(len(names) > 0, f"scenario {self.name!r}: no {what}; add at least one")
-            require(len(set(names)) == len(names), f"scenario {self.name!r}: two {what} share a name: {names}")
+        self._check_names()
+        self._check_sites()
+        self._check_references()
+        require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
+        require(
+            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; add traffic, or leave it out"
+        )
+        require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
+        require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
+
+    def _check_names(self) -> None:
+        """Check that parts exist, have unique names, and name known channels."""
+        for kind in ("stages", "clusters", "features"):
+            names = [x.name for x in getattr(self, kind)]
+            require(len(names) > 0, f"scenario {self.name!r}: no {kind}; add at least one")
+            require(len(set(names)) == len(names), f"scenario {self.name!r}: two {kind} share a name: {names}")
         names = [d.name for d in self.decisions]
         require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
         require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; add at least one")
@@ -96,13 +108,14 @@ class Scenario:
             for name in decision.channels:
                 if name not in self.channels:
                     raise ScenarioError(f"decision {decision.name!r}: {unknown_option('channel', name, self.channels)}")
-        self._check_sites()
+
+    def _check_references(self) -> None:
+        """Check that stages name known clusters, clusters are used, and features name known stages."""
         for stage in self.stages:
             for cluster in stage.clusters:
                 if cluster not in self.cluster_names:
-                    raise ScenarioError(
-                        f"stage {stage.name!r}: {unknown_option('cluster', cluster, self.cluster_names)}"
-                    )
+                    problem = unknown_option("cluster", cluster, self.cluster_names)
+                    raise ScenarioError(f"stage {stage.name!r}: {problem}")
         for cluster in self.cluster_names:
             used = any(cluster in stage.clusters for stage in self.stages)
             require(used, f"cluster {cluster!r} runs no stage; remove it, or name it in a stage")
@@ -110,12 +123,6 @@ class Scenario:
             for name in feature.seen_by:
                 if name not in self.stage_names:
                     raise ScenarioError(f"feature {feature.name!r}: {unknown_option('stage', name, self.stage_names)}")
-        require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
-        require(
-            not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; add traffic, or leave it out"
-        )
-        require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
-        require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
 
     def _check_sites(self) -> None:
         """Check that a stage's list of clusters has one for each code of the site feature."""
