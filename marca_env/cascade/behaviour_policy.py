@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from marca_env.cascade.cascade import LiveCascade
-from marca_env.cascade.outcomes import ProgressCallback
 from marca_env.cascade.parallel import map_on_cascade
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.progress import ProgressCallback
 
 EXPLORATION = 0.5
 """Share of requests with uniformly random actions; the others follow a rule that favours valuable users."""

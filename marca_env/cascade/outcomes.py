@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -24,11 +23,10 @@ from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import CHANNELS, Scenario
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.files import atomic_path
+from marca_env.utils.progress import ProgressCallback
 
 _VERSION = 5
 _CHUNK = 64
-ProgressCallback = Callable[[int, int], None]
-"""Called with (requests done, requests in all)."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from marca_env.logs.schema import check_table, decision_columns, feature_columns
 from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.cost_map import CostMap
 from marca_env.models.deterministic_linear import DeterministicLinear
-from marca_env.models.training_loop import Progress, minimise
+from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
+from marca_env.utils.progress import ProgressCallback
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ class CostModel:
         epochs: int | None = None,
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> CostModel:
         """Fit the candidates to a request log and the cost map to a cost log.
 

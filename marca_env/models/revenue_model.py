@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from marca_env.logs.schema import Column, check_table, decision_columns, feature_columns
 from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.deterministic_linear import DeterministicFactor
-from marca_env.models.training_loop import Progress, minimise
+from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
+from marca_env.utils.progress import ProgressCallback
 from marca_env.utils.validation import check_codes
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class RevenueModel:
         epochs: int = 10,
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> RevenueModel:
         """Fit the ensemble to features, decisions, revenue and, if present, clicks of a request log.
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Progress = Callable[[int, int], None]
-"""Callback of (steps done, total steps)."""
+from marca_env.utils.progress import ProgressCallback
 
 
 def minimise(
@@ -22,7 +21,7 @@ def minimise(
     seed: int,
     weight_decay: float = 1e-5,
     min_steps: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Minimise a loss over shuffled batches with AdamW and a one-cycle learning rate, then set ``net`` to evaluation.
 

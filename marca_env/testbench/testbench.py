@@ -26,6 +26,7 @@ from marca_env.testbench.cascade_service import CascadeService
 from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess, Workload
 from marca_env.testbench.targets import Target
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.progress import ProgressCallback
 
 SATURATED, IDLE = 0.9, 0.02
 """Utilisation above and below which a measurement is refused."""
@@ -109,7 +110,7 @@ class TestBench:
         only: Iterable[str] = (),
         done: pd.DataFrame | None = None,
         budget: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Measure and yield the rows of a cost log one by one, so that an interruption loses none.
 

@@ -11,9 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from marca_env.utils.console import make_console
 
+ProgressCallback = Callable[[int, int], None]
+"""Function that long work calls with (units done, units in all)."""
+
 
 class ReportProgress(Protocol):
-    """Callback of long work."""
+    """Progress callback that also takes an unknown total and a note."""
 
     def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
         """Report ``done`` of ``total`` units of work (``None``: unknown) with a short note."""
