@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -124,11 +125,11 @@ def test_a_training_is_evaluated_while_it_runs(evaluation: OfflineEvaluation, ho
         train_batch_size_per_learner=256,
         updates_per_iteration=30,
     )
-    seen = []
+    rows: list[dict[str, Any]] = []
     algorithm, numbers = train(
-        config, stop={"training_iteration": 6}, report=seen.append, evaluate=evaluation, evaluate_freq=2
+        config, stop={"training_iteration": 6}, report=rows.append, evaluate=evaluation, evaluate_freq=2
     )
-    assert [("return_model" in row) for row in seen] == [False, True, False, True, False, True]
+    assert [("return_model" in row) for row in rows] == [False, True, False, True, False, True]
     assert numbers["spearman_model"] > 0.75
     assert numbers["return_model"] > 85
     assert numbers["td_error"] > 0

@@ -77,7 +77,7 @@ def test_offered_work_is_served_dropped_or_still_waiting(clusters):
 
 def test_the_observed_backlog_is_in_seconds(clusters):
     state = ClusterState(np.array([1, 0]), np.array([5.0, 6.0]))
-    seen = clusters.observe(61, 40.0, np.array([0.7, 0.1]), state, np.array([1.0, 2.0]))
-    np.testing.assert_allclose(seen.backlog, [5.0, 5.0])
-    assert (seen.minute, seen.qps) == (61, 40.0)
-    np.testing.assert_array_equal(seen.budget, [0.6, 0.8])
+    observation = clusters.observe(61, 40.0, np.array([0.7, 0.1]), state, np.array([1.0, 2.0]))
+    np.testing.assert_allclose(observation.backlog, [5.0, 5.0])
+    assert (observation.minute, observation.qps) == (61, 40.0)
+    np.testing.assert_array_equal(observation.budget, [0.6, 0.8])

@@ -113,19 +113,19 @@ def test_a_request_costs_its_own_site_what_it_would_cost_a_single_one(engine: En
 
 
 def test_a_price_at_one_site_moves_only_its_requests(pool: RequestPool) -> None:
-    free, dear = (
+    free, priced = (
         allocate(pool.outcomes["revenue"], pool.costs, p) for p in (np.zeros(6), np.array([50.0, *[0.0] * 5]))
     )
     site = pool.scenario.site_of(pool.states)
-    assert (free == dear)[site != 0].all()
-    assert (free != dear)[site == 0].mean() > 0.5
+    assert (free == priced)[site != 0].all()
+    assert (free != priced)[site == 0].mean() > 0.5
 
 
 # -- clusters ----------------------------------------------------------------------------------------------
 def test_degradation_acts_at_its_own_site_only(pool: RequestPool) -> None:
     scenario, site = pool.scenario, pool.scenario.site_of(pool.states)
-    dearest = np.full(len(pool.states), scenario.n_joint_actions - 1)
-    ran = scenario.joint_actions[degrade(scenario, dearest, np.array([0, 2, 0, 0, 0, 3]), site)]
+    most_expensive = np.full(len(pool.states), scenario.n_joint_actions - 1)
+    ran = scenario.joint_actions[degrade(scenario, most_expensive, np.array([0, 2, 0, 0, 0, 3]), site)]
     assert (ran[site == 0] == [3, 3, 2]).all()
     assert (ran[site == 1] == [1, 3, 2]).all()  # retrieval at level 2: half of three, rounded down
     assert (ran[site == 2] == [3, 0, 0]).all()  # both stages of the ranking cluster at a quarter

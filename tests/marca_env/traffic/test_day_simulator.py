@@ -36,11 +36,11 @@ def test_a_fixed_cheap_policy_earns_what_the_table_says(pool, traffic):
 
 def test_the_most_expensive_action_overloads_and_is_degraded(pool, traffic):
     counts = draw_arrivals(pool, traffic, seed=1)
-    dearest = pool.scenario.n_joint_actions - 1
-    rows = replay(FixedPolicy("dearest", dearest), pool, traffic, counts)
-    asked = counts @ pool.outcomes["revenue"][:, dearest]
+    most_expensive = pool.scenario.n_joint_actions - 1
+    rows = replay(FixedPolicy("most expensive", most_expensive), pool, traffic, counts)
+    undegraded = counts @ pool.outcomes["revenue"][:, most_expensive]
     assert rows["degradation_ranking"].max() > 0
-    assert rows["revenue"].to_numpy()[-1] < asked[-1]
+    assert rows["revenue"].to_numpy()[-1] < undegraded[-1]
 
 
 def test_arrivals_are_seeded_and_of_the_current_window(pool, traffic):
