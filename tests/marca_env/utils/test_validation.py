@@ -31,7 +31,7 @@ CALLS: dict[str, Call] = {
         (STATE, [0, 0, 0, 3], "action 1: truncation is 3; it must lie in 0 to 2"),
         (STATE, [0, -1, 0, 0], "action 1: two_tower_length is -1"),
         (STATE, [0, 0, 0.5, 0], "give whole numbers"),
-        (STATE[:3], ACTION, "one column for each name: uv, w, g, history"),
+        (STATE[:3], ACTION, "one column per name: uv, w, g, history"),
     ],
 )
 def test_codes_out_of_range_are_refused_everywhere(
