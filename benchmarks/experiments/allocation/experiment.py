@@ -77,16 +77,16 @@ def plain_loop(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
         (M,) joint actions; −1 without one.
     """
     requests, n_actions = values.shape
-    chosen, remaining, unserved = [-1] * requests, quotas.tolist(), requests
+    actions, remaining, unserved = [-1] * requests, quotas.tolist(), requests
     for pair in np.argsort(-values, axis=None, kind="stable").tolist():
         request, action = divmod(pair, n_actions)
-        if chosen[request] < 0 and remaining[action] > 0:
-            chosen[request] = action
+        if actions[request] < 0 and remaining[action] > 0:
+            actions[request] = action
             remaining[action] -= 1
             unserved -= 1
             if not unserved:
                 break
-    return np.array(chosen)
+    return np.array(actions)
 
 
 def _problem(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -118,13 +118,13 @@ def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
     """Return shares of the optimum, and the gap from it to the dual bound, which no allocation exceeds."""
     exact = values.astype(np.float64)
 
-    def worth(chosen: np.ndarray) -> float:
-        return float(exact[np.arange(len(exact)), chosen].sum())
+    def worth(actions: np.ndarray) -> float:
+        return float(exact[np.arange(len(exact)), actions].sum())
 
     start = time.perf_counter()
-    chosen = best_allocation(exact, quotas, method="assignment")
+    actions = best_allocation(exact, quotas, method="assignment")
     numbers: dict[str, Any] = {"assignment_seconds": time.perf_counter() - start}
-    best, bound = worth(chosen), quota_bound(exact, quotas, chosen)
+    best, bound = worth(actions), quota_bound(exact, quotas, actions)
     if len(values) <= PROGRAM_REQUESTS:
         start = time.perf_counter()
         program = best_allocation(exact, quotas, method="program")

@@ -27,10 +27,10 @@ from mpc import (
 )
 from mpc.model.conditions import Conditions
 
-FEEDBACK, PLAIN, ADAPTIVE, TOLD = "feedback", "MPC", "MPC, adaptive", "MPC, told"
-METHODS = (FEEDBACK, PLAIN, ADAPTIVE, TOLD)
-"""``MPC, told`` adopts, in the minute of the change, a model fitted on days of the changed system: the best that refits
-can reach."""
+FEEDBACK, PLAIN, ADAPTIVE, INFORMED = "feedback", "MPC", "MPC, adaptive", "MPC, told"
+METHODS = (FEEDBACK, PLAIN, ADAPTIVE, INFORMED)
+"""``MPC, told`` knows of the change: in its minute it adopts a model fitted on days of the changed system. This is the
+best that refits can reach."""
 START = 9 * 60
 """Minute of the day at which a run begins; the traffic is that of a generated day."""
 BEFORE, AFTER = 90, 240
@@ -52,7 +52,7 @@ def run_through_change(
         after: requests since the change.
         method: one of :data:`METHODS`.
         seed: of traffic and arrivals.
-        newer: the model that :data:`TOLD` adopts.
+        newer: the model that :data:`INFORMED` adopts.
 
     Returns:
         The numbers of :func:`recovery_around` and the ``tuned`` settings, of the adaptive balancer also ``adaptations``
@@ -67,7 +67,7 @@ def run_through_change(
     prices = usual_prices(pool, float(traffic.qps[0]))
     observation, loads, prices_set = system.start(prices), [], []
     for minute in range(len(traffic)):
-        if method == TOLD and minute == BEFORE and newer is not None:
+        if method == INFORMED and minute == BEFORE and newer is not None:
             balancer.adopt(newer)
         prices = balancer.update(observation)
         outcome, observation = system.step(prices)

@@ -22,9 +22,9 @@ from benchmarks.experiments.balancing_adaptation.adaptation_run import (
     BEFORE,
     FEEDBACK,
     HOLD,
+    INFORMED,
     MEAN,
     METHODS,
-    TOLD,
     TOLERANCES,
     run_through_change,
 )
@@ -65,7 +65,7 @@ def _tuning_grid(method: str) -> dict[str, Any]:
 def measure(case: Case, folder: Path) -> dict[str, Any]:
     """Run a method through a change; load and prices of every minute are saved in the folder for the figure."""
     requests, epochs = case.budget["requests"], case.budget["epochs"]
-    newer = _model(requests, epochs, costlier=case.task == COSTLIER) if case.method == TOLD else None
+    newer = _model(requests, epochs, costlier=case.task == COSTLIER) if case.method == INFORMED else None
     before, after = _calibration(**case.budget), _pools(requests)[case.task][1]
     numbers, minutes = run_through_change(before, after, case.method, case.seed, newer)
     folder.mkdir(parents=True, exist_ok=True)

@@ -27,8 +27,8 @@ STEPS = {"PPO": 21_600, "SAC": 10_080}
 QUICK_STEPS = {"PPO": 240, "SAC": 240}
 ENVIRONMENT: dict[str, Any] = {"pool_size": 60}
 QUICK_ENVIRONMENT: dict[str, Any] = {**ENVIRONMENT, "minutes": 120}
-COMMISSIONING = {"days": 3, "epochs": 100}
-QUICK_COMMISSIONING = {"days": 1, "epochs": 5}
+CALIBRATION = {"days": 3, "epochs": 100}
+QUICK_CALIBRATION = {"days": 1, "epochs": 5}
 """Days of the log that the system model is fitted to, and epochs of its fit."""
 
 
@@ -42,7 +42,7 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     if reserved:
         raise InputError(f"--seeds: {min(reserved)} is the seed of a day that is judged; use another")
     judged = {"days": list(DAYS[: 1 if quick else None]), "environment": QUICK_ENVIRONMENT if quick else ENVIRONMENT}
-    effort = QUICK_COMMISSIONING if quick else COMMISSIONING
+    effort = QUICK_CALIBRATION if quick else CALIBRATION
     steps = QUICK_STEPS if quick else STEPS
     return [
         *(Case(n, 0, config={**judged, "commissioning": effort, "tuned": tuning_grid(n, quick)}) for n in BALANCERS),

@@ -47,11 +47,11 @@ def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = 
         seeds: of the training.
         methods: names of :data:`METHODS` or dotted paths; ``None``: all.
     """
-    chosen = tuple(methods) if methods is not None else ("VDN", "PPO shared") if quick else METHODS
+    method_names = tuple(methods) if methods is not None else ("VDN", "PPO shared") if quick else METHODS
     budget = QUICK_BUDGET if quick else BUDGET
     iterations = QUICK_ITERATIONS if quick else ITERATIONS
     config = {"prices": list(PRICES), "iterations": iterations, "reward_scale": REWARD_SCALE}
-    runs = [(method, 0) for method in REFERENCES] + [(method, seed) for seed in seeds for method in chosen]
+    runs = [(method, 0) for method in REFERENCES] + [(method, seed) for seed in seeds for method in method_names]
     return [
         Case(method, seed, task="lagrangian", budget=budget, config=config | {"settings": method_settings(method)})
         for method, seed in runs

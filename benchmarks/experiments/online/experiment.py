@@ -42,15 +42,17 @@ TRACE_DAYS = {
 """A Saturday and Wednesdays, fixed in advance; the balancing experiment replays the second week of each trace."""
 JUDGE_SEED = 30_000
 """Seed of the requests that judge with seed 0; no log and no model has seen them."""
-FULL: dict[str, Any] = {"minutes": 1440, "requests": 600, "iterations": 45, "episodes": 2000}
-QUICK: dict[str, Any] = {"minutes": 15, "requests": 40, "iterations": 2, "episodes": 100}
-COMMISSIONING = {"sample": 300, "days": 4, "tuning": 1440}
+BUDGET: dict[str, Any] = {"minutes": 1440, "requests": 600, "iterations": 45, "episodes": 2000}
+QUICK_BUDGET: dict[str, Any] = {"minutes": 15, "requests": 40, "iterations": 2, "episodes": 100}
+CALIBRATION = {"sample": 300, "days": 4, "tuning": 1440}
+QUICK_CALIBRATION = {"sample": 30, "days": 1, "tuning": 20}
+"""Requests of the calibration, days of the system model's log, and minutes of the days of tuning."""
 
 
 def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
     """Return every policy, and the bound, on every available day."""
     methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
-    budget, effort = (QUICK, {"sample": 30, "days": 1, "tuning": 20}) if quick else (FULL, COMMISSIONING)
+    budget, effort = (QUICK_BUDGET, QUICK_CALIBRATION) if quick else (BUDGET, CALIBRATION)
     files = {day: file for day, (file, _) in TRACE_DAYS.items()}
     days = ("smooth",) if quick else (EMBEDDED, *available_traces(files), *GENERATED)
     return [

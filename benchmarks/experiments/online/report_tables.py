@@ -135,12 +135,12 @@ def _significance(numbers: Numbers, policies: Sequence[str]) -> Table:
         gains = uplifts(numbers, policy, "revenue", below)
         seeds = _by_seed(gains)
         p = f"{stats.ttest_1samp(seeds, 0.0).pvalue:.2g}" if len(seeds) > 1 else "–"
-        known = gains[np.isfinite(gains)]
+        finite = gains[np.isfinite(gains)]
         table.add_row(
             f"{policy} over {below}",
             _percent(seeds, digits=2),
             p,
-            f"{(known > 0).sum()} of {len(known)}",
+            f"{(finite > 0).sum()} of {len(finite)}",
         )
     return table
 

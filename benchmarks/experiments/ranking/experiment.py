@@ -30,10 +30,10 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] |
         seeds: of the training.
         methods: presets, or the dotted paths of configurations; ``None``: all methods of the paper.
     """
-    chosen = methods or (METHODS[-2:] if quick else METHODS)
+    method_names = methods or (METHODS[-2:] if quick else METHODS)
     references = [offline_case(name, 0, {}, quick=quick) for name in REFERENCES]
     return references + [
-        offline_case(method, seed, tuned_settings(method), quick=quick) for method in chosen for seed in seeds
+        offline_case(method, seed, tuned_settings(method), quick=quick) for method in method_names for seed in seeds
     ]
 
 

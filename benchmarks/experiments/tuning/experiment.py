@@ -46,9 +46,11 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] |
     budget = {name: spaces[name] for name in (*SEARCH, "finals")}
     if quick:
         budget |= {"trials": 2, "updates": 20, "batch": 128, "finals": {"entrants": 2, "seeds": [100], "updates": 20}}
-    chosen = methods or (METHODS[-2:-1] if quick else METHODS)
+    method_names = methods or (METHODS[-2:-1] if quick else METHODS)
     return [
-        Case(method, seed, budget=budget, config=search_space(method, spaces)) for method in chosen for seed in seeds
+        Case(method, seed, budget=budget, config=search_space(method, spaces))
+        for method in method_names
+        for seed in seeds
     ]
 
 

@@ -60,25 +60,25 @@ def search_space(method: str, spaces: Mapping[str, Any]) -> dict[str, dict[str, 
     if preset not in spaces["methods"]:
         message = unknown_option("method of the tuning", method, spaces["methods"])
         raise InputError(f"{message}; or use the dotted path of a configuration that derives from one of theirs")
-    found: dict[str, dict[str, Any]] = {
+    search: dict[str, dict[str, Any]] = {
         "space": spaces["methods"][preset],
         "start": {**spaces["fixed"].get(preset, {}), **spaces["start"]},
     }
     if config is not None:
-        own = found["own"] = user_options(method)
-        found["space"] = {
+        own = search["own"] = user_options(method)
+        search["space"] = {
             option: draw
-            for option, draw in found["space"].items()
+            for option, draw in search["space"].items()
             if option not in own and _has_effect(config, option, _values(draw))
         }
-        found["start"] = {
+        search["start"] = {
             option: value
-            for option, value in found["start"].items()
+            for option, value in search["start"].items()
             if option not in own and _has_effect(config, option, [value])
         }
-    if not found["space"]:
+    if not search["space"]:
         raise InputError(f"method {method} sets all that {preset} is searched for; remove an option from its defaults")
-    return found
+    return search
 
 
 def _has_effect(config: Any, option: str, values: Sequence[Any]) -> bool:
