@@ -31,7 +31,7 @@ from mpc import BisectionBalancer
 from mpc.planning.planning_method import PlanResult
 
 JUDGE_SEED = 20_001
-"""Seed of the requests that judge: no log, no model and no calibration has seen them."""
+"""Seed of the requests that judge: no log, no model and no calibration uses them."""
 
 
 class ClairvoyantBalancer:

@@ -125,13 +125,13 @@ class Calibration:
     tuning: int = 720
     """Minutes of each of the two days that gains, rates and margins are tuned on."""
     values: ValueFunction | None = None
-    """Values that the policy believes; ``None``: those of the revenue model."""
+    """Values that the policy expects; ``None``: those of the revenue model."""
     given_model: SystemModel | None = None
     """System model to use; ``None``: fit one on simulated telemetry."""
     _forecasters: dict[bytes, TrafficForecaster] = field(default_factory=dict, init=False, repr=False)
 
     def with_values(self, values: ValueFunction) -> Calibration:
-        """Return the same calibration for a policy that believes other values."""
+        """Return the same calibration for a policy that expects other values."""
         return dataclasses.replace(self, values=values)
 
     @property
@@ -142,7 +142,7 @@ class Calibration:
     # -- the sample ------------------------------------------------------------------------------------------------
     @cached_property
     def pool(self) -> RequestPool:
-        """The sample, with the revenue and cost that the policy believes."""
+        """The sample, with the revenue and cost that the policy expects."""
         return self._sample(self.seed)
 
     def _sample(self, seed: int) -> RequestPool:
@@ -198,7 +198,7 @@ class Calibration:
     # -- days ------------------------------------------------------------------------------------------------------
     @cached_property
     def past_days(self) -> list[Traffic]:
-        """Three generated days on which nobody is judged."""
+        """Three generated days, none of which judges."""
         rng = np.random.default_rng([self.seed, 41])
         return [daily_traffic(self.scenario, rng) for _ in range(3)]
 

@@ -38,7 +38,7 @@ def test_the_sample_is_not_what_judges(exact_engine: Engine) -> None:
     assert not np.array_equal(calibration.pool.states, judged.states)
 
 
-def test_a_policy_is_calibrated_on_the_values_that_it_believes(exact_engine: Engine) -> None:
+def test_a_policy_is_calibrated_on_the_values_that_it_expects(exact_engine: Engine) -> None:
     scenario = exact_engine.scenario.replace(peak_qps=110.0)  # the budgets bind
     engine = Engine(scenario, exact_engine.cost_model, exact_engine.revenue_model, exact_engine.population)
     calibration = Calibration(engine, requests=40, tuning=5)
