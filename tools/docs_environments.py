@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,32 +62,33 @@ def environments() -> list[Environment]:
 def _spaces(instance: Any) -> list[tuple[str, str]]:
     if instance is None:
         return []
-    if hasattr(instance, "possible_agents"):
-        return [
-            row
+    if not hasattr(instance, "possible_agents"):
+        spaces = {"action space": instance.action_space, "observation space": instance.observation_space}
+    else:
+        spaces = {
+            f"{kind} space of `{agent}`": getattr(instance, f"{kind}_space")(agent)
             for agent in instance.possible_agents
-            for row in (
-                (f"action space of `{agent}`", f"`{instance.action_space(agent)}`"),
-                (f"observation space of `{agent}`", f"`{instance.observation_space(agent)}`"),
-            )
-        ]
-    return [
-        ("action space", f"`{instance.action_space}`"),
-        ("observation space", f"`{_short(instance.observation_space)}`"),
-    ]
+            for kind in ("action", "observation")
+        }
+    return [(name, f"`{_short(space)}`") for name, space in spaces.items()]
 
 
 def _short(space: Any) -> str:
-    text = str(space)
-    return text if len(text) < 120 else f"{type(space).__name__}(shape={space.shape}, {space.dtype})"
+    """Return a space on one line, without the bounds of every element."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return f"Dict({', '.join(f'{name}: {_short(part)}' for name, part in space.items())})"
+    if isinstance(space, gymnasium.spaces.Box):
+        return f"Box{space.shape} {space.dtype}"
+    return str(space)
 
 
-def _page(env: Environment) -> str:
-    rows = [("kind", env.kind), ("make it", f"`{env.make}`"), *_spaces(env.instance)]
+def _page(env: Environment, links: dict[str, str]) -> str:
+    rows = [("make it", f"`{env.make}`"), *_spaces(env.instance)]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    doc = textwrap.dedent("    " + (env.cls.__doc__ or "").strip("\n").lstrip()) if env.cls.__doc__ else ""
     doc = inspect.cleandoc(env.cls.__doc__ or "")
-    return f"# {env.title}\n\n| | |\n|---|---|\n{table}\n\n{doc}\n"
+    for name, link in links.items():
+        doc = doc.replace(f"`{name}`", link)
+    return f"# {env.title}\n\n| kind | {env.kind} |\n|---|---|\n{table}\n\n{doc}\n"
 
 
 def environment_pages() -> dict[str, str]:
@@ -96,5 +96,7 @@ def environment_pages() -> dict[str, str]:
     listed = environments()
     rows = [f"| [{env.title}]({env.slug}.md) | `{env.make}` | {env.kind} |" for env in listed]
     index = "# Environments\n\nOne cascade, several views of it.\n\n| environment | make it | kind |\n|---|---|---|\n"
-    pages = {f"environments/{env.slug}.md": _page(env) for env in listed}
+    names = {env.cls.__name__: env for env in listed} | {f"marca_env/{env.title}": env for env in listed}
+    links = {name: f"[`{name}`]({env.slug}.md)" for name, env in names.items()}
+    pages = {f"environments/{env.slug}.md": _page(env, links) for env in listed}
     return {"environments/index.md": index + "\n".join(rows) + "\n", **pages}
