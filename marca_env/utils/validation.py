@@ -51,7 +51,7 @@ def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Seque
     if codes.ndim == 0 or codes.shape[-1] != len(names) or codes.dtype.kind not in "iu":
         raise InputError(
             f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
-            f"one column for each name: {', '.join(names)}"
+            f"one column per name: {', '.join(names)}"
         )
     wrong = (codes < 0) | (codes >= sizes)
     if wrong.any():
