@@ -149,10 +149,10 @@ def check_device(device: str) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that files can be written in a folder, before hours are spent; leaves nothing behind.
+    """Check that files can be written in a folder; leave no trace.
 
     Raises:
-        InputError: nothing can be written there; the message gives the system's reason.
+        InputError: the folder cannot be written; the message gives the system's reason.
     """
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
