@@ -15,9 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
     source = parser.add_argument_group("system model (default: fitted on generated telemetry)")
     source.add_argument("--model", metavar="DIR", help="folder of a saved system model")
-    source.add_argument("--log", metavar="FILE", help="system log to fit on; the published CSV is read without conversion")
+    source.add_argument(
+        "--log", metavar="FILE", help="system log to fit on; the published CSV is read without conversion"
+    )
     source.add_argument("--days", type=int, default=4, help="days of generated telemetry (default: %(default)s)")
-    source.add_argument("--epochs", type=int, default=150, help="most passes of the fit over the log (default: %(default)s)")
+    source.add_argument(
+        "--epochs", type=int, default=150, help="most passes of the fit over the log (default: %(default)s)"
+    )
     source.add_argument("--members", type=int, default=1, help="models in the ensemble (default: %(default)s)")
     source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
     day = parser.add_argument_group("the day")
@@ -28,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     day.add_argument("--minutes", type=int, default=1440, help="length of the day (default: %(default)s)")
     day.add_argument("--start", help="first minute of the trace, such as 2014-07-08")
     day.add_argument("--requests", type=int, default=600, help="requests that judge (default: %(default)s)")
-    day.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of the arrivals (default: 0)")
+    day.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of the arrivals (default: 0)"
+    )
     parser.add_argument(
         "--methods",
         nargs="*",

@@ -20,15 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policies", nargs="+", default=list(POLICIES), metavar="NAME", help=f"some of: {', '.join(POLICIES)}"
     )
     parser.add_argument("--minutes", type=int, default=1440, help="length of the replay (default: %(default)s)")
-    parser.add_argument("--start", help="first minute, such as 2014-07-08 (default: a midnight that has a week before it)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the arrivals (default: 0 1 2)")
+    parser.add_argument(
+        "--start", help="first minute, such as 2014-07-08 (default: a midnight that has a week before it)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the arrivals (default: 0 1 2)"
+    )
     parser.add_argument("--checkpoint", help="policy folder of the marca policies (default: train one and store it)")
     parser.add_argument("--single-checkpoint", help="policy folder of rl-mpca (default: train one and store it)")
-    parser.add_argument("--requests", type=int, default=3000, help="requests that judge, each evaluated exactly (default: %(default)s)")
     parser.add_argument(
-        "--iterations", type=int, default=ITERATIONS, help="training iterations where a checkpoint is missing (default: %(default)s)"
+        "--requests", type=int, default=3000, help="requests that judge, each evaluated exactly (default: %(default)s)"
     )
-    parser.add_argument("--out", default="results/simulate", help="folder for tables and the figure (default: %(default)s)")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        default=ITERATIONS,
+        help="training iterations where a checkpoint is missing (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", default="results/simulate", help="folder for tables and the figure (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
