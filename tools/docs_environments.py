@@ -55,7 +55,8 @@ def environments() -> list[Environment]:
             described.add(cls)
             name = gym_id.removeprefix("marca_env/")
             slug = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", re.sub(r"\d*-v\d+$", "", name)).lower()
-            pages.append(Environment(slug, name, f'gymnasium.make("{gym_id}")', "Gymnasium", cls, env))
+            title = f"{name} to Stages{max(marca_env.STAGES)}-v0" if slug == "stages" else name
+            pages.append(Environment(slug, title, f'gymnasium.make("{gym_id}")', "Gymnasium", cls, env))
     return pages
 
 

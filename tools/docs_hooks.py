@@ -20,6 +20,8 @@ from mkdocs.structure.files import File, Files
 from benchmarks.suite import reference
 
 REQUEST = re.compile(r"^<!-- (options|settings): (\S+) -->$", re.M)
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<code)")
+"""A reStructuredText role in a docstring, after Markdown has made code of its argument."""
 TABLES = {"options": options_table, "settings": settings_table}
 
 
@@ -42,3 +44,8 @@ def on_files(files: Files, *, config: Any) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the requests for tables by the tables."""
     return REQUEST.sub(lambda match: TABLES[match[1]](match[2]), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Remove the roles of docstrings; their arguments stay as code."""
+    return ROLE.sub("", html)
