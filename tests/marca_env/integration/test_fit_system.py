@@ -72,7 +72,7 @@ def test_the_folder_is_complete_and_the_report_matches_the_law(shop: Path) -> No
 
 
 def test_the_cost_map_matches_the_law(shop: Path) -> None:
-    """recall = 1.5 + full · (2 + depth / 100); rank = 0.8 + (0.02 | 0.09) · ranked; milliseconds."""
+    """Recall = 1.5 + full · (2 + depth / 100); rank = 0.8 + (0.02 | 0.09) · ranked; milliseconds."""
     actions = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 2, 0, 0], [0, 0, 2, 0], [0, 0, 2, 1], [1, 2, 2, 1]])
     results = np.array([[60, 20], [140, 20], [380, 20], [60, 60], [60, 60], [380, 100]])
     cost = 1e3 * CostModel.load(shop / "cost_model").cost_map.cost(actions, results)
