@@ -25,8 +25,6 @@ from benchmarks.experiments.marl.population_engine import PopulationEngine
 from benchmarks.experiments.marl.settings import METHODS, REFERENCES, REWARD_SCALE, method_settings
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.user_methods import check_method_name
-from benchmarks.training.greedy_rollout import greedy_policy, play_episodes, train_with_evaluations
-from benchmarks.training.trials import DEFAULT_ENV
 from marca_env.models.engine import get_engine
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -82,7 +80,9 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     if case.method in REFERENCES:
         curve = [{"env_steps": 0, "return": _reference_return(case, judge), "seconds": 0.0}]
         return {"curve": curve, "constant": True}
-    return _train(case, judge)
+    from benchmarks.experiments.marl.training import train_learner
+
+    return train_learner(case, judge)
 
 
 def _reference_return(case: Case, judge: PopulationEngine) -> float:
@@ -94,23 +94,6 @@ def _reference_return(case: Case, judge: PopulationEngine) -> float:
         "optimum": judge.shares @ worth.max(axis=1),
     }
     return float(returns[case.method])
-
-
-def _train(case: Case, judge: PopulationEngine) -> dict[str, Any]:
-    from agents.rllib.envs.make_env import make_batched
-    from benchmarks.experiments.marl.configuration import environment_options, kind_of, leaderboard_config
-
-    config = leaderboard_config(case)
-    joint = kind_of(config) == "team" and config.preset().joint
-    env = make_batched(DEFAULT_ENV, len(judge.shares), environment_options(case) | {"engine": judge}, joint=joint)
-    sizes = {a: (env.observation_sizes[a], env.action_sizes[a]) for a in env.agents}
-
-    def score(algorithm: Any) -> float:
-        return float(judge.shares @ play_episodes(env, greedy_policy(algorithm, sizes), env.num_envs, seed=0))
-
-    steps, evaluations = int(case.budget["env_steps"]), int(case.budget["evaluations"])
-    curve, numbers = train_with_evaluations(config, steps, score, max(1, int(case.config["iterations"]) // evaluations))
-    return {"curve": curve, "gradient_steps": numbers.get("gradient_steps")}
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
