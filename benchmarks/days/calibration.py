@@ -45,13 +45,16 @@ ValueFunction = Callable[[np.ndarray], np.ndarray]
 """States (M,F) → expected revenue of every joint action (M,J), currency."""
 Candidate = TypeVar("Candidate")
 
-SAMPLE = 600
-"""Requests of the sample: the standard error of a joint action's mean revenue is then about 5 %."""
-MARGINS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
-"""Margins below the budget, those of all methods together. Overload protection degrades a cluster 2 % above its budget
-and releases it 2 % below, so margins act up to about that size. Wider ones leave too much of the budget unused, even
-where they earn a little more on the days of tuning."""
-PROPORTIONAL, INTEGRAL = (0.05, 0.1, 0.2, 0.4, 0.8), (0.0, 0.02)
+SAMPLE = 240
+"""Requests of the sample."""
+TELEMETRY_SHARE = 2.5
+"""Requests of the second sample, with which telemetry is simulated, over those of the first."""
+GAIN_MARGINS = (0.0, 0.015, 0.03)
+MARGINS = (0.005, 0.01, 0.015, 0.02)
+"""Margins below the budget of feedback, and of MPC. Overload protection degrades a cluster 2 % above its budget and
+releases it 2 % below, so margins act up to about that size; wider ones leave too much of the budget unused, even where
+they earn a little more on the days of tuning. Feedback reacts a minute late and needs the wider ones."""
+PROPORTIONAL, INTEGRAL = (0.2, 0.4, 0.8), (0.0, 0.02)
 """Gains of feedback: proportional gains in doubling steps, without and with an integral gain."""
 RATES = (0.1, 0.3, 1.0)
 """Steps of primal–dual, in usual prices."""
@@ -59,9 +62,9 @@ Gains = tuple[float, float, float]
 """Proportional gain, integral gain, margin."""
 
 
-def gain_grid(margins: Sequence[float] = MARGINS) -> list[Gains]:
+def gain_grid(margins: Sequence[float] = GAIN_MARGINS, proportional: Sequence[float] = PROPORTIONAL) -> list[Gains]:
     """Return the settings that feedback is tuned over: all gains, each with every margin."""
-    return [(p, i, m) for p in PROPORTIONAL for i in INTEGRAL for m in margins]
+    return [(p, i, m) for p in proportional for i in INTEGRAL for m in margins]
 
 
 def two_passes(
@@ -113,7 +116,7 @@ class Calibration:
     seed: int = 0
     """Seed of the sample, the days and the fit."""
     requests: int = SAMPLE
-    """Size of the sample, and of the second sample that the telemetry is simulated with."""
+    """Size of the sample."""
     days: int = 4
     """Days of telemetry that the system model is fitted on."""
     epochs: int = 150
@@ -143,10 +146,10 @@ class Calibration:
     @cached_property
     def pool(self) -> RequestPool:
         """The sample, with the revenue and cost that the policy expects."""
-        return self._sample(self.seed)
+        return self._sample(self.requests, self.seed)
 
-    def _sample(self, seed: int) -> RequestPool:
-        pool = self.engine.pool(self.requests, seed=seed)
+    def _sample(self, requests: int, seed: int) -> RequestPool:
+        pool = self.engine.pool(requests, seed=seed)
         if self.values is None:
             return pool
         return dataclasses.replace(pool, outcomes={"revenue": self.values(pool.states)})
@@ -214,12 +217,14 @@ class Calibration:
         days = self.past_days[0].clipped(self.tuning), sale
         return [(day, draw_arrivals(self.pool, day, 5_000 + 10 * self.seed + k)) for k, day in enumerate(days)]
 
-    def best(self, candidates: Sequence[Candidate], build: Callable[[Candidate], Balancer]) -> Candidate:
-        """Return the candidate whose balancer earns most on the two days of tuning."""
+    def best(
+        self, candidates: Sequence[Candidate], build: Callable[[Candidate], Balancer], days: slice = slice(None)
+    ) -> Candidate:
+        """Return the candidate whose balancer earns most on the two days of tuning, or on one of them."""
 
         def revenue(candidate: Candidate) -> float:
             total = 0.0
-            for day, counts in self._tuning_days:
+            for day, counts in self._tuning_days[days]:
                 balancer = build(candidate)
                 policy = PricedPolicy("trial", self.pool.outcomes["revenue"], self.pool.costs, balancer, self.actions)
                 total += float(replay(policy, self.pool, day, counts)["revenue"].sum())
@@ -250,7 +255,7 @@ class Calibration:
         def best(candidates: list[tuple[float, ...]]) -> tuple[float, ...]:
             return self.best(candidates, lambda gains: FeedbackBalancer(settings(gains)))
 
-        return settings(two_passes(best, gain_grid(MARGINS)))
+        return settings(two_passes(best, gain_grid(GAIN_MARGINS, PROPORTIONAL)))
 
     @cached_property
     def rate(self) -> np.ndarray:
@@ -259,9 +264,8 @@ class Calibration:
 
     @cached_property
     def margin(self) -> float:
-        """Margin below the budget with which MPC earns most, one of :data:`MARGINS`."""
-        others = np.stack([day.qps for day in self.past_days[1:]])
-        return self.best(MARGINS, lambda margin: self.mpc(self.forecaster(others), margin=margin))
+        """Margin below the budget with which MPC earns most on the first day of tuning, one of :data:`MARGINS`."""
+        return self.best(MARGINS, lambda margin: self.mpc(TrafficForecaster(), margin=margin), slice(1))
 
     @cached_property
     def model(self) -> SystemModel:
@@ -270,7 +274,9 @@ class Calibration:
 
     def telemetry(self) -> pd.DataFrame:
         """Simulate a system log of generated days; its requests are another sample than the one for tuning."""
-        return system_log(self._sample(self.seed + 1), days=self.days, seed=self.seed)
+        return system_log(
+            self._sample(round(TELEMETRY_SHARE * self.requests), self.seed + 1), days=self.days, seed=self.seed
+        )
 
     def fit_model(self, log: pd.DataFrame, clusters: tuple[str, ...] | None = None) -> SystemModel:
         """Fit a system model on a log; its report holds the errors on the end of the log."""

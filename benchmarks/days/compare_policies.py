@@ -32,6 +32,8 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import count_progress
 
+SAMPLE = 600
+"""Requests of the calibration: enough to choose one of 1,000 joint actions by its mean revenue."""
 BLOCK_MINUTES = 60
 """Length of the bootstrap's blocks, longer than the memory of the clusters and of every balancer."""
 
@@ -70,7 +72,7 @@ class Day:
                 raise InputError(unknown_option("policy", name, POLICIES))
         scenario = Scenario.load(scenario)
         traffic = read_trace(trace or embedded_trace(), scenario, minutes, start)
-        calibration = Calibration(Engine.load(scenario))
+        calibration = Calibration(Engine.load(scenario), requests=SAMPLE)
         _ = calibration.static_action  # refuses a budget that nothing fits before any long work
         values: dict[str, ValueFunction] = {}
         multi_agent, single_agent = needed_checkpoints(policies)

@@ -14,7 +14,7 @@ from mpc import Balancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, Syste
 BALANCERS = {"feedback": ("proportional", "integral", "margin"), "MPC": ("margin",)}
 """Balancer → its tuned settings."""
 MARGINS = (0.0, 0.015, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
-GAINS = gain_grid(MARGINS)
+GAINS = gain_grid(MARGINS, proportional=(0.05, 0.1, 0.2, 0.4, 0.8))
 """Candidates of the tuning, with wider margins than in :mod:`benchmarks.days.calibration`: the reward charges for
 overload, and learners may keep as far from the budget as they like."""
 

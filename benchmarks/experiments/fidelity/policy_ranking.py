@@ -36,7 +36,7 @@ def policies(engine: Engine, states: np.ndarray, seed: int) -> tuple[dict[str, n
         models on logged states.
     """
     scenario = engine.scenario
-    calibration = Calibration(engine, seed)
+    calibration = Calibration(engine, seed, requests=900)
     sample, keep = calibration.pool, calibration.truncation_actions
     assert sample.weights is not None
     budget, shares = scenario.budgets / scenario.peak_qps, sample.weights / sample.weights.sum()

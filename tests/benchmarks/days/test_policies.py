@@ -45,7 +45,7 @@ def days(calibration: Calibration, traffic: Traffic) -> Days:
     """Minutes of every policy, with the requests, the arrivals and the policies."""
     patch = pytest.MonkeyPatch()
     patch.setattr(calibration_module, "PROPORTIONAL", (0.4,))
-    patch.setattr(calibration_module, "MARGINS", (0.0, 0.015))
+    patch.setattr(calibration_module, "GAIN_MARGINS", (0.0, 0.015))
     pool = calibration.engine.pool(400, seed=9)
 
     def values(states: np.ndarray) -> np.ndarray:
