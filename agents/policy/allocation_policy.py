@@ -24,7 +24,7 @@ from marca_env.models.engine import shipped_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import explain_model_faults, read_pair, write_pair
+from marca_env.utils.model_files import explain_model_faults, read_pair, write_pair
 from marca_env.utils.validation import check_codes
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1

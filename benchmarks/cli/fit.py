@@ -24,7 +24,7 @@ from marca_env.logs.published_samples import is_headerless
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import TestBench
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import check_device
+from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
 
 

@@ -12,7 +12,7 @@ from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine, artefact_folder, shipped_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.files import is_analytic_model
+from marca_env.utils.model_files import is_analytic_model
 from marca_env.utils.progress import track_progress
 
 

@@ -13,7 +13,7 @@ from agents.policy.checkpoints import checkpoint_name
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.training.run_log import RunLog
 from marca_env.utils.errors import InputError, unknown_option
-from marca_env.utils.files import check_device
+from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
 
 DEFAULT_ENV = "marca_env/parallel-v0"

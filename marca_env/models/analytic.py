@@ -27,7 +27,8 @@ from marca_env.models.nominal_results import nominal_results
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.files import ANALYTIC_KIND, DESCRIPTION, read_description, write_json
+from marca_env.utils.files import write_json
+from marca_env.utils.model_files import ANALYTIC_KIND, DESCRIPTION, read_description
 from marca_env.utils.validation import check_codes
 
 

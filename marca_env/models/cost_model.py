@@ -20,7 +20,7 @@ from marca_env.models.deterministic_linear import DeterministicLinear
 from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
+from marca_env.utils.model_files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.progress import ProgressCallback
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
+from marca_env.utils.model_files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.progress import ProgressCallback
 from marca_env.utils.validation import check_codes
 

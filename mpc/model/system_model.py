@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import load_model, save_model
+from marca_env.utils.model_files import load_model, save_model
 from mpc.model.fitting import Trainer, level_shift, read_transitions, split_by_time, training_scales
 from mpc.model.forecast_errors import forecast_errors
 from mpc.model.load_dynamics import LoadDynamics

@@ -11,9 +11,9 @@ import torch
 
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
-from marca_env.utils import files
+from marca_env.utils import model_files
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import check_device, load_model, read_pair, save_model, write_pair
+from marca_env.utils.model_files import check_device, load_model, read_pair, save_model, write_pair
 
 NAMES = ("w.safetensors", "w.json")
 
@@ -32,7 +32,7 @@ def test_a_kill_leaves_no_description_beside_other_weights(tmp_path: Path, monke
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "write_json", killed)
+    monkeypatch.setattr(model_files, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write_pair(tmp_path, NAMES, {"a": torch.ones(1)}, {"scale": 2})
     with pytest.raises(InputError, match=r"w\.json: no such file"):
