@@ -25,8 +25,8 @@ def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTabl
 def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | None = None) -> RequestPool:
     """Draw requests with their true outcomes and costs.
 
-    They are the live cascade's expected outcomes and the measured cost of what it processed. In a generated scenario the
-    analytic models give both.
+    They are the live cascade's expected outcomes and the measured cost of what it processed. In a generated scenario
+    the analytic models give both.
 
     Args:
         scenario: the scenario.

@@ -1,7 +1,7 @@
 """Evaluation of balancers on the same day with the same arrivals, beside a clairvoyant and the dual bound.
 
-All balancers decide with the same values and costs, which are true unless the day makes costs drift: only λ, the price of
-computation, differs. They are calibrated on another sample of requests, other arrivals and other days.
+All balancers decide with the same values and costs, which are true unless the day makes costs drift: only λ, the price
+of computation, differs. They are calibrated on another sample of requests, other arrivals and other days.
 Shapes: T minutes, M kinds of request, J joint actions, G clusters.
 """
 
@@ -37,8 +37,8 @@ JUDGE_SEED = 20_001
 class ClairvoyantBalancer:
     """A balancer that knows the next minute's arrivals, budget and true costs, and sets the least prices that fit.
 
-    No price keeps the load within the budgets and uses much more of them. The prices are found by bisection, one cluster
-    after the other, to a thousandth.
+    No price keeps the load within the budgets and uses much more of them. The prices are found by bisection, one
+    cluster after the other, to a thousandth.
 
     Args:
         bisection: replays the requests that judge.

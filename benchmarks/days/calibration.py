@@ -1,7 +1,7 @@
 """Calibration of policies and balancers before the judged day: one sample of requests, one grid, one pair of days.
 
-`marca simulate`, `marca balance` and the experiments all calibrate here. Nothing here sees the judged day or the requests
-that judge: only the fitted models, another sample of requests, and generated days.
+`marca simulate`, `marca balance` and the experiments all calibrate here. Nothing here sees the judged day or the
+requests that judge: only the fitted models, another sample of requests, and generated days.
 Shapes: M kinds of request, J joint actions, G clusters.
 """
 
@@ -326,7 +326,7 @@ class Calibration:
         )
 
     def slices(self, history: np.ndarray) -> SliceBalancer:
-        """Return prices for slices of the day, searched on the last day of ``history`` (days,1440) or a generated one."""
+        """Return prices for slices of the day, searched on the last day of ``history`` (days,1440) or on another."""
         past = history[-1] if len(history) else self.past_days[0].qps
         values, costs = self.pool.outcomes["revenue"][:, self.actions], self.pool.costs[:, self.actions]
         return SliceBalancer.search(

@@ -38,7 +38,7 @@ def headroom(pool: RequestPool, shares: list[float]) -> list[Headroom]:
     """Return the headroom at each budget of ``shares``, with the pool's outcomes and costs as the truth.
 
     The value of an observable state is the mean over its requests, so the joint bound needs many requests per state.
-    The state leaves out the time window, and the data centre if all share their clusters: both only shift the click logit.
+    The state leaves out the time window, and the data centre if all share their clusters: both only shift click logits.
 
     Raises:
         InputError: a budget below the cheapest action.

@@ -55,7 +55,7 @@ def rising_order(values: np.ndarray) -> np.ndarray:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the ranks of ``values`` (any shape, flattened) from 1 up, float64 (n,); equal values share their mean rank."""
+    """Return the ranks of ``values`` (flattened) from 1 up, float64 (n,); equal values share their mean rank."""
     flat = np.ravel(values)
     order = rising_order(flat)
     ordered = flat[order]
@@ -80,7 +80,7 @@ def spearman(predicted: np.ndarray, true: np.ndarray, *, true_ranks: np.ndarray 
     predicted, true = np.asarray(predicted), np.asarray(true)
     if predicted.shape != true.shape or predicted.size < 2:
         raise InputError(
-            f"r_s of arrays of shapes {predicted.shape} and {true.shape}; pass two of the same shape with at least two entries"
+            f"r_s of arrays of shapes {predicted.shape} and {true.shape}; pass two of one shape, at least two entries"
         )
     if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
         raise InputError("r_s of values that are not finite; pass finite values")

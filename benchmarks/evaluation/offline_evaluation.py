@@ -110,8 +110,8 @@ class OfflineEvaluation:
         Args:
             log: files, folders or globs.
             scenario: scenario of the log.
-            split: split of the training, so that none of its rows is used here. ``None``: the log is not the training's,
-                and all its rows are used.
+            split: split of the training, so that none of its rows is used here. ``None``: the log is not the
+                training's, and all its rows are used.
             part: ``test`` or ``validation``.
             truths: ``model`` is the revenue ensemble fitted to the scenario's complete log, on requests of the part, as
                 published. ``cascade`` is the exact outcomes of the live cascade, on as many new requests. The cascade

@@ -20,7 +20,7 @@ STATE, ACTIONS = ("uv", "w", "g", "i"), ("a1", "a2", "a3", "a4", "a5")
 
 
 def read_action_quota(path: str | Path) -> pd.DataFrame:
-    """Read ``action_quota.csv``: a1 … a5, ``an`` (how often the joint action was taken) and ``num`` (equal in all rows)."""
+    """Read ``action_quota.csv``: a1 … a5, ``an`` (times the joint action was taken) and ``num`` (equal in all rows)."""
     return _headerless(path, (*ACTIONS, "an", "num"))
 
 

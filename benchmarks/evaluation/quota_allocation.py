@@ -1,7 +1,7 @@
 """Allocation under action quotas: the greedy rule of the revenue simulation, and the optimal allocation.
 
-The revenue simulation of the paper (arXiv 2512.24325) fixes the total cost: each joint action may be taken as often as in
-the test log. Actions are then given out by a model's values. M requests, J joint actions.
+The revenue simulation of the paper (arXiv 2512.24325) fixes the total cost: each joint action may be taken as often as
+in the test log. Actions are then given out by a model's values. M requests, J joint actions.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | Non
     values, left = _checked(values, quotas)
     requests = len(values)
     if left.sum() < requests or not np.isfinite(values).all():
-        raise InputError(
-            f"{requests} requests, quotas of {left.sum()}: use quotas and finite values that give each request an action"
-        )
+        raise InputError(f"{requests} requests, quotas of {left.sum()}: use finite values and a quota for each request")
     slots = np.repeat(np.arange(len(left)), np.minimum(left, requests))
     if method is None:
         method = "assignment" if max(requests, len(slots)) <= LARGEST_ASSIGNMENT else "program"

@@ -1,7 +1,7 @@
 """Calibration of predicted revenue over slices of the requests: what a slice is, and how its errors are weighed.
 
-The errors are those of the published evaluation: PE and AbsPE (:mod:`benchmarks.evaluation.metrics`) of the sums over each
-group of a slice, averaged with the true spend of the groups as weights. M requests, V groups of a slice.
+The errors are those of the published evaluation: PE and AbsPE (:mod:`benchmarks.evaluation.metrics`) of the sums over
+each group of a slice, averaged with the true spend of the groups as weights. M requests, V groups of a slice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Statistics over the runs of randomised methods: interquartile means, comparisons and their intervals.
 
-They follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021): with few runs,
-report intervals and distributions, not only means. All are pure functions of arrays (runs, tasks). Resampling is
+They follow Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021): with few
+runs, report intervals and distributions, not only means. All are pure functions of arrays (runs, tasks). Resampling is
 stratified: runs are drawn with replacement within each task.
 """
 
@@ -128,8 +128,8 @@ class PairedDifference:
     """Mean of a − b."""
     low: float
     high: float
-    """Ends of Student's t interval of the mean over pairs; nan for fewer than two. (A percentile bootstrap of 95 % covers
-    the mean in 84 % of the cases with five pairs, in half of them with two.)"""
+    """Ends of Student's t interval of the mean over pairs; nan for fewer than two. (A percentile bootstrap of 95 %
+    covers the mean in 84 % of the cases with five pairs, in half of them with two.)"""
     p: float
     """Two-sided p value under the hypothesis that the sign of every difference is random."""
     least_p: float

@@ -34,7 +34,7 @@ class FeatureMap:
     column: str | None = None
     """Column of the request log; by default the feature's name."""
     coding: str = "hash"
-    """``hash``, ``frequency``, ``quantile``, ``time`` or ``code``: see :class:`marca_env.integration.feature_coding.FeatureCoding`."""
+    """``hash``, ``frequency``, ``quantile``, ``time`` or ``code``: see :mod:`marca_env.integration.feature_coding`."""
     seen_by: tuple[str, ...] = ()
     """Stages that observe it; empty: all stages."""
 

@@ -32,7 +32,7 @@ class InputEncoder:
         self.distinct, self.distinct_actions, self.distinct_of = np.unique(
             coded, axis=0, return_index=True, return_inverse=True
         )
-        """Distinct coded actions (J', D), the first joint action of each (J',), and the row of each joint action (J,)."""
+        """Distinct coded actions (J', D), the first joint action of each (J',), the row of each joint action (J,)."""
         self.distinct_of = self.distinct_of.reshape(-1)
 
     @property

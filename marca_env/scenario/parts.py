@@ -96,7 +96,7 @@ class Stage:
 
     name: str
     cluster: str | tuple[str, ...]
-    """Name of the cluster whose cores it uses, or in a scenario with sites one name for each site, by the site's code."""
+    """Name of the cluster whose cores it uses; in a scenario with sites one name for each site, by its code."""
     decisions: tuple[Decision, ...] = ()
     queue_limit: int | None = None
     """Maximum of candidates that it hands on; ``None``: no limit."""

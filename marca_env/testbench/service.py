@@ -117,7 +117,7 @@ class ServiceProcess:
         return float(np.mean(self._ask("prepare", workload)))
 
     def replay(self, due: np.ndarray, patience: float) -> Replay:
-        """Send request k at ``due[k]`` seconds (n,); the service drops the rest once it is ``patience`` seconds late."""
+        """Send request k at ``due[k]`` seconds (n,); the service drops the rest once ``patience`` seconds late."""
         for k, control in enumerate(self._controls):
             control.send(("replay", (len(due[k :: len(self._loads)]), patience)))
         before = self._cpu()

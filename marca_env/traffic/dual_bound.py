@@ -151,7 +151,7 @@ class _Cuts:
 def _lowest(
     problem: _Problem, cuts: _Cuts, box: float, tolerance: float, max_iterations: int
 ) -> tuple[float, np.ndarray]:
-    """Return the least value of the dual over the box, and its point, in internal units; ``cuts`` serve larger boxes."""
+    """Return the least value of the dual over the box, and its point (internal units); ``cuts`` serve larger boxes."""
     point = cuts.lowest(box)[1] if cuts.rows else np.zeros(problem.n_prices)
     for _ in range(max_iterations):
         cuts.add(*problem.dual(point), point)

@@ -1,7 +1,7 @@
 """Square roots by several methods, an experiment for tests.
 
-Method ``slow`` writes a file ``begun`` and waits for a file ``go`` in the folder; ``broken`` raises an error; ``deadly``
-ends its process.
+Method ``slow`` writes a file ``begun`` and waits for a file ``go`` in the folder; ``broken`` raises an error;
+``deadly`` ends its process.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Busy:
 def test_cheap_work_is_measured_after_a_neighbours_burst(
     cost: float, slowest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rates fall while the machine is busy, but never so far that the bench is idle; the cheapest work runs at full rate."""
+    """Rates fall while the machine is busy, never so far that it idles; the cheapest work runs at full rate."""
     monkeypatch.setattr("marca_env.testbench.testbench._PAUSE", 0.0)
     target = Busy(cost, delayed=4)
     (row,) = TestBench("default", target=lambda machines: target, seconds=0.25, repeats=1).measure(only=["base"])
