@@ -28,7 +28,7 @@ COMMANDS = {
     "bench report": "write tables and figures of your records as Markdown and HTML",
     "completion": "print a completion script for bash, zsh or tcsh",
 }
-"""Command → summary, in the order of the help. Module: the name in :mod:`benchmarks.cli`, with _ for a space."""
+"""Command → summary, in the order of the help. Module: the name in :mod:`benchmarks.cli.commands`, with _ for a space."""
 
 DESCRIPTION = "Allocate computation in a cascade recommender: measure, fit, train, control, compare."
 EPILOG = """\
@@ -96,7 +96,7 @@ def build_parsers(load: Collection[str]) -> dict[str, Parser]:
         described = f"{summary[0].upper()}{summary[1:]}."
         parser = subcommands[parent].add_parser(word, prog=f"marca {name}", help=summary, description=described)
         if name in load:
-            module = importlib.import_module(f"{__package__}.{name.replace(' ', '_')}")
+            module = importlib.import_module(f"{__package__}.commands.{name.replace(' ', '_')}")
             module.add_arguments(parser)
             parser.set_defaults(run=module.run)
         parsers[name] = parser

@@ -152,7 +152,7 @@ def test_simulate_writes_tables_figure_and_summary(tmp_path, capsys, monkeypatch
 
 
 def test_a_missing_extra_is_named_and_other_import_errors_are_not_hidden(capsys, monkeypatch):
-    import benchmarks.cli.headroom as command
+    import benchmarks.cli.commands.headroom as command
 
     def missing(_args):
         raise ImportError("this needs cvxpy: pip install 'marca-env[mpc]'")

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from benchmarks.cli.testbench import measure
+from benchmarks.cli.commands.testbench import measure
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.models.cost_map import CostMap
 from marca_env.scenario.scenario import Scenario

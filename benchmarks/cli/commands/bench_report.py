@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.cli.arguments import make_current_folder_importable
-from benchmarks.cli.bench_run import OUT
+from benchmarks.cli.commands.bench_run import OUT
 from benchmarks.suite import reference
 from benchmarks.suite.registry import import_experiment
 from benchmarks.suite.report import write_pages, write_report

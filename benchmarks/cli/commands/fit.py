@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.cli.testbench import measure
+from benchmarks.cli.commands.testbench import measure
 from benchmarks.days.artefacts import outcomes_with_progress
 from marca_env.cascade.behaviour_policy import behaviour_log
 from marca_env.integration.fit_report import report_lines

@@ -14,7 +14,7 @@ import torch
 from agents.policy.allocation_policy import AllocationPolicy, load_team, policy_folder
 from agents.rllib import independent, train
 from agents.rllib.training.evaluation import CheckpointPlayer
-from benchmarks.cli.evaluate import summarise
+from benchmarks.cli.commands.evaluate import summarise
 from benchmarks.cli.main import main
 from marca_env.utils.errors import InputError
 

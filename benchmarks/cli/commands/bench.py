@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli.bench_list import run
+from benchmarks.cli.commands.bench_list import run
 
 __all__ = ["add_arguments", "run"]
 

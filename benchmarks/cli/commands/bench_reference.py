@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.cli.bench_run import OUT
+from benchmarks.cli.commands.bench_run import OUT
 from benchmarks.suite.reference import add_reference_rows, reference_names
 from marca_env.utils.files import check_writable
 
