@@ -28,7 +28,7 @@ COMMANDS = {
     "bench report": "write tables and figures of your records as Markdown and HTML",
     "completion": "print a completion script for bash, zsh or tcsh",
 }
-"""Command → summary, in the order of the help. Module: the name in :mod:`benchmarks.cli.commands`, with _ for a space."""
+"""Command → summary, in the order of the help. The module in :mod:`benchmarks.cli.commands` has _ for a space."""
 
 DESCRIPTION = "Allocate computation in a cascade recommender: measure, fit, train, control, compare."
 EPILOG = """\
