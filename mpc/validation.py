@@ -10,7 +10,7 @@ import numpy as np
 from marca_env.utils.errors import InputError
 
 
-class Rule(NamedTuple):
+class ValueRule(NamedTuple):
     """A condition on one value."""
 
     holds: Callable[[Any], bool]
@@ -22,25 +22,25 @@ def _all_finite(value: Any) -> bool:
     return bool(np.all(np.isfinite(value)))
 
 
-POSITIVE = Rule(lambda value: value > 0, "be positive")
-ABOVE_ONE = Rule(lambda value: value > 1, "exceed 1")
-FINITE_POSITIVE = Rule(
+POSITIVE = ValueRule(lambda value: value > 0, "be positive")
+ABOVE_ONE = ValueRule(lambda value: value > 1, "exceed 1")
+FINITE_POSITIVE = ValueRule(
     lambda value: _all_finite(value) and bool(np.all(np.asarray(value) > 0)), "be finite and positive"
 )
-FINITE_NOT_NEGATIVE = Rule(lambda value: _all_finite(value) and value >= 0, "be finite and not negative")
-FRACTION = Rule(lambda value: 0 <= value <= 1, "lie in [0, 1]")
-FRACTION_ABOVE_ZERO = Rule(lambda value: 0 < value <= 1, "lie in (0, 1]")
-FRACTION_BELOW_ONE = Rule(lambda value: 0 <= value < 1, "lie in [0, 1)")
-OPEN_FRACTION = Rule(lambda value: 0 < value < 1, "lie in (0, 1)")
-MARGIN = Rule(FRACTION_BELOW_ONE.holds, "lie in [0, 1), a share of the budget")
+FINITE_NOT_NEGATIVE = ValueRule(lambda value: _all_finite(value) and value >= 0, "be finite and not negative")
+FRACTION = ValueRule(lambda value: 0 <= value <= 1, "lie in [0, 1]")
+FRACTION_ABOVE_ZERO = ValueRule(lambda value: 0 < value <= 1, "lie in (0, 1]")
+FRACTION_BELOW_ONE = ValueRule(lambda value: 0 <= value < 1, "lie in [0, 1)")
+OPEN_FRACTION = ValueRule(lambda value: 0 < value < 1, "lie in (0, 1)")
+MARGIN = ValueRule(FRACTION_BELOW_ONE.holds, "lie in [0, 1), a share of the budget")
 
 
-def at_least(least: float) -> Rule:
+def at_least(least: float) -> ValueRule:
     """Return the rule that a value is at least ``least``."""
-    return Rule(lambda value: value >= least, f"be at least {least}")
+    return ValueRule(lambda value: value >= least, f"be at least {least}")
 
 
-def whole_number(least: int, most: float = np.inf, unit: str = "") -> Rule:
+def whole_number(least: int, most: float = np.inf, unit: str = "") -> ValueRule:
     """Return the rule that a value is an integer (not a bool) from ``least`` to ``most``."""
     amount = f"whole number of {unit}" if unit else "whole number"
     span = f"at least {least}" if most == np.inf else f"{least} to {most}"
@@ -48,10 +48,10 @@ def whole_number(least: int, most: float = np.inf, unit: str = "") -> Rule:
     def holds(value: Any) -> bool:
         return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(least <= value <= most)
 
-    return Rule(holds, f"be a {amount}, {span}")
+    return ValueRule(holds, f"be a {amount}, {span}")
 
 
-def check_values(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "") -> None:
+def check_values(values: Mapping[str, Any], rules: Mapping[str, ValueRule], prefix: str = "") -> None:
     """Check the values that ``rules`` names.
 
     Args:
@@ -69,7 +69,7 @@ def check_values(values: Mapping[str, Any], rules: Mapping[str, Rule], prefix: s
             raise InputError(f"{prefix}{name} is {shown}; it must {rule.requirement}")
 
 
-def check_fields(settings: object, rules: Mapping[str, Rule], prefix: str = "") -> None:
+def check_fields(settings: object, rules: Mapping[str, ValueRule], prefix: str = "") -> None:
     """Check the fields of ``settings`` that ``rules`` names; see :func:`check_values`.
 
     Raises:

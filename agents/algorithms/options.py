@@ -19,7 +19,7 @@ class PresetError(InputError):
 
 
 @dataclass(frozen=True)
-class Rule:
+class OptionRule:
     """Rule for the values of an option: a check, and its wording in error messages."""
 
     is_valid: Callable[[Any], bool]
@@ -34,18 +34,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-COUNT = Rule(_is_count, "a whole number of at least 1")
-WIDTH = Rule(lambda x: x is None or _is_count(x), "a width, or None for no recurrence")
-WIDTHS = Rule(lambda x: isinstance(x, tuple) and all(map(_is_count, x)), "a list of layer widths")
-SHARE = Rule(lambda x: _is_number(x) and 0 <= x < 1, "in [0, 1)")
-UNIT = Rule(lambda x: _is_number(x) and 0 <= x <= 1, "in [0, 1]")
-UNIT_OR_NONE = Rule(lambda x: x is None or (_is_number(x) and 0 < x <= 1), "in (0, 1], or None")
-POSITIVE = Rule(lambda x: _is_number(x) and x > 0, "positive")
-NOT_NEGATIVE = Rule(lambda x: _is_number(x) and x >= 0, "not negative")
-FLAG = Rule(lambda x: isinstance(x, bool), "true or false")
+COUNT = OptionRule(_is_count, "a whole number of at least 1")
+WIDTH = OptionRule(lambda x: x is None or _is_count(x), "a width, or None for no recurrence")
+WIDTHS = OptionRule(lambda x: isinstance(x, tuple) and all(map(_is_count, x)), "a list of layer widths")
+SHARE = OptionRule(lambda x: _is_number(x) and 0 <= x < 1, "in [0, 1)")
+UNIT = OptionRule(lambda x: _is_number(x) and 0 <= x <= 1, "in [0, 1]")
+UNIT_OR_NONE = OptionRule(lambda x: x is None or (_is_number(x) and 0 < x <= 1), "in (0, 1], or None")
+POSITIVE = OptionRule(lambda x: _is_number(x) and x > 0, "positive")
+NOT_NEGATIVE = OptionRule(lambda x: _is_number(x) and x >= 0, "not negative")
+FLAG = OptionRule(lambda x: isinstance(x, bool), "true or false")
 
 
-def _option(default: Any, rule: Rule | Sequence[str]) -> Any:
+def _option(default: Any, rule: OptionRule | Sequence[str]) -> Any:
     """Declare an option with its default and its valid values: a rule, or a list of names."""
     return field(default=default, metadata={"rule": rule})
 
@@ -149,7 +149,9 @@ GROUPS = {"network": NetworkOptions, "mixer": MixerOptions, "objective": Objecti
 GROUP_OF = {f.name: group for group, cls in GROUPS.items() for f in fields(cls)}
 """Option → name of its group."""
 
-RULES: dict[str, Rule | Sequence[str]] = {f.name: f.metadata["rule"] for cls in GROUPS.values() for f in fields(cls)}
+RULES: dict[str, OptionRule | Sequence[str]] = {
+    f.name: f.metadata["rule"] for cls in GROUPS.values() for f in fields(cls)
+}
 """Option → its valid values."""
 
 _MIXING = ("mixer_activation", "mixer_width", "hypernet", "mixer_input")
@@ -174,7 +176,7 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
         value = options[option]
         if option == "mixer" and "." in str(value):
             import_mixer(value)
-        elif isinstance(rule, Rule):
+        elif isinstance(rule, OptionRule):
             if not rule.is_valid(value):
                 raise PresetError(f"{name}: {option} is {value!r}; it must be {rule.text}")
         elif value not in rule:

@@ -80,7 +80,7 @@ def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
 
 
 def own_turn_process(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rewards and next values of one agent's process, in which its next state is its own next turn.
+    """Rewrite an episode as one agent sees it, from each of its turns to its next turn.
 
     Args:
         reward: (B, T) team reward of each step.

@@ -1,7 +1,11 @@
-"""Mixers, which compute the team's value Q_tot from the agents' values Q_1 … Q_n.
+"""Mixers, which compute the team's value Q_tot from the agents' values Q_1 … Q_N.
 
 VDN, QMIX and the softplus mixer of AWRQ-Mixer differ only here. A mixer with a constrained hypernetwork is
-non-decreasing in every Q_g. The agents' own argmaxes are then the team's argmax (IGM, individual-global-max).
+non-decreasing in every Q_n. The agents' own argmaxes are then the team's argmax (IGM, individual-global-max).
+
+To add a mixer here, write its class, name it in :data:`MIXERS` and build it in :func:`make_mixer`; a mixer that differs
+only in how its weights are constrained needs no more than an entry in :data:`CONSTRAINTS`. A mixer outside this package
+is passed as a class or as its dotted path (:class:`UserMixer`).
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ MIXERS = ("none", "sum", *CONSTRAINTS)
 
 
 class SumMixer(nn.Module):
-    """Q_tot = Σ_g Q_g (VDN); for a single agent this is its own value.
+    """Q_tot = Σ_n Q_n (VDN); for a single agent this is its own value.
 
     ``share`` multiplies the sum. Agents that learn without a mixer each estimate the whole team's return. Their mean
     (share 1/N), not their sum, is therefore in currency.
@@ -57,7 +61,7 @@ class SumMixer(nn.Module):
 
 
 class MonotoneMixer(nn.Module):
-    """Q_tot = act([Q_1 … Q_n] W1 + b1) W2 + b2, with W1, b1, W2, b2 from hypernetworks of the state (Eq. 11–14).
+    """Q_tot = act([Q_1 … Q_N] W1 + b1) W2 + b2, with W1, b1, W2, b2 from hypernetworks of the state (Eq. 11–14).
 
     ``absolute`` weights with an ELU are QMIX; ``softplus`` weights with a ReLU are the paper's mixer. The ReLU has
     dead zones in which Q_tot no longer follows the agents; ``activation`` replaces it. The paper conditions on the

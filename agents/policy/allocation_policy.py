@@ -137,11 +137,11 @@ class AllocationPolicy:
         self.preset = team.preset
         self.reward_scale, self.device = reward_scale, device
         self.encoder = team_encoder(scenario, joint=team.preset.joint)
-        expected = TeamSpec.of(self.encoder)
+        expected = TeamSpec.from_source(self.encoder)
         if expected != team.spec:
             raise InputError(
-                f"scenario {scenario.name!r}: the team was trained on other shapes "
-                f"({team.spec} instead of {expected}); train it on this scenario"
+                f"scenario {scenario.name!r} has {expected.describe()}, but the team was trained with "
+                f"{team.spec.describe()}; train it on this scenario"
             )
         self._tree = ActionTree(scenario, list(self.encoder.turn_agent))
         self._evaluate = JointActionValues(self.team, self.encoder, self._tree, cost_model.results)

@@ -75,7 +75,10 @@ def writing_checkpoint(folder: str | Path, iteration: int) -> Iterator[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of all files in ``folder`` and flush everything to disk."""
+    """Write the manifest of all files in ``folder`` and flush everything to disk.
+
+    Call it last: a checkpoint without a manifest counts as incomplete.
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb+") as handle:

@@ -31,7 +31,7 @@ class TeamSpec:
     """T, maximum number of steps of an episode."""
 
     @classmethod
-    def of(cls, source: Any) -> TeamSpec:
+    def from_source(cls, source: Any) -> TeamSpec:
         """Read the shapes of a batched environment, or of an encoder with ``sizes``, ``n_actions`` and ``n_turns``."""
         agents = tuple(source.agents)
         sizes = source.observation_sizes if hasattr(source, "observation_sizes") else source.sizes
@@ -45,6 +45,11 @@ class TeamSpec:
     def spaces(self) -> list[tuple[int, int]]:
         """Observation size and number of actions of each agent."""
         return list(zip(self.observation_sizes, self.action_sizes, strict=True))
+
+    def describe(self) -> str:
+        """Return the shapes that an environment must match, in words."""
+        observations, actions = (", ".join(map(str, sizes)) for sizes in (self.observation_sizes, self.action_sizes))
+        return f"agents {', '.join(self.agents)}, observation sizes {observations} and action counts {actions}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, from which :meth:`from_dict` rebuilds the spec."""

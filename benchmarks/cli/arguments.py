@@ -12,6 +12,8 @@ from typing import Any
 from marca_env.utils.errors import InputError
 from marca_env.utils.yaml import parse_mapping, parse_yaml, read_mapping
 
+SCENARIO_HELP = "preset, .yaml file, or folder of marca fit (default: %(default)s)"
+
 
 def parse_pairs(items: Iterable[str], flag: str) -> dict[str, Any]:
     """Read options from files, JSON objects and ``key=value`` pairs; later ones win.

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from marca_env.cascade.cascade import STAGES
 from marca_env.cascade.outcomes import OutcomeTable, outcome_table
+from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.logs.log_files import read_cost_log
 from marca_env.models.cost_map import CostMap
-from marca_env.models.engine import Engine, artefact_folder, shipped_folder
+from marca_env.models.engine import Engine, artefact_folder
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import is_analytic_model
 from marca_env.utils.progress import track_progress
 
@@ -26,15 +29,25 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     """Draw requests with their true outcomes and costs.
 
     They are the live cascade's expected outcomes and the measured cost of what it processed. In a generated scenario
-    the analytic models give both.
+    the analytic models give both; for a system without a live cascade the fitted models do (:func:`truth_note`).
 
     Args:
         scenario: the scenario.
         requests: number of requests.
         seed: seed of the draw.
-        costs: cost log of the measurements; ``None``: the one shipped for the scenario.
+        costs: cost log of the measurements; ``None``: the one beside the scenario's models.
+
+    Raises:
+        InputError: no cost log, or one for a scenario without a live cascade.
     """
     if is_analytic_model(artefact_folder(scenario) / "revenue_model"):
+        return Engine.load(scenario).pool(requests, seed)
+    if not has_live_cascade(scenario):
+        if costs is not None:
+            raise InputError(
+                f"cost log {costs}: scenario {scenario.name!r} has no live cascade whose work it could price; "
+                "leave it out, the costs come from the fitted models"
+            )
         return Engine.load(scenario).pool(requests, seed)
     cost_map = load_cost_map(scenario, costs)
     table = outcomes_with_progress(scenario, requests, seed)
@@ -43,7 +56,31 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     return RequestPool(scenario, table.states, table.outcomes, measured)
 
 
+def has_live_cascade(scenario: Scenario) -> bool:
+    """Return whether the package's live cascade can serve the scenario; it cannot serve a user's own system."""
+    is_own_system = scenario.home is not None and (scenario.home / CODING_FILE).is_file()
+    return scenario.stage_names == STAGES and not is_own_system
+
+
+def truth_note(scenario: Scenario) -> str | None:
+    """Return a sentence for the reader where the fitted models stand in for a live cascade, else ``None``."""
+    if has_live_cascade(scenario) or is_analytic_model(artefact_folder(scenario) / "revenue_model"):
+        return None
+    return f"Scenario {scenario.name!r} has no live cascade: its fitted models serve as the truth."
+
+
 def load_cost_map(scenario: Scenario, path: str | Path | None = None) -> CostMap:
-    """Fit the map of measured costs to a cost log; by default to the one shipped for the scenario."""
-    log = Path(path) if path else shipped_folder(scenario.name) / "cost_log.csv"
+    """Fit the map of measured costs to a cost log; by default to the one beside the scenario's models.
+
+    Raises:
+        InputError: the log does not exist.
+    """
+    if path is not None:
+        return CostMap.from_log(scenario, read_cost_log(Path(path)))
+    log = artefact_folder(scenario) / "cost_log.csv"
+    if not log.is_file():
+        raise InputError(
+            f"scenario {scenario.name!r}: no cost log {log}; measure one with `marca testbench --scenario "
+            f"{scenario.home or scenario.name} --out {log}`"
+        )
     return CostMap.from_log(scenario, read_cost_log(log))

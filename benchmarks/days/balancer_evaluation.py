@@ -31,7 +31,7 @@ from mpc import BisectionBalancer
 from mpc.planning.planning_method import PlanResult
 
 JUDGE_SEED = 20_001
-"""Seed of the requests that judge: no log, no model and no calibration uses them."""
+"""Seed of the test requests: no log, no model and no calibration uses them."""
 
 
 class ClairvoyantBalancer:
@@ -41,7 +41,7 @@ class ClairvoyantBalancer:
     cluster after the other, to a thousandth.
 
     Args:
-        bisection: replays the requests that judge.
+        bisection: replays the test requests.
         counts: (T,M) arrivals.
         budgets: (T,G) core-seconds per second, divided by the drift of the costs.
         first_minute: minute of the day of the first row.
@@ -77,7 +77,7 @@ class BalancerEvaluation:
     """What the balancers are tuned and fitted on."""
     day: DayScenario
     pool: RequestPool
-    """The requests that judge."""
+    """Test requests, on which the balancers are compared."""
     seed: int
     """Seed of the arrivals."""
     counts: np.ndarray = field(init=False)

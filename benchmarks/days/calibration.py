@@ -1,7 +1,7 @@
-"""Calibration of policies and balancers before the judged day: one sample of requests, one grid, one pair of days.
+"""Calibration of policies and balancers before the simulated day: one sample of requests, one grid, one pair of days.
 
-`marca simulate`, `marca balance` and the experiments all calibrate here. Nothing here sees the judged day or the
-requests that judge: only the fitted models, another sample of requests, and generated days.
+`marca simulate`, `marca balance` and the experiments all calibrate here. Nothing here sees that day or the
+test requests: only the fitted models, another sample of requests, and generated days.
 Shapes: M kinds of request, J joint actions, G clusters.
 """
 
@@ -201,7 +201,7 @@ class Calibration:
     # -- days ------------------------------------------------------------------------------------------------------
     @cached_property
     def past_days(self) -> list[Traffic]:
-        """Three generated days, none of which judges."""
+        """Three generated days, none of which is used in comparisons."""
         rng = np.random.default_rng([self.seed, 41])
         return [daily_traffic(self.scenario, rng) for _ in range(3)]
 

@@ -32,8 +32,8 @@ ROW_KEYS = ("method", "seed", "settings")
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of the command."""
+class BalanceOptions:
+    """Options of `marca balance`."""
 
     scenario: str = "default"
     trace: str | None = None
@@ -100,7 +100,7 @@ def combinations(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 class Session:
     """A calibration with its system model, and the days that were replayed with it."""
 
-    options: Options
+    options: BalanceOptions
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Score of every method, seed and combination of the sweep."""
@@ -109,7 +109,7 @@ class Session:
     interrupted: bool = False
 
     @classmethod
-    def prepare(cls, options: Options, out: Path) -> Session:
+    def prepare(cls, options: BalanceOptions, out: Path) -> Session:
         """Check all input, then fit or load the system model; a fitted one is saved in ``out/model``."""
         scenario = Scenario.load(options.scenario)
         make_day(options, scenario, options.seeds[0] if options.seeds else 0)
@@ -167,14 +167,14 @@ class Session:
             self.minutes.append(minutes)
 
 
-def make_day(options: Options, scenario: Scenario, seed: int) -> DayScenario:
+def make_day(options: BalanceOptions, scenario: Scenario, seed: int) -> DayScenario:
     """Return the day that the options name; every seed has another generated day."""
     if options.trace is not None or options.traffic == "day":
         return from_trace(options.trace or embedded_trace(), scenario, options.minutes, options.start)
     return generated(options.traffic, scenario, seed, options.minutes)
 
 
-def make_model(options: Options, calibration: Calibration) -> SystemModel:
+def make_model(options: BalanceOptions, calibration: Calibration) -> SystemModel:
     """Load the system model, or fit it on the user's log or on simulated telemetry."""
     if options.model is not None:
         return SystemModel.load(options.model)

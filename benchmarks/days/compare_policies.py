@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.days.artefacts import true_pool
+from benchmarks.days.artefacts import true_pool, truth_note
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.policies import POLICIES, build_policy, load_values, needed_checkpoints
@@ -40,7 +40,7 @@ BLOCK_MINUTES = 60
 
 @dataclass
 class Day:
-    """A day of traffic, the requests that judge, and the policies to replay."""
+    """A day of traffic, the test requests, and the policies to replay."""
 
     scenario: Scenario
     traffic: Traffic
@@ -169,6 +169,8 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     console = make_console()
     for table in tables_of(summary):
         console.print(table)
+    if (note := truth_note(day.scenario)) is not None:
+        console.print(note)
     if day.interrupted:
         console.print("Interrupted: the tables cover the policies and seeds that were finished.")
     console.print(f"Wrote {out}/minutes.csv, summary.json and day.png")

@@ -1,7 +1,7 @@
 """The five allocation policies that a simulated day compares, by name.
 
-All use the same fitted models and the same calibration. None sees the true outcomes of the requests that judge: values
-are learnt, costs are predicted.
+All use the same fitted models and the same calibration. None sees the true outcomes of the test requests: values are
+learnt, costs are predicted.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from marca_env.utils.errors import InputError
 def ratio_interval(
     numerator: np.ndarray, denominator: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the paired bootstrap interval of Σ numerator / Σ denominator − 1 over blocks.
+    """Return the confidence interval of a relative gain, Σ numerator / Σ denominator − 1, from a paired bootstrap.
 
     Args:
         numerator: (blocks,) sums over blocks of time that are long enough to be about independent.
-        denominator: (blocks,) likewise.
+        denominator: (blocks,) sums over the same blocks.
         confidence: level of the interval.
         seed: seed of the bootstrap.
 

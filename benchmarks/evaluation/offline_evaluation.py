@@ -34,7 +34,7 @@ TRUTHS = ("model", "cascade")
 REQUESTS = 500
 """Requests M of a ground truth; with 1,000 joint actions r_s is then over half a million pairs."""
 CASCADE_SEED = 71
-"""Seed of the requests whose true outcomes judge; no log and no simulated day uses it."""
+"""Seed of the test requests of the live cascade; no log and no simulated day uses it."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ FINAL_RATE = 0.01
 TUNED = Path(__file__).parent / "tuned.yaml"
 REQUESTS, VALIDATION_REQUESTS = 500, 300
 TEST_SEED, TEST_CASCADE_SEED = 1, 72
-"""Seeds of the requests that judge; neither is used in validation."""
+"""Seeds of the test requests; neither is used in validation."""
 
 
 def log_path() -> Path:

@@ -88,7 +88,7 @@ def clocks_figure(
     """Draw the mean return over seeds, with its :func:`band`, against environment steps and against seconds.
 
     Args:
-        runs: algorithm → runs, as for :func:`curve`.
+        runs: algorithm → runs, each a list of rows with ``env_steps``, ``return`` and ``seconds``.
         levels: method that does not learn → its return, a horizontal line.
         path: PNG file to write.
 

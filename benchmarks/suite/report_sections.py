@@ -27,7 +27,7 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class Figure:
-    """Picture of a section."""
+    """A figure of the report: its caption and its PNG file."""
 
     caption: str
     folder: Path
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def uri(self) -> str:
-        """The picture itself as a data URI, for HTML."""
+        """The picture as a data URI, for HTML."""
         return f"data:image/png;base64,{base64.b64encode((self.folder / self.file).read_bytes()).decode()}"
 
 

@@ -38,7 +38,7 @@ LONGEST = 100
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExperimentEntry:
     """One run of an experiment file."""
 
     experiment: str
@@ -52,7 +52,7 @@ class Entry:
         return f"{self.experiment}/{self.variant}" if self.variant else self.experiment
 
 
-def read_experiments(path: str | Path) -> list[Entry]:
+def read_experiments(path: str | Path) -> list[ExperimentEntry]:
     """Read the runs of an experiment file, in its order.
 
     Raises:
@@ -62,7 +62,7 @@ def read_experiments(path: str | Path) -> list[Entry]:
     data = read_mapping(path, "experiment")
     if not data:
         raise InputError(f"{path}: no experiments; give at least one as name: {{run: …, stop: …, config: …}}")
-    entries: list[Entry] = []
+    entries: list[ExperimentEntry] = []
     for name, described in data.items():
         where = f"{path}: experiment {name!r}"
         if not re.fullmatch(r"[\w][\w .+-]*", name):
@@ -93,7 +93,7 @@ def _check_fields(described: Mapping[str, Any], where: str) -> None:
             raise InputError(f"{where}: field 'stop': {limit} is {value!r}; give a number")
 
 
-def _entries(name: str, described: Mapping[str, Any], where: str, home: Path) -> list[Entry]:
+def _entries(name: str, described: Mapping[str, Any], where: str, home: Path) -> list[ExperimentEntry]:
     samples = described.get(SAMPLES, 1)
     try:
         variants = list(expand_grids({key: value for key, value in described.items() if key != SAMPLES}))
@@ -118,9 +118,11 @@ def _entries(name: str, described: Mapping[str, Any], where: str, home: Path) ->
             raise InputError(f"{where}: {error}") from None
         label = ",".join(f"{path.rsplit('.', 1)[-1]}={_as_file_name(value)}" for path, value in values.items())
         label += f"{',' if label else ''}sample={sample}" if samples > 1 else ""
-        entries.append(Entry(name, label[:LONGEST], trial))
+        entries.append(ExperimentEntry(name, label[:LONGEST], trial))
     if len({entry.name for entry in entries}) < len(entries):  # long or similar values: number them
-        entries = [Entry(e.experiment, f"{k:03d},{e.variant}"[:LONGEST], e.trial) for k, e in enumerate(entries)]
+        entries = [
+            ExperimentEntry(e.experiment, f"{k:03d},{e.variant}"[:LONGEST], e.trial) for k, e in enumerate(entries)
+        ]
     return entries
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.training.console import show_progress
-from benchmarks.training.experiment_files import Entry
+from benchmarks.training.experiment_files import ExperimentEntry
 from benchmarks.training.trials import run_trial
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.files import write_json
@@ -21,7 +21,13 @@ DONE, FAILED, INTERRUPTED, WAITING = "done", "failed", "interrupted", "waiting"
 
 
 def train_entry(
-    entry: Entry, folder: Path, *, config: Any = None, resume: bool = False, keep: int | None, wandb: str | None
+    entry: ExperimentEntry,
+    folder: Path,
+    *,
+    config: Any = None,
+    resume: bool = False,
+    keep: int | None,
+    wandb: str | None,
 ) -> dict[str, Any]:
     """Train one run and return its row of the table; a failure is a row, too.
 
@@ -59,7 +65,7 @@ def train_entry(
     return {**numbers, **row}
 
 
-def unfinished_entries(entries: list[Entry], out: Path, *, resume: bool) -> list[Entry]:
+def unfinished_entries(entries: list[ExperimentEntry], out: Path, *, resume: bool) -> list[ExperimentEntry]:
     """Return the runs that are not done.
 
     Raises:
@@ -81,7 +87,7 @@ def unfinished_entries(entries: list[Entry], out: Path, *, resume: bool) -> list
     return unfinished
 
 
-def _check_unchanged(entry: Entry, result: dict[str, Any], folder: Path) -> None:
+def _check_unchanged(entry: ExperimentEntry, result: dict[str, Any], folder: Path) -> None:
     trial, recorded = entry.trial.to_dict(), result["trial"]
     for name in ("run", "env", "offline", "scenario", "config", "seed"):
         if trial[name] != recorded.get(name):
@@ -107,7 +113,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: damaged ({one_line(error)}); remove the folder to run it again") from None
 
 
-def recorded_row(entry: Entry, out: Path) -> dict[str, Any]:
+def recorded_row(entry: ExperimentEntry, out: Path) -> dict[str, Any]:
     """Return the row of a run that another process or call has made."""
     result = read_result(out / entry.name)
     if result is None:

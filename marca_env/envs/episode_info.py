@@ -35,7 +35,7 @@ def _cluster_info(core: BatchedRecommender, step: BatchedStep) -> dict[str, Any]
 
 
 def request_frame(core: BatchedRecommender, step: BatchedStep) -> views.View:
-    """Return the frame of the first request of a batch: the one that has just ended, or else the running one."""
+    """Return the view of the batch's first request: its final state if it has just ended, else its state so far."""
     prices = core.prices if core.prices.ndim == 1 else core.prices[0]
     if not step.infos:
         results = core.visible_results()[0]

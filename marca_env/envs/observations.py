@@ -138,7 +138,7 @@ class ObservationEncoder:
         prices: np.ndarray | None,
         clusters: np.ndarray | None,
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """Encode without checks; prices are the output of :meth:`scale_prices`, the rest as in :meth:`encode`."""
+        """Encode without the checks of :meth:`encode`; ``prices`` are the output of :meth:`scale_prices`."""
         n = len(states)
         flat = np.zeros(n * self._total, dtype=np.float32)  # all vectors of one layout, then those of the next
         codes = np.concatenate([states, actions, np.zeros((n, 1), dtype=np.int64)], axis=1)  # (B, F+D+1)

@@ -1,7 +1,7 @@
 """Gymnasium environments of the generated scenarios: the single-agent view of each.
 
-The multi-agent environments take the preset's name instead: ``marca_env.parallel_env("ranking-model-v0")``, and
-likewise ``env``, ``batched_env`` and ``marca train --scenario``.
+The multi-agent environments take the preset's name instead: ``marca_env.parallel_env("ranking-model-v0")``. So
+do ``env``, ``batched_env`` and ``marca train --scenario``.
 """
 
 from __future__ import annotations

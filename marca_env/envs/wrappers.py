@@ -53,7 +53,7 @@ class UniformAgents(BaseParallelWrapper):
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Let every agent act."""
+        """Pass all agents' actions to the environment; return padded observations and masks."""
         if self._takes_nearest:
             actions = {agent: self._nearest(agent, action) for agent, action in actions.items()}
         observations, *others = self.env.step(actions)

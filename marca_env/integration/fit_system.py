@@ -46,7 +46,7 @@ def fit_system(
         truth: true outcomes of unseen requests of the live cascade, to compare with.
 
     Returns:
-        The report, as in ``report.json``.
+        The report, which is also written as ``report.json``.
 
     Raises:
         InputError: no request of the log earned revenue.

@@ -248,7 +248,7 @@ def _budgets_and_cores(mapping: Mapping, loads: SystemLoads | None) -> dict[str,
         load = np.zeros(0) if loads is None or cluster.load is None else loads.load[:, g]
         budget, cores = cluster.budget, cluster.cores
         if budget is None:
-            _require_load(cluster, len(load) > 0, "budget")
+            _require_load(cluster, len(load) > 0, "budget", "write 'budget: NUMBER' in the mapping, or ")
             budget = float(np.quantile(load, BUDGET_QUANTILE))
         if cores is None:
             cores = max([HEADROOM * budget, *load])
@@ -264,11 +264,11 @@ def _peak_qps(mapping: Mapping, loads: SystemLoads | None) -> float:
     return float(loads.qps.max())
 
 
-def _require_load(cluster: ClusterMap, has_load: bool, quantity: str) -> None:
+def _require_load(cluster: ClusterMap, has_load: bool, quantity: str, remedy: str = "") -> None:
     if not has_load:
         raise InputError(
-            f"cluster {cluster.name!r}: its {quantity} is not given, and there is no load in a system log to derive it "
-            "from; name the column in 'load' and pass --system FILE"
+            f"cluster {cluster.name!r} has no {quantity}; {remedy}name the column of its load in 'load' and pass "
+            "--system FILE"
         )
 
 

@@ -53,7 +53,7 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class DecisionMap:
-    """Decision; ``kind``, ``options`` and ``channel`` as in :class:`marca_env.scenario.parts.Decision`."""
+    """Decision and its column; see :class:`marca_env.scenario.parts.Decision` for kind, options and channel."""
 
     name: str
     kind: str

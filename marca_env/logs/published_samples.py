@@ -59,7 +59,7 @@ def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, 
 
 
 def cost_sample(path: str | Path) -> tuple[pd.DataFrame, tuple[Column, ...]]:
-    """Return table and schema of a sample with state, actions and action results."""
+    """Read the sample of action results that the paper's authors published; return the table and its columns."""
     names = (*STATE, *ACTIONS, *RESULTS)
     return _read(path, names), tuple(Column(name, "int") for name in names)
 

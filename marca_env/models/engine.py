@@ -100,7 +100,10 @@ class Engine:
         if noise not in NOISES:
             raise InputError(unknown_option("noise", noise, NOISES))
         if noise == "gamma" and sparsity is None:
-            raise InputError("noise 'gamma' needs a sparsity; build one with Sparsity.from_log(request_log)")
+            raise InputError(
+                "noise 'gamma' needs `sparsity`; use Engine.load(scenario, noise='gamma'), which takes it from the "
+                "request log"
+            )
         if population.states.shape[1] != len(scenario.features):
             raise InputError(
                 f"population has {population.states.shape[1]} features but scenario {scenario.name!r} has "

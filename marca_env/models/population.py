@@ -25,10 +25,14 @@ class Population:
     """(U,) positive."""
 
     def __post_init__(self) -> None:
-        if len(self.states) == 0 or len(self.states) != len(self.counts) or np.any(self.counts <= 0):
+        if len(self.states) == 0 or len(self.states) != len(self.counts):
             raise InputError(
-                "population: states or counts do not fit; give at least one state and one positive count per state"
+                f"population: {len(self.states)} states and {len(self.counts)} counts; "
+                "give at least one state, and one count per state"
             )
+        if np.any(self.counts <= 0):
+            row = int(np.argmax(self.counts <= 0))
+            raise InputError(f"population: count {self.counts[row]} of state {row}; give positive counts only")
 
     @classmethod
     def from_log(cls, scenario: Scenario, requests: pd.DataFrame) -> Population:

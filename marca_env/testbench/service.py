@@ -117,7 +117,12 @@ class ServiceProcess:
         return float(np.mean(self._ask("prepare", workload)))
 
     def replay(self, due: np.ndarray, patience: float) -> Replay:
-        """Send request k at ``due[k]`` seconds (n,); the service drops the rest once ``patience`` seconds late."""
+        """Send n requests; return the measurements.
+
+        Args:
+            due: (n,) time at which each request is sent, seconds after the start.
+            patience: once the service is more than this many seconds late, it drops all requests that are left.
+        """
         for k, control in enumerate(self._controls):
             control.send(("replay", (len(due[k :: len(self._loads)]), patience)))
         before = self._cpu()

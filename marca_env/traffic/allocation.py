@@ -63,7 +63,7 @@ class AllocationTable:
 
     Attributes:
         values: (M,J'), the columns of ``actions``.
-        costs: (M,J',G), likewise.
+        costs: (M,J',G), the costs of ``actions``.
     """
 
     def __init__(self, values: np.ndarray, costs: np.ndarray, actions: np.ndarray | None = None) -> None:

@@ -61,7 +61,7 @@ def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_P
 
 
 def from_trace(path: str | Path, scenario: Scenario, minutes: int, start: str | None = None) -> DayScenario:
-    """Read a day from a trace file; arguments as for :func:`marca_env.traffic.workload.read_trace`."""
+    """Read a day without events from a trace file, by :func:`marca_env.traffic.workload.read_trace`."""
     traffic = read_trace(path, scenario, minutes, start)
     return DayScenario(traffic.name, traffic, SystemChanges.none(len(traffic), len(scenario.clusters)))
 

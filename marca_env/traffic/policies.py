@@ -15,7 +15,7 @@ from marca_env.traffic.dual_bound import dual_bound
 
 
 class Policy(Protocol):
-    """Chooses joint actions. It never sees the outcomes that it is judged by."""
+    """Chooses joint actions. It never sees the true outcomes on which policies are compared."""
 
     name: str
 

@@ -25,7 +25,16 @@ def utilisation(load: np.ndarray, budget: np.ndarray | float = 1.0, weights: np.
 def overutilisation(
     load: np.ndarray, budget: np.ndarray | float = 1.0, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return ν = mean((max(Ĉ, C_m) − C_m) / C_m) of each cluster (Eq. 22); arguments as for :func:`utilisation`."""
+    """Return ν = mean((max(Ĉ, C_m) − C_m) / C_m) of each cluster (Eq. 22).
+
+    Args:
+        load: (T,G) load Ĉ, core-seconds per second.
+        budget: (), (G,) or (T,G) budget C_m, in the unit of the load.
+        weights: (T,G) weight of each minute; ``None``: equal weights. A cluster without any weight gets nan.
+
+    Returns:
+        (G,) shares of the budget.
+    """
     return _mean((np.maximum(load, budget) - budget) / budget, weights)
 
 

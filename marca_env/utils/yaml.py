@@ -90,7 +90,7 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{where}: not valid YAML or JSON: {_place(error)}; fix that place") from None
+        raise InputError(f"{where}: not valid YAML or JSON: {_place(error)}; correct the text there") from None
 
 
 def _place(error: yaml.YAMLError | ValueError) -> str:

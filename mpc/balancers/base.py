@@ -26,15 +26,15 @@ def telemetry_fault(observation: ControlObservation, limit: float = 50.0) -> str
         limit: a load of more than this many budgets counts as an error of measurement.
     """
     if not (np.isfinite(observation.qps) and observation.qps >= 0):
-        return f"qps is {observation.qps}"
+        return f"qps is {observation.qps}; it must be finite and not negative"
     for name in ("load", "budget"):
         value = np.asarray(getattr(observation, name), dtype=np.float64)
         if not np.all(np.isfinite(value)) or np.any(value < 0):
-            return f"{name} is {value.tolist()}"
+            return f"{name} is {value.tolist()}; it must be finite and not negative"
     if np.any(observation.load > limit * np.asarray(observation.budget)):
         return f"load is {np.asarray(observation.load).tolist()}, more than {limit:g} times the budget"
     if not np.all(np.asarray(observation.budget) > 0):
-        return f"budget is {np.asarray(observation.budget).tolist()}"
+        return f"budget is {np.asarray(observation.budget).tolist()}; it must be positive"
     return None
 
 

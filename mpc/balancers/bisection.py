@@ -250,6 +250,9 @@ def split_tables(
 
 
 def price_scale(values: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Return the typical value per unit of cost (G,), currency per core-second: the order of useful prices."""
+    """Return the order of magnitude of useful prices (G,), currency per core-second.
+
+    It is the mean range of a request's values over the mean range of its costs on each cluster.
+    """
     spread = np.ptp(values, axis=1).mean()
     return np.maximum(spread, 1e-9) / np.maximum(np.ptp(costs, axis=1).mean(axis=0), 1e-9)

@@ -61,7 +61,7 @@ class FaultError(RuntimeError):
 
 @dataclass(frozen=True)
 class CheckedObservation:
-    """An observation with valid values; units as in :class:`marca_env.traffic.control.ControlObservation`."""
+    """An observation with valid values, in the units of :class:`marca_env.traffic.control.ControlObservation`."""
 
     minute: int
     qps: float
@@ -109,11 +109,11 @@ def check_observation(observation: ControlObservation, clusters: tuple[str, ...]
                 raise InputError(message)
             raise FaultError("telemetry", message)
     if minute is None:
-        raise FaultError("telemetry", f"minute is {getattr(observation, 'minute', None)!r}")
+        raise FaultError("telemetry", f"minute is {getattr(observation, 'minute', None)!r}; it must be a whole number")
     checked: Any = CheckedObservation(minute, qps, **arrays)
     fault = telemetry_fault(checked)
     if fault is None and qps <= 0:
-        fault = "no traffic"
+        fault = f"qps is {qps:g}; a plan needs traffic"
     if fault is not None:
         raise FaultError("telemetry", fault)
     levels = np.nan_to_num(arrays["degradation"], nan=0.0, posinf=0.0, neginf=0.0)

@@ -136,7 +136,7 @@ class Trainer:
         return squared.mean((1, 2))
 
     def step(self, rows: np.ndarray) -> float:
-        """Take one gradient step on ``rows``, as in :meth:`losses`; return the sum of the losses before it."""
+        """Take one gradient step on ``rows`` of :meth:`losses`; return the sum of the losses before it."""
         self.optimiser.zero_grad()
         loss = self.losses(rows).sum()
         loss.backward()

@@ -169,9 +169,9 @@ class LoadDynamics:
         """Return the loads along one price sequence and their exact derivative in the log prices.
 
         Args:
-            load: as in :meth:`rollout`.
-            last: as in :meth:`rollout`.
-            last_prices: as in :meth:`rollout`.
+            load: (G,) Ĉ of the last minute, core-seconds per second.
+            last: conditions of the last minute.
+            last_prices: (G,) prices of the last minute.
             horizon: conditions (N,) of the coming minutes.
             prices: (N,G) price sequence.
 
@@ -236,7 +236,12 @@ class LoadDynamics:
         return self.member_logs(log_prices, context).mean(0)
 
     def member_logs(self, log_prices: Tensor, context: Tensor) -> Tensor:
-        """Return the log cost per request of each member, (K,…,G); arguments as in :meth:`log_cost`."""
+        """Return the log cost per request of each member, (K,…,G).
+
+        Args:
+            log_prices: (…,G).
+            context: (…,F) of :meth:`context`.
+        """
         context = context.expand(*log_prices.shape[:-1], context.shape[-1])
         flat = self.batched_logs(log_prices.reshape(1, -1, self.n_clusters), context.reshape(1, -1, context.shape[-1]))
         return flat.reshape(self.members, *log_prices.shape)

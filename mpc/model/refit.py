@@ -40,7 +40,7 @@ class Refit:
 
     Args:
         model: the old model; it is not changed.
-        log: minutes of the changed system, oldest first; columns as in :meth:`mpc.SystemModel.fit`.
+        log: minutes of the changed system, oldest first, with the columns that :meth:`mpc.SystemModel.fit` reads.
         seed: seed of the synthetic minutes.
         epochs: number of gradient steps, each on all minutes.
         learning_rate: step size of Adam.

@@ -10,15 +10,16 @@ from torch.nn.functional import softplus
 
 
 class Response(nn.Module):
-    """The function r(u, z): log cost per request of each cluster, non-increasing in the cluster's own price.
+    """The function r(u, z): log cost per request of each cluster, from the log prices u and the time features z.
 
-    The weights on the cluster's own price are never positive, and all later weights are never negative. A linear term
-    keeps the slope beyond the prices of the training log, where the cost then falls as a power of the price. The K
-    members of an ensemble, and the G clusters of a member, are separate networks computed as batched tensors.
+    A cluster's cost never rises with its own price: the weights on this price are never positive, and all later weights
+    are never negative. A linear term keeps the slope beyond the prices of the training log, where the cost then falls
+    as a power of the price. The K members of an ensemble, and the G clusters of a member, are separate networks
+    computed as batched tensors.
 
     Args:
         n_clusters: G.
-        n_context: number of inputs z besides the G log prices.
+        n_context: F, number of time features z besides the G log prices.
         hidden: H, units of each of the two hidden layers.
         generator: source of the initial weights.
         members: K.
@@ -60,7 +61,7 @@ class Response(nn.Module):
         }
 
     def forward(self, prices: Tensor, context: Tensor) -> Tensor:
-        """Return the scaled log cost (K,M,G).
+        """Return the scaled log cost (K,M,G) of M minutes.
 
         Args:
             prices: (K,M,G) scaled log prices; K may be 1 if the members share them.

@@ -1,9 +1,9 @@
-"""Solution of the convex program of :mod:`mpc.planning.load_qp` by linear systems, without a general solver.
+"""Solver of the convex program of :mod:`mpc.planning.load_qp` by linear systems instead of a general solver.
 
 Without its load variables, Eq. 17 (arXiv 2512.24325) around a nominal sequence is a strictly convex quadratic in the
 log prices within a box. The primal-dual active-set method (Hintermüller, Ito and Kunisch, 2003) guesses which prices
-are at a bound, solves a linear system for the others and corrects the guess. A guess that repeats itself is the exact
-optimum. Without damping the minutes are independent, and the system splits into one of G × G per minute.
+are at a bound, solves a linear system for the others and corrects the guess. If a guess comes out again, it is the
+exact optimum. Without damping the minutes are independent, and the system splits into one of G × G per minute.
 """
 
 from __future__ import annotations

@@ -80,10 +80,12 @@ class CompiledQP:
         rows, n = form.A.shape[0] // (form.x.size + 1), form.x.size
         dims = data["dims"]
         if any((dims.exp, dims.soc, dims.psd, dims.p3d)) or dims.zero + dims.nonneg != rows:
-            raise UnsupportedError("the program has cones; it must be quadratic")
+            raise UnsupportedError("cvxpy problem not supported: it has cones; use linear constraints only")
         constant = form.P.tocsc()
         if constant[:, :-1].nnz:
-            raise UnsupportedError("the quadratic term depends on parameters")
+            raise UnsupportedError(
+                "cvxpy problem not supported: parameters in the quadratic term; use them in linear terms only"
+            )
         position, value = constant.tocoo().coords[0], constant.tocoo().data
         self._P = sparse.triu(sparse.coo_array((value, (position % n, position // n)), shape=(n, n)), format="csc")
         self._q_map = form.q.tocsr()[:n]

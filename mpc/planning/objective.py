@@ -164,7 +164,14 @@ class Objective:
     def gradient(
         self, loads: np.ndarray, last: np.ndarray, target: np.ndarray | None = None, emphasis: Any = 1.0
     ) -> np.ndarray:
-        """Return ∂J/∂y (…,N,G) with the set of damped minutes fixed; arguments as in :meth:`__call__`."""
+        """Return the derivative of J with respect to ``loads``, (…,N,G); the set of damped minutes is taken as fixed.
+
+        Args:
+            loads: (…,N,G) as fractions of the budgets.
+            last: (G,) load of the minute before.
+            target: (G,) or (N,G) loads to aim at; ``None``: 1 less the margin.
+            emphasis: (N,) factor of the damping weight, or a number.
+        """
         aim = 1 - self.settings.margin if target is None else target
         pull = 2 * self.damping_weights(self.damped(loads, last), emphasis) * (loads - self._previous(loads, last))
         slope = 2 * self.weights[:, None] * (loads - aim) + pull

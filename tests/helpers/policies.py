@@ -15,5 +15,5 @@ def save_untrained_policy(folder: Path) -> None:
     """Save a small AWRQ-Mixer with random weights on the default scenario as a policy folder."""
     engine = get_engine("default")
     small = preset("AWRQMixer", heads=2, gru=8, hidden=(8,))
-    team = Team(TeamSpec.of(team_encoder(engine.scenario)), small)
+    team = Team(TeamSpec.from_source(team_encoder(engine.scenario)), small)
     AllocationPolicy(team, engine.scenario, engine.cost_model).save(folder)  # type: ignore[arg-type]

@@ -189,7 +189,10 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore the state that :meth:`get_state` returned; weights with the current number are skipped."""
+        """Restore the state that :meth:`get_state` returned.
+
+        Weights that the runner already has (same version number) are not loaded again.
+        """
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
             if number == 0 or number != self._weights_seq_no:  # smaller after an earlier state was restored

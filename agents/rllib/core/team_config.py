@@ -143,9 +143,9 @@ class TeamConfig(AlgorithmConfig):
             return self._team
         joint = self.preset().joint
         if self.env is None:
-            return TeamSpec.of(team_encoder(self.scenario, joint=joint)).to_dict()
+            return TeamSpec.from_source(team_encoder(self.scenario, joint=joint)).to_dict()
         env = make_batched(self.env, 1, self.env_config, joint=joint, max_steps=self.max_episode_steps)
-        spec = TeamSpec.of(env).to_dict()
+        spec = TeamSpec.from_source(env).to_dict()
         if hasattr(env, "close"):
             env.close()
         return spec

@@ -48,10 +48,10 @@ def make_rllib_env(env: Any, env_config: Mapping[str, Any] | None = None) -> Any
     if hasattr(made, "observation_sizes"):
         return SingleBatchEnv(made)
     if isinstance(made, AECEnv):
-        raise InputError(f"environment {env!r}: an AECEnv; wrap it in pettingzoo.utils.aec_to_parallel")
+        raise InputError(f"environment {env!r} is an AECEnv; wrap it in pettingzoo.utils.aec_to_parallel")
     if not getattr(made, "possible_agents", None):
         raise InputError(
-            f"environment {env!r}: a {type(made).__name__}; use a PettingZoo ParallelEnv or an RLlib MultiAgentEnv"
+            f"environment {env!r} is a {type(made).__name__}; use a PettingZoo ParallelEnv or an RLlib MultiAgentEnv"
         )
     wrapped = ParallelPettingZooEnv(made)
     # RLlib takes the agents from a set, whose order differs between processes. A shared network needs a fixed order.

@@ -118,8 +118,8 @@ def restore_run(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[s
         newer = [p for p in checkpoints_in(out) if (iteration_of(p) or 0) > iteration and find_fault(p) is None]
         if newer:
             raise InputError(
-                f"{newer[-1]}: newer than {checkpoint.name}, which is to be resumed, and could be mistaken for its "
-                "successor; resume the newest checkpoint, or use another folder for the checkpoints"
+                f"{newer[-1]}: newer than {checkpoint.name}, from which you resume; resume from {newer[-1].name}, or "
+                "choose another folder for the checkpoints"
             )
         remove_leftovers(out)
     algorithm = restore(checkpoint)

@@ -188,8 +188,8 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
         team.spec.action_sizes,
     ):
         raise InputError(
-            f"{folder}: trained on other shapes than this environment has ({team.spec}, not {env_spec}); "
-            "use the environment of the training"
+            f"{folder}: the policy was trained with {team.spec.describe()}, but this environment has "
+            f"{env_spec.describe()}; use the environment of the training"
         )
     return config
 

@@ -47,8 +47,8 @@ def check_stop(stop: Mapping[str, Any], config: Any, *, evaluates: bool = False)
         raise InputError(f"no stopping criterion; set at least one of {', '.join(STOPS)}")
     if config is not None and config.is_offline and set(stop) <= set(SAMPLED):
         raise InputError(
-            f"{' and '.join(stop)} cannot stop a run on a log, which samples nothing; "
-            "use training_iteration, gradient_steps or time_total_s"
+            f"{' and '.join(stop)} cannot stop a run on a log, which takes no steps in an environment; "
+            "stop by training_iteration, gradient_steps or time_total_s"
         )
 
 

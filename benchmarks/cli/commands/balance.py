@@ -5,33 +5,52 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.cli.arguments import SCENARIO_HELP
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
-from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, Options, Session, read_sweep
+from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, Session, read_sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
+    parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
     source = parser.add_argument_group("system model (default: fitted on generated telemetry)")
     source.add_argument("--model", metavar="DIR", help="folder of a saved system model")
     source.add_argument(
         "--log", metavar="FILE", help="system log to fit on; the published CSV is read without conversion"
     )
-    source.add_argument("--days", type=int, default=4, help="days of generated telemetry (default: %(default)s)")
     source.add_argument(
-        "--epochs", type=int, default=150, help="most passes of the fit over the log (default: %(default)s)"
+        "--days", type=int, default=4, metavar="N", help="days of generated telemetry (default: %(default)s)"
     )
-    source.add_argument("--members", type=int, default=1, help="models in the ensemble (default: %(default)s)")
+    source.add_argument(
+        "--epochs",
+        type=int,
+        default=150,
+        metavar="N",
+        help="most passes of the fit over the log (default: %(default)s)",
+    )
+    source.add_argument(
+        "--members", type=int, default=1, metavar="N", help="models in the ensemble (default: %(default)s)"
+    )
     source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
     day = parser.add_argument_group("the day")
     day.add_argument("--trace", metavar="FILE", help="CSV with columns timestamp,value; rescaled to the peak")
     day.add_argument(
-        "--traffic", default="day", metavar="NAME", help=f"without a trace, one of: {', '.join(TRAFFICS)} (%(default)s)"
+        "--traffic",
+        default="day",
+        metavar="NAME",
+        help=f"without a trace, one of: {', '.join(TRAFFICS)}; day is an embedded trace, the others are generated "
+        "(default: %(default)s)",
     )
-    day.add_argument("--minutes", type=int, default=1440, help="length of the day (default: %(default)s)")
-    day.add_argument("--start", help="first minute of the trace, such as 2014-07-08")
-    day.add_argument("--requests", type=int, default=600, help="requests that judge (default: %(default)s)")
+    day.add_argument("--minutes", type=int, default=1440, metavar="N", help="length of the day (default: %(default)s)")
+    day.add_argument("--start", metavar="TIME", help="first minute of the trace, such as 2014-07-08")
+    day.add_argument(
+        "--requests",
+        type=int,
+        default=600,
+        metavar="N",
+        help="test requests on which the methods are compared (default: %(default)s)",
+    )
     day.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds of the arrivals (default: 0)"
     )
@@ -56,7 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=V,V",
         help="settings of the MPC to compare in every combination of the values",
     )
-    parser.add_argument("--out", default="results/balance", help="folder for tables and figures (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        default="results/balance",
+        metavar="DIR",
+        help="folder for tables and figures (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
     options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
     out = Path(args.out)
-    session = Session.prepare(Options(sweep=read_sweep(args.sweep), **options), out)
+    session = Session.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)
     if not args.fit_only:
         session.run()
     report(session, out)

@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("checkpoint", type=Path, help="folder of a run, a checkpoint or a policy")
     parser.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the environment (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the environment (default: %(default)s)"
+    )
     parser.add_argument("--env", metavar="ID", help="environment: id or dotted path (default: that of the training)")
     parser.add_argument(
         "--config",

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.cli.arguments import SCENARIO_HELP
 from benchmarks.cli.commands.testbench import measure
 from benchmarks.days.artefacts import outcomes_with_progress
 from marca_env.cascade.behaviour_policy import behaviour_log
+from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.integration.fit_report import report_lines
 from marca_env.integration.fit_system import fit_system
 from marca_env.integration.logged_system import LoggedSystem, cascade_system, read_logged_system
@@ -30,17 +32,25 @@ from marca_env.utils.progress import track_progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
-    parser.add_argument("--requests", type=Path, help="request log; default: OUT/requests.parquet, made if missing")
-    parser.add_argument("--costs", type=Path, help="cost log; default: OUT/cost_log.csv, measured if missing")
-    parser.add_argument("--system", type=Path, help="system log of your own system (with --mapping)")
+    parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
+    parser.add_argument(
+        "--requests", type=Path, metavar="FILE", help="request log; default: OUT/requests.parquet, made if missing"
+    )
+    parser.add_argument(
+        "--costs", type=Path, metavar="FILE", help="cost log; default: OUT/cost_log.csv, measured if missing"
+    )
+    parser.add_argument("--system", type=Path, metavar="FILE", help="system log of your own system (with --mapping)")
     parser.add_argument(
         "--mapping", metavar="FILE", help="YAML file that maps the columns of your own logs; makes a scenario"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the models and what they were fitted to")
-    parser.add_argument("--rows", type=int, default=200_000, help="requests to serve for a log (default: %(default)s)")
     parser.add_argument(
-        "--members", type=int, default=5, help="networks of the revenue ensemble (default: %(default)s)"
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the models and what they were fitted to"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=200_000, metavar="N", help="requests to serve for a log (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--members", type=int, default=5, metavar="N", help="networks of the revenue ensemble (default: %(default)s)"
     )
     parser.add_argument(
         "--truth",
@@ -50,12 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also compare with the true revenue of N requests of the live cascade",
     )
     parser.add_argument(
-        "--budget", type=float, default=300.0, help="seconds for measuring costs (default: %(default)s)"
+        "--budget", type=float, default=300.0, metavar="N", help="seconds for measuring costs (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the fits and the held-out rows (default: %(default)s)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the fits and the held-out rows (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="torch device of the fits (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", metavar="NAME", help="torch device of the fits (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -69,8 +81,10 @@ def run(args: argparse.Namespace) -> None:
     report = fit_system(system, args.out, members=args.members, seed=args.seed, device=args.device, truth=truth)
     for line in report_lines(report):
         print(line)
-    files = "scenario.yaml, cost_model, revenue_model, population.parquet, requests.parquet, report.json"
-    print(f"wrote a scenario in {args.out}: {files}")
+    files = ["scenario.yaml", "cost_model", "revenue_model", "population.parquet", "requests.parquet", "report.json"]
+    if system.coder is not None:
+        files.insert(1, CODING_FILE)
+    print(f"wrote a scenario in {args.out}: {', '.join(files)}")
     print(f"use it: marca_env.parallel_env(scenario={str(args.out)!r}), marca train --scenario {args.out}")
 
 

@@ -6,7 +6,8 @@ import argparse
 
 from rich.table import Table
 
-from benchmarks.days.artefacts import true_pool
+from benchmarks.cli.arguments import SCENARIO_HELP
+from benchmarks.days.artefacts import true_pool, truth_note
 from benchmarks.days.headroom import headroom, least_share
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.console import make_console
@@ -16,17 +17,28 @@ BUDGETS = (0.125, 0.2, 0.5)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=6000, help="requests evaluated exactly (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=101, help="seed of the requests (default: %(default)s)")
+    parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=6000,
+        metavar="N",
+        help="test requests, each evaluated exactly (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=101, metavar="N", help="seed of the requests (default: %(default)s)"
+    )
     parser.add_argument(
         "--budgets",
         type=float,
         nargs="+",
+        metavar="SHARE",
         help="budgets, as shares of the cost of the most expensive action on each cluster (default: those of "
         f"{', '.join(map(str, BUDGETS))} that the cheapest action fits)",
     )
-    parser.add_argument("--costs", help="cost log (default: the one shipped for the scenario)")
+    parser.add_argument(
+        "--costs", metavar="FILE", help="cost log (default: the one beside the scenario's models; needs a live cascade)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,5 +53,8 @@ def run(args: argparse.Namespace) -> int:
     for row in rows:
         gains = [row.truncation, row.independent, row.joint, row.hindsight]
         view.add_row(f"{row.share:.1%}", f"{row.static:.4f}", *[f"{g:+.1%}" for g in gains])
-    make_console().print(view)
+    console = make_console()
+    console.print(view)
+    if (note := truth_note(scenario)) is not None:
+        console.print(note)
     return 0

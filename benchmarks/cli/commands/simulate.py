@@ -1,10 +1,11 @@
-"""`marca simulate`: a day of traffic under several allocation policies, judged by the live cascade."""
+"""`marca simulate`: replay a day of traffic under several allocation policies, with true outcomes."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from benchmarks.cli.arguments import SCENARIO_HELP
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
@@ -13,32 +14,50 @@ from benchmarks.training.default_learner import ITERATIONS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "--trace", help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)"
+        "--trace",
+        metavar="FILE",
+        help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)",
     )
-    parser.add_argument("--scenario", default="default", help="preset or YAML file (default: %(default)s)")
+    parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
     parser.add_argument(
         "--policies", nargs="+", default=list(POLICIES), metavar="NAME", help=f"some of: {', '.join(POLICIES)}"
     )
-    parser.add_argument("--minutes", type=int, default=1440, help="length of the replay (default: %(default)s)")
     parser.add_argument(
-        "--start", help="first minute, such as 2014-07-08 (default: a midnight that has a week before it)"
+        "--minutes", type=int, default=1440, metavar="N", help="length of the replay (default: %(default)s)"
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the arrivals (default: 0 1 2)"
+        "--start",
+        metavar="TIME",
+        help="first minute, such as 2014-07-08 (default: a midnight that has a week before it)",
     )
-    parser.add_argument("--checkpoint", help="policy folder of the marca policies (default: train one and store it)")
-    parser.add_argument("--single-checkpoint", help="policy folder of rl-mpca (default: train one and store it)")
     parser.add_argument(
-        "--requests", type=int, default=3000, help="requests that judge, each evaluated exactly (default: %(default)s)"
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="seeds of the arrivals (default: 0 1 2)"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="policy folder of the marca policies (default: train one and store it)"
+    )
+    parser.add_argument(
+        "--single-checkpoint", metavar="DIR", help="policy folder of rl-mpca (default: train one and store it)"
+    )
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=3000,
+        metavar="N",
+        help="test requests on which the policies are compared, each evaluated exactly (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations",
         type=int,
         default=ITERATIONS,
+        metavar="N",
         help="training iterations where a checkpoint is missing (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", default="results/simulate", help="folder for tables and the figure (default: %(default)s)"
+        "--out",
+        default="results/simulate",
+        metavar="DIR",
+        help="folder for tables and the figure (default: %(default)s)",
     )
 
 

@@ -1,4 +1,7 @@
-"""``marca testbench``: measure what each bucket of requests costs on the live cascade."""
+"""``marca testbench``: measure the cost of each stage of a running service, bucket by bucket of its requests.
+
+The service is the live cascade, or the target of ``--target``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from benchmarks.cli.arguments import SCENARIO_HELP
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.testbench import TestBench, describe_machine, repeat_spread, to_cost_log
@@ -20,34 +24,47 @@ from marca_env.utils.progress import track_progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--scenario", default="default", help="preset or .yaml file (default: %(default)s)")
+    parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
     parser.add_argument(
         "--target",
         type=Path,
         metavar="FILE",
         help="YAML of a running HTTP service or Python function to measure instead",
     )
-    parser.add_argument("--out", type=Path, default=Path("cost_log.csv"), help="cost log (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="replays of each bucket (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one replay (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("cost_log.csv"), metavar="FILE", help="cost log (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="replays of each bucket (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="N", help="length of one replay (default: %(default)s)"
+    )
     parser.add_argument(
         "--budget",
         type=float,
         default=300.0,
+        metavar="N",
         help="seconds for all replays, which are shortened to fit (default: %(default)s)",
     )
-    parser.add_argument("--qps", type=float, help="request rate of every bucket (default: chosen for each bucket)")
     parser.add_argument(
-        "--utilisation", type=float, default=0.45, help="CPU utilisation to aim at (default: %(default)s)"
+        "--qps", type=float, metavar="N", help="request rate of every bucket (default: chosen for each bucket)"
     )
-    parser.add_argument("--arrivals", default="uniform", help="uniform or poisson arrivals (default: %(default)s)")
     parser.add_argument(
-        "--machines", type=int, default=1, help="service processes, one core each (default: %(default)s)"
+        "--utilisation", type=float, default=0.45, metavar="N", help="CPU utilisation to aim at (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--arrivals", default="uniform", metavar="NAME", help="uniform or poisson arrivals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--machines", type=int, default=1, metavar="N", help="service processes, one core each (default: %(default)s)"
     )
     parser.add_argument(
         "--buckets", nargs="+", default=[], metavar="NAME", help="stages or components to measure, such as channel"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of requests and arrivals (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of requests and arrivals (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted log")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing log")
 

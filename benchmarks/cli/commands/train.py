@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LOG",
         help="learn from this request log instead (.parquet, .csv, a folder, a pattern)",
     )
-    what.add_argument("--scenario", help="preset or .yaml file of the environment or the log (default: default)")
+    what.add_argument(
+        "--scenario",
+        metavar="NAME",
+        help="scenario of the environment or the log: preset, .yaml file, or folder of marca fit (default: default)",
+    )
     what.add_argument(
         "--config",
         nargs="+",
@@ -51,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="options of the algorithm: key=value pairs, a .json or .yaml file, or a JSON object; env_config={...} "
         "goes to the environment, share_parameters=true gives agents one network (a preset: agents of equal spaces)",
     )
-    what.add_argument("--seed", type=int, help="seed of the run (default: 0)")
+    what.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 0)")
     run = parser.add_argument_group("length and output")
     run.add_argument(
         "--stop",
@@ -84,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where it runs")
     where.add_argument("--num-env-runners", type=int, metavar="N", help="processes that sample (default: 0, this one)")
     where.add_argument("--num-learners", type=int, metavar="N", help="processes that learn (default: 0, this one)")
-    where.add_argument("--device", default="cpu", help="device of the learners: cpu or cuda (default: %(default)s)")
+    where.add_argument(
+        "--device", default="cpu", metavar="NAME", help="device of the learners: cpu or cuda (default: %(default)s)"
+    )
     where.add_argument("--num-gpus-per-learner", type=float, metavar="N", help="GPUs of each learner")
     where.add_argument("--address", metavar="HOST:PORT", help="run on this Ray cluster (auto: the one of this machine)")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable
 from benchmarks.training.console import results_table, silence_libraries
-from benchmarks.training.experiment_files import Entry, read_experiments
+from benchmarks.training.experiment_files import ExperimentEntry, read_experiments
 from benchmarks.training.experiment_runs import (
     DONE,
     FAILED,
@@ -108,7 +108,7 @@ def _check(args: argparse.Namespace) -> None:
     check_output_folder(args.out)
 
 
-def _select(entries: list[Entry], args: argparse.Namespace) -> list[Entry]:
+def _select(entries: list[ExperimentEntry], args: argparse.Namespace) -> list[ExperimentEntry]:
     if args.entry is not None:
         return [entry for entry in entries if entry.name == args.entry]
     names = list(dict.fromkeys(entry.experiment for entry in entries))
@@ -118,7 +118,7 @@ def _select(entries: list[Entry], args: argparse.Namespace) -> list[Entry]:
     return [entry for entry in entries if not args.only or entry.experiment in args.only]
 
 
-def _build_configs(entries: list[Entry], file: Path) -> dict[str, Any]:
+def _build_configs(entries: list[ExperimentEntry], file: Path) -> dict[str, Any]:
     """Build the configuration of every run, so that a fault in the last one is found before the first is trained."""
     from agents.rllib.training.stopping import check_stop
 
@@ -139,7 +139,7 @@ def _start_ray_for(configs: list[Any]) -> None:
 
 
 def _train_in_turn(
-    entries: list[Entry], out: Path, args: argparse.Namespace, configs: dict[str, Any]
+    entries: list[ExperimentEntry], out: Path, args: argparse.Namespace, configs: dict[str, Any]
 ) -> list[dict[str, Any]]:
     rows = []
     for entry in entries:
@@ -151,7 +151,7 @@ def _train_in_turn(
     return rows
 
 
-def _train_side_by_side(entries: list[Entry], out: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _train_side_by_side(entries: list[ExperimentEntry], out: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train each run in its own process with its own ray, or on the cluster; Ctrl-C reaches all of them."""
     command = [sys.executable, "-m", "benchmarks.cli", "train", "file", str(args.file), "--out", str(out)]
     for name in ("keep", "wandb", "address"):

@@ -118,18 +118,18 @@ def _optimum(values: np.ndarray, quotas: np.ndarray) -> dict[str, Any]:
     """Return shares of the optimum, and the gap from it to the dual bound, which no allocation exceeds."""
     exact = values.astype(np.float64)
 
-    def worth(actions: np.ndarray) -> float:
+    def total_value(actions: np.ndarray) -> float:
         return float(exact[np.arange(len(exact)), actions].sum())
 
     start = time.perf_counter()
     actions = best_allocation(exact, quotas, method="assignment")
     numbers: dict[str, Any] = {"assignment_seconds": time.perf_counter() - start}
-    best, bound = worth(actions), quota_bound(exact, quotas, actions)
+    best, bound = total_value(actions), quota_bound(exact, quotas, actions)
     if len(values) <= PROGRAM_REQUESTS:
         start = time.perf_counter()
         program = best_allocation(exact, quotas, method="program")
-        numbers |= {"program_seconds": time.perf_counter() - start, "program_share": worth(program) / best}
-    greedy = worth(quota_allocation(values, quotas))
+        numbers |= {"program_seconds": time.perf_counter() - start, "program_share": total_value(program) / best}
+    greedy = total_value(quota_allocation(values, quotas))
     return {
         **numbers,
         "share_of_optimum": greedy / best,

@@ -88,7 +88,7 @@ def _calibration(effort: Effort) -> Calibration:
 
 @cache
 def _pool(effort: Effort, requests: int) -> RequestPool:
-    """Draw the requests that judge."""
+    """Draw the test requests."""
     return _calibration(effort).engine.pool(requests, seed=JUDGE_SEED)
 
 

@@ -42,8 +42,8 @@ class ChangingSystem(SimulatedSystem):
 
     Args:
         pool: requests before the change.
-        traffic: as for :class:`marca_env.traffic.simulated_system.SimulatedSystem`.
-        arrivals: (T, M), as for :class:`marca_env.traffic.simulated_system.SimulatedSystem`.
+        traffic: mean rate of each minute.
+        arrivals: (T, M) requests of each kind in each minute.
         after: requests since the change, with their clusters; ``None``: nothing changes.
         change: minute of the change.
     """

@@ -63,12 +63,12 @@ def tune(
         grid: candidates, each with a value for every name.
     """
 
-    def named(candidate: tuple[float, ...]) -> dict[str, float]:
+    def settings_by_name(candidate: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(settings, candidate, strict=True))
 
     @cache
     def return_of(candidate: tuple[float, ...]) -> float:
-        return judge_day(environment, day, build(**named(candidate)))["return"]
+        return judge_day(environment, day, build(**settings_by_name(candidate)))["return"]
 
     best = two_passes(lambda some: max(some, key=return_of), [tuple(candidate) for candidate in grid])
-    return named(best), return_of(best)
+    return settings_by_name(best), return_of(best)

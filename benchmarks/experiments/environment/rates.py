@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 Work = Callable[[], int]
-"""Does something, and returns how many times it did it."""
+"""Does some work once; returns the number of units that were done, such as steps."""
 
 
 def measure_rates(work: Mapping[Any, Work], rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -17,20 +17,20 @@ def measure_rates(work: Mapping[Any, Work], rounds: int, seconds: float) -> list
     Returns:
         Rows of ``what`` (the key in ``work``) and ``per_second`` as [median, lowest, highest].
     """
-    for do in work.values():
-        do()
+    for run_once in work.values():
+        run_once()
     rates: dict[Hashable, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
-        for name, do in work.items():
-            rates[name].append(_rate(do, seconds))
+        for name, run_once in work.items():
+            rates[name].append(_rate(run_once, seconds))
     return [
         {"what": name, "per_second": [statistics.median(values), min(values), max(values)]}
         for name, values in rates.items()
     ]
 
 
-def _rate(do: Work, seconds: float) -> float:
+def _rate(run_once: Work, seconds: float) -> float:
     start, count = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds or count == 0:
-        count += do()
+        count += run_once()
     return count / passed

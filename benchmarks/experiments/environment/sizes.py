@@ -64,12 +64,12 @@ def _argmax(engine: Engine, requests: int) -> Work:
     engine = Engine(engine.scenario, engine.cost_model, engine.revenue_model, engine.population)
     states, prices = engine.population.states[:requests], np.ones(len(engine.scenario.clusters))
 
-    def do() -> int:
+    def run_once() -> int:
         values, costs = engine.table(states)
         allocate(values, costs, prices)
         return requests
 
-    return do
+    return run_once
 
 
 def with_options(options: int) -> Engine:

@@ -35,11 +35,11 @@ def outcomes(engine: Engine, batch: int, seed: int) -> Work:
     states = engine.sample_states(rng, batch)
     actions = rng.integers(0, engine.scenario.action_shape, (batch, len(engine.scenario.decisions)))
 
-    def do() -> int:
+    def run_once() -> int:
         engine.outcome(states, actions, rng)
         return batch
 
-    return do
+    return run_once
 
 
 def batched_steps(engine: Engine, batch: int, seed: int, episodes: int = 8) -> Work:
@@ -52,7 +52,7 @@ def batched_steps(engine: Engine, batch: int, seed: int, episodes: int = 8) -> W
     drawn = [rng.integers(0, n, (episodes, batch)) for n in engine.scenario.action_shape]
     waits = {agent: np.full(batch, n - 1) for agent, n in env.action_sizes.items()}
 
-    def do() -> int:
+    def run_once() -> int:
         count = episodes if played[0] == 0 else 1  # the first call plays all of them
         for _ in range(count):
             episode = played[0] % episodes
@@ -62,7 +62,7 @@ def batched_steps(engine: Engine, batch: int, seed: int, episodes: int = 8) -> W
             played[0] += 1
         return batch * env.max_steps * count
 
-    return do
+    return run_once
 
 
 def parallel_steps(env: Any, seed: int, episodes: int = 32) -> Work:
@@ -70,7 +70,7 @@ def parallel_steps(env: Any, seed: int, episodes: int = 32) -> Work:
     rng = np.random.default_rng(seed)
     dice = rng.random((episodes, env.max_steps))
 
-    def do() -> int:
+    def run_once() -> int:
         for k in range(episodes):
             observations, _ = env.reset(seed=seed if k == 0 else None)
             for turn in range(env.max_steps):
@@ -78,7 +78,7 @@ def parallel_steps(env: Any, seed: int, episodes: int = 32) -> Work:
                 observations, *_ = env.step(actions)
         return episodes * env.max_steps
 
-    return do
+    return run_once
 
 
 def aec_steps(env: Any, seed: int, episodes: int = 32) -> Work:
@@ -86,7 +86,7 @@ def aec_steps(env: Any, seed: int, episodes: int = 32) -> Work:
     rng = np.random.default_rng(seed)
     dice = rng.random((episodes, 64))
 
-    def do() -> int:
+    def run_once() -> int:
         decisions = 0
         for k in range(episodes):
             env.reset(seed=seed if k == 0 else None)
@@ -96,7 +96,7 @@ def aec_steps(env: Any, seed: int, episodes: int = 32) -> Work:
                 decisions += not terminated
         return decisions
 
-    return do
+    return run_once
 
 
 def _legal_action(observation: dict[str, Any], dice: float) -> int:
@@ -108,7 +108,7 @@ def unmasked_steps(env: Any, seed: int, episodes: int = 4) -> Work:
     """Return work that steps another Parallel environment, whose actions are all legal."""
     rng = np.random.default_rng(seed)
 
-    def do() -> int:
+    def run_once() -> int:
         steps = 0
         for k in range(episodes):
             env.reset(seed=seed if k == 0 else None)
@@ -117,7 +117,7 @@ def unmasked_steps(env: Any, seed: int, episodes: int = 4) -> Work:
                 steps += 1
         return steps
 
-    return do
+    return run_once
 
 
 def vmas_steps(batches: Sequence[int], seed: int, steps: int = 25) -> dict[str, Work]:
@@ -131,12 +131,12 @@ def vmas_steps(batches: Sequence[int], seed: int, steps: int = 25) -> dict[str, 
         env = vmas.make_env("simple_spread", num_envs=batch, seed=seed, continuous_actions=False, device="cpu")
         draw = torch.Generator().manual_seed(seed)
 
-        def do() -> int:
+        def run_once() -> int:
             env.reset()
             for _ in range(steps):
                 env.step([torch.randint(0, env.get_agent_action_size(a), (batch,), generator=draw) for a in env.agents])
             return batch * steps
 
-        return do
+        return run_once
 
     return {f"VMAS simple_spread, B = {b}": work(b) for b in batches}

@@ -1,7 +1,7 @@
 """Baselines for the fitted models: gradient-boosted trees and plain networks, on the same rows and inputs.
 
 Baselines of the cost model predict the candidates of each stage; baselines of the revenue model predict the revenue of
-a request. They have the methods that :mod:`marca_env.integration.model_errors` needs to judge them.
+a request. They have the methods that :mod:`marca_env.integration.model_errors` needs to test them.
 
 B pairs of request and action, F features, D decisions, S stages, J joint actions.
 """

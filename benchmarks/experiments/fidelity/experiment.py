@@ -1,6 +1,6 @@
 """How true the fitted environment is to the live cascade: costs, revenue per slice, and how policies rank.
 
-Everything is judged on requests that no log holds and no model has seen, with the exact outcomes of every joint action.
+Everything is tested on requests that no log holds and no model has seen, with the exact outcomes of every joint action.
 The shipped models stand for the fitted environment. To show whether their kind of model pays off, models of this kind
 and baselines (gradient-boosted trees and plain networks) are fitted to the same four fifths of the request log with
 each seed.
@@ -36,7 +36,7 @@ SHIPPED = "shipped models"
 ENVIRONMENT, RESULTS, REVENUE = "environment", "action results", "revenue"
 REQUESTS, QUICK_REQUESTS = 1000, 24
 UNSEEN_SEED = 83
-"""Seed of the requests that judge; no log, pool or other judge is drawn with it."""
+"""Seed of the test requests; no log, pool or other test set is drawn with it."""
 QUICK_ROWS = 3000
 
 
@@ -55,7 +55,7 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Judge the shipped models, or fit a model and judge it.
+    """Test the shipped models, or fit a model and test it.
 
     Returns:
         Of the shipped models ``requests``, ``costs``, ``slices``, ``groups``, ``policies`` and ``ranking``; of a fitted

@@ -1,4 +1,4 @@
-"""Models of the action results and of the revenue, fitted with a seed to the same rows and judged alike."""
+"""Models of the action results and of the revenue, fitted to the same rows and tested on the same requests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REVENUE_MODELS = ("two-part ensemble", "boosted trees", "plain network")
 HELD_OUT = 0.2
 """Share of the log that no model is fitted to."""
 PAIRS = 60_000
-"""Number of (request, joint action) pairs of the unseen requests that judge models of the action results."""
+"""Number of (request, joint action) pairs of the unseen requests on which models of the action results are tested."""
 
 
 def result_rows(
     name: str, seed: int, log: pd.DataFrame, unseen: OutcomeTable, cost_map: CostMap
 ) -> list[dict[str, Any]]:
-    """Fit a model of the action results and judge it.
+    """Fit a model of the action results and measure its errors.
 
     Args:
         name: one of :data:`RESULT_MODELS`.
@@ -55,7 +55,7 @@ def result_rows(
 
 
 def revenue_row(name: str, seed: int, log: pd.DataFrame, unseen: OutcomeTable) -> dict[str, Any]:
-    """Fit a model of the revenue and judge it.
+    """Fit a model of the revenue and measure its errors.
 
     Args:
         name: one of :data:`REVENUE_MODELS`.

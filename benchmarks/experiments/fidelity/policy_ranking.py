@@ -1,6 +1,6 @@
 """Ranking of policies in the fitted environment, compared with their ranking in the live cascade.
 
-Every policy chooses by fitted models and logged states alone, which are known before the requests come. Its worth on
+Every policy chooses by fitted models and logged states alone, which are known before the requests come. Its revenue on
 the same requests is then computed twice: by the fitted environment, and by the live cascade's exact outcomes.
 M requests, J joint actions, G clusters, P policies, R resamples.
 """
@@ -69,7 +69,9 @@ def policies(engine: Engine, states: np.ndarray, seed: int) -> tuple[dict[str, n
     return actions, prices
 
 
-def worth(actions: dict[str, np.ndarray], pool: RequestPool, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def revenue_and_net(
+    actions: dict[str, np.ndarray], pool: RequestPool, prices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the revenue, and revenue − Σ λ_g C_g, of each request under each policy by the pool's outcomes.
 
     Args:
@@ -89,8 +91,8 @@ def agreement(fitted: np.ndarray, live: np.ndarray, *, seed: int = 0) -> dict[st
     """Compare how two environments rank the policies.
 
     Args:
-        fitted: (P, M) worth of each policy in the fitted environment.
-        live: (P, M) worth in the live cascade.
+        fitted: (P, M) revenue or net revenue of each policy in the fitted environment.
+        live: (P, M) the same in the live cascade.
         seed: of the bootstrap.
 
     Returns:

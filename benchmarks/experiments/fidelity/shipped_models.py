@@ -1,4 +1,4 @@
-"""The shipped environment judged on unseen requests: costs, revenue per slice, and how it ranks policies.
+"""The shipped environment tested on unseen requests: costs, revenue per slice, and how it ranks policies.
 
 M requests, J joint actions, G clusters.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.experiments.fidelity import revenue_calibration
-from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, worth
+from benchmarks.experiments.fidelity.policy_ranking import agreement, policies, revenue_and_net
 from marca_env.cascade.outcomes import OutcomeTable
 from marca_env.integration.model_errors import cluster_map_errors
 from marca_env.models.cost_map import CostMap
@@ -69,13 +69,15 @@ def cost_rows(engine: Engine, unseen: OutcomeTable, cost_log: pd.DataFrame) -> l
 
 
 def ranking_rows(engine: Engine, unseen: OutcomeTable, cost_map: CostMap, seed: int = 0) -> dict[str, list[dict]]:
-    """Return the worth of each policy in the fitted environment and in the live cascade, and their agreement."""
+    """Compare the net revenue of each policy in the fitted environment and in the live cascade."""
     scenario, states = engine.scenario, unseen.states
     actions, prices = policies(engine, states, seed)
     values, costs = engine.table(states)
     true_costs = cost_map.cost(scenario.joint_actions, unseen.results).astype(np.float32)
-    fitted = worth(actions, RequestPool(scenario, states, {"revenue": values}, costs), prices)
-    live = worth(actions, RequestPool(scenario, states, {"revenue": unseen.outcomes["revenue"]}, true_costs), prices)
+    fitted = revenue_and_net(actions, RequestPool(scenario, states, {"revenue": values}, costs), prices)
+    live = revenue_and_net(
+        actions, RequestPool(scenario, states, {"revenue": unseen.outcomes["revenue"]}, true_costs), prices
+    )
     rows = [
         {
             "policy": name,

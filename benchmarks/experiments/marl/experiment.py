@@ -32,7 +32,7 @@ PRICES = (9.07, 2.03)
 """λ of the two clusters, currency per core-second: they fit the budgets at the mean traffic of a generated day."""
 BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "evaluations": 10, "states": None}
 QUICK_BUDGET: dict[str, Any] = {"env_steps": 200, "updates": 20, "evaluations": 2, "states": 50}
-"""``states``: number of states of the population that judge, from the first on; ``None``: all."""
+"""``states``: number of states of the population to test on, from the first on; ``None``: all."""
 ITERATIONS, QUICK_ITERATIONS = 40, 2
 """Number of iterations; each has ``env_steps / ITERATIONS`` steps and ``updates / ITERATIONS`` gradient steps."""
 
@@ -87,11 +87,11 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 def _reference_return(case: Case, judge: PopulationEngine) -> float:
     revenue, costs = judge.table(judge.population.states)
-    worth = revenue - costs @ np.asarray(case.config["prices"], np.float32)  # (U, J): states, joint actions
+    net_revenue = revenue - costs @ np.asarray(case.config["prices"], np.float32)  # (U, J): states, joint actions
     returns = {
-        "random": judge.shares @ worth.mean(axis=1),
-        "best single action": (judge.shares @ worth).max(),
-        "optimum": judge.shares @ worth.max(axis=1),
+        "random": judge.shares @ net_revenue.mean(axis=1),
+        "best single action": (judge.shares @ net_revenue).max(),
+        "optimum": judge.shares @ net_revenue.max(axis=1),
     }
     return float(returns[case.method])
 

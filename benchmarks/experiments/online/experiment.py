@@ -41,7 +41,7 @@ TRACE_DAYS = {
 }
 """A Saturday and Wednesdays, fixed in advance; the balancing experiment replays the second week of each trace."""
 JUDGE_SEED = 30_000
-"""Seed of the requests that judge with seed 0; no log and no model has seen them."""
+"""Seed of the test requests of seed 0; no log and no model has seen them."""
 BUDGET: dict[str, Any] = {"minutes": 1440, "requests": 600, "iterations": 45, "episodes": 2000}
 QUICK_BUDGET: dict[str, Any] = {"minutes": 15, "requests": 40, "iterations": 2, "episodes": 100}
 CALIBRATION = {"sample": 300, "days": 4, "tuning": 1440}

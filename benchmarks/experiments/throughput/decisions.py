@@ -84,7 +84,7 @@ def _single_decisions(
 def _untrained_policy(scenario: Scenario, seed: int) -> AllocationPolicy:
     """Return an untrained team of the paper's size: the time of a decision does not depend on the weights."""
     torch.manual_seed(seed)
-    team = Team(TeamSpec.of(team_encoder(scenario)), preset("AWRQMixer"))
+    team = Team(TeamSpec.from_source(team_encoder(scenario)), preset("AWRQMixer"))
     return AllocationPolicy(team, scenario, CostModel.load(shipped_folder(scenario.name) / "cost_model"))
 
 

@@ -70,7 +70,7 @@ def finals(
     An interrupted final continues where it stopped.
 
     Args:
-        method: as for :func:`search`.
+        method: a preset, or the dotted path of a user's configuration.
         trials: those of :func:`search` that take part.
         seeds: of the training of each.
         updates: gradient steps of each.

@@ -50,7 +50,7 @@ def make_policy(scenario: Scenario, costs: CostModel, name: str, options: dict, 
     """Build a policy with random weights and non-zero biases."""
     torch.manual_seed(0)
     algorithm = preset(name, **options)
-    team = Team(TeamSpec.of(team_encoder(scenario, joint=algorithm.joint)), algorithm)
+    team = Team(TeamSpec.from_source(team_encoder(scenario, joint=algorithm.joint)), algorithm)
     for key, parameter in team.named_parameters():  # zero biases would hide errors
         if key.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)

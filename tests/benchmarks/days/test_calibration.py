@@ -1,4 +1,4 @@
-"""The calibration: its grid search, and that it uses another sample than the requests that judge."""
+"""The calibration: its grid search, and that it uses another sample than the test requests."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_the_candidate_that_earns_most_wins(exact_engine: Engine) -> None:
     assert calibration.best([closed, np.zeros(2)], StaticBalancer) is not closed
 
 
-def test_the_sample_is_not_what_judges(exact_engine: Engine) -> None:
+def test_the_sample_differs_from_the_test_requests(exact_engine: Engine) -> None:
     calibration = Calibration(exact_engine, requests=40)
-    judged = exact_engine.pool(40, seed=JUDGE_SEED)
+    test_pool = exact_engine.pool(40, seed=JUDGE_SEED)
     assert calibration.pool.weights is not None
     assert calibration.pool.weights.sum() == 40
-    assert not np.array_equal(calibration.pool.states, judged.states)
+    assert not np.array_equal(calibration.pool.states, test_pool.states)
 
 
 def test_a_policy_is_calibrated_on_the_values_that_it_expects(exact_engine: Engine) -> None:

@@ -27,7 +27,7 @@ def test_counted_operations_of_an_update_match_those_by_hand() -> None:
     scenario, episodes = Scenario.load("default"), 40
     encoder = team_encoder(scenario)
     chosen = preset("VDN", heads=3, gru=32, hidden=(16, 8), double_q=False)
-    spec = TeamSpec.of(encoder)
+    spec = TeamSpec.from_source(encoder)
     rng = np.random.default_rng(0)
     codes = [rng.integers(0, sizes, (episodes, 5)) for sizes in (scenario.feature_sizes, scenario.action_shape)]
     log = pd.DataFrame(np.hstack(codes), columns=[*scenario.feature_names, *scenario.decision_names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -45,8 +46,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "system.csv",
     ]
     mapping, out = EXAMPLE / "mapping.yaml", folder / "scenario"
-    assert main(["fit", "--mapping", str(mapping), *map(str, logs), "--out", str(out), "--members", "2"]) == 0
+    arguments = ["fit", "--mapping", str(mapping), *map(str, logs), "--out", str(out), "--members", "2"]
+    with (folder / "printed.txt").open("w") as printed, contextlib.redirect_stdout(printed):
+        assert main(arguments) == 0
     return out
+
+
+def test_every_file_of_the_folder_is_named_in_the_output(shop: Path) -> None:
+    (line,) = (text for text in (shop.parent / "printed.txt").read_text().splitlines() if "wrote a scenario" in text)
+    assert set(line.split(": ")[1].split(", ")) == {p.name for p in shop.iterdir()}
 
 
 def test_the_folder_is_complete_and_the_report_matches_the_law(shop: Path) -> None:
@@ -103,6 +111,25 @@ def test_every_environment_runs_on_the_folder(shop: Path, capsys: pytest.Capture
         step = batch.step({**waits, batch.agent_on_turn: np.zeros(64, dtype=int)})
     assert (step.infos["cost"] > 0).all()
     assert (step.reward > 0).all()
+
+
+def test_headroom_takes_the_fitted_models_as_the_truth(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["headroom", "--scenario", str(shop), "--requests", "200", "--budgets", "0.5"]
+    assert main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Scenario 'shop_search' has no live cascade: its fitted models serve as the truth." in out
+    assert main([*arguments, "--costs", str(shop.parent / "costs.parquet")]) == 2
+    assert "has no live cascade" in capsys.readouterr().err
+
+
+def test_a_day_is_simulated_with_the_fitted_models_as_the_truth(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["simulate", "--scenario", str(shop), "--policies", "static", "dcaf", "--minutes", "60"]
+    assert main([*arguments, "--seeds", "0", "--requests", "50", "--out", str(tmp_path)]) == 0
+    assert "its fitted models serve as the truth" in " ".join(capsys.readouterr().out.split())
+    policies = json.loads((tmp_path / "summary.json").read_text())["policies"]
+    assert policies["dcaf"]["revenue"] > 0
 
 
 def test_the_folder_may_be_moved(shop: Path, tmp_path: Path) -> None:

@@ -134,14 +134,18 @@ def test_wrong_options_are_named_in_the_error(tiny_scenario, exact_law, exact_en
     population = exact_engine.population
     with pytest.raises(InputError, match="did you mean 'gamma'"):
         Engine(tiny_scenario, exact_law, exact_law, population, noise="gama")
-    with pytest.raises(InputError, match="needs a sparsity"):
+    with pytest.raises(InputError, match="needs `sparsity`; use Engine"):
         Engine(tiny_scenario, exact_law, exact_law, population, noise="gamma")
     with pytest.raises(InputError, match="has 4 features"):
         Engine(Scenario.load("default"), exact_law, exact_law, population)
     with pytest.raises(InputError, match="no positive value"):
         Sparsity.from_log(pd.DataFrame({"revenue": [0.0, 0.0]}))
-    with pytest.raises(InputError, match="population"):
+    with pytest.raises(InputError, match="population: 0 states and 0 counts"):
         Population(population.states[:0], population.counts[:0])
+    with pytest.raises(InputError, match="population: 2 states and 3 counts"):
+        Population(population.states[:2], np.ones(3))
+    with pytest.raises(InputError, match="population: count 0.0 of state 1"):
+        Population(population.states[:2], np.array([1.0, 0.0]))
 
 
 def test_missing_artefact_error_names_the_command(tiny_scenario, tmp_path):

@@ -224,7 +224,7 @@ def test_a_users_mixer_is_served_without_ray(tmp_path: Path, monkeypatch: pytest
     states = engine.sample_states(np.random.default_rng(0), 3)
     weights: dict[str, Any] = {}
     for mixer in ("sum", "own_sum.Plain"):
-        team = Team(TeamSpec.of(team_encoder(engine.scenario)), preset("VDN", gru=8, hidden=(8,), mixer=mixer))
+        team = Team(TeamSpec.from_source(team_encoder(engine.scenario)), preset("VDN", gru=8, hidden=(8,), mixer=mixer))
         weights = weights or team.state_dict()
         team.load_state_dict(weights)
         AllocationPolicy(team, engine.scenario, engine.cost_model).save(tmp_path / mixer)  # type: ignore[arg-type]

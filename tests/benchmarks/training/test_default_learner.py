@@ -1,0 +1,67 @@
+"""Tests of the default value functions: which models they learn from, and where they are stored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.training import default_learner
+from benchmarks.training.default_learner import default_checkpoint
+from marca_env.scenario.scenario import Scenario
+
+Trainings = list[tuple[Path, dict[str, Any]]]
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainings:
+    """Return the output folder and the environment's options of each training, none of which really runs."""
+    import agents.rllib
+
+    started: Trainings = []
+
+    def online_train(out: Path, *, env_config: dict[str, Any], iterations: int, **_options: Any) -> Path:
+        started.append((out, env_config))
+        policy = out / f"checkpoint_{iterations:06d}" / "policy"
+        policy.mkdir(parents=True)
+        (policy / "policy.json").write_text("{}")
+        return policy
+
+    monkeypatch.setattr(agents.rllib, "online_train", online_train)
+    monkeypatch.setattr(default_learner, "POLICIES", tmp_path / "policies")
+    return started
+
+
+def test_a_preset_is_stored_under_its_name(trainings: Trainings, tmp_path: Path) -> None:
+    first = default_checkpoint("VDN", Scenario.load("default"), 3)
+    assert default_checkpoint("VDN", Scenario.load("default"), 3) == first
+    assert trainings == [(tmp_path / "policies" / "default-VDN-3", {"scenario": "default"})]
+
+
+def test_a_fitted_folder_trains_on_its_own_models(
+    trainings: Trainings, tmp_path: Path, tiny_scenario: Scenario, tiny_artefacts: Path
+) -> None:
+    home = tmp_path / "mine"
+    shutil.copytree(tiny_artefacts, home)
+    tiny_scenario.replace(name="default").save(home / "scenario.yaml")
+    default_checkpoint("VDN", Scenario.load(home), 3)
+    [(out, env_config)] = trainings
+    assert env_config == {"scenario": str(home)}
+    assert out.name != "default-VDN-3"  # the policy of the preset with this name is another one
+    default_checkpoint("VDN", Scenario.load(shutil.move(home, tmp_path / "moved")), 3)
+    assert len(trainings) == 1
+
+
+def test_another_fit_of_the_same_folder_trains_again(
+    trainings: Trainings, tmp_path: Path, tiny_scenario: Scenario, tiny_artefacts: Path
+) -> None:
+    home = tmp_path / "mine"
+    shutil.copytree(tiny_artefacts, home)
+    tiny_scenario.save(home / "scenario.yaml")
+    default_checkpoint("VDN", Scenario.load(home), 3)
+    weights = home / "revenue_model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    default_checkpoint("VDN", Scenario.load(home), 3)
+    assert len(trainings) == 2
