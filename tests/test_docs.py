@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks.cli.parsers import COMMANDS, build_parsers, split_command
-from marca_env.models.engine import get_engine
 from tests.helpers.documents import BLOCK, DOCS, code_blocks
 from tests.helpers.paths import ROOT
 from tests.helpers.policies import save_untrained_policy
@@ -58,7 +56,6 @@ def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
     namespace: dict[str, Any] = {"__name__": "page"}
     if "AllocationPolicy.load" in path.read_text(encoding="utf-8"):
         save_untrained_policy(tmp_path / "results" / "awrq")
-        namespace["states"] = get_engine("default").sample_states(np.random.default_rng(0), 3)
     for code in code_blocks(path, "python"):
         exec(compile(code, name_of(path), "exec"), namespace)
 
