@@ -286,7 +286,7 @@ FITS = {
     ),
     "no budget anywhere": (
         fit(put(MAPPING, "peak_qps", 9.0), system=None),
-        ["cluster 'pool'", "budget is not given", "pass --system"],
+        ["cluster 'pool'", "has no budget", "'budget: NUMBER'", "pass --system"],
     ),
     "no peak anywhere": (
         fit(put(MAPPING, "clusters.0.budget", 1.0), system=None),

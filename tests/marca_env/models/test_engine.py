@@ -144,7 +144,7 @@ def test_wrong_options_are_named_in_the_error(tiny_scenario, exact_law, exact_en
         Population(population.states[:0], population.counts[:0])
     with pytest.raises(InputError, match="population: 2 states and 3 counts"):
         Population(population.states[:2], np.ones(3))
-    with pytest.raises(InputError, match="population: count 0.0 of state 1"):
+    with pytest.raises(InputError, match=r"population: count 0\.0 of state 1"):
         Population(population.states[:2], np.array([1.0, 0.0]))
 
 
