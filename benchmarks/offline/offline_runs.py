@@ -1,7 +1,7 @@
 """Training from the shipped request log, and offline evaluation of the trained policies.
 
 The log is split by a hash of the row number. Settings are chosen on the validation rows, by the ensemble of revenue
-models; the test rows, and the cascade's requests, judge finished runs only. The scores are r_s, Spearman's rank
+models; the test rows, and the cascade's requests, serve to test finished runs only. The scores are r_s, Spearman's rank
 correlation of Q values with true values, and Return%, the revenue of the greedy allocation over the best possible.
 """
 

@@ -21,7 +21,7 @@ from marca_env.utils.errors import InputError
 
 SEEDS = (0, 1, 2)
 DAYS = tuple(range(10_000, 10_005))
-"""Seeds of the days on which all are judged; training draws its days from the training seeds."""
+"""Seeds of the test days, the same for all methods; training draws its days from the training seeds."""
 STEPS = {"PPO": 21_600, "SAC": 10_080}
 """Minutes of training: 15 days and 7 days."""
 QUICK_STEPS = {"PPO": 240, "SAC": 240}
@@ -36,11 +36,11 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
     """Return the two balancers, which have no seed of their own, then each algorithm with each seed.
 
     Raises:
-        InputError: a seed is that of a day on which methods are judged or balancers tuned.
+        InputError: a seed is that of a test day or of a day on which balancers are tuned.
     """
     reserved = {*DAYS, VALIDATION_SEED} & set(seeds)
     if reserved:
-        raise InputError(f"--seeds: {min(reserved)} is the seed of a day that is judged; use another")
+        raise InputError(f"--seeds: {min(reserved)} is the seed of a test day or of the tuning day; use another")
     judged = {"days": list(DAYS[: 1 if quick else None]), "environment": QUICK_ENVIRONMENT if quick else ENVIRONMENT}
     effort = QUICK_CALIBRATION if quick else CALIBRATION
     steps = QUICK_STEPS if quick else STEPS
@@ -51,10 +51,10 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
-    """Train an algorithm or tune a balancer, and judge it.
+    """Train an algorithm or tune a balancer, and evaluate it.
 
     Returns:
-        ``days``: numbers of the judged days; of an algorithm also its ``curve`` and ``cpu_seconds``, of a balancer the
+        ``days``: numbers of the test days; of an algorithm also its ``curve`` and ``cpu_seconds``, of a balancer the
         ``tuned`` settings and ``validation``, its return with them on the day of the curve.
     """
     day = PricedDay(case.config["environment"])
@@ -108,7 +108,7 @@ def _days(rows: Sequence[Row]) -> str:
 
 
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
-    """Draw ``curve.png``: greedy return on a day on which no one is trained or judged.
+    """Draw ``curve.png``: greedy return on a day that is used in neither training nor tests.
 
     A balancer is a horizontal line: its return with the settings that are best on this day.
     """

@@ -12,7 +12,7 @@ from marca_env.traffic.utilisation import overutilisation, utilisation
 from mpc import Balancer
 
 VALIDATION_SEED = 9_000
-"""The day of the learning curves; no one is trained or judged on it."""
+"""The day of the learning curves, on which balancers are tuned too; no algorithm trains on it and no test uses it."""
 Act = Callable[[np.ndarray], np.ndarray]
 """Observation (O,) → action (G,)."""
 

@@ -74,7 +74,7 @@ def train_price_control(
     evaluations: int = 5,
     **environment: Any,
 ) -> dict[str, Any]:
-    """Train on days drawn from ``seed`` and judge the greedy policy.
+    """Train on days drawn from ``seed`` and evaluate the greedy policy.
 
     Args:
         algo: a name in :data:`SETTINGS`.

@@ -89,7 +89,7 @@ class WideNetwork(nn.Module):
 class PublishedShooting(SearchMethod):
     """Method that plans the best of random price sequences by the wide network's forecast.
 
-    Its plan is then judged by the system model, like those of all other methods.
+    Its plan is then evaluated with the system model, like those of all other methods.
     """
 
     def __init__(

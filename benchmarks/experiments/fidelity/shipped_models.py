@@ -20,7 +20,7 @@ from marca_env.models.request_pool import RequestPool
 
 
 def judge_environment(engine: Engine, unseen: OutcomeTable, cost_log: pd.DataFrame) -> dict[str, Any]:
-    """Judge a fitted environment.
+    """Test a fitted environment.
 
     Args:
         engine: the fitted environment.

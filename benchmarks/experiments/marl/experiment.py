@@ -3,7 +3,7 @@
 The reward is revenue less computation at fixed prices λ (Eq. 6, arXiv 2512.24325), those of a minute of mean traffic:
 by revenue alone the best policy is to spend everything. It is the expectation by the fitted models, without the noise
 of single requests. All methods get the same environment steps, gradient steps and network sizes. Beside them stand a
-random policy, the best single joint action, and the exact optimum of every request. Policies are judged on the whole
+random policy, the best single joint action, and the exact optimum of every request. Policies are evaluated on the whole
 population, each state weighted by its share of the requests: returns are exact, and intervals over seeds show the
 spread of the training alone.
 

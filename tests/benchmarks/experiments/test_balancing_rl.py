@@ -58,7 +58,7 @@ def test_a_balancer_and_a_policy_meet_the_same_day(day):
 
 
 def test_seeds_of_judged_days_are_refused_for_training():
-    with pytest.raises(InputError, match="judged"):
+    with pytest.raises(InputError, match="seed of a test day"):
         balancing_rl.cases(quick=False, seeds=(balancing_rl.DAYS[0],))
 
 
