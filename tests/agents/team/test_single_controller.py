@@ -11,7 +11,8 @@ from agents.rllib.envs.make_env import make_batched
 from agents.team.single_controller import CONTROLLER, SimultaneousView, TurnBasedView, controller_view, merge_masks
 from benchmarks.experiments.games import experiment as games
 from benchmarks.experiments.games.matrix_games import MatrixGame, TwoStepGame
-from marca_env.envs.batched_env import BatchedRecommender
+from benchmarks.suite.api import Case
+from marca_env.envs.batched_env import batched_env
 from marca_env.utils.errors import InputError
 from tests.helpers.rllib_envs import Corridor
 
@@ -53,7 +54,7 @@ def test_agents_off_turn_wait_and_illegal_actions_stay_illegal() -> None:
 
 
 def test_turn_based_environments_get_the_turn_based_view(exact_engine) -> None:  # type: ignore[no-untyped-def]
-    assert isinstance(controller_view(BatchedRecommender(3, engine=exact_engine)), TurnBasedView)
+    assert isinstance(controller_view(batched_env(3, engine=exact_engine)), TurnBasedView)
 
 
 def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:
@@ -66,6 +67,13 @@ def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:
 def test_a_controller_solves_games_that_vdn_cannot(game: type, algo: str, one_cpu_ray: None, tmp_path: Path) -> None:
     """The controller observes the first decision when it takes the second, so nothing is factorised."""
     options = {"heads": 3} if algo == "REM" else {}
-    case = games.case_of(game.__name__, algo, algo, 8.0, options, seed=0, iterations=20)
+    case = Case(
+        algo,
+        0,
+        scenario=f"{game.__module__}.{game.__name__}",
+        task=game.__name__,
+        budget={"iterations": 20},
+        config={"algo": algo, "expected": 8.0, "options": {**games.OPTIONS, **options}},
+    )
     assert case.config["options"]["epsilon"] == 1.0
     assert games.measure(case, tmp_path) == {"return": 8.0}
