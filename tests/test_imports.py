@@ -52,6 +52,7 @@ def test_imports_inside_functions_are_of_optional_packages(path: Path) -> None:
         assert name.split(".")[0] in OPTIONAL or name.startswith(NEED_EXTRAS), f"move the import of {name} to the top"
 
 
+@pytest.mark.slow
 def test_few_imports_stand_inside_functions() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES]
     assert sum(len(list(imports_in_functions(tree))) for tree in trees) < MOST_IMPORTS_IN_FUNCTIONS
@@ -62,6 +63,7 @@ def test_the_finder_sees_imports_in_methods_and_nested_functions() -> None:
     assert sorted(imports_in_functions(tree)) == ["b.c", "d.e"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "absent"),
     [

@@ -80,7 +80,8 @@ def spearman(predicted: np.ndarray, true: np.ndarray, *, true_ranks: np.ndarray 
     predicted, true = np.asarray(predicted), np.asarray(true)
     if predicted.shape != true.shape or predicted.size < 2:
         raise InputError(
-            f"r_s of arrays of shapes {predicted.shape} and {true.shape}; pass two of one shape, at least two entries"
+            f"r_s of arrays of shapes {predicted.shape} and {true.shape}; "
+            "pass two of the same shape with at least two entries"
         )
     if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
         raise InputError("r_s of values that are not finite; pass finite values")

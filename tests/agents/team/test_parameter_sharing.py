@@ -139,6 +139,7 @@ def test_sharing_without_equal_spaces_is_refused() -> None:
         preset("VDN", share_parameters=1)
 
 
+@pytest.mark.slow
 def test_training_with_shared_parameters_resumes_exactly(tmp_path: Path, one_cpu_ray: None) -> None:
     small = {"gru": None, "hidden": (8,), "updates_per_iteration": 3, "learning_starts": 8, "share_parameters": True}
     small |= {"train_batch_size_per_learner": 8, "reward_scale": 2.0, "epsilon": 0.5}

@@ -110,6 +110,7 @@ def test_bad_traces_end_with_status_2_and_overwrite_nothing(tmp_path, capsys, ro
     assert (out / "summary.json").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_bad_scenarios_and_checkpoints_end_with_status_2(tmp_path, capsys):
     from marca_env.scenario.scenario import Scenario
 
@@ -131,6 +132,7 @@ def test_bad_scenarios_and_checkpoints_end_with_status_2(tmp_path, capsys):
     assert "policy.json" in error
 
 
+@pytest.mark.slow
 def test_simulate_writes_tables_figure_and_summary(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MARCA_CACHE", str(tmp_path / "cache"))
     arguments = ["simulate", "--policies", "static", "dcaf", "--minutes", "70", "--seeds", "0", "1"]

@@ -418,6 +418,7 @@ OPTIONS = {
 CASES = {**READERS, **SCENARIOS, **FITS, **DAMAGES, **OPTIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_error_is_one_line_with_place_and_remedy(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     case, expected = CASES[name]

@@ -84,6 +84,7 @@ def short(evaluation: BalancerEvaluation) -> BalancerEvaluation:
     return BalancerEvaluation(evaluation.calibration, day, evaluation.pool, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [m for m in METHODS if m != "clairvoyant"])
 def test_every_method_runs_and_repeats_itself(short: BalancerEvaluation, name: str) -> None:
     minutes, scores = short.run(name)

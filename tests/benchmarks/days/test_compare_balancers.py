@@ -30,6 +30,7 @@ def home(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_figures(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "first"
     arguments = ["balance", "--scenario", str(home), "--traffic", "flash-sale", "--seeds", "1", *TINY]
@@ -58,6 +59,7 @@ def test_the_command_writes_tables_and_figures(home: Path, tmp_path: Path, capsy
     )
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_the_finished_methods(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,7 @@ def days(calibration: Calibration, traffic: Traffic) -> Days:
     return {name: replay(policy, pool, traffic, counts) for name, policy in built.items()}, pool, counts, built
 
 
+@pytest.mark.slow
 def test_learnt_prices_beat_truncation_beat_static_and_none_beats_the_bound(days: Days) -> None:
     rows, pool, counts, _ = days
     revenue = {name: frame["revenue"].sum() for name, frame in rows.items()}

@@ -96,6 +96,7 @@ def test_a_users_scenario_has_no_cascade(evaluation: OfflineEvaluation, home: Pa
         OfflineEvaluation.from_log(log, scenario, truths=["models"])
 
 
+@pytest.mark.slow
 def test_the_cascade_judges_the_default_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With few requests of the real cascade: a value that only knows the truth reaches 100 %, the ensemble less."""
     monkeypatch.setenv("MARCA_CACHE", str(tmp_path))
@@ -111,6 +112,7 @@ def test_the_cascade_judges_the_default_preset(monkeypatch: pytest.MonkeyPatch, 
     assert scored["return_cascade"] > found.score(lambda s: -model.table(s))["return_cascade"]
 
 
+@pytest.mark.slow
 def test_a_training_is_evaluated_while_it_runs(evaluation: OfflineEvaluation, home: Path) -> None:
     """r_s and Return% rise from the first iteration to the last and join its numbers; no test row was trained on."""
     config = CONFIGS["VDN"]().offline_data(input_=[str(home / "requests.parquet")]).debugging(seed=0)

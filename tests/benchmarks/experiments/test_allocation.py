@@ -29,6 +29,7 @@ def test_the_loop_equals_the_rule_with_ties() -> None:
     assert np.array_equal(allocation.plain_loop(values, quotas), quota_allocation(values, quotas))
 
 
+@pytest.mark.slow
 def test_quick_run_from_case_to_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARCA_SAMPLES", str(tmp_path / "none"))
     cases = allocation.cases(quick=True, seeds=(0,))

@@ -106,6 +106,7 @@ def test_ppo_trains_and_is_judged(day, monkeypatch):
     assert found["cpu_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_quick_run_judges_all_methods_on_the_same_days(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
     cases = {case.method: case for case in balancing_rl.cases(quick=True, seeds=(0,))}

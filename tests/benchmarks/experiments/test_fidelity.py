@@ -102,6 +102,7 @@ def test_policies_differ_and_are_seeded(exact_engine: Engine) -> None:
 
 
 # -- baselines ------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_baselines_learn_the_law(tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:
     table = law_table(tiny_scenario, 40, sigma=0.0)
     pairs = fitted_models.unseen_pairs(table, 2000)
@@ -144,6 +145,7 @@ def test_the_error_of_the_cost_map_is_divided_among_clusters(tiny_scenario: Scen
     assert 0 < model_errors.cost_map_errors(tiny_scenario, noisy)["error"] < each["ranking"]["error"]
 
 
+@pytest.mark.slow
 def test_everything_on_a_small_scenario(
     tiny_engine: Engine, tiny_requests: pd.DataFrame, exact_law: ExactLaw, tmp_path: Path
 ) -> None:

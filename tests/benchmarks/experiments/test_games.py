@@ -54,12 +54,14 @@ def test_invalid_games_are_errors() -> None:
         MatrixGame(1, payoff=((1.0, 2.0), (3.0, 4.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", games.cases(quick=False, seeds=(0,)), ids=lambda c: f"{c.task}-{c.method}")
 def test_algorithms_reach_the_return_that_theory_expects(case: Case, one_cpu_ray: None, tmp_path: Path) -> None:
     """One seed of the published experiment; QMIX cannot represent the matrix, VDN not even the two-step game."""
     assert games.measure(case, tmp_path) == {"return": case.config["expected"]}
 
 
+@pytest.mark.slow
 def test_a_line_of_the_table_has_every_seed(one_cpu_ray: None, tmp_path: Path) -> None:
     cases = [
         case for case in games.cases(quick=True, seeds=(0, 1)) if (case.task, case.method) == ("MatrixGame", "QMIX")

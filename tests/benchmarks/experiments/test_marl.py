@@ -95,6 +95,7 @@ def test_every_state_is_served_once_and_weighted_by_its_requests() -> None:
         judge.sample_states(rng, 49)
 
 
+@pytest.mark.slow
 def test_quick_run_with_an_algorithm_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_module.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -125,6 +126,7 @@ def test_a_users_algorithm_keeps_its_options_and_shares_the_budget() -> None:
         leaderboard_config(marl.cases(quick=True, seeds=(0,), methods=("SAC",))[3])
 
 
+@pytest.mark.slow
 def test_greedy_play_of_rllib_equals_that_of_its_checkpoint(tmp_path: Path) -> None:
     """The requests are the same: one after the other in RLlib's runner, side by side here."""
     from agents.rllib.training.evaluation import CheckpointPlayer
@@ -142,6 +144,7 @@ def test_greedy_play_of_rllib_equals_that_of_its_checkpoint(tmp_path: Path) -> N
         assert sorted(found) == pytest.approx(sorted(returns), abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["PPO independent", "PPO shared", "DQN independent"])
 def test_rllibs_algorithms_take_as_many_gradient_steps_as_the_presets(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

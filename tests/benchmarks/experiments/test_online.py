@@ -56,6 +56,7 @@ def test_uplifts_are_paired_by_day_and_seed() -> None:
     assert "comparable" not in str(next(iter(report_tables.tables(rows[:2] + rows[4:6], online.BOUND))).title)
 
 
+@pytest.mark.slow
 def test_quick_run_from_case_to_table_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARCA_CACHE", str(tmp_path / "cache"))
     cases = online.cases(quick=True, seeds=(0,))

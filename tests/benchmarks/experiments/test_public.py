@@ -124,6 +124,7 @@ def test_curves_interpolate_and_bands_are_students_t():
     assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed has no interval
 
 
+@pytest.mark.slow
 def test_quick_run_from_case_to_figure(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
     cases = public.cases(quick=True, seeds=(0,))

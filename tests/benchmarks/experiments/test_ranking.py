@@ -65,6 +65,7 @@ def test_settings_of_a_users_method_are_used_by_the_run(tmp_path: Path, monkeypa
         tuned_settings("own_settings.Faulty")
 
 
+@pytest.mark.slow
 def test_quick_run_from_case_to_table_and_figure(tmp_path: Path) -> None:
     rows = [measured_row(ranking, case, tmp_path) for case in ranking.cases(quick=True, seeds=(0, 1))]
     assert [row.case.method for row in rows] == [*REFERENCES, *["QMIX"] * 2, *["AWRQMixer"] * 2]
@@ -101,6 +102,7 @@ def test_a_users_method_comes_after_all_others(tmp_path: Path, monkeypatch: pyte
     assert [row.case for row in select_records("ranking", tmp_path / "ranking").rows] == [*usual, own]
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_marked_and_leaves_the_others_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "diverging.py").write_text(USER_METHOD.replace("5e-4", "1e30"))
     monkeypatch.syspath_prepend(tmp_path)

@@ -12,6 +12,7 @@ from tests.helpers.rows import measured_row
 pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
 
 
+@pytest.mark.slow
 def test_quick_run_from_case_to_table(tmp_path: Path) -> None:
     cases = sensitivity.cases(quick=True, seeds=(0,))
     assert {case.method for case in cases} == {"AWRQMixer", "mpc"}

@@ -45,6 +45,7 @@ def test_finals_take_the_best_trials_and_use_no_seed_of_the_ranking() -> None:
     assert read_spaces()["finals"]["updates"] == ranking.BUDGET["updates"]
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_finals_and_continues_from_its_state(one_cpu_ray: None, tmp_path: Path) -> None:
     (case,) = tuning.cases(quick=True, seeds=(0,))
     small = {"trials": 2, "updates": 10, "batch": 32, "finals": {"entrants": 1, "seeds": [100], "updates": 10}}

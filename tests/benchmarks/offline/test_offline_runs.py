@@ -42,6 +42,7 @@ def test_variance_of_the_gradient_is_computed_within_windows() -> None:
     assert gradient_variance([1.0, 3.0], window=100) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_run_repeats_and_its_seed_matters() -> None:
     runs = [run_offline("VDN", seed, 20, {"lr": 0.01, "gru": None}, batch=64, judge=False) for seed in (0, 0, 1)]
     first, again, other = [(run["validation"], run["grad_norm"]) for run in runs]
@@ -49,6 +50,7 @@ def test_a_run_repeats_and_its_seed_matters() -> None:
     assert first[0]["spearman_model"] != other[0]["spearman_model"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_raises_and_returns_nothing() -> None:
     def interrupted(numbers: dict[str, float]) -> None:
         raise KeyboardInterrupt
@@ -58,6 +60,7 @@ def test_an_interrupted_run_raises_and_returns_nothing() -> None:
         run_offline("VDN", 0, 20, settings, batch=64, validate_every=10, judge=False, report=interrupted)
 
 
+@pytest.mark.slow
 def test_options_that_a_users_method_sets_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_rate.py").write_text(USER_METHOD.replace("5e-4", "1e-9"))
     monkeypatch.syspath_prepend(tmp_path)

@@ -18,6 +18,7 @@ def test_there_are_reference_records() -> None:
     assert reference.reference_names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", reference.reference_names())
 def test_reference_records_are_full_runs_of_the_present_settings_with_all_seeds(name: str, tmp_path: Path) -> None:
     """Fails after a change of settings until the records are measured again."""
@@ -31,6 +32,7 @@ def test_reference_records_are_full_runs_of_the_present_settings_with_all_seeds(
     assert list(load_experiment(name).tables(select_records(name, tmp_path / name).rows))
 
 
+@pytest.mark.slow
 def test_the_users_rows_stay(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     name = reference.reference_names()[0]
     first, *rest = select_records(name, reference.FOLDER / name).rows

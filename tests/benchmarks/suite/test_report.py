@@ -242,6 +242,7 @@ def test_rows_are_shown_in_the_order_of_the_cases(tmp_path: Path) -> None:
     assert pairs == ["dcaf over static", "marca-mpc over dcaf"]
 
 
+@pytest.mark.slow
 def test_pages_of_the_reference_records_are_the_same_wherever_they_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

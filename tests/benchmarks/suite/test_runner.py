@@ -124,6 +124,7 @@ def test_failing_tables_are_reported_without_asking_for_another_run(
     assert "marca: 1 failed; the other cases are recorded, and the same command" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_continues_after_the_last_recorded_case(tmp_path: Path, end: signal.Signals) -> None:
     options = [ROOTS, "--methods", "newton", "slow", "bisection", "--seeds", "2", "--out", str(tmp_path)]
@@ -151,6 +152,7 @@ def test_an_interrupted_run_continues_after_the_last_recorded_case(tmp_path: Pat
     assert [r.case.method for r in rows] == ["newton", "slow", "bisection"]
 
 
+@pytest.mark.slow
 def test_cases_run_as_ray_tasks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ("--methods", "newton", "broken", "deadly", "bisection", "--out", tmp_path, "--address", "local")
     assert command(ROOTS, *options) == 1

@@ -60,12 +60,14 @@ def test_sampled_outcomes_have_the_expected_mean(cascade: LiveCascade) -> None:
     assert draws[:, 1].max() <= draws[:, 0].max()
 
 
+@pytest.mark.slow
 def test_more_computation_earns_more_on_average(tiny_scenario: Scenario, tmp_path: Path) -> None:
     table = outcome_table(tiny_scenario, 128, seed=1, workers=1, cache=tmp_path)
     mean = table.outcomes["revenue"].mean(axis=0)
     assert mean[-1] > 1.2 * mean[0]
 
 
+@pytest.mark.slow
 def test_outcome_table_is_cached_and_independent_of_workers(tiny_scenario: Scenario, tmp_path: Path) -> None:
     one = outcome_table(tiny_scenario, 100, seed=2, workers=1, cache=tmp_path / "a")
     two = outcome_table(tiny_scenario, 100, seed=2, workers=2, cache=tmp_path / "b")
@@ -88,6 +90,7 @@ def test_long_queues_survive_the_cache(tiny_scenario: Scenario, tmp_path: Path) 
     assert np.array_equal(_read(tiny_scenario, tmp_path / "t.npz").results, results)
 
 
+@pytest.mark.slow
 def test_the_behaviour_log_is_seeded_and_covers_every_option(tiny_scenario: Scenario) -> None:
     one = behaviour_log(tiny_scenario, 600, seed=1, workers=1)
     two = behaviour_log(tiny_scenario, 600, seed=1, workers=2)

@@ -95,6 +95,7 @@ def evaluate_in_parts(engine: Engine, order: np.ndarray, size: int) -> list[np.n
     return [np.concatenate(columns)[np.argsort(order)] for columns in columns_of_parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 16, 257])
 def test_fitted_models_are_batch_invariant(tiny_scenario: Scenario, tiny_artefacts: Path, size: int) -> None:
     first = evaluate_in_parts(Engine.load(tiny_scenario, tiny_artefacts), np.arange(600), 600)
@@ -206,6 +207,7 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_processes_and_threads_do_not_change_results() -> None:
     root = ROOT
     hashes = []

@@ -67,6 +67,7 @@ def test_pettingzoo_tests_pass_for_both_environments(tiny_engine, capsys):
     assert unexplained(caught) == []
 
 
+@pytest.mark.slow
 def test_shipped_environments_pass_the_conformance_tests(capsys):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -175,6 +175,7 @@ def test_missing_pygame_error_names_the_install_command(monkeypatch: pytest.Monk
         Screen("human", 1.0).show(view(0.5))
 
 
+@pytest.mark.slow
 def test_example_records_an_episode_as_a_short_gif(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), "--out", str(tmp_path / "e.gif")], capture_output=True, text=True, check=True

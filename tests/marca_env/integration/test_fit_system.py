@@ -57,6 +57,7 @@ def test_every_file_of_the_folder_is_named_in_the_output(shop: Path) -> None:
     assert set(line.split(": ")[1].split(", ")) == {p.name for p in shop.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_folder_is_complete_and_the_report_matches_the_law(shop: Path) -> None:
     assert {p.name for p in shop.iterdir()} == {
         "scenario.yaml",
@@ -167,6 +168,7 @@ def test_the_request_log_is_written_in_our_schema(shop: Path) -> None:
     assert log["result_rank"].mean() == pytest.approx(50.0, abs=5.0)
 
 
+@pytest.mark.slow
 @published
 def test_the_published_samples_make_a_scenario(tmp_path: Path) -> None:
     logs = [f"--{name}={SAMPLES / file}.csv" for name, file in (("requests",) * 2, ("costs",) * 2, ("system",) * 2)]

@@ -142,6 +142,7 @@ def test_revenue_and_cost_rise_with_every_option(name: str) -> None:
         assert (np.diff(cost_grid, axis=axis) >= -1e-9).all()
 
 
+@pytest.mark.slow
 def test_generated_environments_pass_the_pettingzoo_tests(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

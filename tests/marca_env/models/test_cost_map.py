@@ -32,6 +32,7 @@ def test_curve_continues_at_its_mean_slope_beyond_the_knots() -> None:
     assert Curve(np.array([10.0]), np.array([2.0]))(np.array(99)) == 2.0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 500), st.floats(0, 1, allow_subnormal=False)), min_size=1, max_size=30),
     st.lists(st.integers(0, 1000), min_size=2, max_size=30),

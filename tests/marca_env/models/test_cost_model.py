@@ -24,6 +24,7 @@ def unseen(scenario: Scenario, n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, scenario.feature_sizes, (n, 4)), rng.integers(0, scenario.action_shape, (n, 4))
 
 
+@pytest.mark.slow
 def test_fit_learns_the_candidates_of_each_stage(
     model: CostModel, tiny_scenario: Scenario, exact_law: ExactLaw
 ) -> None:

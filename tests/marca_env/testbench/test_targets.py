@@ -57,6 +57,7 @@ def check(log: pd.DataFrame) -> None:
     assert 4.2 < cost["queue", 50] < 5.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", ["pid", "cpu_url"])
 def test_a_running_http_service_is_measured(server: tuple[str, int], clock: str, tmp_path: Path) -> None:
     url, pid = server
@@ -70,6 +71,7 @@ def test_a_running_http_service_is_measured(server: tuple[str, int], clock: str,
     check(log)
 
 
+@pytest.mark.slow
 def test_a_python_function_is_measured(tmp_path: Path) -> None:
     target = described(lambda n: {"n": n}, python="tests.helpers.shop_server:rank")
     (tmp_path / "target.yaml").write_text(yaml.safe_dump(target))

@@ -34,6 +34,7 @@ def log() -> pd.DataFrame:
     return bench().run()
 
 
+@pytest.mark.slow
 def test_known_costs_are_measured(log: pd.DataFrame) -> None:
     """Base 1 ms, 0.1 ms a candidate, and 3 ms saved by degradation, up to the cost of messages."""
     cost = log.groupby(["component", "queue_length"])["cost"].mean() / MILLISECOND
@@ -58,6 +59,7 @@ def test_every_bucket_has_every_repeat_and_a_spread(log: pd.DataFrame, tmp_path:
     assert (table["spread"] < 0.3).all()
 
 
+@pytest.mark.slow
 def test_a_rate_beyond_the_service_is_refused_with_a_better_one() -> None:
     with pytest.raises(InputError, match=r"saturated|cannot keep up") as error:
         bench(qps=3000).run(only=["base"])
@@ -108,6 +110,7 @@ def test_cheap_work_is_measured_after_a_neighbours_burst(
     assert min(target.rates) > slowest
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed(log: pd.DataFrame) -> None:
     first = log.iloc[:5]
     rest = to_cost_log(bench().measure(done=first))
@@ -126,6 +129,7 @@ def test_stopping_early_ends_the_processes() -> None:
     assert not [p for p in left if "tracker" not in " ".join(p.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_selection_of_buckets_can_be_measured() -> None:
     rows = bench(repeats=1).run(only=["queue"])
     assert set(rows["component"]) == {"queue"}
@@ -133,6 +137,7 @@ def test_a_selection_of_buckets_can_be_measured() -> None:
         bench().run(only=["quue"])
 
 
+@pytest.mark.slow
 def test_a_budget_shortens_the_replays() -> None:
     start = time.monotonic()
     assert len(bench(seconds=30.0).run(budget=2.0)) == 8
@@ -183,6 +188,7 @@ def test_the_machine_is_described() -> None:
     assert described["numpy"] == np.__version__
 
 
+@pytest.mark.slow
 def test_the_live_cascade_fills_a_cost_map(tiny_scenario: Scenario) -> None:
     """Every bucket that the scenario needs is measured on the real cascade, whole requests included."""
     factory = functools.partial(CascadeService, make_tiny_scenario(), 0, 2)
@@ -196,6 +202,7 @@ def test_the_live_cascade_fills_a_cost_map(tiny_scenario: Scenario) -> None:
     assert (cost_map.degradation(np.array([3, 3])) >= cost_map.degradation(np.array([1, 1]))).all()
 
 
+@pytest.mark.slow
 def test_workloads_do_the_work_of_their_bucket(tiny_scenario: Scenario) -> None:
     service = CascadeService(tiny_scenario, value_buckets=2)
     for bucket in service.buckets():

@@ -256,6 +256,7 @@ def test_a_price_per_site_earns_more_than_one_for_all(pool: RequestPool) -> None
 
 
 # -- commands ----------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_headroom_of_analytic_models_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["headroom", "--scenario", NAME, "--requests", "300"]) == 0
     printed = capsys.readouterr().out
@@ -273,6 +274,7 @@ def test_the_true_pool_of_analytic_models_holds_their_values(engine: Engine) -> 
     assert pool.weights.sum() == 50
 
 
+@pytest.mark.slow
 def test_a_day_is_simulated_at_every_site(tmp_path: Path) -> None:
     arguments = ["--scenario", NAME, "--policies", "static", "dcaf", "--minutes", "40", "--requests", "200"]
     assert main(["simulate", *arguments, "--seeds", "0", "--out", str(tmp_path)]) == 0
@@ -282,6 +284,7 @@ def test_a_day_is_simulated_at_every_site(tmp_path: Path) -> None:
     assert summary["policies"]["dcaf"]["revenue"] > 0
 
 
+@pytest.mark.slow
 def test_the_testbench_measures_a_stage_once_and_degradation_at_every_site(tiny_scenario: Scenario) -> None:
     retrieval, pre_ranking, ranking = tiny_scenario.stages
     ours = tuple(Cluster(f"{c.name}_{site}", c.cores, c.budget) for site in "ab" for c in tiny_scenario.clusters)

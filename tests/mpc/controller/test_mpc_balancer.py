@@ -28,6 +28,7 @@ def copy_of(model: SystemModel, tmp_path) -> SystemModel:
     return SystemModel.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_mpc_balancer_follows_the_protocol_and_takes_settings_by_name(system):
     _, model = system
     balancer = MPCBalancer(model, horizon=4, alpha=0.5)

@@ -75,6 +75,7 @@ def test_forecasts_are_finite_and_never_negative(readings, horizon):
     assert np.all(forecast >= 0)
 
 
+@pytest.mark.slow
 def test_smooth_rates_are_distinguished_from_measured_counts():
     smooth = sine_days(2, seed=1)
     counts = np.random.default_rng(0).poisson(smooth * 60) / 60

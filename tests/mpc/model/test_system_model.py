@@ -79,6 +79,7 @@ def test_fit_recovers_a_known_law_and_its_elasticities(law_model):
     assert by_price / load[:, None] == pytest.approx(np.array([[-0.6, 0.0], [-0.1, -0.4]]) / 6, abs=0.012)
 
 
+@pytest.mark.slow
 def test_held_out_errors_beat_persistence_and_linear_models(trained):
     _, _, model = trained
     for steps in ("1", "5", "10"):

@@ -40,6 +40,7 @@ def test_a_wrong_cluster_address_is_refused() -> None:
         start_ray(address="127.0.0.1:1")
 
 
+@pytest.mark.slow
 def test_training_survives_the_loss_of_a_node(cluster: Any) -> None:
     first, second = add_node(cluster), add_node(cluster)
     cluster.wait_for_nodes()

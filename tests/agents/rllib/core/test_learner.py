@@ -43,6 +43,7 @@ def learner_of(algorithm: Any) -> Any:
     return algorithm.learner_group._learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -91,6 +92,7 @@ def test_the_optimizer_has_the_configured_options(
     assert {k: group[k] for k in expected} == expected
 
 
+@pytest.mark.slow
 def test_metrics_have_the_documented_units() -> None:
     """The gradient norm is that before clipping; values and errors are in currency for any reward scale."""
     metrics = []
@@ -125,6 +127,7 @@ def test_targets_copy_the_running_statistics(options: dict[str, Any]) -> None:
     assert not team.target.training
 
 
+@pytest.mark.slow
 def test_a_single_request_uses_the_running_statistics() -> None:
     """Batch normalisation of one row by its own mean would give equal values for all observations."""
     algorithm = build("VDN", normalization="batch", updates_per_iteration=20)

@@ -20,6 +20,7 @@ def running_ray() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_one_remote_runner_and_learner_equal_local_training() -> None:
     """Remote and local training give exactly equal weights."""
     runs = []
@@ -37,6 +38,7 @@ def test_one_remote_runner_and_learner_equal_local_training() -> None:
     assert steps == remote_steps == 4 * SMALL["updates_per_iteration"]
 
 
+@pytest.mark.slow
 def test_several_learners_learn_from_a_log(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path) -> None:
     tiny_scenario.save(tmp_path / "tiny.yaml")
     weights = {}

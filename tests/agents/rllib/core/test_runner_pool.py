@@ -31,6 +31,7 @@ def running_ray() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_two_runners_and_two_learners_survive_a_crash_and_a_restore(tmp_path: Path) -> None:
     config = make_config(2, 2).training(epsilon=1.0)
     algorithm = config.build_algo()
@@ -75,6 +76,7 @@ def test_two_runners_and_two_learners_survive_a_crash_and_a_restore(tmp_path: Pa
         algorithm.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("die", "reason"), [(False, "the dice fell off the table"), (True, "died")])
 def test_training_without_runners_stops_with_the_reason(
     die: bool, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -98,6 +100,7 @@ def test_training_without_runners_stops_with_the_reason(
     assert iteration_of(newest_checkpoint(tmp_path / "run")) == 3  # the first iteration, and two without samples
 
 
+@pytest.mark.slow
 def test_two_runners_resume_exactly(tmp_path: Path) -> None:
     config = make_config(2, 0).training(epsilon=[[0, 1.0], [150, 0.1]])
     expected, numbers = run(config, 6, out=tmp_path / "run", checkpoint_freq=3)
@@ -108,6 +111,7 @@ def test_two_runners_resume_exactly(tmp_path: Path) -> None:
     assert numbers["6"]["env_steps"] == 6 * 2 * 16
 
 
+@pytest.mark.slow
 def test_the_error_of_a_runner_that_cannot_be_built_is_raised() -> None:
     algorithm = make_config(1, 0)
     algorithm.environment(DICE, env_config={"only_at": os.getpid()})
@@ -115,6 +119,7 @@ def test_the_error_of_a_runner_that_cannot_be_built_is_raised() -> None:
         algorithm.build_algo()
 
 
+@pytest.mark.slow
 def test_an_error_in_one_round_does_not_stop_training() -> None:
     """A runner whose environment raises an error builds a new one and continues."""
     algorithm = make_config(1, 0, fail_after=1).build_algo()
@@ -129,6 +134,7 @@ def test_an_error_in_one_round_does_not_stop_training() -> None:
         algorithm.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("remote", "unit"), [(0, "timesteps"), (1, "episodes"), (1, "timesteps")])
 def test_evaluation_runners_do_not_affect_training(remote: int, unit: str) -> None:
     config = (

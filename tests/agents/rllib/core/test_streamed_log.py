@@ -49,6 +49,7 @@ def numbers(columns: dict[str, np.ndarray]) -> np.ndarray:
     return columns["reward"][:, -1].astype(int)
 
 
+@pytest.mark.slow
 def test_minibatches_follow_the_plan_and_continue_from_a_state(numbered_log: Path, tiny_scenario: Scenario) -> None:
     """Order and state hold across windows, epochs and Ray datasets, and a second stream continues exactly."""
     plan, encoder = make_plan(numbered_log, tiny_scenario), EpisodeEncoder(tiny_scenario)
@@ -82,6 +83,7 @@ def test_a_closed_stream_leaves_no_reader_thread(numbered_log: Path, tiny_scenar
     assert not any(t.name.startswith("iter_threaded") for t in set(threading.enumerate()) - before)
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_the_same_error_at_every_draw(
     tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def weights(algorithm: Any) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in algorithm.learner_group._learner._team.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(training_log: Path, tmp_path: Path) -> None:
     """The weights are exactly equal; the run continues in the middle of an epoch."""
     uninterrupted, _ = train(make_config(training_log), stop={"training_iteration": 4})
@@ -137,6 +140,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(training_log: Path, tmp_path:
     again.stop()
 
 
+@pytest.mark.slow
 def test_streamed_and_in_memory_learning_agree(training_log: Path, tiny_scenario: Scenario, exact_law: Any) -> None:
     """The same learner with the same rows in another order ranks the actions about equally well."""
     states = np.stack(np.unravel_index(np.arange(48), tiny_scenario.feature_sizes), 1)
@@ -160,6 +164,7 @@ def test_streamed_and_in_memory_learning_agree(training_log: Path, tiny_scenario
     assert means[0] == pytest.approx(means[1], rel=0.25)
 
 
+@pytest.mark.slow
 def test_two_learners_share_the_stream(
     training_log: Path, tiny_requests: pd.DataFrame, tiny_scenario: Scenario, tmp_path: Path
 ) -> None:

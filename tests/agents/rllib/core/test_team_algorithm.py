@@ -33,6 +33,7 @@ def greedy_return(algorithm: Any) -> float:
     return float(algorithm.env_runner.sample(explore=False)[0].columns["reward"].sum(1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("QMIX", 8.0), ("VDN", 7.0)])
 def test_qmix_solves_the_two_step_game_and_vdn_does_not(name: str, expected: float) -> None:
     """A sum cannot represent the game's second matrix; a monotone mixer can."""
@@ -52,6 +53,7 @@ def test_qmix_solves_the_two_step_game_and_vdn_does_not(name: str, expected: flo
     algorithm.stop()
 
 
+@pytest.mark.slow
 def test_qmix_learns_with_unequal_episodes_and_unusual_agent_names() -> None:
     """The agents learn to walk every episode to its end, whether it has 2, 3 or 4 cells."""
     config = CONFIGS["QMIX"]().environment(Corridor).env_runners(num_envs_per_env_runner=4).debugging(seed=0)
@@ -94,6 +96,7 @@ def weights(algorithm: Any) -> dict[str, torch.Tensor]:
     return algorithm.learner_group._learner._team.state_dict()
 
 
+@pytest.mark.slow
 def test_a_restored_algorithm_continues_exactly(tmp_path: Path) -> None:
     config = CONFIGS["AWRQMixer"]().environment(GAME).debugging(seed=0)
     config.training(**TINY | {"heads": 2, "dropout": 0.2, "target_update": 7, "lr": 1e-2})
@@ -122,6 +125,7 @@ def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
         restore(tmp_path)
 
 
+@pytest.mark.slow
 def test_online_training_learns_the_ranking_of_actions(
     exact_engine: Engine, tiny_artefacts: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +142,7 @@ def test_online_training_learns_the_ranking_of_actions(
     assert np.corrcoef(policy.values(states).ravel(), truth.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AWRQMixer", "JointDRQN"])
 def test_offline_training_learns_values_and_ranking(
     name: str, tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path
@@ -183,6 +188,7 @@ def test_unknown_stopping_criteria_are_refused() -> None:
         train(CONFIGS["VDN"]().environment(GAME), stop={"training_iterations": 1})
 
 
+@pytest.mark.slow
 def test_a_run_can_stop_at_a_metric_of_the_evaluation() -> None:
     """The limit is checked only at evaluations; a metric that is missing in between is no error."""
     config = CONFIGS["VDN"]().environment(GAME).env_runners(num_envs_per_env_runner=8).training(**TINY)

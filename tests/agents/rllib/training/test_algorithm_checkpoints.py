@@ -45,6 +45,7 @@ def kill_one(folder: Path, moment: random.Random, *, writing: bool) -> tuple[int
     return heard[0], heard[-1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_newest_checkpoint(tmp_path: Path) -> None:
     folder, moment, done, halves = tmp_path / "run", random.Random(1), 0, 0
     for writing in (False, True):
@@ -70,6 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_skipped_with_one_warning(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_damaged_checkpoint_is_refused_if_it_is_named(finished: Path, tmp_path
         restore(tmp_path / "checkpoint_000003")
 
 
+@pytest.mark.slow
 def test_a_finished_run_continues_only_with_a_raised_limit(finished: Path, tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
     algorithm, numbers = train(None, stop={"env_steps": 6 * 16}, resume=finished, out=finished)

@@ -136,6 +136,7 @@ def test_values_are_finite_where_no_action_is_legal() -> None:
     assert torch.isfinite(out[QF_TARGET_NEXT_PREDS]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [False, True], ids=["independent", "shared"])
 @pytest.mark.parametrize("kind", [PPOConfig, IMPALAConfig, DQNConfig], ids=lambda k: k.__name__)
 def test_random_weights_never_take_an_illegal_action(kind: type, share: bool) -> None:
@@ -279,6 +280,7 @@ def random_return(episodes: int = 400) -> float:
     return total / episodes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [False, True], ids=["independent", "shared"])
 def test_ppo_learns(share: bool, running_ray: None) -> None:
     """With two seeds the return ends clearly above that of random legal actions."""
@@ -340,6 +342,7 @@ def test_agents_keep_the_order_of_the_environment() -> None:
         assert observations[agent]["observation"][-12:].argmax() == k
 
 
+@pytest.mark.slow
 def test_presets_accept_unusual_agent_names() -> None:
     config = VDNConfig().environment(Crowd).env_runners(num_envs_per_env_runner=2).debugging(seed=0)
     config.training(hidden=[4], gru=None, learning_starts=2, train_batch_size_per_learner=2, updates_per_iteration=1)

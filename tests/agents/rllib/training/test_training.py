@@ -44,6 +44,7 @@ def runs(tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path_factory: pytest
     return {case: (unbroken[case], broken[case]) for case in CASES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one(case: str, runs: dict) -> None:
     (state, numbers_of), (resumed_state, resumed_numbers) = runs[case]
@@ -57,6 +58,7 @@ def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one(case: str, r
         assert numbers_of["20"]["env_steps"] == 20 * 8 * (4 if case == "REM" else 2)
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_before_its_first_update_resumes_exactly(tmp_path: Path) -> None:
     unbroken = run(make_config("dropout"), 4, out=tmp_path / "run", checkpoint_freq=1, keep=9)
     for later in (2, 3, 4):

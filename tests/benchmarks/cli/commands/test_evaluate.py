@@ -41,6 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vdn", "recommender", "ppo", "shared", "pole"])
 def test_figures_are_written_and_repeatable(
     name: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -121,6 +122,7 @@ def test_a_policy_folder_alone_needs_no_pickle(runs: Path, tmp_path: Path, capsy
     assert main(["evaluate", str(tmp_path / "vdn"), "--episodes", "2", "--env", GAME]) == 0
 
 
+@pytest.mark.slow
 def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) -> None:
     """PPO on a one-step matrix game with a safe payoff: greedy play takes the best action."""
     from ray.rllib.algorithms.ppo import PPOConfig
@@ -138,6 +140,7 @@ def test_a_trained_policy_scores_better_than_an_untrained_one(tmp_path: Path) ->
     assert CheckpointPlayer(tmp_path / "run").play(4).returns.mean() == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recommender", "joint", "shared"])
 def test_render_prints_an_episode_as_text(name: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(runs / name), "--episodes", "2", "--render"]) == 0
@@ -154,6 +157,7 @@ def bad_checkpoints(folder: Path) -> None:
     (folder / "cut" / "policy" / "weights.safetensors").write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,6 +16,7 @@ from marca_env.scenario.scenario import Scenario
 from tests.helpers.factories import make_cost_log, make_requests
 
 
+@pytest.mark.slow
 def test_fit_writes_every_file_that_an_engine_loads(
     tiny_scenario: Scenario, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

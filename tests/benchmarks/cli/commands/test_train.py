@@ -134,6 +134,7 @@ def test_a_folder_with_checkpoints_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "checkpoint_000050: left by an earlier run" in refuse(["train", *VDN, "--out", str(tmp_path)], capsys)
 
 
+@pytest.mark.slow
 def test_env_steps_cannot_stop_a_run_on_a_log(
     tiny_artefacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_env_steps_cannot_stop_a_run_on_a_log(
     assert "env_steps cannot stop a run on a log" in refuse(["train", *log, "--out", str(tmp_path)], capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO, DQN], ids=["VDN", "PPO", "DQN shared"])
 def test_every_kind_of_run_resumes(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two iterations, one more, then none: all numbers are in the log, each iteration once."""
@@ -165,6 +167,7 @@ def test_every_kind_of_run_resumes(arguments: list[str], tmp_path: Path, capsys:
     )
 
 
+@pytest.mark.slow
 def test_returns_of_rllibs_algorithms_count_the_team_reward_once(tmp_path: Path) -> None:
     """RLlib counts the team reward once for each agent; the log has both numbers."""
     assert main(["train", "--out", str(tmp_path), "--stop", "training_iteration=1", *PPO]) == 0
@@ -184,6 +187,7 @@ def error_of_last_line(arguments: list[str], capsys: pytest.CaptureFixture[str])
     return capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MyQMIX", "MyLoss"])
 def test_a_users_algorithm_trains_resumes_and_is_evaluated(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -252,6 +256,7 @@ def test_a_mixer_of_the_wrong_shape_is_named() -> None:
         UserMixer(Flat())(torch.zeros(4, 2), torch.zeros(4, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[*VDN, *SMALL], PPO], ids=["VDN", "PPO"])
 def test_ctrl_c_saves_a_checkpoint(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.cli", "train", "--out", str(tmp_path / "run"), *arguments]

@@ -48,6 +48,7 @@ class Broken(VDNConfig):
 """
 
 
+@pytest.mark.slow
 def test_all_runs_are_trained_and_unfinished_ones_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +81,7 @@ def test_all_runs_are_trained_and_unfinished_ones_resumed(
     )
 
 
+@pytest.mark.slow
 def test_concurrent_runs_train_in_their_own_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"a: {{run: VDN, env: {GAME}, stop: {{training_iteration: 1}}, num_samples: 2, config: {{gru: null}}}}\n"
     (tmp_path / "side.yaml").write_text(text)
