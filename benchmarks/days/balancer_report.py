@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.days.compare_balancers import Session, flat_rows, summarise
+from benchmarks.days.compare_balancers import BalancerComparison, flat_rows, summarise
 from benchmarks.plotting.balancer_figures import side_by_side, sweep_figure
 from marca_env.logs.log_files import write_table
 from marca_env.utils.console import make_console
@@ -31,37 +31,40 @@ METHODS_PER_FIGURE = 4
 """Most methods in a figure."""
 
 
-def report(session: Session, out: Path) -> dict[str, Any]:
+def report(comparison: BalancerComparison, out: Path) -> dict[str, Any]:
     """Print the tables; write ``summary.json``, ``scores.csv``, ``minutes.csv`` and the figures into ``out``."""
-    summary = summarise(session)
+    summary = summarise(comparison)
     out.mkdir(parents=True, exist_ok=True)
     console = make_console()
-    clusters = session.calibration.scenario.cluster_names
-    for table in (model_table(summary["model"], session.calibration.model.clusters), *score_tables(summary, clusters)):
+    clusters = comparison.calibration.scenario.cluster_names
+    for table in (
+        model_table(summary["model"], comparison.calibration.model.clusters),
+        *score_tables(summary, clusters),
+    ):
         console.print(table)
     written = ["summary.json"]
     write_json(out / "summary.json", json.loads(json.dumps(summary, default=float)))
-    if session.rows:
-        write_table(flat_rows(session.rows), out / "scores.csv")
+    if comparison.rows:
+        write_table(flat_rows(comparison.rows), out / "scores.csv")
         written.append("scores.csv")
-    if session.minutes:
-        write_table(pd.concat(session.minutes, ignore_index=True), out / "minutes.csv")
+    if comparison.minutes:
+        write_table(pd.concat(comparison.minutes, ignore_index=True), out / "minutes.csv")
         written.append("minutes.csv")
-    written += draw(session, summary, out)
-    if session.interrupted:
+    written += draw(comparison, summary, out)
+    if comparison.interrupted:
         console.print("Interrupted: the tables cover the methods and seeds that were finished.")
     console.print(f"Wrote {', '.join(written)} in {out}", highlight=False)
     return summary
 
 
-def draw(session: Session, summary: Mapping[str, Any], out: Path) -> list[str]:
+def draw(comparison: BalancerComparison, summary: Mapping[str, Any], out: Path) -> list[str]:
     """Draw ``balance.png`` (all methods), ``feedback_mpc.png`` and ``sweep.png``, each only if it has data.
 
     Returns:
         Names of the files.
     """
-    names, clusters = [], session.calibration.scenario.cluster_names
-    first = {str(m["method"].iloc[0]): m for m in reversed(session.minutes)}  # the first seed of each
+    names, clusters = [], comparison.calibration.scenario.cluster_names
+    first = {str(m["method"].iloc[0]): m for m in reversed(comparison.minutes)}  # the first seed of each
     runs = {name: first[name] for name in summary["methods"] if name in first}
     title = f"{summary['traffic']}: load against budget, λ below (scenario {summary['scenario']})"
     for number, part in enumerate(_parts(list(runs)), start=1):

@@ -97,7 +97,7 @@ def combinations(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 @dataclass
-class Session:
+class BalancerComparison:
     """A calibration with its system model, and the days that were replayed with it."""
 
     options: BalanceOptions
@@ -109,7 +109,7 @@ class Session:
     interrupted: bool = False
 
     @classmethod
-    def prepare(cls, options: BalanceOptions, out: Path) -> Session:
+    def prepare(cls, options: BalanceOptions, out: Path) -> BalancerComparison:
         """Check all input, then fit or load the system model; a fitted one is saved in ``out/model``."""
         scenario = Scenario.load(options.scenario)
         make_day(options, scenario, options.seeds[0] if options.seeds else 0)
@@ -208,19 +208,19 @@ def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def summarise(session: Session) -> dict[str, Any]:
+def summarise(comparison: BalancerComparison) -> dict[str, Any]:
     """Return the report of the system model, and the means over seeds of every method and of the sweep."""
-    options, rows = session.options, session.rows
+    options, rows = comparison.options, comparison.rows
     plain = [r for r in rows if not r["settings"]]
     names = list(dict.fromkeys(r["method"] for r in plain))
     swept = [c for c in combinations(options.sweep) if any(r["settings"] == c for r in rows)]
     return {
-        "scenario": session.calibration.scenario.name,
+        "scenario": comparison.calibration.scenario.name,
         "traffic": Path(options.trace).stem if options.trace else options.traffic,
         "minutes": options.minutes,
         "seeds": sorted({r["seed"] for r in rows}),
-        "interrupted": session.interrupted,
-        "model": session.calibration.model.report,
+        "interrupted": comparison.interrupted,
+        "model": comparison.calibration.model.report,
         "methods": {name: means([r for r in plain if r["method"] == name]) for name in names},
         "sweep": [{"settings": c, **means([r for r in rows if r["settings"] == c])} for c in swept],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.cli.arguments import SCENARIO_HELP
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
-from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, Session, read_sweep
+from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, BalancerComparison, read_sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
     options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
     out = Path(args.out)
-    session = Session.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)
+    comparison = BalancerComparison.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)
     if not args.fit_only:
-        session.run()
-    report(session, out)
-    return 130 if session.interrupted else 0
+        comparison.run()
+    report(comparison, out)
+    return 130 if comparison.interrupted else 0
