@@ -24,9 +24,9 @@ from marca_env.traffic.control import Balancer, ControlObservation
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.days import DayScenario
 from marca_env.traffic.policies import PricedPolicy
-from marca_env.traffic.simulated_system import SECONDS, draw_arrivals
+from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.utilisation import overutilisation, utilisation
-from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE
 from mpc import BisectionBalancer
 from mpc.planning.planning_method import PlanResult
 
@@ -64,7 +64,7 @@ class ClairvoyantBalancer:
         counts = self.counts[k]
         if counts.sum() > 0:
             window = (self.first_minute + k) % MINUTES_PER_DAY * self.bisection.n_windows // MINUTES_PER_DAY
-            allowance = self.budgets[k] * SECONDS / counts.sum()
+            allowance = self.budgets[k] * SECONDS_PER_MINUTE / counts.sum()
             self._prices = self.bisection.solve(allowance, window=window, start=self._prices, weights=counts)
         return self._prices.copy()
 

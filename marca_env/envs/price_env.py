@@ -22,11 +22,11 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import AllocationTable, MinuteOutcome
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
-from marca_env.traffic.simulated_system import SECONDS, SimulatedSystem
+from marca_env.traffic.simulated_system import SimulatedSystem
 from marca_env.traffic.utilisation import overutilisation
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError
-from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE
 from marca_env.utils.validation import reject_unknown_options
 
 POWER = 3.0
@@ -135,7 +135,7 @@ class BalancingEnv(gymnasium.Env):
         self.price_max = _price_ceiling(self.pool) if price_max is None else _checked_ceiling(price_max, n)
         weights = np.ones(len(self.pool.states)) if self.pool.weights is None else self.pool.weights
         best = float(np.average(self._table.values.max(axis=1), weights=weights))
-        self.reference = best * self.scenario.peak_qps * SECONDS * self.scenario.control_period
+        self.reference = best * self.scenario.peak_qps * SECONDS_PER_MINUTE * self.scenario.control_period
         self._fixed_traffic = _checked_traffic(traffic, self.scenario, minutes)
         self.action_space = spaces.Box(0.0, 1.0, shape=(n,), dtype=np.float32)
         high = np.concatenate([np.full(n, LOAD_LIMIT), np.ones(3 * n), [LOAD_LIMIT, 1.0, 1.0]]).astype(np.float32)

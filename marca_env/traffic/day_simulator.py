@@ -17,8 +17,9 @@ from marca_env.traffic.allocation import AllocationTable, MinuteOutcome
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.policies import Policy
-from marca_env.traffic.simulated_system import SECONDS, SimulatedSystem, SystemChanges
+from marca_env.traffic.simulated_system import SimulatedSystem, SystemChanges
 from marca_env.traffic.workload import Traffic
+from marca_env.utils.units import SECONDS_PER_MINUTE
 
 BOUND_MINUTES = 15
 """Minutes whose budgets the dual bound pools; pooling only raises the bound."""
@@ -91,7 +92,10 @@ def clairvoyant_bound(pool: RequestPool, counts: np.ndarray, changes: SystemChan
         if len(rows):
             # the block's least cost, which only raises the bound
             budget = (
-                pool.scenario.budgets * SECONDS * changes.capacity[part].sum(axis=0) / changes.cost[part].min(axis=0)
+                pool.scenario.budgets
+                * SECONDS_PER_MINUTE
+                * changes.capacity[part].sum(axis=0)
+                / changes.cost[part].min(axis=0)
             )
             total += dual_bound(table.values[rows], table.costs[rows], block[rows], budget, tolerance=1e-4)[0]
     return total

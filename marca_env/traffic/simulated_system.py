@@ -17,9 +17,7 @@ from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
-
-SECONDS = 60.0
-"""Length of a minute."""
+from marca_env.utils.units import SECONDS_PER_MINUTE
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class SimulatedSystem:
         if self.changes is not None:
             self.clusters, cost_factor = self._intact.scaled(self.changes.capacity[k]), self.changes.cost[k]
         outcome, self.state = serve_minute(
-            self.pool, chosen, self._counts(k, of_day), self.clusters, self.state, SECONDS, cost_factor
+            self.pool, chosen, self._counts(k, of_day), self.clusters, self.state, SECONDS_PER_MINUTE, cost_factor
         )
         self.minute += 1
         return outcome, self._observe(outcome.qps, outcome.equivalent, prices)
@@ -153,7 +151,7 @@ class SimulatedSystem:
 
     def _counts(self, k: int, of_day: int) -> np.ndarray:
         if isinstance(self.arrivals, np.random.Generator):
-            return sample_arrivals(self.arrivals, self.pool, float(self.traffic.qps[k]), SECONDS, of_day)
+            return sample_arrivals(self.arrivals, self.pool, float(self.traffic.qps[k]), SECONDS_PER_MINUTE, of_day)
         return self.arrivals[k]
 
 
@@ -181,5 +179,7 @@ def sample_arrivals(rng: np.random.Generator, pool: RequestPool, qps: float, sec
 def draw_arrivals(pool: RequestPool, traffic: Traffic, seed: int) -> np.ndarray:
     """Draw the requests of each kind in each minute of a day, int32 (T,M), so that all policies meet the same."""
     rng = np.random.default_rng([seed, 3])
-    draws = [sample_arrivals(rng, pool, q, SECONDS, traffic.minute_of_day(k)) for k, q in enumerate(traffic.qps)]
+    draws = [
+        sample_arrivals(rng, pool, q, SECONDS_PER_MINUTE, traffic.minute_of_day(k)) for k, q in enumerate(traffic.qps)
+    ]
     return np.stack(draws).astype(np.int32)
