@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
 CONTROLLER = "controller"
 
 
-def merge_masks(masks: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
+def merge_masks(masks: Mapping[str, np.ndarray], on_turn: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
     """Return the legal actions of the controller: those of the agent on turn, or ``wait`` (the last) if none is.
 
     Args:
-        masks: agent → (…, A) bool; an agent that may only take its last action is not on turn.
+        masks: agent → (…, A) bool.
+        on_turn: agent → (…) bool, where the agent decides.
         n_actions: number of actions of the controller.
 
     Returns:
@@ -30,16 +32,16 @@ def merge_masks(masks: Mapping[str, np.ndarray], n_actions: int) -> np.ndarray:
     Raises:
         InputError: two agents are on turn in the same step.
     """
-    turns = np.stack([m[..., :-1].any(-1) for m in masks.values()], -1)
+    turns = np.stack([on_turn[agent] for agent in masks], -1)
     if (turns.sum(-1) > 1).any():
         raise InputError(
             "a joint controller takes one decision at a time, but two agents act in the same step (after the first "
             "step); choose a multi-agent algorithm (VDN, QMIX, AWRQMixer) for this environment"
         )
     merged = np.zeros((*turns.shape[:-1], n_actions), dtype=bool)
-    for mask in masks.values():
-        merged[..., : mask.shape[-1] - 1] |= mask[..., :-1]
-    merged[..., -1] = ~turns.any(-1)
+    for agent, mask in masks.items():
+        merged[..., : mask.shape[-1]] |= mask & on_turn[agent][..., None]
+    merged[..., -1] |= ~turns.any(-1)
     return merged
 
 
@@ -56,10 +58,14 @@ class JointEncoder:
         self.n_actions = {CONTROLLER: max(encoder.n_actions.values())}
         self.turn_agent = (CONTROLLER,) * encoder.n_turns
 
-    def encode(self, *args: Any, **kwargs: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    def encode(
+        self, states: np.ndarray, actions: np.ndarray, results: np.ndarray, turn: int, *args: Any, **kwargs: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
         """Encode observations, masks and state; the controller observes the state."""
-        _, masks, state = self.encoder.encode(*args, **kwargs)
-        return {CONTROLLER: state}, {CONTROLLER: merge_masks(masks, self.n_actions[CONTROLLER])}, state
+        _, masks, state = self.encoder.encode(states, actions, results, turn, *args, **kwargs)
+        acting = self.encoder.turn_agent[turn] if turn < self.n_turns else None
+        on_turn = {agent: np.full(len(state), agent == acting) for agent in masks}
+        return {CONTROLLER: state}, {CONTROLLER: merge_masks(masks, on_turn, self.n_actions[CONTROLLER])}, state
 
     def settled(self, turn: int) -> np.ndarray:
         """Return the stages whose results are visible at ``turn``, (S,) bool."""
@@ -70,9 +76,11 @@ class JointEncoder:
     ) -> dict[str, Any]:
         """Encode whole episodes; the controller decides at every turn."""
         encoded = self.encoder.episodes(states, actions, results, prices)
+        turn_agent = np.array([*self.encoder.turn_agent, ""])  # nobody is on turn at the end
+        on_turn = {agent: np.tile(turn_agent == agent, (len(states), 1)) for agent in encoded["mask"]}
         return {
             "obs": {CONTROLLER: encoded["state"]},
-            "mask": {CONTROLLER: merge_masks(encoded["mask"], self.n_actions[CONTROLLER])},
+            "mask": {CONTROLLER: merge_masks(encoded["mask"], on_turn, self.n_actions[CONTROLLER])},
             "state": encoded["state"],
             "actions": {CONTROLLER: np.asarray(actions, dtype=np.int64)},
         }
@@ -88,7 +96,7 @@ class TurnBasedView:
         self.num_envs, self.state_size, self.max_steps = env.num_envs, env.state_size, env.max_steps
         self.observation_sizes = {CONTROLLER: env.state_size}
         self.action_sizes = {CONTROLLER: max(env.action_sizes.values())}
-        self._masks: dict[str, np.ndarray] = {}
+        self._step: Any = None
 
     @property
     def scenario(self) -> Any:
@@ -103,9 +111,8 @@ class TurnBasedView:
         """Take one step; ``actions`` is ``{"controller": (B,) int}``, the decision for the agent on turn."""
         decision = np.asarray(actions[CONTROLLER])
         agent_actions = {}
-        for agent, mask in self._masks.items():
-            on_turn = mask[:, :-1].any(-1)
-            agent_actions[agent] = np.where(on_turn, decision, mask.shape[-1] - 1)
+        for agent, mask in self._step.masks.items():
+            agent_actions[agent] = np.where(self._step.is_on_turn(agent), decision, mask.argmax(-1))
         return self._view(self.env.step(agent_actions))
 
     def close(self) -> None:
@@ -114,9 +121,10 @@ class TurnBasedView:
             self.env.close()
 
     def _view(self, step: Any) -> Any:
-        self._masks = step.masks
-        mask = merge_masks(step.masks, self.action_sizes[CONTROLLER])
-        return type(step)(
+        self._step = step
+        on_turn = {agent: step.is_on_turn(agent) for agent in step.masks}
+        mask = merge_masks(step.masks, on_turn, self.action_sizes[CONTROLLER])
+        return BatchedStep(
             {CONTROLLER: step.state},
             {CONTROLLER: mask},
             step.state,
@@ -124,6 +132,7 @@ class TurnBasedView:
             step.terminated,
             step.truncated,
             step.infos,
+            {CONTROLLER: np.any(list(on_turn.values()), axis=0)},
         )
 
 
@@ -155,10 +164,11 @@ class SimultaneousView:
     def step(self, actions: Mapping[str, np.ndarray]) -> Any:
         """Decide for the next agent; ``actions`` is ``{"controller": (B,) int}``.
 
-        ``wait`` becomes the agent's last action.
+        An agent that is not on turn takes its first legal action.
         """
-        last = self.env.action_sizes[self.names[len(self._decided)]] - 1
-        self._decided.append(np.minimum(np.asarray(actions[CONTROLLER]), last))
+        agent = self.names[len(self._decided)]
+        waiting = self._step.masks[agent].argmax(-1)
+        self._decided.append(np.where(self._step.is_on_turn(agent), actions[CONTROLLER], waiting))
         if len(self._decided) == len(self.names):
             return self._begin(self.env.step(dict(zip(self.names, self._decided, strict=True))))
         not_over = np.zeros(self.num_envs, dtype=bool)
@@ -180,12 +190,12 @@ class SimultaneousView:
         for k, action in enumerate(self._decided):
             progress[np.arange(self.num_envs), k, 1 + action] = 1.0
         state = np.concatenate([self._step.state, progress.reshape(self.num_envs, -1)], 1)
-        agent_mask = self._step.masks[self.names[turn]]
+        agent_mask, on_turn = self._step.masks[self.names[turn]], self._step.is_on_turn(self.names[turn])
         mask = np.zeros((self.num_envs, self.widest + 1), dtype=bool)
         mask[:, : agent_mask.shape[1]] = agent_mask
-        waits = ~agent_mask[:, :-1].any(-1)
-        mask[waits] = np.arange(self.widest + 1) == self.widest
-        return type(self._step)({CONTROLLER: state}, {CONTROLLER: mask}, state, reward, terminated, truncated, infos)
+        mask[~on_turn] = np.arange(self.widest + 1) == self.widest
+        masks, turns = {CONTROLLER: mask}, {CONTROLLER: on_turn}
+        return BatchedStep({CONTROLLER: state}, masks, state, reward, terminated, truncated, infos, turns)
 
 
 def controller_view(env: Any) -> TurnBasedView | SimultaneousView:
@@ -193,6 +203,6 @@ def controller_view(env: Any) -> TurnBasedView | SimultaneousView:
 
     The choice depends on whether two agents of the first sub-environment are on turn after a seeded reset.
     """
-    masks = env.reset(seed=0).masks
-    turns = sum(bool(masks[a][0, :-1].any()) for a in env.agents)
+    step = env.reset(seed=0)
+    turns = sum(bool(step.is_on_turn(a)[0]) for a in env.agents)
     return SimultaneousView(env) if turns > 1 else TurnBasedView(env)

@@ -18,14 +18,14 @@ from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
 class TeamSpec:
     """Shapes of a cooperative team.
 
-    An agent whose only legal action is the last one (``wait``) is not on turn. Its recurrent state then stays the same
-    and the mixer keeps the value of its latest decision. Agents that always act need no ``wait``.
+    An agent acts only where the environment says that it is on turn. Elsewhere it waits: its recurrent state stays the
+    same and the mixer keeps the value of its latest decision.
     """
 
     agents: tuple[str, ...]
     observation_sizes: tuple[int, ...]
     action_sizes: tuple[int, ...]
-    """A, number of actions of each agent, ``wait`` included."""
+    """A, number of actions of each agent, including ``wait`` where the environment has one."""
     state_size: int
     max_steps: int
     """T, maximum number of steps of an episode."""
@@ -80,6 +80,11 @@ def mask_key(agent: str) -> str:
 def action_key(agent: str) -> str:
     """Return the column name of an agent's actions, (B, T) int64."""
     return column("action", agent)
+
+
+def turn_key(agent: str) -> str:
+    """Return the column name of where an agent is on turn, (B, T + 1) bool."""
+    return column("turn", agent)
 
 
 class Team(nn.Module):
@@ -183,10 +188,10 @@ def _make_mixer(n_agents: int, size: int, preset: Preset) -> nn.Module:
 def on_turn_masks(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:
     """Return where each agent is on turn, per agent (B, T + 1) bool.
 
-    An agent is on turn where it may do more than wait and the episode still runs.
+    An agent is on turn where its ``turn:`` column says so and the episode still runs.
     """
     observed = observed_steps(batch["filled"])
-    return [batch[mask_key(a)][..., :-1].any(-1) & observed for a in spec.agents]
+    return [batch[turn_key(a)] & observed for a in spec.agents]
 
 
 def unroll_all(

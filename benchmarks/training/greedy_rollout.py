@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.team.team import action_key, mask_key, obs_key
+from agents.team.team import action_key, mask_key, obs_key, turn_key
 
 Act = Callable[[Any], dict[str, np.ndarray]]
 """Function of a batched step that returns actions (B,) of every agent."""
@@ -79,6 +79,7 @@ def greedy_team_policy(module: Any) -> Callable[[int], Act]:
         def act(step: Any) -> dict[str, np.ndarray]:
             columns = {obs_key(a): torch.from_numpy(observed) for a, observed in step.observations.items()}
             columns |= {mask_key(a): torch.from_numpy(legal) for a, legal in step.masks.items()}
+            columns |= {turn_key(a): torch.from_numpy(turns) for a, turns in (step.on_turn or {}).items()}
             out = module.forward_inference({**columns, **hidden})
             hidden.update({name: out[name] for name in hidden})
             return {a: out[action_key(a)].numpy() for a in step.observations}

@@ -48,6 +48,13 @@ class BatchedStep:
     (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates. In windows also ``load`` (B,G)
     core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G) seconds, ``dropped`` (B,) share, and
     ``prices`` (B,G), λ of the next request."""
+    on_turn: dict[str, np.ndarray] | None = None
+    """Agent → (B,) bool, the agents that act in the next step; the others may only wait. ``None``: every agent acts in
+    every step."""
+
+    def is_on_turn(self, agent: str) -> np.ndarray:
+        """Return where the agent acts in the next step, (B,) bool."""
+        return np.ones(len(self.reward), dtype=bool) if self.on_turn is None else self.on_turn[agent]
 
 
 class BatchedRecommender:
@@ -72,8 +79,9 @@ class BatchedRecommender:
     one of the agents that are not on turn.
 
     ## Observation Space
-    `BatchedStep` holds per agent `observations` (B,O) and `masks` (B,A) of legal actions, and the `state`
-    (B,state_size) for centralised training. See `RecommenderAEC` for the content of an observation.
+    `BatchedStep` holds per agent `observations` (B,O), `masks` (B,A) of legal actions and `on_turn` (B,), whether the
+    agent decides next, and the `state` (B,state_size) for centralised training. See `RecommenderAEC` for the content
+    of an observation.
 
     ## Rewards
     `BatchedStep.reward` (B,): 0 until the last decision of a request, then its team reward (`revenue`, `lagrangian` or
@@ -263,7 +271,9 @@ class BatchedRecommender:
             reward = np.zeros(self.num_envs, dtype=np.float32)
         if terminated is None:
             terminated = np.zeros(self.num_envs, dtype=bool)
-        return BatchedStep(*encoded, reward, terminated, np.zeros_like(terminated), {} if infos is None else infos)
+        on_turn = {agent: np.full(self.num_envs, agent == self.agent_on_turn) for agent in self.agents}
+        infos = {} if infos is None else infos
+        return BatchedStep(*encoded, reward, terminated, np.zeros_like(terminated), infos, on_turn)
 
     # -- actions -------------------------------------------------------------------------------------------
     def _legal_actions(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -182,7 +182,8 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 
     ## Rewards
     As in `RecommenderAEC`: 0 until the last decision of a request, then one team reward. Every agent gets all of it; it
-    is not divided by their number.
+    is not divided by their number. `infos` of every agent and step, `reset` included, also hold `on_turn`: whether the
+    agent decides next. It is `False` where the agent may only `wait`.
 
     ## Starting State
     A request drawn from the empirical population of the scenario; with `window` also idle clusters.
@@ -209,7 +210,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
         self._step = self._core.reset(seed)
         self.agents = list(self.possible_agents)
         self._render_if_human()
-        return {agent: self._observation(agent) for agent in self.agents}, {agent: {} for agent in self.agents}
+        return {agent: self._observation(agent) for agent in self.agents}, self._infos(self.agents)
 
     def step(
         self, actions: dict[str, int]
@@ -235,8 +236,12 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
             {agent: float(self._step.reward[0]) for agent in agents},
             dict.fromkeys(agents, terminated),
             dict.fromkeys(agents, False),
-            {agent: self._info() for agent in agents},
+            self._infos(agents),
         )
+
+    def _infos(self, agents: list[str]) -> dict[str, dict[str, Any]]:
+        """Return the info of each agent: the terms of a request that has ended, and whether the agent is on turn."""
+        return {agent: {**self._info(), "on_turn": agent == self._core.agent_on_turn} for agent in agents}
 
 
 @arguments_of(ViewOptions)

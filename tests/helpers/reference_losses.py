@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from agents.algorithms.presets import Preset
-from agents.team.team import Team, TeamSpec, action_key, mask_key, obs_key
+from agents.team.team import Team, TeamSpec, action_key, mask_key, obs_key, turn_key
 
 Turn = tuple[int, int]
 """Episode and step."""
@@ -28,9 +28,11 @@ def make_batch(spec: TeamSpec, n: int = 24, seed: int = 0) -> dict[str, torch.Te
         mask = rng.random((n, t + 1, a)) < 0.6
         mask[..., 0] = True
         waits = rng.random((n, t + 1)) < 0.4
-        mask[waits] = np.arange(a) == a - 1
+        forced = rng.random((n, t + 1)) < 0.2  # on turn or not, the last action may be the only legal one
+        mask[waits | forced] = np.arange(a) == a - 1
         actions = np.where(mask[:, :-1], rng.random((n, t, a)), -1).argmax(-1)
         batch |= {obs_key(agent): rng.normal(size=(n, t + 1, o)), mask_key(agent): mask, action_key(agent): actions}
+        batch[turn_key(agent)] = ~waits
     return {k: torch.as_tensor(v) for k, v in batch.items()}
 
 
@@ -44,14 +46,15 @@ class Episode:
     state: np.ndarray
     action: list[np.ndarray]
     mask: list[np.ndarray]
+    turn: list[np.ndarray]
     q: list[np.ndarray]
     target: list[np.ndarray]
     central: list[np.ndarray]
     central_target: list[np.ndarray]
 
     def on_turn(self, g: int, t: int) -> bool:
-        """Return whether agent ``g`` may do more than wait at step ``t``."""
-        return bool(self.mask[g][t, :-1].any())
+        """Return whether agent ``g`` is on turn at step ``t``."""
+        return bool(self.turn[g][t])
 
 
 def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tensor], scale: float) -> list[Episode]:
@@ -72,6 +75,7 @@ def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tens
                 b["state"][i, : length + 1],
                 [b[action_key(a)][i, :length] for a in spec.agents],
                 [b[mask_key(a)][i, : length + 1] for a in spec.agents],
+                [b[turn_key(a)][i, : length + 1] for a in spec.agents],
                 *([q[i, : length + 1] for q in part] for part in all_q),
             )
         )

@@ -97,6 +97,12 @@ class EpisodeBuffer(Checkpointable):
         self.rng.bit_generator.state = state["rng"]
         if "columns" not in state:
             return
+        kinds = {name.partition(":")[0] for name in state["columns"]}
+        if "mask" in kinds and "turn" not in kinds:
+            raise InputError(
+                "the checkpoint's replay buffer does not say which agents are on turn (an earlier version wrote it); "
+                "train again from the start"
+            )
         self.columns, self.size, self.next = {}, 0, 0
         if state["size"]:
             self.add({name: unpack(packed) for name, packed in state["columns"].items()})

@@ -9,7 +9,7 @@ import torch
 
 from agents.offline.episodes import Columns
 from agents.rllib.modules.team_module import hidden_key
-from agents.team.team import TeamSpec, action_key, mask_key, obs_key
+from agents.team.team import TeamSpec, action_key, mask_key, obs_key, turn_key
 
 
 def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rate: float) -> Columns:
@@ -39,7 +39,7 @@ def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rat
         else:
             actions = dict.fromkeys(spec.agents)
         if rate > 0.0:
-            actions = {a: explore(actions[a], step.masks[a], rate, rng) for a in spec.agents}
+            actions = {a: explore(actions[a], step.masks[a], rate, rng, step.is_on_turn(a)) for a in spec.agents}
         step = env.step(actions)
         for agent in spec.agents:
             columns[action_key(agent)][:, t] = actions[agent]
@@ -52,31 +52,34 @@ def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rat
     return columns
 
 
-def explore(greedy: np.ndarray | None, mask: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+def explore(
+    greedy: np.ndarray | None, mask: np.ndarray, rate: float, rng: np.random.Generator, on_turn: np.ndarray
+) -> np.ndarray:
     """Replace actions by random legal actions.
 
     Args:
         greedy: (B,) int; ``None`` if every action is to be random.
         mask: (B, A) bool, legal actions.
         rate: probability of replacing each action.
-        rng: two numbers are drawn per row; none if no row has a choice.
+        rng: two numbers are drawn per row; none if the agent is on turn in no row.
+        on_turn: (B,) bool; elsewhere the agent takes its first legal action.
 
     Returns:
         (B,) int64.
     """
-    if not mask[:, :-1].any():  # the agent is not on turn
-        return np.full(len(mask), mask.shape[-1] - 1)
+    if not on_turn.any():
+        return mask.argmax(-1)
     coins, picks = rng.random((2, len(mask)))
     if greedy is None:
-        return _pick_legal(mask, picks)
-    rows = np.flatnonzero(coins < rate)
+        return np.where(on_turn, _pick_legal(mask, picks), mask.argmax(-1))
+    rows = np.flatnonzero((coins < rate) & on_turn)
     actions = np.array(greedy, dtype=np.int64)
     actions[rows] = _pick_legal(mask[rows], picks[rows])
     return actions
 
 
 def blank_columns(spec: TeamSpec, n: int) -> Columns:
-    """Return columns of ``n`` empty episodes, in which every agent may only wait."""
+    """Return columns of ``n`` empty episodes, in which no agent is on turn."""
     steps = spec.max_steps
     columns: Columns = {
         "state": np.zeros((n, steps + 1, spec.state_size), np.float32),
@@ -88,6 +91,7 @@ def blank_columns(spec: TeamSpec, n: int) -> Columns:
         columns[obs_key(agent)] = np.zeros((n, steps + 1, size), np.float32)
         columns[mask_key(agent)] = np.zeros((n, steps + 1, count), bool)
         columns[mask_key(agent)][..., -1] = True
+        columns[turn_key(agent)] = np.zeros((n, steps + 1), bool)
         columns[action_key(agent)] = np.full((n, steps), count - 1, np.int64)
     return columns
 
@@ -107,6 +111,8 @@ def _decide(
     for agent in spec.agents:
         batch[obs_key(agent)] = torch.from_numpy(step.observations[agent])
         batch[mask_key(agent)] = torch.from_numpy(step.masks[agent])
+        if step.on_turn is not None:
+            batch[turn_key(agent)] = torch.from_numpy(step.on_turn[agent])
     out = module._forward_inference(batch)  # RLlib's wrapper would only repeat checks that were done at construction
     return (
         {agent: out[action_key(agent)].numpy() for agent in spec.agents},
@@ -118,4 +124,5 @@ def _observe(columns: Columns, step: Any, spec: TeamSpec, t: int) -> None:
     for agent in spec.agents:
         columns[obs_key(agent)][:, t] = step.observations[agent]
         columns[mask_key(agent)][:, t] = step.masks[agent]
+        columns[turn_key(agent)][:, t] = step.is_on_turn(agent)
     columns["state"][:, t] = step.state

@@ -13,6 +13,8 @@ from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
 MASK = "action_mask"
+ON_TURN = "on_turn"
+"""Key of ``infos[agent]``: whether the agent acts in the next step; it may only wait if this is False."""
 BARE_KEYS = ("observation", "observations", "obs")
 """Keys of the bare observation in environments whose observations contain an action mask."""
 
@@ -20,10 +22,12 @@ BARE_KEYS = ("observation", "observations", "obs")
 class SequentialEnv:
     """B cooperative environments behind the batched protocol, stepped one after the other.
 
-    - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs. In a MultiAgentEnv only agents act that have just
-      received an observation, as RLlib specifies.
+    - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs.
+    - An agent is on turn while it is in the episode: in a ParallelEnv the agents in ``env.agents``, in a MultiAgentEnv
+      those that have just received an observation, as RLlib specifies. ``infos[agent]["on_turn"] = False`` says that an
+      agent in the episode may only wait.
     - Episodes may differ in length. A sub-environment that has ended stays as it is until the next ``reset``, which
-      resets all. An agent that has left or is not to act may only ``wait`` (its last action).
+      resets all. The mask of an agent without an observation allows its last action, which has no effect.
     - The team's reward is the mean of the step's rewards over the agents that receive one. If all receive the same
       reward it is this shared reward. Agents with different rewards thus learn to maximise their average.
     - An episode counts as terminated (no value after it) if every agent in it terminated. If any agent was truncated
@@ -63,6 +67,7 @@ class SequentialEnv:
         self._over = np.zeros(self.num_envs, dtype=bool)
         self._observations = {a: np.zeros((self.num_envs, n), np.float32) for a, n in self.observation_sizes.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
+        self._on_turn = {a: np.zeros(self.num_envs, bool) for a in self.agents}
         self._state = np.zeros((self.num_envs, self.state_size), np.float32)
 
     def reset(self, seed: int | None = None) -> BatchedStep:
@@ -77,7 +82,7 @@ class SequentialEnv:
             result = env.reset(seed=seeds[k]) if self._takes_seed else env.reset()
             if not isinstance(result, tuple) or len(result) != 2:
                 raise InputError(f"{type(env).__name__}: reset() must return (observations, infos)")
-            self._store(k, *result)
+            self._store(k, *result, over=False)
         zeros = np.zeros(self.num_envs)
         return self._batched_step(zeros, zeros.astype(bool), zeros.astype(bool))
 
@@ -99,7 +104,7 @@ class SequentialEnv:
             terminated[k], truncated[k] = all_ended, over and not all_ended
             self._over[k] = over
             gone = [a for a in self.agents if ended.get(a, False) or (cut.get(a, False) and not over)]
-            self._store(k, observations, infos, self.agents if all_ended else gone)
+            self._store(k, observations, infos, over, self.agents if all_ended else gone)
         return self._batched_step(reward, terminated, truncated)
 
     def close(self) -> None:
@@ -108,19 +113,34 @@ class SequentialEnv:
             env.close()
 
     def _store(
-        self, k: int, observations: Mapping[str, Any], infos: Mapping[str, Any], gone: Collection[str] = ()
+        self,
+        k: int,
+        observations: Mapping[str, Any],
+        infos: Mapping[str, Any],
+        over: bool,
+        gone: Collection[str] = (),
     ) -> None:
-        """Store the observations and masks of sub-environment ``k``, and which agents act next."""
+        """Store the observations and masks of sub-environment ``k``, and which agents act next.
+
+        Args:
+            k: index of the sub-environment.
+            observations: of its agents, by name.
+            infos: of its agents, by name.
+            over: whether its episode is over; a truncated agent is then on turn, so that its last observation is
+                valued.
+            gone: agents that act no more.
+        """
         env = self.envs[k]
+        present = observations if self._is_multi_agent_env else getattr(env, "agents", self.agents)
         for agent in self.agents:
-            observation, legal = observations.get(agent), self._legal[agent][k]
+            observation, info, legal = observations.get(agent), infos.get(agent), self._legal[agent][k]
             if observation is not None:
                 self._flatten[agent](_bare(observation), self._observations[agent][k])
-            is_off = observation is None or agent in gone
-            legal[:] = False if is_off else _stated_mask(observation, infos.get(agent))
+            takes_part = observation is not None and agent not in gone and (over or agent in present)
+            self._on_turn[agent][k] = takes_part and _may_act(info)
+            legal[:] = _stated_mask(observation, info) if takes_part else False
             if not legal.any():
                 legal[-1] = True
-        present = observations if self._is_multi_agent_env else getattr(env, "agents", self.agents)
         self._agents_to_act[k] = tuple(a for a in self.agents if a in present)
         if self._has_state:
             self._state[k] = np.ravel(env.state())
@@ -130,7 +150,9 @@ class SequentialEnv:
     def _batched_step(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
         observations = {a: v.copy() for a, v in self._observations.items()}
         legal = {a: v.copy() for a, v in self._legal.items()}
-        return BatchedStep(observations, legal, self._state.copy(), reward.astype(np.float32), terminated, truncated)
+        on_turn = {a: v.copy() for a, v in self._on_turn.items()}
+        reward = reward.astype(np.float32)
+        return BatchedStep(observations, legal, self._state.copy(), reward, terminated, truncated, on_turn=on_turn)
 
 
 def _bare(observation: Any) -> Any:
@@ -168,6 +190,10 @@ def _stated_mask(observation: Any, info: Any) -> np.ndarray | bool:
         if isinstance(source, Mapping) and MASK in source:
             return np.asarray(source[MASK], dtype=bool)
     return True
+
+
+def _may_act(info: Any) -> bool:
+    return not isinstance(info, Mapping) or bool(info.get(ON_TURN, True))
 
 
 def _space(env: Any, kind: str, agent: str) -> gym.Space:

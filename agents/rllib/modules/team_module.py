@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from agents.algorithms.presets import Preset
 from agents.algorithms.td_targets import greedy
 from agents.team.td_losses import team_losses
-from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key
+from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key, turn_key
 
 
 def hidden_key(agent: str) -> str:
@@ -50,19 +50,29 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         }
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Return greedy legal actions and the next recurrent states, from ``obs:``, ``mask:``, ``hidden:`` columns."""
+        """Return greedy legal actions and the next recurrent states.
+
+        Args:
+            batch: columns ``obs:<agent>`` (B, O), ``mask:<agent>`` (B, A), ``hidden:<agent>`` (B, H), and
+                ``turn:<agent>`` (B,) of agents that do not act in every step. An agent that is not on turn takes its
+                first legal action.
+            kwargs: not used.
+        """
         out = {}
         with torch.inference_mode():
             for agent, net in zip(self.spec.agents, self.online.agents, strict=True):
                 mask, hidden = batch[mask_key(agent)], batch[hidden_key(agent)]
-                on_turn = mask[:, :-1].any(-1)
-                if not on_turn.any():
+                on_turn = batch.get(turn_key(agent))
+                if on_turn is not None and not on_turn.any():
                     out[action_key(agent)] = mask.int().argmax(-1)
                     out[hidden_key(agent)] = hidden
                     continue
                 next_hidden = net.advance(batch[obs_key(agent)], hidden)
-                out[action_key(agent)] = greedy(net.values(batch[obs_key(agent)], next_hidden).mean(1), mask)
-                out[hidden_key(agent)] = torch.where(on_turn[:, None], next_hidden, hidden)
+                actions = greedy(net.values(batch[obs_key(agent)], next_hidden).mean(1), mask)
+                if on_turn is not None:
+                    actions = torch.where(on_turn, actions, mask.int().argmax(-1))
+                    next_hidden = torch.where(on_turn[:, None], next_hidden, hidden)
+                out[action_key(agent)], out[hidden_key(agent)] = actions, next_hidden
         return out
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -22,5 +22,7 @@ def test_rows_give_the_same_episodes_as_their_log(
     assert all(np.array_equal(actual[k], expected[k]) for k in expected)
     assert np.array_equal(actual["reward"][:, -1], tiny_requests["revenue"].to_numpy(np.float32)[:64])
     assert not actual["reward"][:, :-1].any()
+    turns = [values for name, values in actual.items() if name.startswith("turn:")]
+    assert (np.sum(turns, axis=0) == [[1, 1, 1, 1, 0]]).all()  # one agent decides at each turn, nobody at the end
     assert rows.dtype == row_type(tiny_scenario)
     assert row_type(Scenario.load("default")).itemsize == 36

@@ -113,7 +113,7 @@ def test_every_shared_weight_gets_a_gradient(idle: tuple[str, ...]) -> None:
     online = make_team()
     batch = make_batch(SPEC)
     for agent in idle:
-        batch[f"mask:{agent}"][..., :-1] = False
+        batch[f"turn:{agent}"][:] = False
     team_losses(online, copy.deepcopy(online), batch)["loss"].backward()
     assert [n for n, p in online.named_parameters() if p.grad is None] == []
 

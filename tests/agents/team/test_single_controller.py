@@ -59,7 +59,7 @@ def test_turn_based_environments_get_the_turn_based_view(exact_engine) -> None: 
 
 def test_two_agents_on_turn_are_refused_in_the_turn_based_view() -> None:
     with pytest.raises(InputError, match="two agents act in the same step"):
-        merge_masks({"a": np.ones((1, 3), bool), "b": np.ones((1, 3), bool)}, 3)
+        merge_masks({"a": np.ones((1, 3), bool), "b": np.ones((1, 3), bool)}, {a: np.ones(1, bool) for a in "ab"}, 3)
 
 
 @pytest.mark.parametrize("game", [TwoStepGame, MatrixGame])

@@ -125,11 +125,11 @@ def test_padding_and_observations_off_turn_have_no_effect(name: str, options: di
     after = ~torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
     for key, values in other.items():
         if key.startswith("obs"):
-            waits = ~batch[key.replace("obs", "mask")][..., :-1].any(-1)
+            waits = ~batch[key.replace("obs", "turn")]
             values[after | waits] = 1e3
         elif key == "state":
             values[after] = -1e3
-        elif key.startswith("mask"):
+        elif key.startswith(("mask", "turn")):
             values[after] = True
         elif key == "reward":
             values[~batch["filled"]] = 77.0
@@ -154,7 +154,7 @@ def test_every_weight_of_the_team_gets_a_gradient_and_no_target_weight_does(name
     target = copy.deepcopy(online).eval()
     batch = make_batch(online.spec)
     if idle:
-        batch[f"mask:{online.spec.agents[0]}"][..., :-1] = False
+        batch[f"turn:{online.spec.agents[0]}"][:] = False
     losses = team_losses(online, target, batch)
     losses["loss"].backward()
     assert all(p.grad is None for p in target.parameters())
@@ -172,7 +172,7 @@ def test_batch_statistics_cover_the_decisions_only() -> None:
     assert all(torch.equal(b, before[n]) for n, b in target.named_buffers())
     net = online.agents[0]
     observed = torch.cat([torch.ones_like(batch["filled"][:, :1]), batch["filled"]], 1)
-    on = batch["mask:first"][..., :-1].any(-1) & observed
+    on = batch["turn:first"] & observed
     acting, next_turns, _ = used_steps(on, batch["filled"], batch["terminated"])
     on = acting | next_turns  # double Q: the online network also chooses the next action
     rows = batch["obs:first"][on].numpy()

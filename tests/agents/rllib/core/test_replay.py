@@ -50,6 +50,13 @@ def test_a_restored_buffer_continues_exactly(added: int) -> None:
     assert np.array_equal(again.sample(20)["reward"], buffer.sample(20)["reward"])
 
 
+def test_a_buffer_without_turns_is_refused() -> None:
+    buffer = EpisodeBuffer(5)
+    buffer.add({**episodes(0, 2), "mask:a": np.ones((2, 4, 2), bool)})
+    with pytest.raises(InputError, match="does not say which agents are on turn"):
+        EpisodeBuffer(5).set_state(buffer.state())
+
+
 def test_a_batch_counts_filled_steps() -> None:
     columns = episodes(0, 2)
     columns["filled"][1, 1:] = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from ray.tune.registry import register_env
 
 from agents.rllib.envs.make_env import SequentialEnv, make_batched
 from benchmarks.experiments.games.matrix_games import TwoStepGame
+from marca_env.envs.pettingzoo_env import parallel_env
 from marca_env.utils.errors import InputError
-from tests.helpers.rllib_envs import AGENTS, Corridor, Leavers, Turns, make_corridor
+from tests.helpers.rllib_envs import AGENTS, Corridor, Cue, Leavers, Turns, make_corridor
 
 
 def test_a_batched_environment_is_used_directly() -> None:
@@ -91,7 +94,7 @@ def test_agents_that_leave_early_wait(cut: bool) -> None:
     for _ in range(3):
         step = env.step({"early": np.ones(2, int), "late": np.ones(2, int)})
         rewards.append(step.reward.tolist())
-        waits.append((~step.masks["early"][:, :-1].any(-1)).tolist())
+        waits.append((~step.is_on_turn("early")).tolist())
         ends.append((step.terminated.tolist(), step.truncated.tolist()))
     assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean over the agents that get a reward
     assert waits == [[True, True]] * 3
@@ -110,13 +113,44 @@ def test_rllib_environments_may_take_turns() -> None:
     env = make_batched(Turns, 2)
     step, turns = env.reset(seed=0), []
     for t in range(4):
-        on_turn = [a for a in env.agents if step.masks[a][:, :-1].any()]
+        on_turn = [a for a in env.agents if step.is_on_turn(a).any()]
         turns.append(on_turn)
         step = env.step({"one": np.array([1, 2]), "two": np.array([2, 2])})
         assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
     assert turns == [["one"], ["two"], ["one"], ["two"]]
     assert step.terminated.all()
     assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # no trace of the last episode
+
+
+def test_an_agent_in_the_episode_may_be_declared_off_turn() -> None:
+    class Waiting(Cue):
+        def _seen(self) -> tuple[dict, dict]:
+            observations, infos = super()._seen()
+            infos["one"]["on_turn"] = self.at == 1
+            return observations, infos
+
+    env = make_batched(Waiting, 2, {"forced": 1})
+    step = env.reset(seed=0)
+    assert step.masks["one"].tolist() == step.masks["two"].tolist() == [[False, True]] * 2
+    assert step.is_on_turn("one").tolist() == [False, False]
+    assert step.is_on_turn("two").tolist() == [True, True]  # its last action is forced, but it observes
+    step = env.step({"one": np.ones(2, int), "two": np.ones(2, int)})
+    assert step.is_on_turn("one").tolist() == [True, True]
+    assert not env.step({"one": np.ones(2, int), "two": np.ones(2, int)}).is_on_turn("two").any()  # terminated
+
+
+def test_the_recommender_declares_its_turns(exact_engine) -> None:  # type: ignore[no-untyped-def]
+    """The PettingZoo environment, stepped in a loop, says the same as the batched one."""
+    batched = make_batched("marca_env/parallel-v0", 2, {"engine": exact_engine})
+    looped = make_batched(partial(parallel_env, engine=exact_engine), 2)
+    one, two = batched.reset(seed=0), looped.reset(seed=0)
+    for agent in batched.encoder.turn_agent:
+        for step in (one, two):
+            assert {a for a in batched.agents if step.is_on_turn(a).all()} == {agent}
+            assert sum(step.is_on_turn(a).any() for a in batched.agents) == 1
+        actions = {a: one.masks[a].argmax(-1) for a in batched.agents}
+        one, two = batched.step(actions), looped.step(actions)
+    assert not any(step.is_on_turn(a).any() for a in batched.agents for step in (one, two))
 
 
 def test_wrong_options_of_an_environment_are_refused() -> None:
