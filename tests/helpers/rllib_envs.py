@@ -240,3 +240,46 @@ class Cue:
         }
         legal = np.array([k == self.forced or not first for k in range(2)], np.int8)
         return observations, {a: {"action_mask": legal} for a in self.cues}
+
+
+class MayLeave:
+    """PettingZoo-like environment of three steps: ``rich`` earns 2 for each and ``poor`` 1; leaving pays half of it.
+
+    The best return of the team is 9, if both stay. A team that maximises the mean over the agents still present lets
+    ``poor`` leave at once and earns 6.5.
+    """
+
+    possible_agents: ClassVar = ["rich", "poor"]
+    max_steps = 3
+
+    def __init__(self) -> None:
+        self.agents: list[str] = []
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Return the observation space of an agent."""
+        return gym.spaces.Box(0, 1, (3,))
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Return the action space of an agent: leave or stay."""
+        return gym.spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        """Start an episode."""
+        self.agents, self.at = list(self.possible_agents), 0
+        return self._seen(self.agents), {a: {} for a in self.agents}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        """Take one step."""
+        acted, self.at = list(self.agents), self.at + 1
+        paid = {a: {"rich": 2.0, "poor": 1.0}[a] * (1.0 if actions[a] else 0.5) for a in acted}
+        ended = {a: self.at == 3 or not actions[a] for a in acted}
+        self.agents = [a for a in acted if not ended[a]]
+        return self._seen(acted), paid, ended, dict.fromkeys(acted, False), {a: {} for a in acted}
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _seen(self, agents: list[str]) -> dict[str, np.ndarray]:
+        return {
+            a: np.array([self.at / 3, *(x in self.agents for x in self.possible_agents)], np.float32) for a in agents
+        }

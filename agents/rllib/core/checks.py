@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from agents.algorithms.presets import Preset
+from agents.rllib.envs.team_reward import check_team_reward
 from agents.team.parameter_sharing import sharing_groups
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
@@ -32,6 +33,9 @@ def check_settings(config: Any) -> None:
         if value is not None and not (_is_number(value) and 0 < value < float("inf")):
             raise InputError(f"{name} is {value!r}; use a positive number, or None")
     check_clipping(config.grad_clip_by)
+    check_team_reward(config.team_reward)
+    if config.env is None and config.team_reward != "mean":
+        raise InputError(f"team_reward is {config.team_reward!r}, but a log has one reward per request; remove it")
 
 
 def check_clipping(kind: Any) -> None:

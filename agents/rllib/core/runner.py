@@ -74,6 +74,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             self.config.env_config,
             joint=self.config.preset().joint,
             max_steps=self.config.max_episode_steps,
+            team_reward=self.config.team_reward,
         )
 
     def make_module(self) -> None:

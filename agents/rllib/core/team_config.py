@@ -29,6 +29,7 @@ LEARNING: dict[str, Any] = {
     "reward_scale": None,
     "scenario": "default",
     "max_episode_steps": None,
+    "team_reward": "mean",
     "streaming": "auto",
     "memory_limit": None,
     "shuffle_buffer": 131_072,
@@ -98,6 +99,8 @@ class TeamConfig(AlgorithmConfig):
                 reward_scale: currency per unit of Q; ``None``: the standard deviation of the first returns.
                 scenario: scenario of the log, for offline learning.
                 max_episode_steps: longest episode, for environments that do not state it.
+                team_reward: ``mean`` or ``sum`` of the rewards of all agents, for environments with a reward for each;
+                    an agent that has left counts as 0. Returns are those of the team.
                 streaming: whether Ray Data reads a log during training (``True``) or the log is held in memory
                     (``False``); ``"auto"``: streamed if it would take more than ``memory_limit``.
                 memory_limit: bytes that a log may take in memory; ``None``: half of the free memory.
@@ -144,7 +147,14 @@ class TeamConfig(AlgorithmConfig):
         joint = self.preset().joint
         if self.env is None:
             return TeamSpec.from_source(team_encoder(self.scenario, joint=joint)).to_dict()
-        env = make_batched(self.env, 1, self.env_config, joint=joint, max_steps=self.max_episode_steps)
+        env = make_batched(
+            self.env,
+            1,
+            self.env_config,
+            joint=joint,
+            max_steps=self.max_episode_steps,
+            team_reward=self.team_reward,
+        )
         spec = TeamSpec.from_source(env).to_dict()
         if hasattr(env, "close"):
             env.close()

@@ -31,6 +31,7 @@ def make_batched(
     *,
     joint: bool = False,
     max_steps: int | None = None,
+    team_reward: str = "mean",
 ) -> Any:
     """Build B sub-environments behind the batched protocol.
 
@@ -42,16 +43,22 @@ def make_batched(
         env_config: keyword arguments of the environment.
         joint: whether to merge the agents into one controller.
         max_steps: longest episode, for environments that do not state it.
+        team_reward: ``mean`` or ``sum`` of the agents' rewards; a batched environment has one reward already.
 
     Raises:
-        InputError: an unknown name, or an environment that is not cooperative with discrete actions.
+        InputError: an unknown name, an environment that is not cooperative with discrete actions, or a
+            ``team_reward`` that has no effect.
     """
     options = {**(_STRICT if isinstance(env, str) and env in ENVS else {}), **(env_config or {})}
     factory = find_factory(env)
     made = call_factory(factory, num_envs, options)
     if not hasattr(made, "observation_sizes"):
         others = (call_factory(factory, num_envs, options) for _ in range(num_envs - 1))
-        made = SequentialEnv([made, *others], max_steps)
+        made = SequentialEnv([made, *others], max_steps, team_reward)
+    elif team_reward != "mean":
+        raise InputError(
+            f"team_reward is {team_reward!r}, but {type(made).__name__} has one reward for the whole team; remove it"
+        )
     return controller_view(made) if joint else made
 
 

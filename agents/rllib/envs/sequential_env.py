@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from agents.rllib.envs.team_reward import OpposedRewards, check_team_reward
 from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
@@ -28,8 +29,9 @@ class SequentialEnv:
       agent in the episode may only wait.
     - Episodes may differ in length. A sub-environment that has ended stays as it is until the next ``reset``, which
       resets all. The mask of an agent without an observation allows its last action, which has no effect.
-    - The team's reward is the mean of the step's rewards over the agents that receive one. If all receive the same
-      reward it is this shared reward. Agents with different rewards thus learn to maximise their average.
+    - The team's reward is the mean of the step's rewards, or their sum, over all possible agents. An agent that
+      receives none, for instance because it has left, counts as 0. The mean of a shared reward is this reward. Agents
+      whose rewards are opposed are named in a warning.
     - An episode counts as terminated (no value after it) if every agent in it terminated. If any agent was truncated
       instead, the last observation is valued, with the actions that were legal there.
     - Observations of any space are flattened to float32. An ``action_mask`` beside the observation or in the info is
@@ -39,13 +41,15 @@ class SequentialEnv:
         envs: sub-environments of the same kind.
         max_steps: longest episode; ``None``: the environment's own (``max_steps`` or ``max_cycles``). A longer
             episode is truncated there.
+        team_reward: ``mean`` or ``sum``.
 
     Raises:
         InputError: no ``possible_agents``, actions that are not ``Discrete(n)``, or no maximum length.
     """
 
-    def __init__(self, envs: list[Any], max_steps: int | None = None) -> None:
-        self.envs, self.num_envs = envs, len(envs)
+    def __init__(self, envs: list[Any], max_steps: int | None = None, team_reward: str = "mean") -> None:
+        check_team_reward(team_reward)
+        self.envs, self.num_envs, self.team_reward = envs, len(envs), team_reward
         first = envs[0]
         self.agents = tuple(getattr(first, "possible_agents", None) or ())
         if not self.agents:
@@ -65,6 +69,7 @@ class SequentialEnv:
         self._is_multi_agent_env = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
         self._agents_to_act: list[Collection[str]] = [self.agents] * self.num_envs
         self._over = np.zeros(self.num_envs, dtype=bool)
+        self._opposed = OpposedRewards(self.agents, env_name(first), team_reward)
         self._observations = {a: np.zeros((self.num_envs, n), np.float32) for a, n in self.observation_sizes.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
         self._on_turn = {a: np.zeros(self.num_envs, bool) for a in self.agents}
@@ -75,6 +80,7 @@ class SequentialEnv:
         seeds: list[Any] = [None] * self.num_envs
         if seed is not None:
             seeds = np.random.default_rng(seed).integers(2**31, size=self.num_envs).tolist()
+        self._opposed.check()
         self._over[:] = False
         for rows in self._observations.values():  # clear the last episode for agents that get no observation yet
             rows[:] = 0.0
@@ -94,8 +100,9 @@ class SequentialEnv:
         for k in np.flatnonzero(~self._over).tolist():
             env, acting = self.envs[k], self._agents_to_act[k]
             observations, rewards, ended, cut, infos = env.step({a: action_lists[a][k] for a in acting})
-            agent_rewards = [float(rewards[a]) for a in self.agents if a in rewards]
-            reward[k] = sum(agent_rewards) / len(agent_rewards) if agent_rewards else 0.0
+            agent_rewards = np.array([float(rewards.get(a, 0.0)) for a in self.agents])
+            self._opposed.add(agent_rewards)
+            reward[k] = agent_rewards.mean() if self.team_reward == "mean" else agent_rewards.sum()
             all_ended = ended.get("__all__", all(ended.get(a, False) for a in acting))
             over = all_ended or cut.get("__all__", False)
             if not self._is_multi_agent_env:
@@ -153,6 +160,13 @@ class SequentialEnv:
         on_turn = {a: v.copy() for a, v in self._on_turn.items()}
         reward = reward.astype(np.float32)
         return BatchedStep(observations, legal, self._state.copy(), reward, terminated, truncated, on_turn=on_turn)
+
+
+def env_name(env: Any) -> str:
+    """Return the name that an environment states in its metadata, or its class."""
+    inner = getattr(env, "unwrapped", env)
+    stated = (getattr(inner, "metadata", None) or {}).get("name")
+    return stated if isinstance(stated, str) else type(inner).__name__
 
 
 def _bare(observation: Any) -> Any:

@@ -181,6 +181,7 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
     else:
         raise InputError(f"{folder}: the environment of the training is not recorded; pass --env")
     config.max_episode_steps = (saved and saved.max_episode_steps) or team.spec.max_steps
+    config.team_reward = getattr(saved, "team_reward", config.team_reward)
     env_spec = TeamSpec.from_dict(config.team())
     if (env_spec.agents, env_spec.observation_sizes, env_spec.action_sizes) != (
         team.spec.agents,

@@ -14,7 +14,7 @@ from agents.rllib.core.rollout import rollout
 from agents.rllib.envs.make_env import make_batched
 from agents.rllib.modules.team_module import TeamRLModule, hidden_key
 from agents.team.team import TeamSpec, action_key, mask_key, obs_key, turn_key
-from tests.helpers.rllib_envs import Cue, Leavers
+from tests.helpers.rllib_envs import Cue, Leavers, MayLeave
 
 SMALL: dict[str, Any] = {
     "gru": 16,
@@ -46,6 +46,15 @@ def test_a_cue_is_remembered_whichever_action_was_forced(name: str, forced: int)
     """An agent with one legal action still observes; the last action is not a sign of waiting."""
     returns = greedy_returns(name, Cue, {"forced": forced}, 12)
     assert set(returns) == {1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "best"), [("mean", 4.5), ("sum", 9.0)])
+@pytest.mark.parametrize("name", ["VDN", "QMIX"])
+def test_a_team_does_not_learn_to_leave(name: str, kind: str, best: float) -> None:
+    """The best team stays and earns 9 together; the mean over those present would let one agent leave (6.5)."""
+    returns = greedy_returns(name, MayLeave, {}, 12, team_reward=kind)
+    assert set(returns) == {best}
 
 
 @pytest.mark.parametrize("forced", [0, 1])

@@ -13,7 +13,7 @@ from agents.rllib.envs.make_env import SequentialEnv, make_batched
 from benchmarks.experiments.games.matrix_games import TwoStepGame
 from marca_env.envs.pettingzoo_env import parallel_env
 from marca_env.utils.errors import InputError
-from tests.helpers.rllib_envs import AGENTS, Corridor, Cue, Leavers, Turns, make_corridor
+from tests.helpers.rllib_envs import AGENTS, Corridor, Cue, Leavers, MayLeave, Turns, make_corridor
 
 
 def test_a_batched_environment_is_used_directly() -> None:
@@ -96,7 +96,7 @@ def test_agents_that_leave_early_wait(cut: bool) -> None:
         rewards.append(step.reward.tolist())
         waits.append((~step.is_on_turn("early")).tolist())
         ends.append((step.terminated.tolist(), step.truncated.tolist()))
-    assert rewards == [[2.0, 2.0], [3.0, 3.0], [3.0, 3.0]]  # the mean over the agents that get a reward
+    assert rewards == [[2.0, 2.0], [1.5, 1.5], [1.5, 1.5]]  # the mean over all agents; who has left counts as 0
     assert waits == [[True, True]] * 3
     assert ends == [([False] * 2, [False] * 2)] * 2 + [([not cut] * 2, [cut] * 2)]
     assert step.masks["late"].tolist() == [[False, cut, True]] * 2
@@ -116,7 +116,7 @@ def test_rllib_environments_may_take_turns() -> None:
         on_turn = [a for a in env.agents if step.is_on_turn(a).any()]
         turns.append(on_turn)
         step = env.step({"one": np.array([1, 2]), "two": np.array([2, 2])})
-        assert step.reward.tolist() == ([1, 2] if t % 2 == 0 else [2, 2])
+        assert step.reward.tolist() == ([0.5, 1] if t % 2 == 0 else [1, 1])  # the other agent's reward is 0
     assert turns == [["one"], ["two"], ["one"], ["two"]]
     assert step.terminated.all()
     assert env.reset(seed=0).observations["two"].tolist() == [[0], [0]]  # no trace of the last episode
@@ -151,6 +151,24 @@ def test_the_recommender_declares_its_turns(exact_engine) -> None:  # type: igno
         actions = {a: one.masks[a].argmax(-1) for a in batched.agents}
         one, two = batched.step(actions), looped.step(actions)
     assert not any(step.is_on_turn(a).any() for a in batched.agents for step in (one, two))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("mean", [1.5, 1.0, 1.0]), ("sum", [3.0, 2.0, 2.0])])
+def test_the_team_reward_counts_every_possible_agent(kind: str, expected: list[float]) -> None:
+    env = make_batched(MayLeave, 1, team_reward=kind)
+    env.reset(seed=0)
+    stay, leave = np.ones(1, int), np.zeros(1, int)
+    rewards = [env.step({"rich": stay, "poor": stay}).reward[0]]
+    rewards.append(env.step({"rich": stay, "poor": leave}).reward[0] - 0.5 * (0.5 if kind == "mean" else 1.0))
+    rewards.append(env.step({"rich": stay, "poor": stay}).reward[0])  # poor has left
+    assert rewards == expected
+
+
+def test_an_unknown_or_useless_team_reward_is_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'sum'"):
+        make_batched(MayLeave, 1, team_reward="summ")
+    with pytest.raises(InputError, match="TwoStepGame has one reward for the whole team"):
+        make_batched(TwoStepGame, 1, team_reward="sum")
 
 
 def test_wrong_options_of_an_environment_are_refused() -> None:
