@@ -1,4 +1,4 @@
-"""Errors that a user can fix: one class, a message of one line, no traceback on the command line."""
+"""Errors that a user can fix: one base class, a message of one line, no traceback on the command line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ _MOST_LISTED = 100  # names; RLlib's configurations have about three hundred
 
 class InputError(ValueError):
     """Invalid input; the message names the file, row, column or field, the fault and the remedy."""
+
+
+class UnknownArgumentError(InputError, TypeError):
+    """Unknown keyword argument; also the ``TypeError`` that Python raises, which callers of a factory expect."""
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError, UnknownArgumentError, unknown_option
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,7 +18,8 @@ R = TypeVar("R")
 def reject_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate ``function`` to refuse unknown keyword arguments and name the nearest valid one.
 
-    Environments are often built from option files, where a typo should be one clear line.
+    Environments are often built from option files, where a typo should be one clear line. The error is also a
+    ``TypeError`` with Python's wording: TorchRL drops an option of its own when it meets that.
     """
     parameters = inspect.signature(function).parameters
     valid = [name for name in parameters if name not in ("self", "core")]
@@ -27,7 +28,8 @@ def reject_unknown_options(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **options: P.kwargs) -> R:
         for name in options:
             if name not in parameters:
-                raise InputError(unknown_option("environment option", name, valid))
+                hint = unknown_option("environment option", name, valid)
+                raise UnknownArgumentError(f"got an unexpected keyword argument {name!r}: {hint}")
         return function(*args, **options)
 
     return checked

@@ -14,6 +14,7 @@ import marca_env
 from marca_env.envs.gym_env import RecommenderEnv
 from marca_env.envs.options import EnvOptions, ViewOptions
 from marca_env.envs.pettingzoo_env import raw_env
+from marca_env.envs.price_env import BalancingEnv
 from marca_env.models.engine import Engine
 from marca_env.utils.errors import InputError
 
@@ -36,6 +37,13 @@ def test_signature_of_batched_env_shows_num_envs_and_all_options() -> None:
 def test_unknown_option_names_the_nearest_valid_one(make: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="'rewrd'; did you mean 'reward'"):
         make(rewrd="revenue")
+
+
+@pytest.mark.parametrize("make", [*VIEWS, marca_env.batched_env, BalancingEnv])
+def test_unknown_option_is_also_the_type_error_of_python(make: Callable[..., Any]) -> None:
+    """Libraries that try an option of their own, as TorchRL does, look for this error and this text."""
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'frameskip'"):
+        make(frameskip=1)
 
 
 def test_batched_env_has_no_render_mode() -> None:
