@@ -9,6 +9,7 @@ sums exactly, so that a row's result is the same to the last bit alone and in an
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,10 @@ class DeterministicLinear(nn.Linear):
         """Switch between training and prediction; weights must not change during prediction."""
         self._factor = None
         return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the factor out of pickles; it follows from the weights."""
+        return {**self.__dict__, "_factor": None}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x @ weight.T + bias``: (B, I) → (B, O)."""

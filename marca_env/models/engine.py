@@ -7,12 +7,13 @@ Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions,
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -170,6 +171,10 @@ class Engine:
             noise=noise,
             sparsity=sparsity,
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        """Share models, population and cache with the copy: nothing that serves requests changes them."""
+        return copy.copy(self)
 
     # -- transition ----------------------------------------------------------------------------------------
     def sample_states(self, rng: UniformSource, n: int) -> np.ndarray:

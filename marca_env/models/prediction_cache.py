@@ -10,6 +10,9 @@ import numpy as np
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 
+Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""States (B,F) and actions (B,D) → predictions (B, S+G+1) float32."""
+
 _LARGEST_TABLE = 2**24
 """Number of pairs up to which each pair has its own row."""
 _SLOTS = 2**20
@@ -26,10 +29,10 @@ class PredictionCache:
 
     Args:
         scenario: the system.
-        predict: states (B,F) and actions (B,D) → predictions (B, S+G+1) float32.
+        predict: makes the predictions that are not stored yet.
     """
 
-    def __init__(self, scenario: Scenario, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    def __init__(self, scenario: Scenario, predict: Predict) -> None:
         self.scenario = scenario
         self.predict = predict
         encoder = InputEncoder(scenario)
@@ -44,6 +47,10 @@ class PredictionCache:
         width = len(scenario.stages) + len(scenario.clusters) + 1
         self.table = np.zeros((n_rows, width), dtype=np.float32)  # the system allocates a page when it is first written
         self.stored_codes = np.zeros(n_rows, dtype=np.int64)  # code of the row's pair plus 1; 0 for an empty row
+
+    def __reduce__(self) -> tuple[type[PredictionCache], tuple[Scenario, Predict]]:
+        """Pickle an empty cache: predictions can be made again, and the tables take tens of megabytes."""
+        return type(self), (self.scenario, self.predict)
 
     def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
         """Return predictions (B, S+G+1) float32 for states (B,F) and indices of joint actions (B,)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -44,6 +46,12 @@ class RequestPool:
         if shape[0] == 0:
             raise InputError("pool: no requests; pass at least one")
 
+    def __reduce__(self) -> tuple[Callable[..., RequestPool], tuple[Any, ...]]:
+        """Pickle one column of each group of joint actions that do the same, which saves two thirds of the tables."""
+        columns, group = distinct_columns(self.scenario, *self.outcomes.values(), self.costs)
+        outcomes = {name: table[:, columns] for name, table in self.outcomes.items()}
+        return _expanded_pool, (self.scenario, self.states, outcomes, self.costs[:, columns], self.weights, group)
+
     def probabilities(self, minute: int) -> np.ndarray:
         """Return (M,) the probability of each request at ``minute`` of the day.
 
@@ -57,3 +65,29 @@ class RequestPool:
             within = weights * (self.states[:, column] == window)
             weights = within if within.sum() > 0 else weights
         return weights / weights.sum()
+
+
+def distinct_columns(scenario: Scenario, *tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return one joint action of each group that does the same (J',), and the group of each joint action (J,).
+
+    Recall lengths of channels that are off do nothing. Every joint action is its own group where one of the tables
+    (M,J,…) differs within such a group.
+    """
+    encoder = InputEncoder(scenario)
+    first, group = encoder.distinct_actions, encoder.distinct_of
+    if all(np.array_equal(table[:, first][:, group], table) for table in tables):
+        return first, group
+    return np.arange(len(group)), np.arange(len(group))
+
+
+def _expanded_pool(
+    scenario: Scenario,
+    states: np.ndarray,
+    outcomes: Mapping[str, np.ndarray],
+    costs: np.ndarray,
+    weights: np.ndarray | None,
+    group: np.ndarray,
+) -> RequestPool:
+    """Return the pool whose tables hold one column of each group of joint actions."""
+    expanded = {name: table[:, group] for name, table in outcomes.items()}
+    return RequestPool(scenario, states, expanded, costs[:, group], weights)

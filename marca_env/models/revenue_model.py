@@ -72,6 +72,10 @@ class TwoPartEnsemble(nn.Module):
         self._deterministic = None
         return super().train(mode)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the factors out of pickles; they follow from the weights."""
+        return {**self.__dict__, "_deterministic": None}
+
     def weight_matrices(self) -> list[Tensor]:
         """Return each layer's weights; the first joins the linear part and the first layer of all members."""
         joined = torch.cat([self.linear, self.weights[0]], dim=2)  # K I 2+H

@@ -35,6 +35,10 @@ class InputEncoder:
         """Distinct coded actions (J', D), the first joint action of each (J',), the row of each joint action (J,)."""
         self.distinct_of = self.distinct_of.reshape(-1)
 
+    def __reduce__(self) -> tuple[type[InputEncoder], tuple[Scenario]]:
+        """Pickle the scenario alone; everything else follows from it."""
+        return type(self), (self.scenario,)
+
     @property
     def width(self) -> int:
         """Number of inputs: the one-hot codes, then one position per column."""

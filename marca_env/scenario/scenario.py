@@ -95,6 +95,10 @@ class Scenario:
         require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cached properties out of pickles: the list of joint actions can take megabytes."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
     def _check_names(self) -> None:
         """Check that parts exist, have unique names, and name known channels."""
         for kind in ("stages", "clusters", "features"):

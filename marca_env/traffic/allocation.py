@@ -6,12 +6,13 @@ bounded by :func:`marca_env.traffic.dual_bound.dual_bound`. Shapes: M kinds of r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from marca_env.models.request_pool import RequestPool
-from marca_env.scenario.encoding import InputEncoder
+from marca_env.models.request_pool import RequestPool, distinct_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterReading, ClusterState
 from marca_env.traffic.dual_bound import CHUNK_FLOATS, checked_prices, score_of
@@ -71,30 +72,36 @@ class AllocationTable:
         columns = slice(None) if actions is None else actions
         self.values = np.ascontiguousarray(values[:, columns])
         self.costs = np.ascontiguousarray(costs[:, columns])
+        self._pool: RequestPool | None = None
 
     @classmethod
     def of_pool(cls, pool: RequestPool) -> AllocationTable:
         """Return the true revenue and cost of the pool's distinct actions (:func:`distinct_actions`)."""
-        return cls(pool.outcomes["revenue"], pool.costs, distinct_actions(pool))
+        table = cls(pool.outcomes["revenue"], pool.costs, distinct_actions(pool))
+        table._pool = pool
+        return table
+
+    def __reduce__(self) -> tuple[Callable[..., AllocationTable], tuple[Any, ...]]:
+        """Pickle the pool of :meth:`of_pool` in place of its columns, which would be in the pickle twice."""
+        if self._pool is None:
+            return _rebuilt_table, (self.actions, self.values, self.costs)
+        return AllocationTable.of_pool, (self._pool,)
 
     def choose(self, prices: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the joint action of each kind of request in ``rows`` under ``prices`` (G,), (len(rows),)."""
         return self.actions[allocate(self.values[rows], self.costs[rows], prices)]
 
 
-def distinct_actions(pool: RequestPool) -> np.ndarray:
-    """Return one joint action of each group that does the same, (J',).
+def _rebuilt_table(actions: np.ndarray, values: np.ndarray, costs: np.ndarray) -> AllocationTable:
+    """Return a table from its own attributes."""
+    table = AllocationTable(values, costs)
+    table.actions = actions
+    return table
 
-    Recall lengths of channels that are off do nothing. All joint actions count where the pool's tables differ within
-    such a group.
-    """
-    encoder = InputEncoder(pool.scenario)
-    first, group = encoder.distinct_actions, encoder.distinct_of
-    revenue = pool.outcomes["revenue"]
-    equal = np.array_equal(revenue[:, first][:, group], revenue) and np.array_equal(
-        pool.costs[:, first][:, group], pool.costs
-    )
-    return first if equal else np.arange(len(group))
+
+def distinct_actions(pool: RequestPool) -> np.ndarray:
+    """Return one joint action of each group that earns and costs the same, (J',): see :func:`distinct_columns`."""
+    return distinct_columns(pool.scenario, pool.outcomes["revenue"], pool.costs)[0]
 
 
 @dataclass(frozen=True)
