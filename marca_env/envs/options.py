@@ -21,6 +21,9 @@ from marca_env.utils.validation import reject_unknown_options
 ON_ILLEGAL = ("nearest", "error")
 """Ways to treat an action that the mask forbids."""
 
+OBSERVATIONS = ("dict", "box")
+"""Forms of an agent's observation in the PettingZoo environments."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +75,25 @@ class ViewOptions(EnvOptions):
     _: KW_ONLY
     render_mode: str | None = None
     """``ansi`` (text), ``rgb_array`` (pixels) or ``human`` (a window); ``None``: no rendering."""
+
+
+@dataclass(frozen=True)
+class TeamOptions(ViewOptions):
+    """Options of a PettingZoo environment.
+
+    Raises:
+        InputError: an option is invalid.
+    """
+
+    _: KW_ONLY
+    observations: str = "dict"
+    """``dict``: a Dict of ``observation`` and ``action_mask``. ``box``: the observation alone, for libraries that take
+    only Box spaces. Either way ``infos[agent]["action_mask"]`` holds the mask."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.observations not in OBSERVATIONS:
+            raise InputError(unknown_option("observations", self.observations, OBSERVATIONS))
 
 
 class _ArgumentsOf(Generic[P, Options]):

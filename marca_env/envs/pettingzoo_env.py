@@ -10,10 +10,12 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from marca_env.envs.options import ViewOptions, arguments_of
+from marca_env.envs.options import TeamOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
 from marca_env.utils.errors import InputError
+
+Observation = dict[str, np.ndarray] | np.ndarray
 
 _METADATA: dict[str, Any] = {
     "name": "marca_recommender_v0",
@@ -25,17 +27,21 @@ _METADATA: dict[str, Any] = {
 class _TeamEpisode(SingleEpisode):
     """Shared part of the AEC and the Parallel environment: agents, spaces and observations."""
 
-    def _set_up(self, options: ViewOptions) -> None:
+    def _set_up(self, options: TeamOptions) -> None:  # type: ignore[override]
         super()._set_up(options)
         encoder = self._core.encoder
         self.possible_agents = list(self._core.agents)
         self.agents: list[str] = []
-        self.observation_spaces = {agent: encoder.observation_space(agent) for agent in self.possible_agents}
+        self._has_dicts = options.observations == "dict"
+        dicts = {agent: encoder.observation_space(agent) for agent in self.possible_agents}
+        self.observation_spaces: dict[str, spaces.Space] = {
+            agent: space if self._has_dicts else space["observation"] for agent, space in dicts.items()
+        }
         self.action_spaces = {agent: encoder.action_space(agent) for agent in self.possible_agents}
         self.state_space = encoder.state_space()
 
     def observation_space(self, agent: str) -> spaces.Space:
-        """Return the Dict space of ``observation`` and ``action_mask``; always the same object."""
+        """Return the Dict space of ``observation`` and ``action_mask``, or the Box; always the same object."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space:
@@ -46,10 +52,25 @@ class _TeamEpisode(SingleEpisode):
         """Return the state for centralised training, (state_size,) float32."""
         return self._latest.state[0]
 
-    def _observation(self, agent: str) -> dict[str, np.ndarray]:
-        """Return the agent's current observation and action mask."""
-        step = self._latest
-        return {"observation": step.observations[agent][0], "action_mask": step.masks[agent][0].astype(np.int8)}
+    def is_on_turn(self, agent: str) -> bool:
+        """Return whether the agent makes the next decision; another agent may only ``wait``."""
+        return agent == self._core.agent_on_turn
+
+    def _observation(self, agent: str) -> Observation:
+        """Return the agent's current observation, with its action mask in a Dict."""
+        observation = self._latest.observations[agent][0]
+        return {"observation": observation, "action_mask": self._mask(agent)} if self._has_dicts else observation
+
+    def _mask(self, agent: str) -> np.ndarray:
+        """Return the agent's legal actions, (A,) int8."""
+        return self._latest.masks[agent][0].astype(np.int8)
+
+    def _infos(self, agents: list[str]) -> dict[str, dict[str, Any]]:
+        """Return the info of each agent: its action mask, and the terms of a request that has ended.
+
+        TorchRL takes no other key from ``reset`` than the mask.
+        """
+        return {agent: {**self._info(), "action_mask": self._mask(agent)} for agent in agents}
 
 
 class RecommenderAEC(_TeamEpisode, AECEnv):
@@ -72,8 +93,9 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
     | `pre_ranking` | truncation (5) |
 
     ## Observation Space
-    `Dict(observation=Box, action_mask=Box)` per agent. `action_mask` (A,) int8 is 1 for legal actions. `observation`
-    (O,) float32 holds, in this order:
+    `Dict(observation=Box, action_mask=Box)` per agent; with `observations="box"` the Box of `observation` alone.
+    `action_mask` (A,) int8 is 1 for legal actions; `infos` hold it, too. `observation` (O,) float32 holds, in this
+    order:
 
     | part | range |
     |---|---|
@@ -89,10 +111,11 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
     ## Rewards
     0 until the last decision of a request; then one team reward. Every agent gets all of it; it is not divided by
     their number. It is `revenue` of the request in currency, `lagrangian` = revenue − Σ_g λ_g · cost_g, or a callable
-    of your own. `infos` of that step hold its terms:
+    of your own. `infos` of that step hold its terms, and those of every step the mask:
 
     | key | content |
     |---|---|
+    | `action_mask` | (A,) int8, the agent's legal actions; also after `reset` |
     | `revenue`, `expected_revenue` | currency |
     | `computation` | Σ_g λ_g · cost_g, currency |
     | `cost` | by cluster, core-seconds |
@@ -116,6 +139,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
     | `on_illegal` | `"nearest"` | for an action that the mask forbids: `nearest` takes the nearest legal one, `error` raises `IllegalActionError` |
     | `window` | `None` | episode of several requests: a `RequestWindow`, a dict of its fields, or a number of requests |
     | `render_mode` | `None` | `ansi`, `rgb_array` or `human` |
+    | `observations` | `"dict"` | `dict`: with the action mask; `box`: the observation alone, for libraries without Dict spaces |
 
     ## Version History
     - v0: initial release
@@ -123,7 +147,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
 
     metadata = _METADATA
 
-    def __init__(self, options: ViewOptions) -> None:
+    def __init__(self, options: TeamOptions) -> None:
         super().__init__()
         self._set_up(options)
 
@@ -135,12 +159,12 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
         self.terminations = dict.fromkeys(self.agents, False)
         self.truncations = dict.fromkeys(self.agents, False)
-        self.infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
+        self.infos = self._infos(self.agents)
         self.agent_selection = str(self._core.agent_on_turn)
         self._render_if_human()
 
-    def observe(self, agent: str) -> dict[str, np.ndarray]:
-        """Return the agent's current observation and action mask."""
+    def observe(self, agent: str) -> Observation:
+        """Return the agent's current observation, with its action mask in a Dict."""
         return self._observation(agent)
 
     def step(self, action: int | None) -> None:
@@ -159,7 +183,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
         for name in self.agents:
             self.rewards[name] = float(step.reward[0])
             self.terminations[name] = terminated
-            self.infos[name] = self._info()
+        self.infos = self._infos(self.agents)
         self.agent_selection = self.agents[0] if terminated else str(self._core.agent_on_turn)
         self._accumulate_rewards()
         self._render_if_human()
@@ -182,8 +206,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 
     ## Rewards
     As in `RecommenderAEC`: 0 until the last decision of a request, then one team reward. Every agent gets all of it; it
-    is not divided by their number. `infos` of every agent and step, `reset` included, also hold `on_turn`: whether the
-    agent decides next. It is `False` where the agent may only `wait`.
+    is not divided by their number. `is_on_turn(agent)` says whether the agent decides next or may only `wait`.
 
     ## Starting State
     A request drawn from the empirical population of the scenario; with `window` also idle clusters.
@@ -200,12 +223,12 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 
     metadata = _METADATA
 
-    def __init__(self, options: ViewOptions) -> None:
+    def __init__(self, options: TeamOptions) -> None:
         self._set_up(options)
 
     def reset(
         self, seed: int | None = None, options: dict | None = None
-    ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Draw a request; without a seed the random stream continues."""
         self._step = self._core.reset(seed)
         self.agents = list(self.possible_agents)
@@ -214,9 +237,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
 
     def step(
         self, actions: dict[str, int]
-    ) -> tuple[
-        dict[str, dict[str, np.ndarray]], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
-    ]:
+    ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Let every agent act.
 
         Raises:
@@ -239,33 +260,29 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
             self._infos(agents),
         )
 
-    def _infos(self, agents: list[str]) -> dict[str, dict[str, Any]]:
-        """Return the info of each agent: the terms of a request that has ended, and whether the agent is on turn."""
-        return {agent: {**self._info(), "on_turn": agent == self._core.agent_on_turn} for agent in agents}
 
-
-@arguments_of(ViewOptions)
-def env(options: ViewOptions) -> AECEnv:
+@arguments_of(TeamOptions)
+def env(options: TeamOptions) -> AECEnv:
     """Return the turn-based PettingZoo environment (:class:`RecommenderAEC`), which also enforces the order of calls.
 
-    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
+    Pass the fields of :class:`~marca_env.envs.options.TeamOptions` as arguments.
     """
     return OrderEnforcingWrapper(RecommenderAEC(options))
 
 
-@arguments_of(ViewOptions)
-def raw_env(options: ViewOptions) -> RecommenderAEC:
+@arguments_of(TeamOptions)
+def raw_env(options: TeamOptions) -> RecommenderAEC:
     """Return :func:`env` without its wrapper.
 
-    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
+    Pass the fields of :class:`~marca_env.envs.options.TeamOptions` as arguments.
     """
     return RecommenderAEC(options)
 
 
-@arguments_of(ViewOptions)
-def parallel_env(options: ViewOptions) -> RecommenderParallel:
+@arguments_of(TeamOptions)
+def parallel_env(options: TeamOptions) -> RecommenderParallel:
     """Return the PettingZoo environment in which all agents step together (:class:`RecommenderParallel`).
 
-    Pass the fields of :class:`~marca_env.envs.options.ViewOptions` as arguments.
+    Pass the fields of :class:`~marca_env.envs.options.TeamOptions` as arguments.
     """
     return RecommenderParallel(options)

@@ -8,9 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
-from marca_env.envs.pettingzoo_env import RecommenderParallel
-
-Observation = dict[str, np.ndarray] | np.ndarray
+from marca_env.envs.pettingzoo_env import Observation, RecommenderParallel
+from marca_env.utils.errors import InputError
 
 
 class UniformAgents(BaseParallelWrapper):
@@ -18,7 +17,8 @@ class UniformAgents(BaseParallelWrapper):
 
     An observation is the one-hot of the agent, then its own observation, padded with zeros to the longest. All agents
     have the largest number of actions of any agent. An agent's mask forbids the actions that it lacks; if the
-    environment takes the nearest legal action (``on_illegal="nearest"``), they count as ``wait``.
+    environment takes the nearest legal action (``on_illegal="nearest"``), they count as ``wait``. Masks in the infos
+    are padded, too.
 
     Args:
         env: environment that :func:`marca_env.parallel_env` returned.
@@ -27,6 +27,8 @@ class UniformAgents(BaseParallelWrapper):
 
     def __init__(self, env: RecommenderParallel, flat: bool = False) -> None:
         super().__init__(env)
+        if not all(isinstance(env.observation_space(agent), spaces.Dict) for agent in env.possible_agents):
+            raise InputError("UniformAgents takes Dict observations; leave out observations='box' and pass flat=True")
         self.flat = flat
         self._n_own_actions = {agent: int(env.action_space(agent).n) for agent in env.possible_agents}  # type: ignore[attr-defined]
         sizes = [env.observation_space(agent)["observation"].shape[0] for agent in env.possible_agents]  # type: ignore[index]
@@ -48,7 +50,7 @@ class UniformAgents(BaseParallelWrapper):
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Reset the environment."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        return self._uniform(observations), infos
+        return self._uniform(observations), self._padded(infos)
 
     def step(
         self, actions: dict[str, int]
@@ -56,23 +58,30 @@ class UniformAgents(BaseParallelWrapper):
         """Pass all agents' actions to the environment; return padded observations and masks."""
         if self._takes_nearest:
             actions = {agent: self._nearest(agent, action) for agent, action in actions.items()}
-        observations, *others = self.env.step(actions)
-        return (self._uniform(observations), *others)
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        return self._uniform(observations), rewards, terminated, truncated, self._padded(infos)
 
     def _nearest(self, agent: str, action: int) -> int:
         """Return ``wait`` for an action that only other agents have."""
         return min(action, self._n_own_actions[agent] - 1) if action in self._action_space else action
 
-    def _uniform(self, observations: dict[str, dict[str, np.ndarray]]) -> dict[str, Observation]:
+    def _padded(self, infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Pad the action masks of the infos."""
+        return {agent: {**info, "action_mask": self._padded_mask(info["action_mask"])} for agent, info in infos.items()}
+
+    def _padded_mask(self, own: np.ndarray) -> np.ndarray:
+        """Return the agent's mask (A,) with zeros for the actions that it lacks, int8."""
+        return np.pad(own, (0, self._n_actions - len(own)))
+
+    def _uniform(self, observations: dict[str, Any]) -> dict[str, Observation]:
         """Pad observations and masks to the spaces of every agent."""
         uniform: dict[str, Observation] = {}
         for agent, own in observations.items():
-            observation, mask = np.zeros(self._size, dtype=np.float32), np.zeros(self._n_actions, dtype=np.int8)
+            observation, mask = np.zeros(self._size, dtype=np.float32), self._padded_mask(own["action_mask"])
             index = self.possible_agents.index(agent)
             start = len(self.possible_agents)
             observation[index] = 1.0
             observation[start : start + len(own["observation"])] = own["observation"]
-            mask[: self._n_own_actions[agent]] = own["action_mask"]
             both = {"observation": observation, "action_mask": mask}
             uniform[agent] = np.concatenate([observation, mask.astype(np.float32)]) if self.flat else both
         return uniform

@@ -25,8 +25,8 @@ class SequentialEnv:
 
     - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs.
     - An agent is on turn while it is in the episode: in a ParallelEnv the agents in ``env.agents``, in a MultiAgentEnv
-      those that have just received an observation, as RLlib specifies. ``infos[agent]["on_turn"] = False`` says that an
-      agent in the episode may only wait.
+      those that have just received an observation, as RLlib specifies. ``infos[agent]["on_turn"] = False``, or a method
+      ``is_on_turn(agent)`` of the environment, says that an agent in the episode may only wait.
     - Episodes may differ in length. A sub-environment that has ended stays as it is until the next ``reset``, which
       resets all. The mask of an agent without an observation allows its last action, which has no effect.
     - The team's reward is the mean of the step's rewards, or their sum, over all possible agents. An agent that
@@ -144,7 +144,7 @@ class SequentialEnv:
             if observation is not None:
                 self._flatten[agent](_bare(observation), self._observations[agent][k])
             takes_part = observation is not None and agent not in gone and (over or agent in present)
-            self._on_turn[agent][k] = takes_part and _may_act(info)
+            self._on_turn[agent][k] = takes_part and _may_act(env, agent, info)
             legal[:] = _stated_mask(observation, info) if takes_part else False
             if not legal.any():
                 legal[-1] = True
@@ -206,7 +206,10 @@ def _stated_mask(observation: Any, info: Any) -> np.ndarray | bool:
     return True
 
 
-def _may_act(info: Any) -> bool:
+def _may_act(env: Any, agent: str, info: Any) -> bool:
+    declares = getattr(getattr(env, "par_env", env), "is_on_turn", None)  # RLlib wraps a ParallelEnv as par_env
+    if callable(declares):
+        return bool(declares(agent))
     return not isinstance(info, Mapping) or bool(info.get(ON_TURN, True))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import marca_env
 from marca_env.envs.gym_env import RecommenderEnv
-from marca_env.envs.options import EnvOptions, ViewOptions
+from marca_env.envs.options import EnvOptions, TeamOptions, ViewOptions
 from marca_env.envs.pettingzoo_env import raw_env
 from marca_env.envs.price_env import BalancingEnv
 from marca_env.models.engine import Engine
@@ -24,7 +24,8 @@ VIEWS = (marca_env.env, raw_env, marca_env.parallel_env, RecommenderEnv)
 @pytest.mark.parametrize("make", VIEWS)
 def test_signatures_of_the_views_show_all_options_and_defaults(make: Callable[..., Any]) -> None:
     parameters = inspect.signature(make).parameters
-    assert {name: p.default for name, p in parameters.items()} == {f.name: f.default for f in fields(ViewOptions)}
+    options = ViewOptions if make is RecommenderEnv else TeamOptions
+    assert {name: p.default for name, p in parameters.items()} == {f.name: f.default for f in fields(options)}
 
 
 def test_signature_of_batched_env_shows_num_envs_and_all_options() -> None:

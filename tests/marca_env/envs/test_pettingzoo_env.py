@@ -161,6 +161,58 @@ def test_reward_callable_is_used_and_its_shape_checked(exact_engine):
         play_batched(exact_engine, joints, seed=0, reward=lambda outcome, prices: outcome.cost)
 
 
+# -- masks and forms of the observation ---------------------------------------------------------------------
+def test_infos_hold_the_mask_of_the_observation_in_every_step(tiny_engine):
+    """AgileRL, tianshou and TorchRL look for it there."""
+    parallel, aec = marca_env.parallel_env(engine=tiny_engine), marca_env.env(engine=tiny_engine)
+    observations, infos = parallel.reset(seed=0)
+    aec.reset(seed=0)
+    for turn in range(5):
+        for agent in parallel.possible_agents:
+            mask = observations[agent]["action_mask"]
+            assert mask.dtype == infos[agent]["action_mask"].dtype == np.int8
+            np.testing.assert_array_equal(infos[agent]["action_mask"], mask)
+            np.testing.assert_array_equal(aec.infos[agent]["action_mask"], mask)
+            np.testing.assert_array_equal(aec.observe(agent)["action_mask"], mask)
+            assert parallel.is_on_turn(agent) == (not mask[-1])
+        if turn == 4:
+            break
+        actions = {agent: int(info["action_mask"].argmax()) for agent, info in infos.items()}
+        aec.step(actions[aec.agent_selection])
+        observations, _, _, _, infos = parallel.step(actions)
+    assert "revenue" in infos["retrieval"]
+
+
+def test_box_observations_are_those_of_the_dict_without_the_mask(tiny_engine):
+    plain = marca_env.parallel_env(engine=tiny_engine, window=2)
+    box = marca_env.parallel_env(engine=tiny_engine, window=2, observations="box", on_illegal="error")
+    aec = marca_env.env(engine=tiny_engine, window=2, observations="box")
+    observations, infos = plain.reset(seed=0)
+    boxes, box_infos = box.reset(seed=0)
+    aec.reset(seed=0)
+    while plain.agents:
+        for agent in plain.agents:
+            assert box.observation_space(agent).contains(boxes[agent])
+            assert aec.observation_space(agent) == box.observation_space(agent)
+            np.testing.assert_array_equal(boxes[agent], observations[agent]["observation"])
+            np.testing.assert_array_equal(aec.observe(agent), boxes[agent])
+        actions = {agent: int(info["action_mask"].argmax()) for agent, info in box_infos.items()}
+        aec.step(actions[aec.agent_selection])
+        observations, rewards, *_, infos = plain.step(actions)
+        boxes, box_rewards, *_, box_infos = box.step(actions)
+        assert rewards == box_rewards
+        assert infos["retrieval"].keys() == box_infos["retrieval"].keys()
+
+
+def test_pettingzoo_tests_pass_with_box_observations(tiny_engine, capsys):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        api_test(marca_env.env(engine=tiny_engine, observations="box"), num_cycles=60)
+        parallel_api_test(marca_env.parallel_env(engine=tiny_engine, observations="box"), num_cycles=60)
+        parallel_seed_test(lambda: marca_env.parallel_env(engine=tiny_engine, observations="box"))
+    assert unexplained(caught) == []
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------
 def test_illegal_action_error_names_the_agent_and_the_legal_actions(tiny_engine):
     env = marca_env.env(engine=tiny_engine, on_illegal="error")
@@ -202,6 +254,7 @@ def test_nearest_takes_the_last_option_for_a_higher_action(exact_engine):
         ({"reward": 3}, "reward is 3; pass one of revenue, lagrangian"),
         ({"render_mode": "humn"}, "did you mean .human."),
         ({"on_illegal": "nearst"}, "did you mean 'nearest'"),
+        ({"observations": "bx"}, "did you mean 'box'"),
     ],
 )
 def test_wrong_options_are_named_in_the_error(tiny_engine, options, message):

@@ -11,6 +11,7 @@ from pettingzoo.test import parallel_api_test, parallel_seed_test
 import marca_env
 from marca_env.envs.batched_env import IllegalActionError
 from marca_env.envs.wrappers import UniformAgents
+from marca_env.utils.errors import InputError
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -30,7 +31,7 @@ def test_episode_is_unchanged_and_all_agents_share_their_spaces(name: str, flat:
     agents = plain.possible_agents
     assert all(uniform.observation_space(a) == uniform.observation_space(agents[0]) for a in agents)
     assert len({uniform.action_space(a).n for a in agents}) == 1
-    observations, padded = plain.reset(seed=3)[0], uniform.reset(seed=3)[0]
+    observations, (padded, infos) = plain.reset(seed=3)[0], uniform.reset(seed=3)
     rng, most = np.random.default_rng(0), max(plain.action_space(a).n for a in agents)
     while plain.agents:
         for place, agent in enumerate(agents):
@@ -42,9 +43,11 @@ def test_episode_is_unchanged_and_all_agents_share_their_spaces(name: str, flat:
             np.testing.assert_array_equal(vector[len(agents) : len(agents) + n], own["observation"])
             assert not vector[len(agents) + n :].any()
             np.testing.assert_array_equal(np.flatnonzero(mask), np.flatnonzero(own["action_mask"]))
+            np.testing.assert_array_equal(infos[agent]["action_mask"], mask)
+            assert uniform.is_on_turn(agent) == plain.is_on_turn(agent)
         actions = {agent: int(rng.choice(np.flatnonzero(observations[agent]["action_mask"]))) for agent in agents}
         observations, rewards, done, _, _ = plain.step(actions)
-        padded, same_rewards, same_done, _, _ = uniform.step(actions)
+        padded, same_rewards, same_done, _, infos = uniform.step(actions)
         assert (rewards, done) == (same_rewards, same_done)
     np.testing.assert_array_equal(plain.state(), uniform.state())
 
@@ -62,3 +65,8 @@ def test_missing_actions_count_as_wait_or_raise() -> None:
     lenient.step(actions)
     with pytest.raises(IllegalActionError, match="took action 5"):
         lenient.step({**actions, "ranking": 5})
+
+
+def test_box_observations_are_refused() -> None:
+    with pytest.raises(InputError, match="leave out observations='box'"):
+        UniformAgents(marca_env.parallel_env(observations="box"))
