@@ -1,4 +1,4 @@
-"""Factory of environments for the runner: natively batched ones, or PettingZoo and RLlib ones stepped in a loop.
+"""Environments for the runner: natively batched ones, or others that are stepped in a loop.
 
 The runner uses the batched protocol of :class:`marca_env.envs.batched_env.BatchedRecommender`: ``num_envs``,
 ``agents``, ``observation_sizes``, ``action_sizes``, ``state_size``, ``max_steps``, ``reset(seed)``, ``step(actions)``.
@@ -6,20 +6,22 @@ The runner uses the batched protocol of :class:`marca_env.envs.batched_env.Batch
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ray.tune.registry import ENV_CREATOR, _global_registry
+from ray.rllib.env.env_context import EnvContext
 
+from agents.rllib.envs.adapters import adapt
+from agents.rllib.envs.lookup import ENVS, env_name, find_factory, missing_package
 from agents.rllib.envs.sequential_env import SequentialEnv
+from agents.tasks.registry import find_task
 from agents.team.single_controller import controller_view
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
-ENVS = {"marca_env/parallel-v0": "marca_env.envs.batched_env:batched_env"}
-"""Ids that :func:`agents.rllib.register` registers with RLlib, and the batched environment of each."""
+__all__ = ["ENVS", "SequentialEnv", "build_env", "call_factory", "find_factory", "make_batched"]
+
 _STRICT = {"on_illegal": "error"}
 """Default options of :data:`ENVS`: a learner that ignores the mask is an error."""
 
@@ -31,61 +33,69 @@ def make_batched(
     *,
     joint: bool = False,
     max_steps: int | None = None,
-    team_reward: str = "mean",
+    team_reward: str | None = None,
 ) -> Any:
     """Build B sub-environments behind the batched protocol.
 
     Args:
-        env: an id of :data:`ENVS`, a name registered with RLlib, a dotted path (``package.module.Name``), or a
-            callable. A callable with a ``num_envs`` parameter returns a batched environment; any other returns one
-            PettingZoo ParallelEnv or RLlib MultiAgentEnv, of which ``num_envs`` are stepped in a loop.
+        env: a name (:mod:`agents.rllib.envs.lookup`), or a callable. A callable with a ``num_envs`` parameter returns a
+            batched environment. Any other returns one environment of a kind that :mod:`agents.rllib.envs.adapters`
+            knows, of which ``num_envs`` are stepped in a loop.
         num_envs: B.
         env_config: keyword arguments of the environment.
         joint: whether to merge the agents into one controller.
         max_steps: longest episode, for environments that do not state it.
-        team_reward: ``mean`` or ``sum`` of the agents' rewards; a batched environment has one reward already.
+        team_reward: ``mean`` or ``sum`` of the agents' rewards; ``None``: as the public task is reported, else mean. A
+            batched environment has one reward already.
 
     Raises:
-        InputError: an unknown name, an environment that is not cooperative with discrete actions, or a
-            ``team_reward`` that has no effect.
+        InputError: an unknown name, a package that is not installed, an environment that is not cooperative with
+            discrete actions, or a ``team_reward`` that has no effect.
     """
-    options = {**(_STRICT if isinstance(env, str) and env in ENVS else {}), **(env_config or {})}
-    factory = find_factory(env)
-    made = call_factory(factory, num_envs, options)
+    made = build_env(env, env_config, num_envs)
     if not hasattr(made, "observation_sizes"):
-        others = (call_factory(factory, num_envs, options) for _ in range(num_envs - 1))
-        made = SequentialEnv([made, *others], max_steps, team_reward)
-    elif team_reward != "mean":
+        others = (build_env(env, env_config, num_envs) for _ in range(num_envs - 1))
+        kind = team_reward or getattr(made, "team_reward", None) or "mean"
+        made = SequentialEnv([made, *others], max_steps, kind)
+    elif team_reward not in (None, "mean"):
         raise InputError(
             f"team_reward is {team_reward!r}, but {type(made).__name__} has one reward for the whole team; remove it"
         )
     return controller_view(made) if joint else made
 
 
-def find_factory(env: Any) -> Callable[..., Any]:
-    """Return the callable that builds an environment; see ``env`` of :func:`make_batched`.
+def build_env(
+    env: Any, env_config: Mapping[str, Any] | None = None, num_envs: int = 1, *, teams_only: bool = True
+) -> Any:
+    """Build one environment, or a batched one with ``num_envs`` sub-environments, and adapt its interface.
+
+    Returns:
+        See :func:`agents.rllib.envs.adapters.adapt`.
 
     Raises:
-        InputError: an unknown name, or an object that is not callable.
+        InputError: see :func:`make_batched`.
     """
-    if not isinstance(env, str):
-        if not callable(env):
-            raise InputError(f"environment {env!r}: use an id, a dotted path or a callable")
-        return env
-    if env in ENVS:
-        module, name = ENVS[env].split(":")
-        return getattr(importlib.import_module(module), name)
-    if _global_registry.contains(ENV_CREATOR, env):
-        return _global_registry.get(ENV_CREATOR, env)
-    module, _, name = env.rpartition(".")
+    task = find_task(env) if isinstance(env, str) else None
+    defaults = _STRICT if isinstance(env, str) and env in ENVS else task.options if task else {}
+    options = {**defaults, **(env_config or {})}
+    return adapt(_built(env, num_envs, options), env_name(env), options, task, teams_only=teams_only)
+
+
+def _built(env: Any, num_envs: int, options: dict[str, Any]) -> Any:
+    """Call the factory of an environment; an error in it becomes one line."""
+    factory = find_factory(env)
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        hint = unknown_option("environment", env, ENVS)
+        return call_factory(factory, num_envs, options)
+    except InputError:
+        raise
+    except Exception as error:
+        cause = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, ImportError)), None)
+        if cause is not None:
+            raise missing_package(str(env), cause) from error
         raise InputError(
-            f"{hint}; or a name registered with RLlib, or the dotted path of a class or function"
-            + (f": {error}" if module else "")
-        ) from None
+            f"environment {env_name(env)}: building it raised {type(error).__name__}: {one_line(error)[:150]}; "
+            "check env_config"
+        ) from error
 
 
 def call_factory(factory: Callable[..., Any], num_envs: int, options: dict[str, Any]) -> Any:
@@ -105,7 +115,9 @@ def call_factory(factory: Callable[..., Any], num_envs: int, options: dict[str, 
         and positional[0].name not in options
         and (positional[0].default is inspect.Parameter.empty or positional[0].name in ("config", "env_config", "cfg"))
     )
-    return factory(options) if takes_config else _call_with_options(factory, options, parameters)
+    if takes_config:
+        return factory(EnvContext(options, worker_index=0))
+    return _call_with_options(factory, options, parameters)
 
 
 def _call_with_options(factory: Callable[..., Any], options: dict[str, Any], parameters: Mapping[str, Any]) -> Any:
@@ -125,4 +137,5 @@ def _call_with_options(factory: Callable[..., Any], options: dict[str, Any], par
         match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if match is None or match[1] not in options:
             raise
-        raise InputError(f"env_config: {name} takes no option {match[1]!r}; remove it ({one_line(error)})") from None
+        reason = one_line(error)[:100]
+        raise InputError(f"env_config: {name} takes no option {match[1]!r}; remove it ({reason})") from None

@@ -1,83 +1,72 @@
-"""Cooperative environments for RLlib's own algorithms, through RLlib's PettingZoo wrapper.
+"""Cooperative environments for RLlib's own algorithms.
 
-RLlib's wrapper does not flatten observations or pad spaces. Here observations become flat vectors beside their masks,
-and agents that share one network get equal shapes.
+Here observations become vectors that RLlib has networks for, beside their masks, and agents that share one network get
+equal shapes.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from pettingzoo import AECEnv
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
-from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
+from ray.rllib.models.utils import get_filter_config
 
-from agents.rllib.envs.make_env import call_factory, find_factory
+from agents.rllib.envs.make_env import build_env
+from agents.rllib.envs.parallel_view import ParallelView
 from agents.rllib.envs.sequential_env import MASK, bare_key
 from marca_env.utils.errors import InputError
 
-PARALLEL = {"marca_env/parallel-v0": ("marca_env", "parallel_env", {"on_illegal": "error"})}
-"""Id → module, function and arguments of its PettingZoo form."""
+PARALLEL = {"marca_env/parallel-v0": ("marca_env:parallel_env", {"on_illegal": "error"})}
+"""Id → function of its PettingZoo form, and default arguments."""
 
 
 def make_rllib_env(env: Any, env_config: Mapping[str, Any] | None = None) -> Any:
     """Build one environment for RLlib: a MultiAgentEnv, or a single-agent ``gymnasium.Env``.
 
     Args:
-        env: an id (of this package or gymnasium), a name registered with RLlib, a dotted path, a class or a function,
-            for a PettingZoo ParallelEnv, an RLlib MultiAgentEnv, a batched environment or a ``gymnasium.Env``.
+        env: a name (:mod:`agents.rllib.envs.lookup`), a class or a function, of any environment that
+            :mod:`agents.rllib.envs.adapters` knows, or of a single-agent ``gymnasium.Env``.
         env_config: keyword arguments of the environment.
 
     Raises:
-        InputError: an unknown name, or an environment of another kind.
+        InputError: an unknown name, a package that is not installed, or an environment of another kind.
     """
     options = dict(env_config or {})
     if isinstance(env, str) and env in PARALLEL:
-        module, name, defaults = PARALLEL[env]
-        made = getattr(importlib.import_module(module), name)(**{**defaults, **options})
-    elif isinstance(env, str) and (registered_id := gym_id(env)):
-        made = gym.make(registered_id, **options)
-    else:
-        made = call_factory(find_factory(env), 1, options)
-    if isinstance(made, (MultiAgentEnv, gym.Env)):
+        env, defaults = PARALLEL[env]
+        options = {**defaults, **options}
+    made = build_env(env, options, teams_only=False)
+    if isinstance(made, gym.Env):
         return made
-    if hasattr(made, "observation_sizes"):
-        return SingleBatchEnv(made)
-    if isinstance(made, AECEnv):
-        raise InputError(f"environment {env!r} is an AECEnv; wrap it in pettingzoo.utils.aec_to_parallel")
-    if not getattr(made, "possible_agents", None):
-        raise InputError(
-            f"environment {env!r} is a {type(made).__name__}; use a PettingZoo ParallelEnv or an RLlib MultiAgentEnv"
-        )
-    wrapped = ParallelPettingZooEnv(made)
-    # RLlib takes the agents from a set, whose order differs between processes. A shared network needs a fixed order.
-    wrapped.possible_agents = list(made.possible_agents)
-    return wrapped
+    return SingleBatchEnv(made) if hasattr(made, "observation_sizes") else ParallelView(made)
 
 
 def gym_id(name: str) -> str | None:
     """Return a gymnasium id in a form that worker processes can use too; ``None`` if it is not registered."""
-    if name.partition(":")[2] or name not in gym.registry:
-        return name if ":" in name else None
+    if name.rpartition(":")[2] not in gym.registry:
+        return None
     return f"marca_env:{name}" if name.startswith("marca_env/") else name
 
 
 class TeamEnv(MultiAgentEnv):
     """Cooperative environment for RLlib's own algorithms; checkpoints refer to this class, so it needs no registration.
 
-    Observations become float32 vectors beside ``action_mask``; without masks they stay as they are. With ``shared`` all
-    agents have the same spaces: vectors are padded with zeros and followed by a one-hot of the agent, action spaces
-    are those of the agent with most actions, and the surplus actions are masked.
+    - Observations for which RLlib has networks stay as they are: vectors and images of floating-point numbers, the
+      images of a size that RLlib knows. All others become float32 vectors.
+    - With action masks, beside the observation or in the infos, an observation becomes ``{"observation": …,
+      "action_mask": …}`` and its vector float32.
+    - With ``shared`` all agents have the same spaces: vectors are padded with zeros and followed by a one-hot of the
+      agent, action spaces are those of the agent with most actions, and the surplus actions are masked.
+    - Discrete actions start at 0 for the algorithm, wherever the environment's start.
 
     Args:
         config: ``env`` and ``env_config`` (see :func:`make_rllib_env`), ``shared`` (default: false).
 
     Raises:
-        InputError: masks or sharing with action spaces that are not ``Discrete(n)``.
+        InputError: masks or sharing with action spaces that are not Discrete.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -89,45 +78,44 @@ class TeamEnv(MultiAgentEnv):
         spaces = {a: self.inner.get_observation_space(a) for a in self.possible_agents}
         actions = {a: self.inner.get_action_space(a) for a in self.possible_agents}
         self._keys = {a: bare_key(s) for a, s in spaces.items()}
-        self.masked = any(self._keys.values())
+        self._masks_in_infos = not any(self._keys.values()) and self._finds_masks_in_infos()
+        self.masked = any(self._keys.values()) or self._masks_in_infos
         self._bare = {a: s if self._keys[a] is None else s[self._keys[a]] for a, s in spaces.items()}  # type: ignore[index]
-        sizes = {a: gym.spaces.flatdim(s) for a, s in self._bare.items()}
-        discrete = all(isinstance(s, gym.spaces.Discrete) and s.start == 0 for s in actions.values())
-        if (self.shared or self.masked) and not discrete:
-            raise InputError(f"action spaces {actions}: masks and parameter sharing need Discrete(n) with start 0")
-        self._width = max(sizes.values())
-        self._most = max(int(s.n) for s in actions.values()) if discrete else 0
+        discrete = {a: s for a, s in actions.items() if isinstance(s, gym.spaces.Discrete)}
+        if (self.shared or self.masked) and len(discrete) < len(actions):
+            other = next(a for a in actions if a not in discrete)
+            raise InputError(
+                f"agent {other!r}: actions {str(actions[other])[:80]}; masks and sharing need Discrete actions"
+            )
+        self._first_action = {a: int(s.start) for a, s in discrete.items()}
+        self._counts = {a: int(s.n) for a, s in discrete.items()}
+        self._most = max(self._counts.values(), default=0)
         if self.shared:  # surplus actions must be masked
-            self.masked = self.masked or len({int(s.n) for s in actions.values()}) > 1
-        self._counts = {a: int(s.n) for a, s in actions.items()} if discrete else {}
-        self.observation_spaces = {a: self._space(a, sizes[a]) for a in self.possible_agents}
-        self.action_spaces = (
-            dict.fromkeys(self.possible_agents, gym.spaces.Discrete(self._most)) if self.shared else actions
-        )
+            self.masked = self.masked or len(set(self._counts.values())) > 1
+        self._flattens = {a: self.shared or not _has_network(s, vectors=not self.masked) for a, s in self._bare.items()}
+        self._sizes = {a: gym.spaces.flatdim(s) for a, s in self._bare.items() if self._flattens[a]}
+        self._width = max(self._sizes.values(), default=0)
+        self.observation_spaces = {a: self._space(a) for a in self.possible_agents}
+        self.action_spaces: dict[str, gym.Space] = {
+            a: gym.spaces.Discrete(self._most if self.shared else self._counts[a]) if a in discrete else actions[a]
+            for a in self.possible_agents
+        }
         self.observation_space = gym.spaces.Dict(self.observation_spaces)
         self.action_space = gym.spaces.Dict(self.action_spaces)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        """Start an episode and return observations and infos by agent.
-
-        Raises:
-            InputError: the environment has action masks in the infos, which RLlib would ignore.
-        """
+        """Start an episode and return observations and infos by agent."""
         observations, infos = self.inner.reset(seed=seed, options=options)
-        if not any(self._keys.values()) and any(isinstance(i, Mapping) and MASK in i for i in infos.values()):
-            raise InputError(
-                "this environment has action masks in the infos, which RLlib's own algorithms ignore; "
-                "put them beside the observations, {'observation': …, 'action_mask': …}, or choose a preset"
-            )
         self.agents = list(observations)
-        return {a: self._observation(a, o) for a, o in observations.items()}, infos
+        return self._observed(observations, infos), infos
 
     def step(self, action_dict: dict[str, Any]) -> Any:
         """Take one step; every agent that is still in the episode acts."""
-        observations, rewards, terminated, truncated, infos = self.inner.step(action_dict)
+        taken = {a: action + self._first_action.get(a, 0) for a, action in action_dict.items()}
+        observations, rewards, terminated, truncated, infos = self.inner.step(taken)
         over = terminated.get("__all__") or truncated.get("__all__")
         self.agents = [] if over else [a for a in observations if not (terminated.get(a) or truncated.get(a))]
-        return {a: self._observation(a, o) for a, o in observations.items()}, rewards, terminated, truncated, infos
+        return self._observed(observations, infos), rewards, terminated, truncated, infos
 
     def render(self) -> Any:
         """Render the wrapped environment."""
@@ -138,29 +126,56 @@ class TeamEnv(MultiAgentEnv):
         """Close the wrapped environment."""
         self.inner.close()
 
-    def _space(self, agent: str, size: int) -> gym.Space:
-        width = self._width + len(self.possible_agents) if self.shared else size
-        box = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        if not self.masked:
-            return box if self.shared else self._bare[agent]
-        n = self._most if self.shared else self._counts[agent]
-        return gym.spaces.Dict({"observation": box, MASK: gym.spaces.Box(0, 1, (n,), np.int8)})
+    def _finds_masks_in_infos(self) -> bool:
+        _, infos = self.inner.reset()
+        return any(isinstance(i, Mapping) and MASK in i for i in infos.values())
 
-    def _observation(self, agent: str, observation: Any) -> Any:
+    def _space(self, agent: str) -> gym.Space:
+        space = self._bare[agent]
+        if self._flattens[agent]:
+            width = self._width + len(self.possible_agents) if self.shared else self._sizes[agent]
+            space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
+        if not self.masked:
+            return space
+        n = self._most if self.shared else self._counts[agent]
+        return gym.spaces.Dict({"observation": space, MASK: gym.spaces.Box(0, 1, (n,), np.int8)})
+
+    def _observed(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, Any]:
+        return {a: self._observation(a, o, infos.get(a)) for a, o in observations.items()}
+
+    def _observation(self, agent: str, observation: Any, info: Any) -> Any:
         key = self._keys[agent]
-        if not (self.masked or self.shared):
-            return observation
         bare = observation if key is None else observation[key]
-        flat = np.asarray(gym.spaces.flatten(self._bare[agent], bare), np.float32)
+        if self._flattens[agent]:
+            bare = np.asarray(gym.spaces.flatten(self._bare[agent], bare), np.float32)
         if self.shared:
             agent_id = np.array([a == agent for a in self.possible_agents], np.float32)
-            flat = np.concatenate([flat, np.zeros(self._width - len(flat), np.float32), agent_id])
+            bare = np.concatenate([bare, np.zeros(self._width - len(bare), np.float32), agent_id])
         if not self.masked:
-            return flat
-        legal = np.ones(self._counts[agent], np.int8) if key is None else np.asarray(observation[MASK], np.int8)
+            return bare
+        stated = observation if key is not None else info if self._masks_in_infos and isinstance(info, Mapping) else {}
+        legal = np.ones(self._counts[agent], np.int8) if MASK not in stated else np.asarray(stated[MASK], np.int8)
         if self.shared:
             legal = np.concatenate([legal, np.zeros(self._most - len(legal), np.int8)])
-        return {"observation": flat, MASK: legal}
+        return {"observation": bare, MASK: legal}
+
+
+def _has_network(space: gym.Space, *, vectors: bool) -> bool:
+    """Return whether RLlib has a network for observations of a space as they are.
+
+    Args:
+        space: of an agent's observations.
+        vectors: whether vectors stay; otherwise only images do.
+    """
+    if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        return False
+    if len(space.shape) == 1:
+        return vectors
+    try:
+        get_filter_config(space.shape)
+    except ValueError:
+        return False
+    return len(space.shape) == 3
 
 
 class SingleBatchEnv(MultiAgentEnv):

@@ -20,6 +20,8 @@ from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
+from agents.rllib.envs.honest_runner import HonestRunner
+from agents.rllib.envs.lookup import env_name
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_rllib_env
 from agents.rllib.modules.masked_modules import masked_module
 from marca_env.utils.errors import InputError, one_line, unknown_option
@@ -130,7 +132,8 @@ def set_environment(
         if share:
             raise InputError(f"share_parameters: environment {env!r} has one agent; remove the option")
         probe.close()
-        return config.environment(gym_id(env) or env if isinstance(env, str) else env, env_config=options)
+        name = gym_id(env) or env.replace(":", ".") if isinstance(env, str) else env
+        return config.environment(name, env_config=options)
     probe.close()
     return _set_team_env(config, env, options, share)
 
@@ -148,9 +151,11 @@ def shared(config: AlgorithmConfig, env: Any, env_config: Mapping[str, Any] | No
 def _set_team_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], share: bool) -> AlgorithmConfig:
     team_config = {"env": env, "env_config": options, "shared": share}
     team = TeamEnv(team_config)
-    config.environment(TeamEnv, env_config=team_config)
-    if team.masked:
-        config.environment(disable_env_checking=True)  # RLlib's check draws actions without the mask
+    # RLlib's check draws actions without the mask, and TeamEnv checks more
+    config.environment(TeamEnv, env_config=team_config, disable_env_checking=True)
+    if config.env_runner_cls is None:
+        config.env_runners(env_runner_cls=HonestRunner)
+    _check_names(team.possible_agents, env, share)
     if config.policies == AlgorithmConfig().policies:  # keep a user's mapping
         names = {SHARED} if share else {policy_name(a) for a in team.possible_agents}
         config.multi_agent(policies=names, policy_mapping_fn=shared_policy if share else separate_policy)
@@ -167,6 +172,17 @@ def _set_team_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], sh
         config.rl_module(rl_module_spec=RLModuleSpec(module_class=module))
     team.close()
     return config
+
+
+def _check_names(agents: list[str], env: Any, share: bool) -> None:
+    named: dict[str, str] = {}
+    for agent in agents:
+        other = named.setdefault(policy_name(agent), agent)
+        if other != agent and not share:
+            raise InputError(
+                f"environment {env_name(env)}: agents {other!r} and {agent!r} have policies of the same name; rename "
+                "one, or set share_parameters"
+            )
 
 
 def policy_name(agent: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.tasks.matrix_games import MATRIX_3X3, MatrixGame, TwoStepGame
 from benchmarks.experiments.games import experiment as games
-from benchmarks.experiments.games.matrix_games import CLIMBING, MatrixGame, TwoStepGame
 from benchmarks.suite.api import Case, Row
 from marca_env.utils.errors import InputError
 
@@ -44,7 +44,7 @@ def test_matrix_game_pays_its_matrix() -> None:
     env.reset()
     step = env.step({"agent_0": plays[:, 0], "agent_1": plays[:, 1]})
     assert step.terminated.all()
-    assert step.reward.reshape(3, 3).tolist() == [list(row) for row in CLIMBING]
+    assert step.reward.reshape(3, 3).tolist() == [list(row) for row in MATRIX_3X3]
 
 
 def test_invalid_games_are_errors() -> None:

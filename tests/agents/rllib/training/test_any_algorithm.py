@@ -201,8 +201,17 @@ def test_masks_that_rllib_would_ignore_are_refused() -> None:
         assert bare_key(gym.spaces.Dict({name: box, "action_mask": mask})) == name
     with pytest.raises(InputError, match="use the key 'observation' for the entry beside 'action_mask'"):
         bare_key(gym.spaces.Dict({"features": box, "action_mask": mask}))
-    with pytest.raises(InputError, match="action masks in the infos"):
-        TeamEnv({"env": Leavers}).reset(seed=0)
+
+
+def test_masks_in_infos_are_put_beside_the_observations() -> None:
+    env = TeamEnv({"env": Leavers})
+    observations, _ = env.reset(seed=0)
+    assert env.masked
+    assert observations["early"]["action_mask"].tolist() == [0, 1, 0]
+    assert observations["early"]["observation"][2:].tolist() == [1, 0, 0, 0]  # one-hot of the turn
+    assert all(env.observation_spaces[a].contains(o) for a, o in observations.items())
+    observations, *_ = env.step({"early": 1, "late": 1})
+    assert observations["late"]["action_mask"].tolist() == [0, 1, 1]
 
 
 def test_algorithms_without_masks_are_refused() -> None:

@@ -1,0 +1,23 @@
+"""RLlib's multi-agent environment runner, with errors of the environment passed on as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.utils.metrics import ENV_STEP_TIMER
+
+
+class HonestRunner(MultiAgentEnvRunner):
+    """Runner in which an error of the environment ends the run with its own type and message.
+
+    RLlib's own logs a traceback and raises a ``RuntimeError`` without a message.
+    """
+
+    def _try_env_step(self, actions: Any) -> Any:
+        if self.config.restart_failed_sub_environments:
+            return super()._try_env_step(actions)
+        with self.metrics.log_time(ENV_STEP_TIMER):
+            results = self.env.step(actions)
+        self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
+        return results
