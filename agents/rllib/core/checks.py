@@ -33,8 +33,9 @@ def check_settings(config: Any) -> None:
         if value is not None and not (_is_number(value) and 0 < value < float("inf")):
             raise InputError(f"{name} is {value!r}; use a positive number, or None")
     check_clipping(config.grad_clip_by)
-    check_team_reward(config.team_reward)
-    if config.env is None and config.team_reward != "mean":
+    if config.team_reward is not None:
+        check_team_reward(config.team_reward)
+    if config.env is None and config.team_reward not in (None, "mean"):
         raise InputError(f"team_reward is {config.team_reward!r}, but a log has one reward per request; remove it")
 
 

@@ -29,7 +29,7 @@ LEARNING: dict[str, Any] = {
     "reward_scale": None,
     "scenario": "default",
     "max_episode_steps": None,
-    "team_reward": "mean",
+    "team_reward": None,
     "streaming": "auto",
     "memory_limit": None,
     "shuffle_buffer": 131_072,
@@ -100,7 +100,8 @@ class TeamConfig(AlgorithmConfig):
                 scenario: scenario of the log, for offline learning.
                 max_episode_steps: longest episode, for environments that do not state it.
                 team_reward: ``mean`` or ``sum`` of the rewards of all agents, for environments with a reward for each;
-                    an agent that has left counts as 0. Returns are those of the team.
+                    an agent that has left counts as 0. ``None``: as a public task is reported (the sum in level-based
+                    foraging), else the mean. Returns are those of the team.
                 streaming: whether Ray Data reads a log during training (``True``) or the log is held in memory
                     (``False``); ``"auto"``: streamed if it would take more than ``memory_limit``.
                 memory_limit: bytes that a log may take in memory; ``None``: half of the free memory.

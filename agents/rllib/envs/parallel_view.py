@@ -23,6 +23,8 @@ class ParallelView(MultiAgentEnv):
     - An agent that leaves without an observation keeps its last one. If it leaves without an ending it has terminated,
       or is truncated if all leave with it.
 
+    - Agents receive their own rewards. Where a public task is reported with the sum (``team_reward``), each receives it.
+
     Args:
         env: the environment; agents have strings for names.
     """
@@ -38,6 +40,7 @@ class ParallelView(MultiAgentEnv):
         self.action_spaces = {a: agent_space(env, "action", a) for a in self.possible_agents}
         self.observation_space = gym.spaces.Dict(self.observation_spaces)
         self.action_space = gym.spaces.Dict(self.action_spaces)
+        self._pays_sum = getattr(env, "team_reward", None) == "sum"
         self._last: dict[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
@@ -68,6 +71,8 @@ class ParallelView(MultiAgentEnv):
         self._last.update(observations)
         self.agents = [] if over else [a for a in ended if not (ended[a] or cut[a])]
         rewards = {a: rewards[a] for a in self.possible_agents if a in rewards and (a in observations or a in acted)}
+        if self._pays_sum:
+            rewards = dict.fromkeys(rewards, sum(rewards.values()))
         ended["__all__"], cut["__all__"] = all_ended, over and not all_ended
         return observations, rewards, ended, cut, _of(infos, observations)
 

@@ -31,5 +31,5 @@ def test_games_pay_their_matrix(make, options, payoff):
 
 @pytest.mark.parametrize("penalty", [3, "10", float("nan"), True])
 def test_penalties_that_are_no_penalties_are_refused(penalty):
-    with pytest.raises(InputError, match="penalty is .*at most 0"):
+    with pytest.raises(InputError, match=r"penalty is .*at most 0"):
         penalty_game(1, penalty)

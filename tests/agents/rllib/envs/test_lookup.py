@@ -97,3 +97,10 @@ def test_wrong_options_are_named(name, options, message):
         make_batched(name, 1, options)
     assert message in str(caught.value)
     assert len(str(caught.value)) <= 300
+
+
+def test_foraging_pays_the_sum_and_spread_the_mean_of_the_agents_rewards():
+    pytest.importorskip("lbforaging", reason="needs lbforaging: pip install 'marca-env[marl]'")
+    assert make_batched("Foraging-5x5-2p-1f-v3", 1).team_reward == "sum"
+    assert make_batched("Foraging-5x5-2p-1f-v3", 1, team_reward="mean").team_reward == "mean"
+    assert make_batched("mpe2.simple_spread_v3", 1).team_reward == "mean"
