@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def silence_libraries() -> None:
 
 def print_start(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
     """Print what begins, so that a wrong default is seen before the training is paid for."""
-    limits = ", ".join(f"{name} ≥ {limit:g}" for name, limit in trial.stop.items())
+    limits = ", ".join(f"{name} ≥ {limit:,g}" for name, limit in trial.stop.items())
     what = f"continuing {resume}" if resume else f"training {trial.run} on {trial.where}"
     print(f"{what} until {limits}; in {out}", flush=True)
 
@@ -68,8 +69,20 @@ def print_outcome(outcome: TrialOutcome, out: Path) -> None:
     if outcome.policy is not None:
         print(f"policy:     {outcome.policy}")
     print(f"numbers:    {out / 'progress.csv'} (tensorboard --logdir {out})")
+    if outcome.missing is not None:
+        print(f"not learnt: {_advice(outcome, out)}")
+    elif not outcome.interrupted:
+        print(f"next:       marca evaluate {shlex.quote(str(out))}")
+
+
+def _advice(outcome: TrialOutcome, out: Path) -> str:
+    """Say why a run has learnt nothing yet, and how it would."""
+    missing = outcome.missing
+    assert missing is not None
+    advice = f"{missing.reason}; learning begins in iteration {missing.begins}"
     if not outcome.interrupted:
-        print(f"next:       marca evaluate {out}")
+        advice += f": marca train --resume {shlex.quote(str(out))} --stop training_iteration={2 * missing.begins}"
+    return f"{advice}; or lower {missing.option} in a new run" if missing.option else advice
 
 
 def format_number(value: Any) -> str:

@@ -7,7 +7,7 @@ import glob
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.policy.checkpoints import checkpoint_name
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
@@ -15,6 +15,9 @@ from benchmarks.training.run_log import RunLog
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
+
+if TYPE_CHECKING:
+    from agents.rllib.training.first_update import NothingLearnt
 
 DEFAULT_ENV = "marca_env/parallel-v0"
 DEFAULT_STOP = {"training_iteration": 50}
@@ -121,6 +124,8 @@ class TrialOutcome:
     """Numbers of the last iteration."""
     checkpoint: Path
     interrupted: bool
+    missing: NothingLearnt | None = None
+    """Why nothing is learnt yet; ``None`` if something is."""
 
     @property
     def policy(self) -> Path | None:
@@ -135,6 +140,7 @@ def run_trial(
     *,
     config: Any = None,
     resume: Path | None = None,
+    placement: Mapping[str, Any] | None = None,
     keep: int | None = None,
     wandb: str | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
@@ -146,10 +152,12 @@ def run_trial(
         out: its folder.
         config: of ``trial``, if it is built already.
         resume: checkpoint, or folder of a run, to continue from; of ``trial``, only the limits count then.
-        keep: newest checkpoints to keep; ``None``: all.
+        placement: where a resumed run continues (:func:`agents.rllib.training.placement.place`).
+        keep: newest checkpoints to keep; ``None``: all, or as many as a resumed run remembers.
         wandb: project of Weights & Biases to report to as well.
         report: called after each iteration with the few numbers that a progress line shows.
     """
+    from agents.rllib.training.first_update import missing_for_learning
     from agents.rllib.training.training import train
 
     if resume is None and config is None:
@@ -161,6 +169,7 @@ def run_trial(
             stop=dict(trial.stop),
             out=out,
             resume=resume,
+            placement=placement,
             checkpoint_freq=trial.checkpoint_freq,
             keep=keep,
             report=report,
@@ -168,10 +177,11 @@ def run_trial(
             evaluate=evaluate,
             evaluate_freq=trial.evaluate_freq,
         )
-    iteration = int(algorithm.iteration)
-    algorithm.stop()
+    checkpoint = out / checkpoint_name(int(algorithm.iteration))
     reported = {name: value for name, value in numbers.items() if name != "interrupted"}
-    return TrialOutcome(reported, out / checkpoint_name(iteration), bool(numbers.get("interrupted")))
+    missing = missing_for_learning(algorithm, reported)
+    algorithm.stop()
+    return TrialOutcome(reported, checkpoint, bool(numbers.get("interrupted")), missing)
 
 
 def make_evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:

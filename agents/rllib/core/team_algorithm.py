@@ -161,6 +161,7 @@ class TeamAlgorithm(Algorithm):
                 training_data=data, timesteps=timesteps, minibatch_size=size, num_iters=n
             )
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
+            self._learnt_at = steps  # a resumed run may have remote learners
             return
         n_agents = 1
         for k in range(n):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from agents.policy.checkpoints import (
@@ -22,7 +23,9 @@ from agents.policy.checkpoints import (
     remove_leftovers,
     writing_checkpoint,
 )
-from agents.rllib.core.cluster import start_ray
+from agents.rllib.core.cluster import check_resources, start_ray
+from agents.rllib.training.placement import place
+from agents.rllib.training.run_settings import RunSettings
 from marca_env.utils.errors import InputError, one_line
 
 NUMBERS = "numbers.json"
@@ -30,7 +33,12 @@ NUMBERS = "numbers.json"
 
 
 def save_checkpoint(
-    algorithm: Any, out: Path, numbers: Mapping[str, Any] | None = None, *, keep: int | None = None
+    algorithm: Any,
+    out: Path,
+    numbers: Mapping[str, Any] | None = None,
+    *,
+    keep: int | None = None,
+    settings: RunSettings | None = None,
 ) -> Path:
     """Write ``out/checkpoint_<iteration>`` atomically and return it.
 
@@ -39,12 +47,15 @@ def save_checkpoint(
         out: folder of the run's checkpoints.
         numbers: all metrics of the iteration; a resumed run checks its stopping criteria with them.
         keep: number of newest checkpoints to keep in ``out``; ``None``: all.
+        settings: settings of the run, with which a bare resume continues.
     """
     iteration = int(algorithm.iteration)
     metrics = {k: v for k, v in (numbers or {}).items() if k != "interrupted"}
     with writing_checkpoint(out, iteration) as part:
         algorithm.save_to_path(str(part))
         (part / NUMBERS).write_text(json.dumps(metrics), encoding="utf-8")
+        if settings is not None:
+            settings.write(part)
     if keep is not None:
         keep_newest(out, keep)
     return out.resolve() / checkpoint_name(iteration)
@@ -71,17 +82,52 @@ def latest_checkpoint(path: str | Path) -> Path:
     return newest_checkpoint(path)
 
 
-def restore(path: str | Path) -> Any:
-    """Restore an algorithm: networks, targets, optimizer, counters, replay buffer and random state.
+def saved_metrics(path: str | Path) -> dict[str, Any]:
+    """Return the metrics saved with a checkpoint, or with the newest intact one of a run; empty if there are none."""
+    try:
+        return json.loads((latest_checkpoint(path) / NUMBERS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # checkpoints of Tune and RLlib have no such file
+
+
+def saved_config(checkpoint: str | Path) -> Any:
+    """Return the configuration in a checkpoint; checkpoints are pickles, so only read trusted ones.
 
     Raises:
-        InputError: no checkpoint, or a damaged one.
+        InputError: the configuration cannot be read, or its code cannot be imported.
+    """
+    checkpoint = Path(checkpoint)
+    try:
+        with (checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as file:
+            args, kwargs = pickle.load(file)["ctor_args_and_kwargs"]
+    except (OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)[:300]}); use an earlier checkpoint") from None
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error)[:300]}); "
+            "make the code of the training importable, for example by running in the same directory"
+        ) from error
+    config = kwargs.get("config", args[0] if args else None)
+    config = AlgorithmConfig.from_state(config) if isinstance(config, dict) else config
+    return config.copy(copy_frozen=False)
+
+
+def restore(path: str | Path, placement: Mapping[str, Any] | None = None) -> Any:
+    """Restore an algorithm: networks, targets, optimizer, counters, replay buffer and random state.
+
+    Args:
+        path: checkpoint, or folder of a run.
+        placement: other numbers of processes or GPUs, see :func:`agents.rllib.training.placement.place`.
+
+    Raises:
+        InputError: no checkpoint, a damaged one, or a placement that this machine cannot serve.
     """
     checkpoint = latest_checkpoint(path)
-    start_ray()
-    _require_importable(checkpoint)
+    config = place(saved_config(checkpoint), placement or {})
+    start_ray(None if config.num_env_runners or config.num_learners else 1)
+    check_resources(config)
     try:
-        return Algorithm.from_checkpoint(str(checkpoint))
+        return Algorithm.from_checkpoint(str(checkpoint), config=config)
     except InputError:
         raise
     except (EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -90,24 +136,15 @@ def restore(path: str | Path) -> Any:
         ) from error
 
 
-def _require_importable(checkpoint: Path) -> None:
-    """Refuse a checkpoint whose classes cannot be imported; RLlib would fail later without the reason."""
-    try:
-        with (checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as handle:
-            pickle.load(handle)
-    except (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, TypeError) as error:
-        raise InputError(
-            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error)[:300]}); "
-            "make the code of the training importable"
-        ) from error
-
-
-def restore_run(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[str, Any], Path]:
+def restore_run(
+    resume: str | Path, out: str | Path | None, placement: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any], Path]:
     """Restore a run: return its algorithm, the metrics saved with it, and the checkpoint.
 
     Args:
         resume: checkpoint, or folder of a run.
         out: folder in which the run will write its checkpoints.
+        placement: as in :func:`restore`.
 
     Raises:
         InputError: as :func:`restore`, or ``out`` contains a newer checkpoint.
@@ -122,8 +159,4 @@ def restore_run(resume: str | Path, out: str | Path | None) -> tuple[Any, dict[s
                 "choose another folder for the checkpoints"
             )
         remove_leftovers(out)
-    algorithm = restore(checkpoint)
-    try:
-        return algorithm, json.loads((checkpoint / NUMBERS).read_text(encoding="utf-8")), checkpoint
-    except (OSError, ValueError):
-        return algorithm, {}, checkpoint  # checkpoints of Tune and RLlib have no such file
+    return restore(checkpoint, placement), saved_metrics(checkpoint), checkpoint

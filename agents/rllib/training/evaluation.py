@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.make_env import ENVS
 from agents.rllib.envs.team_env import TeamEnv
-from agents.rllib.training.algorithm_checkpoints import latest_checkpoint
+from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, saved_config
 from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options
 from agents.rllib.training.record_text import make_renderable, record_frames, sub_environments, unwrap
@@ -140,26 +139,10 @@ def _is_checkpoint(path: Path) -> bool:
     return (path / "rllib_checkpoint.json").is_file()
 
 
-def _saved_config(checkpoint: Path) -> Any:
-    """Read the configuration in one of RLlib's checkpoints; these are pickles, so only play trusted ones."""
-    try:
-        with (checkpoint / "class_and_ctor_args.pkl").open("rb") as file:
-            args, kwargs = pickle.load(file)["ctor_args_and_kwargs"]
-    except (OSError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)}); use an earlier checkpoint") from None
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"{checkpoint}: its code is not found ({one_line(error)}); run this where the training ran"
-        ) from None
-    config = kwargs.get("config", args[0] if args else None)
-    config = AlgorithmConfig.from_state(config) if isinstance(config, dict) else config
-    return config.copy(copy_frozen=False)
-
-
 def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[str, Any]) -> TeamConfig:
     """Build a preset's configuration for the weights in ``folder``, in ``env`` or the environment of the training."""
     team, description = load_team(folder)
-    saved = _saved_config(checkpoint) if checkpoint is not None and _is_checkpoint(checkpoint) else None
+    saved = saved_config(checkpoint) if checkpoint is not None and _is_checkpoint(checkpoint) else None
     base = type(saved) if isinstance(saved, TeamConfig) else CONFIGS.get(team.preset.name, TeamConfig)
     name = team.preset.name
 
@@ -203,7 +186,7 @@ def _team_weights(folder: Path, runner: Any) -> dict[str, Any]:
 
 
 def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
-    config = _saved_config(checkpoint)
+    config = saved_config(checkpoint)
     config.evaluation(evaluation_interval=None)
     team_config = config.env_config if config.env is TeamEnv else None
     if env is None and config.env is None:

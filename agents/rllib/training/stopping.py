@@ -19,7 +19,12 @@ SAMPLED = ("env_steps", "episode_return_mean")
 
 def stop_reached(metrics: Mapping[str, Any], stop: Mapping[str, float]) -> bool:
     """Return whether any stopping criterion is met; a criterion on a metric that is not reported is never met."""
-    return any(metrics.get(name, float("-inf")) >= limit for name, limit in stop.items())
+    return bool(reached_limits(metrics, stop))
+
+
+def reached_limits(metrics: Mapping[str, Any], stop: Mapping[str, float]) -> list[str]:
+    """Return the names of the stopping criteria that are met."""
+    return [name for name, limit in stop.items() if metrics.get(name, float("-inf")) >= limit]
 
 
 def check_stop(stop: Mapping[str, Any], config: Any, *, evaluates: bool = False) -> None:

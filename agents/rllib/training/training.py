@@ -12,7 +12,9 @@ from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray
 from agents.rllib.core.runner_pool import SamplingError
 from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
+from agents.rllib.training.interrupts import deferred_interrupts
 from agents.rllib.training.metrics import LEARNT, flatten, summary
+from agents.rllib.training.run_settings import RunSettings, remembered_settings
 from agents.rllib.training.stopping import STOPS, check_reported, check_stop, stop_reached
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
@@ -28,17 +30,22 @@ BATCH, UPDATES = 512, 50
 def train(
     config: Any,
     *,
-    stop: Mapping[str, float],
+    stop: Mapping[str, float] | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
-    checkpoint_freq: int = 0,
+    checkpoint_freq: int | None = None,
     report: Report | None = None,
     record: Report | None = None,
     evaluate: Evaluate | None = None,
-    evaluate_freq: int = 0,
+    evaluate_freq: int | None = None,
     keep: int | None = None,
+    placement: Mapping[str, Any] | None = None,
+    begin: Callable[[Any], None] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run an algorithm until a stopping criterion is met.
+
+    ``stop``, ``checkpoint_freq``, ``evaluate_freq`` and ``keep`` are saved with the run. A resumed run uses the saved
+    value of each that is not given; a given one replaces it.
 
     Args:
         config: a :class:`agents.rllib.TeamConfig` or any RLlib configuration; ignored if ``resume`` is set.
@@ -57,6 +64,9 @@ def train(
         evaluate_freq: iterations between evaluations; 0: only after the last iteration.
         keep: number of newest checkpoints to keep; ``None``: all. Each contains the replay buffer
             (:class:`agents.rllib.core.replay.EpisodeBuffer` states its size).
+        placement: with ``resume``, other numbers of processes or GPUs than the checkpoint's: see
+            :func:`agents.rllib.training.placement.place`.
+        begin: called with the algorithm before the first iteration.
 
     Returns:
         The algorithm, which the caller has to stop, and the main metrics of the last iteration.
@@ -66,41 +76,86 @@ def train(
             earlier run in ``out``.
         SamplingError: no environment runner works any more.
     """
+    settings = RunSettings() if resume is None else remembered_settings(resume)
+    settings = settings.replace(stop=stop, checkpoint_freq=checkpoint_freq, evaluate_freq=evaluate_freq, keep=keep)
+    stop, keep = settings.stop, settings.keep
     if keep is not None and (not isinstance(keep, int) or keep < 1):
         raise InputError(f"keep is {keep!r}; use a whole number of checkpoints of at least one, or None for all")
-    evaluates = evaluate is not None and evaluate_freq > 0
-    check_stop(stop, config, evaluates=evaluates)
-    algorithm, metrics, saved = _start_or_resume(config, out, resume)  # metrics: all of the latest iteration
-    main_metrics = {name: value for name, value in metrics.items() if name in (*STOPS, *LEARNT)}
+    evaluates = evaluate is not None and settings.evaluate_freq > 0
+    check_stop(stop, None if resume is not None else config, evaluates=evaluates)
+    if placement and resume is None:
+        raise InputError("placement changes a resumed run; set these options in the configuration of a new one")
+    algorithm, metrics, saved = _start_or_resume(config, out, resume, placement)
+    run = _Run(algorithm, settings, None if out is None else Path(out), metrics, saved, report, record, evaluate)
     try:
         check_stop(stop, algorithm.config, evaluates=evaluates)
-        while not stop_reached(metrics, stop):
-            results, saved = algorithm.train(), False
-            main_metrics = summary(results)
-            metrics = {**flatten(results), **main_metrics}
-            due = evaluate is not None and _evaluation_due(metrics, evaluate_freq, stop)
-            if evaluate is not None and due:
-                main_metrics |= evaluate(algorithm)
-                metrics |= main_metrics
-            if due or not evaluates:  # between evaluations, metrics of the evaluation are missing
-                check_reported(stop, metrics)
-            if record is not None:
-                record(dict(metrics))
-            if report is not None:
-                report(main_metrics)
-            if out is not None and checkpoint_freq and main_metrics["training_iteration"] % checkpoint_freq == 0:
-                save_checkpoint(algorithm, Path(out), metrics, keep=keep)
-                saved = True
+        if out is not None and not stop_reached(metrics, stop):
+            settings.write(out)
+        if begin is not None:
+            begin(algorithm)
+        run.iterate()
     except KeyboardInterrupt:
-        main_metrics["interrupted"] = True
+        run.main_metrics["interrupted"] = True
     except Exception as error:
-        if isinstance(error, SamplingError) and out is not None and not saved and algorithm.iteration:
-            save_checkpoint(algorithm, Path(out), metrics, keep=keep)
+        if isinstance(error, SamplingError) and algorithm.iteration:
+            run.save()
         algorithm.stop()
         raise
-    if out is not None and not saved:
-        save_checkpoint(algorithm, Path(out), metrics, keep=keep)
-    return algorithm, main_metrics
+    run.save()
+    return algorithm, run.main_metrics
+
+
+class _Run:
+    """A run in progress: its latest metrics, and whether a checkpoint contains its state."""
+
+    def __init__(
+        self,
+        algorithm: Any,
+        settings: RunSettings,
+        out: Path | None,
+        metrics: dict[str, Any],
+        saved: bool,
+        report: Report | None,
+        record: Report | None,
+        evaluate: Evaluate | None,
+    ) -> None:
+        self.algorithm, self.settings, self.out = algorithm, settings, out
+        self.metrics, self.saved = metrics, saved
+        self.report, self.record, self.evaluate = report, record, evaluate
+        self.main_metrics = {name: value for name, value in metrics.items() if name in (*STOPS, *LEARNT)}
+
+    def iterate(self) -> None:
+        """Iterate until a stopping criterion is met."""
+        with deferred_interrupts() as raise_interrupt:
+            while not stop_reached(self.metrics, self.settings.stop):
+                raise_interrupt()
+                self._iterate_once()
+
+    def _iterate_once(self) -> None:
+        results, self.saved = self.algorithm.train(), False
+        self.main_metrics = summary(results)
+        self.metrics = {**flatten(results), **self.main_metrics}
+        stop, frequency = self.settings.stop, self.settings.evaluate_freq
+        due = self.evaluate is not None and _evaluation_due(self.metrics, frequency, stop)
+        if self.evaluate is not None and due:
+            self.main_metrics |= self.evaluate(self.algorithm)
+            self.metrics |= self.main_metrics
+        if due or self.evaluate is None or not frequency:  # between evaluations, their metrics are missing
+            check_reported(stop, self.metrics)
+        if self.record is not None:
+            self.record(dict(self.metrics))
+        if self.report is not None:
+            self.report(self.main_metrics)
+        every = self.settings.checkpoint_freq
+        if every and self.metrics["training_iteration"] % every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless one contains this state already."""
+        if self.out is not None and not self.saved:
+            keep = self.settings.keep
+            save_checkpoint(self.algorithm, self.out, self.metrics, keep=keep, settings=self.settings)
+            self.saved = True
 
 
 def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -117,13 +172,13 @@ def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _start_or_resume(
-    config: Any, out: str | Path | None, resume: str | Path | None
+    config: Any, out: str | Path | None, resume: str | Path | None, placement: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any], bool]:
     """Return the algorithm, the metrics of its latest iteration, and whether ``out`` contains its state already."""
     if resume is None:
         algorithm = _build(config, out)
         return algorithm, {"training_iteration": int(algorithm.iteration)}, False
-    algorithm, metrics, checkpoint = restore_run(resume, out)
+    algorithm, metrics, checkpoint = restore_run(resume, out, placement)
     # RLlib's own algorithms would restart their time at zero
     algorithm._time_total = max(algorithm._time_total, float(metrics.get("time_total_s", 0.0)))
     metrics.setdefault("training_iteration", int(algorithm.iteration))

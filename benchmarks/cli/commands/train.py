@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import glob
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
 from benchmarks.training.console import print_outcome, print_start, results_table, show_progress, silence_libraries
-from benchmarks.training.trials import DEFAULT_ENV, Trial, run_trial
+from benchmarks.training.trials import DEFAULT_ENV, DEVICES, Trial, run_trial
 from marca_env.utils.console import make_console
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, unknown_option
 
 DESCRIPTION = """\
 Train an algorithm. To train several from one file, see marca train file --help.
@@ -21,7 +22,8 @@ Train an algorithm. To train several from one file, see marca train file --help.
   marca train --algo QMIX --config lr=5e-4 --stop training_iteration=80 --out results/qmix
   marca train --algo PPO --config share_parameters=true --stop episode_return_mean=0.05 --out results/ppo
   marca train --algo my_module.MyQMIX --env my_module.MyEnv --out results/mine
-  marca train --resume results/qmix --stop training_iteration=200
+  marca train --resume results/qmix                               # go on after Ctrl-C
+  marca train --resume results/qmix --stop training_iteration=200  # go on beyond the first limit
 
 --algo takes a preset (AWRQMixer, QMIX, VDN, ...), an algorithm of RLlib (PPO, DQN, ...), or the dotted path of your own
 Algorithm or AlgorithmConfig; --algo list shows all names. Returns are the team's: a team reward is given whole to every
@@ -65,32 +67,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=N",
         help="limits; the first one that is reached ends the run: training_iteration, env_steps, gradient_steps, "
         "episode_return_mean, time_total_s, or any number that the run reports, such as "
-        "env_runners/episode_return_mean (default: training_iteration=50)",
+        "env_runners/episode_return_mean (default: training_iteration=50; a resumed run: as before)",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="checkpoints and logs (default: results/train)")
-    run.add_argument("--resume", type=Path, metavar="DIR", help="continue from a checkpoint or the newest of a run")
     run.add_argument(
-        "--checkpoint-freq",
-        type=int,
-        default=0,
-        metavar="N",
-        help="iterations between checkpoints; 0: only the last (default: %(default)s)",
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue a run, from its newest checkpoint or a given one; --stop, --checkpoint-freq, --keep and "
+        "--evaluate-freq are remembered, the options of where it runs may be changed, all others are kept",
+    )
+    run.add_argument(
+        "--checkpoint-freq", type=int, metavar="N", help="iterations between checkpoints; 0: only the last (default: 0)"
     )
     run.add_argument("--keep", type=int, metavar="N", help="newest checkpoints to keep (default: all)")
     run.add_argument(
         "--evaluate-freq",
         type=int,
-        default=0,
         metavar="N",
-        help="iterations between evaluations of an offline run; 0: none (default: %(default)s)",
+        help="iterations between evaluations of an offline run; 0: none (default: 0). Rows of the log are held out for "
+        "them: 10 %% for the validation and 10 %% for a test (--config validation_share=… test_share=…)",
     )
     run.add_argument("--wandb", metavar="PROJECT", help="also report to this project of Weights & Biases")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--num-env-runners", type=int, metavar="N", help="processes that sample (default: 0, this one)")
     where.add_argument("--num-learners", type=int, metavar="N", help="processes that learn (default: 0, this one)")
-    where.add_argument(
-        "--device", default="cpu", metavar="NAME", help="device of the learners: cpu or cuda (default: %(default)s)"
-    )
+    where.add_argument("--device", metavar="NAME", help="device of the learners: cpu or cuda (default: cpu)")
     where.add_argument("--num-gpus-per-learner", type=float, metavar="N", help="GPUs of each learner")
     where.add_argument("--address", metavar="HOST:PORT", help="run on this Ray cluster (auto: the one of this machine)")
 
@@ -100,9 +102,12 @@ def run(args: argparse.Namespace) -> int:
     if args.algo == "list":
         _list_algorithms()
         return 0
+    _check(args)
     trial = _trial(args)
-    _check(args, trial)
+    _check_stop(trial, args)
     out = args.out or (_run_folder(args.resume) if args.resume else Path("results/train"))
+    if args.resume is not None and _is_finished(trial, args, out):
+        return 0
     silence_libraries()
     make_current_folder_importable()
     if args.address is not None:
@@ -114,13 +119,48 @@ def run(args: argparse.Namespace) -> int:
     print_start(trial, out, resume=args.resume)
     with show_progress("training", trial.stop) as report:
         outcome = run_trial(
-            trial, out, config=config, resume=args.resume, keep=args.keep, wandb=args.wandb, report=report
+            trial,
+            out,
+            config=config,
+            resume=args.resume,
+            placement=_placement(args) if args.resume is not None else None,
+            keep=args.keep,
+            wandb=args.wandb,
+            report=report,
         )
     print_outcome(outcome, out)
     if outcome.interrupted:
-        print(f"interrupted; continue with: marca train --resume {out}")
+        print(f"interrupted; continue with: {_resume_command(out, args)}")
         return 130
     return 0
+
+
+def _is_finished(trial: Trial, args: argparse.Namespace, out: Path) -> bool:
+    """Tell whether a run to resume has reached a limit already, and say so."""
+    from agents.rllib.training.algorithm_checkpoints import saved_metrics
+    from agents.rllib.training.stopping import reached_limits
+
+    metrics = saved_metrics(args.resume)
+    reached = reached_limits(metrics, trial.stop)
+    if reached:
+        limits = ", ".join(f"{name} {metrics[name]:g} ≥ {trial.stop[name]:g}" for name in reached)
+        further = " ".join(f"{name}={_further(metrics[name])}" for name in reached)
+        print(f"{args.resume}: finished already ({limits}); to go on: {_resume_command(out, args)} --stop {further}")
+    return bool(reached)
+
+
+def _further(value: float) -> str:
+    """Return a limit beyond a value that a run has reached, as a suggestion."""
+    return f"{2 * value:g}" if value > 0 else f"{value + 1:g}"
+
+
+def _resume_command(out: Path, args: argparse.Namespace) -> str:
+    """Return the command that continues a run; what the run does not remember is named again."""
+    words = ["marca train --resume", shlex.quote(str(out))]
+    for name in ("address", "wandb"):
+        if getattr(args, name) is not None:
+            words += [f"--{name}", shlex.quote(getattr(args, name))]
+    return " ".join(words)
 
 
 def _list_algorithms() -> None:
@@ -138,27 +178,30 @@ def _first_sentence(documented: type) -> str:
 
 
 def _trial(args: argparse.Namespace) -> Trial:
-    """Return the run that the command line describes."""
-    optional: dict[str, Any] = {}
+    """Return the run that the command line describes; a resumed run keeps what it remembers."""
+    given: dict[str, Any] = {"checkpoint_freq": args.checkpoint_freq, "evaluate_freq": args.evaluate_freq}
     if args.stop:
-        optional["stop"] = parse_pairs(args.stop, "--stop")
-    if args.algo is not None:
-        optional["run"] = args.algo
-    if args.seed is not None:
-        optional["seed"] = args.seed
+        given["stop"] = parse_pairs(args.stop, "--stop")
+    if args.resume is not None:
+        from agents.rllib.training.run_settings import remembered_settings
+
+        settings = remembered_settings(args.resume).replace(**given)
+        if not settings.stop:
+            raise InputError(f"{args.resume}: no limit is remembered there; pass --stop training_iteration=N")
+        return Trial(
+            stop=settings.stop, checkpoint_freq=settings.checkpoint_freq, evaluate_freq=settings.evaluate_freq
+        )
+    given |= {"run": args.algo, "seed": args.seed, "device": args.device}
     return Trial(
         env=args.env,
         offline=None if args.offline is None else str(args.offline),
         scenario=args.scenario,
-        config={**parse_pairs(args.config, "--config"), **_placement(args)},
-        checkpoint_freq=args.checkpoint_freq,
-        evaluate_freq=args.evaluate_freq,
-        device=args.device,
-        **optional,
+        config={**parse_pairs(args.config, "--config"), **_processes(args)},
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 
-def _placement(args: argparse.Namespace) -> dict[str, Any]:
+def _processes(args: argparse.Namespace) -> dict[str, Any]:
     """Return the processes and GPUs asked for, as options of the algorithm."""
     names = ("num_env_runners", "num_learners", "num_gpus_per_learner")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -168,27 +211,39 @@ def _placement(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def _placement(args: argparse.Namespace) -> dict[str, Any]:
+    """Return where a resumed run is to continue; empty: where it ran before."""
+    if args.device not in (None, *DEVICES):
+        raise InputError(unknown_option("device", args.device, DEVICES))
+    on_device = {} if args.device is None else {"num_gpus_per_learner": int(args.device == "cuda")}
+    return {**on_device, **_processes(args)}
+
+
 def _run_folder(path: Path) -> Path:
     """Return the folder of the run that ``--resume`` names, itself or by one of its checkpoints."""
     parent = path.resolve().parent
     return parent if path.resolve() in checkpoints_in(parent) else path
 
 
-def _check(args: argparse.Namespace, trial: Trial) -> None:
+def _check(args: argparse.Namespace) -> None:
     if args.offline is not None and not args.offline.exists() and not glob.has_magic(str(args.offline)):
         raise InputError(f"{args.offline}: no such file; --offline needs a request log")
     if args.resume is not None:
-        names = ("algo", "config", "offline", "env", "scenario", "seed", "num_env_runners", "num_learners")
-        extra = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) not in (None, [])]
+        names = ("algo", "config", "offline", "env", "scenario", "seed")
+        extra = [f"--{name}" for name in names if getattr(args, name) not in (None, [])]
         if extra:
             raise InputError(f"--resume keeps the configuration of the checkpoint; leave {' and '.join(extra)} out")
         if not args.resume.exists():
             raise InputError(f"{args.resume}: no such folder; --resume needs a checkpoint or the folder of a run")
+        _placement(args)
     if args.keep is not None and args.keep < 1:
         raise InputError(f"--keep is {args.keep}; keep at least one checkpoint")
     check_output_folder(args.out)
-    if args.evaluate_freq and args.resume is None and trial.offline is None:
+    if args.evaluate_freq and args.resume is None and args.offline is None:
         raise InputError("--evaluate-freq evaluates offline runs; pass --offline LOG too, or leave it out")
+
+
+def _check_stop(trial: Trial, args: argparse.Namespace) -> None:
     from agents.rllib.training.stopping import check_stop
 
     check_stop(trial.stop, None, evaluates=trial.offline is not None or args.resume is not None)
