@@ -188,9 +188,7 @@ def _trial(args: argparse.Namespace) -> Trial:
         settings = remembered_settings(args.resume).replace(**given)
         if not settings.stop:
             raise InputError(f"{args.resume}: no limit is remembered there; pass --stop training_iteration=N")
-        return Trial(
-            stop=settings.stop, checkpoint_freq=settings.checkpoint_freq, evaluate_freq=settings.evaluate_freq
-        )
+        return Trial(stop=settings.stop, checkpoint_freq=settings.checkpoint_freq, evaluate_freq=settings.evaluate_freq)
     given |= {"run": args.algo, "seed": args.seed, "device": args.device}
     return Trial(
         env=args.env,

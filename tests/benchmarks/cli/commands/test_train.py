@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,3 +306,55 @@ def test_a_missing_wandb_is_named_with_its_install_command(
     assert "pip install wandb" in error_of_last_line(
         ["train", *VDN, "--out", str(tmp_path / "run"), "--wandb", "x"], capsys
     )
+
+
+@pytest.mark.slow
+def test_a_bare_resume_goes_on_to_the_remembered_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished run says so and how to go on; a limit given on resume replaces the remembered one."""
+    out = tmp_path / "run"
+    assert main(["train", "--out", str(out), *VDN, *SMALL, "--stop", "training_iteration=2", "env_steps=1e9"]) == 0
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    capsys.readouterr()
+    assert main(["train", "--resume", str(out), "--address", "auto"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "finished already (training_iteration 2 ≥ 2)" in printed
+    assert f"marca train --resume {out} --address auto --stop training_iteration=4" in printed
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+    assert main(["train", "--resume", str(out), "--stop", "training_iteration=4", "--checkpoint-freq", "1"]) == 0
+    shutil.rmtree(out / "checkpoint_000004")
+    assert main(["train", "--resume", str(out)]) == 0  # from iteration 3
+    assert [line["training_iteration"] for line in read_lines(out)] == [1, 2, 3, 4]
+    (out / "run.json").unlink()
+    (out / "checkpoint_000004" / "run.json").unlink()
+    assert main(["train", "--resume", str(out / "checkpoint_000004")]) == 2
+    assert "no limit is remembered there; pass --stop" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "reason", "limit"),
+    [
+        ([*VDN, "--config", "learning_starts=300"], "learning_starts = 300 episodes, the run has 128", 10),
+        ([*DQN[:-2], "num_steps_sampled_before_learning_starts=300"], "before_learning_starts = 300 steps", 16),
+    ],
+    ids=["VDN", "DQN"],
+)
+def test_a_run_too_short_to_learn_says_what_was_missing(
+    arguments: list[str], reason: str, limit: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--out", str(tmp_path), *arguments, "--stop", "training_iteration=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "marca evaluate" not in printed
+    assert reason in printed
+    assert f"--stop training_iteration={limit}; or lower " in printed
+    assert main(["train", "--resume", str(tmp_path), "--stop", f"training_iteration={limit}"]) == 0
+    assert "next:       marca evaluate" in capsys.readouterr().out
+
+
+def test_only_where_a_resumed_run_continues_can_be_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["train", "--resume", str(tmp_path)]
+    assert "leave --algo and --seed out" in refuse([*run, "--algo", "VDN", "--seed", "1"], capsys)
+    assert "unknown device 'tpu'" in refuse([*run, "--device", "tpu", "--stop", "env_steps=1"], capsys)
+    assert "--num-learners is -1" in refuse([*run, "--num-learners", "-1", "--stop", "env_steps=1"], capsys)
+    assert "no checkpoint here" in refuse([*run, "--num-learners", "1", "--stop", "env_steps=1"], capsys)
