@@ -25,7 +25,16 @@ ENVIRONMENTS = {
 }
 """Gymnasium id → entry point."""
 
+_VECTORS = {
+    "marca_env/Recommender-v0": "RecommenderVectorEnv",
+    "marca_env/Bursty-v0": "bursty",
+    "marca_env/DataCentres-v0": "data_centres",
+    "marca_env/RankingModel-v0": "ranking_model",
+    **{f"marca_env/Stages{n}-v0": "stages_chain" for n in STAGES},
+}
+"""Gymnasium id → name in :mod:`marca_env.envs.vector_env`. A day of ``Balancing-v0`` has no batched form."""
 _ARGUMENTS = {f"marca_env/Stages{n}-v0": {"stages": n} for n in STAGES}
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in registry:
-        register(id=_id, entry_point=_entry_point, kwargs=_ARGUMENTS.get(_id, {}))
+        _vector = f"marca_env.envs.vector_env:{_VECTORS[_id]}" if _id in _VECTORS else None
+        register(id=_id, entry_point=_entry_point, vector_entry_point=_vector, kwargs=_ARGUMENTS.get(_id, {}))

@@ -19,7 +19,7 @@ from marca_env.envs.rewards import REWARDS, priced_computation
 from marca_env.models.engine import RequestOutcome, get_engine
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
-from marca_env.utils.seeding import RandomStreams
+from marca_env.utils.seeding import EpisodeStreams, RandomStreams, SeparateStreams
 
 
 class IllegalActionError(InputError):
@@ -138,7 +138,7 @@ class BatchedRecommender:
         self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
         self.executed_actions = self.actions
         """(B,D) options that ran for the last finished request, after degradation."""
-        self._streams: RandomStreams | None = None
+        self._streams: EpisodeStreams | None = None
         self._scaled_from: np.ndarray | None = None
         self._scaled_prices: np.ndarray | None = None
 
@@ -147,10 +147,18 @@ class BatchedRecommender:
         """Agent that makes the next decision; ``None`` at the end of the episode."""
         return self.encoder.turn_agent[self.turn] if self.turn < self.encoder.n_turns else None
 
-    def reset(self, seed: int | None = None) -> BatchedStep:
-        """Start an episode with new requests; without a seed the random stream continues."""
-        if seed is not None or self._streams is None:
-            self._streams = RandomStreams(seed, 1 if self.window is None else self.window.requests)
+    def reset(self, seed: int | Sequence[int | None] | None = None) -> BatchedStep:
+        """Start an episode with new requests; without a seed the random streams continue.
+
+        Args:
+            seed: of one stream for all sub-environments; or B seeds, one stream each, so that sub-environment k has the
+                episodes of a single environment with the k-th seed. A ``None`` among them continues its stream.
+
+        Raises:
+            InputError: the number of seeds is not B.
+        """
+        self._seed(seed)
+        assert self._streams is not None
         self._streams.begin_episodes()
         if self.clusters is not None:
             self.clusters.reset()
@@ -183,6 +191,19 @@ class BatchedRecommender:
         return np.where(self.encoder.settled(self.turn), results, 0.0)
 
     # -- parts of a step -----------------------------------------------------------------------------------
+    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+        """Make the random streams, or seed them again."""
+        requests = 1 if self.window is None else self.window.requests
+        if isinstance(seed, (Sequence, np.ndarray)):
+            if len(seed) != self.num_envs:
+                raise InputError(f"{len(seed)} seeds for {self.num_envs} environments; pass one seed for each")
+            if isinstance(self._streams, SeparateStreams):
+                self._streams.reseed(seed)
+            else:
+                self._streams = SeparateStreams(seed, requests)
+        elif seed is not None or self._streams is None:
+            self._streams = RandomStreams(seed, requests)
+
     def _begin_request(self) -> None:
         """Draw the next request of every sub-environment."""
         assert self._streams is not None

@@ -26,6 +26,7 @@ OBSERVATIONS = ("dict", "box")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 R = TypeVar("R")
 Options = TypeVar("Options")
 
@@ -107,6 +108,9 @@ class _ArgumentsOf(Generic[P, Options]):
 
     @overload
     def __call__(self, function: Callable[[T, Options], R]) -> Callable[Concatenate[T, P], R]: ...
+
+    @overload
+    def __call__(self, function: Callable[[T, U, Options], R]) -> Callable[Concatenate[T, U, P], R]: ...
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Replace the last parameter of ``function``."""
