@@ -23,7 +23,7 @@ class ParallelView(MultiAgentEnv):
     - An agent that leaves without an observation keeps its last one. If it leaves without an ending it has terminated,
       or is truncated if all leave with it.
 
-    - Agents receive their own rewards. Where a public task is reported with the sum (``team_reward``), each receives it.
+    - Agents receive their own rewards; in a public task that is reported with the sum (``team_reward``), the sum.
 
     Args:
         env: the environment; agents have strings for names.

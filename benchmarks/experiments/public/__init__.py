@@ -1,5 +1,4 @@
 """Experiment ``public``: cooperative tasks published by others.
 
-Start with :mod:`~benchmarks.experiments.public.experiment`; ``environments`` wraps the tasks as PettingZoo
-environments.
+Start with :mod:`~benchmarks.experiments.public.experiment`; :mod:`agents.tasks.registry` names the tasks.
 """

@@ -26,7 +26,7 @@ class Task:
 
     title: str
     env: str
-    """Dotted path of the ParallelEnv."""
+    """Name of the environment, as ``marca train --env`` takes it."""
     env_config: Mapping[str, Any]
     env_steps: int
     """Environment steps of a run."""
@@ -63,8 +63,8 @@ Foraging got twice the updates after the curves of reported seeds still rose at 
 TASKS: dict[str, Task] = {
     "simple_spread": Task(
         title="simple_spread_v3 (N = 3, local_ratio 0.5, 25 steps)",
-        env="benchmarks.experiments.public.environments.SimpleSpread",
-        env_config={"agents": 3, "local_ratio": 0.5, "max_cycles": 25},
+        env="mpe2.simple_spread_v3",
+        env_config={"N": 3, "local_ratio": 0.5, "max_cycles": 25},
         env_steps=40_000,
         options={
             **LEARNING,
@@ -77,8 +77,8 @@ TASKS: dict[str, Task] = {
     ),
     "foraging": Task(
         title="level-based foraging (5x5-2p-1f-v3)",
-        env="benchmarks.experiments.public.environments.Foraging",
-        env_config={"task": "Foraging-5x5-2p-1f-v3"},
+        env="lbforaging:Foraging-5x5-2p-1f-v3",
+        env_config={},
         env_steps=40_000,
         options={
             **LEARNING,
@@ -128,8 +128,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         ``curve``: greedy return, environment steps and seconds of training of each evaluation.
 
     Raises:
-        InputError: the method is unknown, or has no such option.
-        ImportError: mpe2 or lbforaging is not installed.
+        InputError: the method is unknown or has no such option, or mpe2 or lbforaging is not installed.
     """
     from agents.rllib.envs.make_env import make_batched
 

@@ -12,12 +12,17 @@ pytest.importorskip("lbforaging", reason="foraging needs lbforaging: pip install
 
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
-from benchmarks.experiments.public.environments import Foraging, SimpleSpread
 from benchmarks.plotting.curves import band, curve
 from benchmarks.suite.api import Row
 from benchmarks.training.greedy_rollout import play_episodes
 
-TASKS = {"simple_spread": SimpleSpread, "foraging": Foraging}
+
+def made(name, **options):
+    """Return one environment of a task, as the batched one steps it."""
+    pytest.importorskip("ray", reason="the runner's environments need ray: pip install 'marca-env[rllib]'")
+    from agents.rllib.envs.make_env import build_env
+
+    return build_env(name, options)
 
 
 def batched(name, num_envs=3):
@@ -28,37 +33,62 @@ def batched(name, num_envs=3):
     return make_batched(task.env, num_envs, task.env_config)
 
 
-@pytest.mark.parametrize("make", TASKS.values(), ids=TASKS)
-def test_tasks_pass_the_tests_of_parallel_environments(make):
-    parallel_api_test(make(), num_cycles=120)
-    parallel_seed_test(make, num_cycles=60)
+@pytest.mark.parametrize("name", [task.env for task in public.TASKS.values()])
+def test_tasks_pass_the_tests_of_parallel_environments(name):
+    parallel_api_test(made(name), num_cycles=120)
+    parallel_seed_test(lambda: made(name), num_cycles=60)
 
 
 def test_spread_equals_the_published_environment():
     from mpe2 import simple_spread_v3
 
-    theirs, ours = simple_spread_v3.parallel_env(N=3, local_ratio=0.5, max_cycles=25), SimpleSpread()
+    options = {"N": 3, "local_ratio": 0.5, "max_cycles": 25}
+    theirs, ours = simple_spread_v3.parallel_env(**options), made("mpe2.simple_spread_v3", **options)
     seen, expected = ours.reset(seed=7)[0], theirs.reset(seed=7)[0]
     rng = np.random.default_rng(0)
     for _ in range(25):
         assert ours.agents == theirs.agents
         for agent in theirs.agents:
             np.testing.assert_array_equal(seen[agent], expected[agent])
-        np.testing.assert_array_equal(ours.state(), theirs.state())
+        np.testing.assert_array_equal(np.concatenate(list(seen.values())), theirs.state())
         actions = {a: int(rng.integers(5)) for a in theirs.agents}
         seen, rewards, ended, cut, _ = ours.step(actions)
         expected, their_rewards, their_ended, their_cut, _ = theirs.step(actions)
-        assert rewards == pytest.approx(dict(their_rewards))
+        assert rewards == dict(their_rewards)
         assert (ended, cut) == (their_ended, their_cut)
     assert ours.agents == theirs.agents == []
     assert all(cut.values())
     assert not any(ended.values())
 
 
+def test_foraging_equals_the_published_environment():
+    """Its step limit, which the package reports as termination, is a truncation, unless the food is gone."""
+    import gymnasium as gym
+
+    ours = made("lbforaging:Foraging-5x5-2p-1f-v3")
+    game = gym.make("Foraging-5x5-2p-1f-v3", disable_env_checker=True).unwrapped
+    rng, ends = np.random.default_rng(0), set()
+    for seed in range(200):
+        seen, expected = ours.reset(seed=seed)[0], game.reset(seed=seed)[0]
+        over = False
+        while not over:
+            for agent, theirs in zip(ours.possible_agents, expected, strict=True):
+                np.testing.assert_array_equal(seen[agent], theirs)
+            actions = rng.integers(6, size=2).tolist()
+            seen, rewards, ended, cut, _ = ours.step(dict(zip(ours.possible_agents, actions, strict=True)))
+            expected, their_rewards, over, _, _ = game.step(actions)
+            assert list(rewards.values()) == their_rewards
+            assert all(ended.values()) == (over and not game.field.any())
+            assert over == (all(ended.values()) or all(cut.values()))
+        ends.add((all(ended.values()), all(cut.values())))
+        assert ours.agents == []
+    assert {(True, False), (False, True)} <= ends
+
+
 def test_foraging_terminates_without_food_and_is_truncated_at_the_step_limit():
-    env = Foraging("Foraging-5x5-2p-1f-coop-v3")
+    env = made("lbforaging:Foraging-5x5-2p-1f-coop-v3")
     env.reset(seed=0)
-    game = env.game
+    game = env.unwrapped
     game.field[:] = 0
     game.field[2, 2], (first, second) = 2, game.players
     first.position, second.position = (2, 1), (2, 3)
@@ -66,7 +96,7 @@ def test_foraging_terminates_without_food_and_is_truncated_at_the_step_limit():
     game._food_spawned = 2
     game._gen_valid_moves()
     _, rewards, ended, cut, _ = env.step({"agent_0": 5, "agent_1": 5})
-    assert rewards == {"agent_0": 1.0, "agent_1": 1.0}  # the team's, whole, to each
+    assert sum(rewards.values()) == 1.0
     assert all(ended.values())
     assert not any(cut.values())
 
@@ -78,7 +108,7 @@ def test_foraging_terminates_without_food_and_is_truncated_at_the_step_limit():
     assert env.agents == []
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", public.TASKS)
 def test_batched_environment_has_the_same_spaces_and_length(name):
     env = batched(name)
     length = {"simple_spread": 25, "foraging": 50}[name]
@@ -128,7 +158,7 @@ def test_curves_interpolate_and_bands_are_students_t():
 def test_quick_run_from_case_to_figure(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")
     cases = public.cases(quick=True, seeds=(0,))
-    assert {(case.task, case.method) for case in cases} == {(t, m) for t in TASKS for m in public.METHODS}
+    assert {(case.task, case.method) for case in cases} == {(t, m) for t in public.TASKS for m in public.METHODS}
     rows = [Row(case, json.loads(json.dumps(public.measure(case, tmp_path))), 1.0) for case in cases]
     for row in rows:
         assert all(np.isfinite(point["return"]) for point in row.numbers["curve"])

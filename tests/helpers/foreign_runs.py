@@ -1,0 +1,62 @@
+"""What training two iterations on an environment says: ``works``, or the one-line error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from agents.rllib import algorithm_config, start_ray, train
+from agents.rllib.training.any_algorithm import set_environment
+from agents.rllib.training.flat_options import apply_options, validate_config
+from marca_env.utils.errors import InputError
+
+SMALL: dict[str, dict[str, Any]] = {
+    "QMIX": {
+        "hidden": [8],
+        "gru": 8,
+        "learning_starts": 4,
+        "train_batch_size_per_learner": 4,
+        "updates_per_iteration": 1,
+        "buffer_capacity": 16,
+        "num_envs_per_env_runner": 4,
+    },
+    "PPO": {
+        "train_batch_size_per_learner": 16,
+        "minibatch_size": 8,
+        "num_epochs": 1,
+        "model_config": {"fcnet_hiddens": [8]},
+        "num_env_runners": 0,
+    },
+    "DQN": {
+        "train_batch_size_per_learner": 8,
+        "num_steps_sampled_before_learning_starts": 8,
+        "model_config": {"fcnet_hiddens": [8]},
+        "num_env_runners": 0,
+    },
+}
+
+
+def say(algo: str, env: Any, env_config: Mapping[str, Any] | None = None, **options: Any) -> str:
+    """Train ``algo`` for two iterations; return ``works``, the message of an InputError, or ``CRASH`` and the error."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        config = set_environment(algorithm_config(algo).debugging(seed=0), env, env_config)
+        validate_config(apply_options(config, {**SMALL[algo], **options}))
+        algorithm, numbers = train(config, stop={"training_iteration": 2})
+        algorithm.stop()
+    except InputError as error:
+        return str(error)
+    except Exception as error:
+        if "-v" in sys.argv:
+            traceback.print_exc()
+        return f"CRASH {type(error).__name__}: {' '.join(str(error).split())[:150]}"
+    returns = numbers.get("episode_return_mean")
+    return "works" if returns is None or returns == returns else "CRASH: the return is not a number"
+
+
+def start() -> None:
+    """Start ray with one CPU."""
+    start_ray(1)
