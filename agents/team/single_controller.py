@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.team.images import as_float
 from marca_env.envs.batched_env import BatchedStep
 from marca_env.utils.errors import InputError
 
@@ -90,6 +91,7 @@ class TurnBasedView:
     """View of a batched environment in which agents take turns, as the controller sees it."""
 
     agents = (CONTROLLER,)
+    state_is_observations = True
 
     def __init__(self, env: Any) -> None:
         self.env = env
@@ -146,6 +148,7 @@ class SimultaneousView:
     """
 
     agents = (CONTROLLER,)
+    state_is_observations = True
 
     def __init__(self, env: Any) -> None:
         self.env, self.num_envs = env, env.num_envs
@@ -189,7 +192,7 @@ class SimultaneousView:
         progress[:, turn, 0] = 1.0
         for k, action in enumerate(self._decided):
             progress[np.arange(self.num_envs), k, 1 + action] = 1.0
-        state = np.concatenate([self._step.state, progress.reshape(self.num_envs, -1)], 1)
+        state = np.concatenate([as_float(self._step.state), progress.reshape(self.num_envs, -1)], 1)
         agent_mask, on_turn = self._step.masks[self.names[turn]], self._step.is_on_turn(self.names[turn])
         mask = np.zeros((self.num_envs, self.widest + 1), dtype=bool)
         mask[:, : agent_mask.shape[1]] = agent_mask

@@ -18,7 +18,7 @@ from torch import Tensor
 from agents.algorithms import td_targets
 from agents.algorithms.credit import credit_weights
 from agents.algorithms.presets import Preset
-from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks
+from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks, states
 
 
 @dataclass
@@ -59,7 +59,8 @@ def team_losses(
         online: networks to be trained, built with ``central=True``.
         target: target networks of the same preset, built with ``central=True``.
         batch: columns ``obs:<agent>`` (B, T + 1, O), ``mask:<agent>`` (B, T + 1, A), ``action:<agent>`` (B, T),
-            ``state`` (B, T + 1, S), ``reward``, ``terminated``, ``filled`` (B, T); rewards in currency.
+            ``turn:<agent>`` (B, T + 1), ``reward``, ``terminated``, ``filled`` (B, T), and ``state`` (B, T + 1, S)
+            unless it is the concatenated observations; rewards in currency.
         reward_scale: currency per unit of Q; rewards are divided by it.
         generator: source of REM's random mixture.
 
@@ -69,7 +70,7 @@ def team_losses(
         ``central_loss`` (Q*'s).
     """
     preset = online.preset
-    batch = {**batch, "reward": batch["reward"] / reward_scale * batch["filled"]}
+    batch = {**batch, "state": states(online.spec, batch), "reward": batch["reward"] / reward_scale * batch["filled"]}
     head_mixture = _head_mixture(preset, batch["reward"], generator)  # 1 1 K
     agents = agent_values(online, target, batch, head_mixture)
     agent_loss, td_error, weights = _agent_losses(online, agents, batch, head_mixture)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agents.algorithms.presets import Preset
 from agents.networks.mixers import UnrestrictedMixer, make_mixer
+from agents.team.images import as_float
 from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
 
 
@@ -68,7 +69,7 @@ def column(kind: str, agent: str) -> str:
 
 
 def obs_key(agent: str) -> str:
-    """Return the column name of an agent's observations, (B, T + 1, O) float32."""
+    """Return the column name of an agent's observations, (B, T + 1, O) float32, or uint8 for images."""
     return column("obs", agent)
 
 
@@ -198,7 +199,14 @@ def unroll_all(
     networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor], needed: list[Tensor] | None = None
 ) -> list[Tensor]:
     """Return Q of every agent over whole episodes; per agent (B, T + 1, K, A), zero where it is not needed."""
-    return networks.unroll([batch[obs_key(a)] for a in spec.agents], turns, needed or turns)
+    return networks.unroll([as_float(batch[obs_key(a)]) for a in spec.agents], turns, needed or turns)
+
+
+def states(spec: TeamSpec, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the state at each observation, (B, T + 1, S); without a ``state`` column the concatenated observations."""
+    if "state" in batch:
+        return as_float(batch["state"])
+    return torch.cat([as_float(batch[obs_key(a)]) for a in spec.agents], -1)
 
 
 def observed_steps(filled: Tensor) -> Tensor:

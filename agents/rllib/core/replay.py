@@ -13,6 +13,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from agents.offline.episodes import Columns
+from agents.rllib.core.memory import check_memory
 from marca_env.utils.errors import InputError
 
 
@@ -41,8 +42,10 @@ class EpisodeBuffer(Checkpointable):
     """Ring buffer of the latest episodes; its content and its random state are part of a checkpoint.
 
     In memory an episode of T steps takes about 4·(T + 1)·(state + observations) bytes: 3.8 kB with the default
-    scenario, 190 MB for 50,000 episodes. A checkpoint contains only the filled part, compressed. Observations are
-    mostly zeros: 190 MB become 11 MB, written in a second. Dense observations hardly shrink.
+    scenario, 190 MB for 50,000 episodes. Images take one byte a number. The memory grows with the content, up to the
+    capacity; what a full buffer takes is checked at the first episode. A checkpoint contains only the filled part,
+    compressed. Observations are mostly zeros: 190 MB become 11 MB, written in a second. Dense observations hardly
+    shrink.
 
     Args:
         capacity: maximum number of episodes.
@@ -54,25 +57,53 @@ class EpisodeBuffer(Checkpointable):
         self.size = self.next = 0
         self.columns: Columns = {}
         self.rng = np.random.default_rng(seed)
+        self._checked_draw = 0  # largest draw so far
 
     def __len__(self) -> int:
         return self.size
 
     def add(self, columns: Columns) -> None:
-        """Append episodes; they replace the oldest ones if the buffer is full."""
+        """Append episodes; they replace the oldest ones if the buffer is full.
+
+        Raises:
+            InputError: a full buffer would not fit into the memory.
+        """
         n = len(columns["reward"])
         if n > self.capacity:
             columns, n = {k: v[-self.capacity :] for k, v in columns.items()}, self.capacity
-        if not self.columns:
-            self.columns = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in columns.items()}
+        self._grow(columns, min(self.capacity, self.size + n))
         rows = (self.next + np.arange(n)) % self.capacity
         for name, values in columns.items():
             self.columns[name][rows] = values
         self.next = int((self.next + n) % self.capacity)
         self.size = min(self.capacity, self.size + n)
 
+    def _grow(self, columns: Columns, rows: int) -> None:
+        """Make room for at least ``rows`` episodes: the room doubles, up to the capacity."""
+        if not self.columns:
+            sizes = [v[:1].nbytes for v in columns.values()]
+            # while a column grows, its old half is in memory too
+            check_memory("a full replay buffer", "buffer_capacity", self.capacity, sum(sizes), max(sizes) / 2)
+            self.columns = {k: np.zeros((0, *v.shape[1:]), v.dtype) for k, v in columns.items()}
+        room = len(self.columns["reward"])
+        if rows <= room:
+            return
+        room = min(self.capacity, max(rows, 2 * room))
+        for name, old in self.columns.items():
+            grown = np.zeros((room, *old.shape[1:]), old.dtype)
+            grown[: len(old)] = old
+            self.columns[name] = grown
+
     def sample(self, n: int) -> Columns:
-        """Draw ``n`` episodes uniformly with replacement."""
+        """Draw ``n`` episodes uniformly with replacement.
+
+        Raises:
+            InputError: so many episodes do not fit into the memory, as numbers of the networks.
+        """
+        if n > self._checked_draw:
+            sizes = [4 * v[0].size for name, v in self.columns.items() if name.startswith(("obs:", "state"))]
+            check_memory("a minibatch", "train_batch_size_per_learner", n, sum(sizes))
+            self._checked_draw = n
         rows = self.rng.integers(0, self.size, n)
         return {name: values[rows] for name, values in self.columns.items()}
 

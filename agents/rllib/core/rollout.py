@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from agents.offline.episodes import Columns
+from agents.rllib.core.env_checks import call_env, check_columns, check_step
+from agents.rllib.core.memory import check_memory
 from agents.rllib.modules.team_module import hidden_key
 from agents.team.team import TeamSpec, action_key, mask_key, obs_key, turn_key
 
@@ -24,14 +26,19 @@ def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rat
 
     Returns:
         Columns (B, T, …) or (B, T + 1, …) for :func:`agents.team.td_losses.team_losses`; ``filled`` marks the steps
-        up to the end of the episode.
+        up to the end of the episode, and everything after it is zero. There is no ``state`` where it is the
+        concatenated observations.
+
+    Raises:
+        InputError: the environment raised an error, or its data are not finite or of the wrong shape.
     """
     n = env.num_envs
-    step = env.reset(seed=int(rng.integers(2**31)))
-    columns = blank_columns(spec, n)
+    step = call_env(env.reset, env, "reset()", seed=int(rng.integers(2**31)))
+    check_step(step, spec, env)
+    columns = blank_columns(spec, n, step, with_state=not getattr(env, "state_is_observations", False))
     running = np.ones(n, dtype=bool)
     hidden = module.initial_hidden(n)
-    _observe(columns, step, spec, 0)
+    _observe(columns, step, spec, 0, running)
     for t in range(spec.max_steps):
         columns["filled"][:, t] = running
         if rate < 1.0:
@@ -40,15 +47,17 @@ def rollout(env: Any, module: Any, spec: TeamSpec, rng: np.random.Generator, rat
             actions = dict.fromkeys(spec.agents)
         if rate > 0.0:
             actions = {a: explore(actions[a], step.masks[a], rate, rng, step.is_on_turn(a)) for a in spec.agents}
-        step = env.step(actions)
+        step = call_env(env.step, env, f"step {t + 1}", actions)
+        check_step(step, spec, env)
         for agent in spec.agents:
             columns[action_key(agent)][:, t] = actions[agent]
-        np.multiply(step.reward, running, out=columns["reward"][:, t])
+        columns["reward"][running, t] = step.reward[running]
         np.logical_and(step.terminated, running, out=columns["terminated"][:, t])
-        _observe(columns, step, spec, t + 1)
+        _observe(columns, step, spec, t + 1, running)
         running &= ~(step.terminated | step.truncated)
         if not running.any():
             break
+    check_columns(columns, spec, env)
     return columns
 
 
@@ -78,17 +87,34 @@ def explore(
     return actions
 
 
-def blank_columns(spec: TeamSpec, n: int) -> Columns:
-    """Return columns of ``n`` empty episodes, in which no agent is on turn."""
+def blank_columns(spec: TeamSpec, n: int, step: Any, *, with_state: bool = True) -> Columns:
+    """Return columns of ``n`` empty episodes, in which no agent is on turn.
+
+    Args:
+        spec: shapes of the team.
+        n: number of episodes.
+        step: first step of the episodes; images, of dtype uint8, stay so.
+        with_state: whether there is a column of states.
+
+    Raises:
+        InputError: there is not enough memory.
+    """
     steps = spec.max_steps
+    dtypes = {a: np.uint8 if step.observations[a].dtype == np.uint8 else np.float32 for a in spec.agents}
+    sizes = zip(dtypes.values(), spec.observation_sizes, strict=True)
+    state_dtype = np.uint8 if step.state.dtype == np.uint8 else np.float32
+    numbers = sum(np.dtype(dtype).itemsize * size for dtype, size in sizes)
+    numbers += np.dtype(state_dtype).itemsize * spec.state_size * with_state
+    check_memory("a batch of episodes", "num_envs_per_env_runner", n, (steps + 1) * numbers)
     columns: Columns = {
-        "state": np.zeros((n, steps + 1, spec.state_size), np.float32),
         "reward": np.zeros((n, steps), np.float32),
         "terminated": np.zeros((n, steps), bool),
         "filled": np.zeros((n, steps), bool),
     }
+    if with_state:
+        columns["state"] = np.zeros((n, steps + 1, spec.state_size), state_dtype)
     for agent, size, count in zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True):
-        columns[obs_key(agent)] = np.zeros((n, steps + 1, size), np.float32)
+        columns[obs_key(agent)] = np.zeros((n, steps + 1, size), dtypes[agent])
         columns[mask_key(agent)] = np.zeros((n, steps + 1, count), bool)
         columns[mask_key(agent)][..., -1] = True
         columns[turn_key(agent)] = np.zeros((n, steps + 1), bool)
@@ -120,9 +146,12 @@ def _decide(
     )
 
 
-def _observe(columns: Columns, step: Any, spec: TeamSpec, t: int) -> None:
+def _observe(columns: Columns, step: Any, spec: TeamSpec, t: int, running: np.ndarray) -> None:
+    """Store the observations of step ``t`` of the episodes that were running before it."""
+    rows = slice(None) if running.all() else running
     for agent in spec.agents:
-        columns[obs_key(agent)][:, t] = step.observations[agent]
-        columns[mask_key(agent)][:, t] = step.masks[agent]
-        columns[turn_key(agent)][:, t] = step.is_on_turn(agent)
-    columns["state"][:, t] = step.state
+        columns[obs_key(agent)][rows, t] = step.observations[agent][rows]
+        columns[mask_key(agent)][rows, t] = step.masks[agent][rows]
+        columns[turn_key(agent)][rows, t] = step.is_on_turn(agent)[rows]
+    if "state" in columns:
+        columns["state"][rows, t] = step.state[rows]

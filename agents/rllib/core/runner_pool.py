@@ -11,6 +11,9 @@ from typing import Any
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+from agents.rllib.envs.sequential_env import SimulatorError
+from marca_env.utils.errors import InputError, one_line
+
 logger = logging.getLogger(__name__)
 
 EMPTY_ROUNDS = 3
@@ -19,8 +22,8 @@ RETRY_S = 1.0
 """Seconds between checks for restarted runners while other runners still work."""
 
 
-class SamplingError(RuntimeError):
-    """No environment runner returns samples; the message ends with the error of one of them."""
+class SamplingError(InputError, RuntimeError):
+    """No environment runner returns samples; the message, of one line, ends with the error of one of them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,10 @@ class RunnerFailure:
     """Error of a runner, returned instead of samples."""
 
     text: str
-    """Traceback of the error."""
+    """The error in one line."""
+    traceback: str
+    is_final: bool
+    """Whether the data of the environment are wrong, so that a new attempt would fail too."""
 
 
 @dataclass
@@ -58,6 +64,7 @@ class RunnerPool:
 
         Raises:
             SamplingError: no runner returned, for the third time in a row.
+            InputError: the data of a runner's environment are wrong.
         """
         attempt = self.restored
         answers = self._manager.foreach_actor(
@@ -66,10 +73,15 @@ class RunnerPool:
         samples = {}
         for answer in answers:
             value = answer.get()
-            if answer.ok and not isinstance(value, RunnerFailure):
+            if not answer.ok:
+                self._note_failure(answer.actor_id, last_line(str(value)))
+            elif not isinstance(value, RunnerFailure):
                 samples[answer.actor_id] = value
+            elif value.is_final:
+                raise InputError(value.text)
             else:
-                self._note_failure(answer.actor_id, value.text if isinstance(value, RunnerFailure) else str(value))
+                self._note_failure(answer.actor_id, value.text)
+                logger.debug("environment runner %d:\n%s", answer.actor_id, value.traceback)
         self.empty_rounds = 0 if samples else self.empty_rounds + 1
         if self.empty_rounds >= EMPTY_ROUNDS:
             raise SamplingError(self._failure_message(timeout_s))
@@ -97,7 +109,7 @@ class RunnerPool:
         self._checked_at = time.monotonic()
         for answer in answers:
             if not answer.ok:
-                self.failures[answer.actor_id] = str(answer.get())
+                self.failures[answer.actor_id] = last_line(str(answer.get()))
         restored = [a.actor_id for a in answers if a.ok]
         self.restored += len(restored)
         return restored
@@ -105,8 +117,7 @@ class RunnerPool:
     def _note_failure(self, index: int, text: str) -> None:
         """Store an error and log a runner's first error, because training may continue without this runner."""
         if index not in self.failures:
-            last_line = text.strip().splitlines()[-1:] or ["no reason given"]
-            logger.warning("environment runner %d returned no sample: %s", index, last_line[0])
+            logger.warning("environment runner %d returned no sample: %s", index, text)
         self.failures[index] = text
 
     @property
@@ -118,7 +129,7 @@ class RunnerPool:
         if not self.failures:
             return f"{fault}: none answered within sample_timeout_s = {timeout_s:g} seconds; raise it, or sample less"
         index, text = max(self.failures.items())
-        return f"{fault}; the error of runner {index}:\n{text.strip()}"
+        return f"{fault}; the error of runner {index}: {text}"
 
 
 def raise_runner_error(error: Exception) -> None:
@@ -130,6 +141,7 @@ def raise_runner_error(error: Exception) -> None:
         error: error raised while an EnvRunnerGroup was built.
 
     Raises:
+        InputError: the environment cannot be built in the processes of the runners, for a reason that is the user's.
         SamplingError: all remote runners of the group are dead.
     """
     group = _group_in(error)
@@ -140,7 +152,17 @@ def raise_runner_error(error: Exception) -> None:
         ray.get(manager.actors()[manager.actor_ids()[0]].ping.remote(), timeout=10)
     except ray.exceptions.RayError as runner_error:
         text = str(runner_error)
-    raise SamplingError(f"no environment runner could be built; the error of one of them:\n{text.strip()}") from error
+    line = last_line(text)
+    kind, _, message = line.partition(": ")
+    if kind.rpartition(".")[2] == InputError.__name__:
+        raise InputError(message) from error
+    raise SamplingError(f"no environment runner could be built; the error of one of them: {line}") from error
+
+
+def last_line(text: str) -> str:
+    """Return the last line of an error's text, the error itself if the text is a traceback."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
 
 
 def _group_in(error: Exception) -> Any:
@@ -150,7 +172,10 @@ def _group_in(error: Exception) -> Any:
 
 
 def _sample(runner: Any, number: int, attempt: int, env_steps: int) -> Any:
-    """Sample in the worker and return an error as text; RLlib would end the process and lose the reason."""
+    """Sample in the worker and return an error as text; RLlib would end the process and lose the reason.
+
+    An error of the simulator may be due to chance; a runner then tries again in the next round, with a new environment.
+    """
     try:
         if getattr(runner, "failed", False):
             runner.make_env()  # the old environment stopped in the middle of a step
@@ -159,5 +184,7 @@ def _sample(runner: Any, number: int, attempt: int, env_steps: int) -> Any:
         answer = runner.sample(), runner.get_metrics()
         runner.failed = False
         return answer
-    except Exception:
-        return RunnerFailure(traceback.format_exc())
+    except Exception as error:
+        is_final = isinstance(error, InputError) and not isinstance(error, SimulatorError)
+        text = one_line(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
+        return RunnerFailure(text, traceback.format_exc(), is_final)

@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
+from agents.rllib.envs.agent_data import (
+    BARE_KEYS,
+    MASK,
+    Flattener,
+    as_reward,
+    bare,
+    bare_key,
+    bare_space,
+    check_mask_name,
+    may_act,
+    stated_mask,
+)
+from agents.rllib.envs.spaces import agent_space
 from agents.rllib.envs.team_reward import OpposedRewards, check_team_reward
+from agents.team.images import as_float
 from marca_env.envs.batched_env import BatchedStep
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, one_line
 
-MASK = "action_mask"
-ON_TURN = "on_turn"
-"""Key of ``infos[agent]``: whether the agent acts in the next step; it may only wait if this is False."""
-BARE_KEYS = ("observation", "observations", "obs")
-"""Keys of the bare observation in environments whose observations contain an action mask."""
+__all__ = ["BARE_KEYS", "MASK", "SequentialEnv", "SimulatorError", "bare_key", "env_name"]
+
+_SHARED_KEYS = ("__all__", "__common__")
+"""Keys of RLlib's dicts that are no agents."""
+
+
+class SimulatorError(InputError):
+    """An environment raised an error; the message names step, actions and environment, ``__cause__`` is the error."""
+
+
+class _Result(NamedTuple):
+    """What ``step`` of a sub-environment returns, by agent."""
+
+    observations: Mapping[str, Any]
+    rewards: Mapping[str, Any]
+    terminated: Mapping[str, Any]
+    truncated: Mapping[str, Any]
+    infos: Mapping[str, Any]
 
 
 class SequentialEnv:
     """B cooperative environments behind the batched protocol, stepped one after the other.
 
-    - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs.
+    - It takes PettingZoo ParallelEnvs and RLlib MultiAgentEnvs whose agents have strings for names
+      (:mod:`agents.rllib.envs.adapters`).
     - An agent is on turn while it is in the episode: in a ParallelEnv the agents in ``env.agents``, in a MultiAgentEnv
       those that have just received an observation, as RLlib specifies. ``infos[agent]["on_turn"] = False``, or a method
       ``is_on_turn(agent)`` of the environment, says that an agent in the episode may only wait.
@@ -34,8 +62,9 @@ class SequentialEnv:
       whose rewards are opposed are named in a warning.
     - An episode counts as terminated (no value after it) if every agent in it terminated. If any agent was truncated
       instead, the last observation is valued, with the actions that were legal there.
-    - Observations of any space are flattened to float32. An ``action_mask`` beside the observation or in the info is
-      respected. The state is ``env.state()``, or the concatenated observations.
+    - Observations of any space are flattened, to float32 or, for images, to uint8 (:class:`Flattener`). An
+      ``action_mask`` beside the observation or in the info is respected. The state is ``env.state()``, flattened, if
+      the environment has a ``state_space``; otherwise it is the concatenated observations.
 
     Args:
         envs: sub-environments of the same kind.
@@ -44,36 +73,45 @@ class SequentialEnv:
         team_reward: ``mean`` or ``sum``.
 
     Raises:
-        InputError: no ``possible_agents``, actions that are not ``Discrete(n)``, or no maximum length.
+        InputError: no ``possible_agents``, spaces that do not fit, or no maximum length. Later, data that do not fit
+            the spaces; the message names agent, step and environment.
+        SimulatorError: a sub-environment raised an error.
     """
 
     def __init__(self, envs: list[Any], max_steps: int | None = None, team_reward: str = "mean") -> None:
         check_team_reward(team_reward)
         self.envs, self.num_envs, self.team_reward = envs, len(envs), team_reward
         first = envs[0]
+        self.name = env_name(first)
         self.agents = tuple(getattr(first, "possible_agents", None) or ())
         if not self.agents:
-            raise InputError(
-                f"{type(first).__name__}: no possible_agents; use a PettingZoo ParallelEnv or a batched environment"
-            )
+            raise InputError(f"{self.name}: no possible_agents; use a PettingZoo ParallelEnv or a batched environment")
+        self._known = {*self.agents, *_SHARED_KEYS}
         self.max_steps = max_steps or _stated_length(first)
-        spaces = {a: _bare_space(_space(first, "observation", a)) for a in self.agents}
-        self._flatten = {a: _flattener(s) for a, s in spaces.items()}
-        self.observation_sizes = {a: gym.spaces.flatdim(s) for a, s in spaces.items()}
+        self._spaces = {a: agent_space(first, "observation", a) for a in self.agents}
         self.action_sizes = {a: _discrete(first, a) for a in self.agents}
-        self._has_state = callable(getattr(first, "state", None)) and getattr(first, "state_space", None) is not None
-        self.state_size = (
-            gym.spaces.flatdim(first.state_space) if self._has_state else sum(self.observation_sizes.values())
-        )
+        self._flatten: dict[str, Flattener] = {}
+        for agent, space in self._spaces.items():
+            try:
+                check_mask_name(space, self.action_sizes[agent], "observations")
+                self._flatten[agent] = Flattener(bare_space(space), "observation")
+            except InputError as error:
+                raise InputError(f"{self.name}: agent {agent!r}: {error}") from None
+        self.observation_sizes = {a: f.size for a, f in self._flatten.items()}
+        self._flatten_state = self._state_flattener(first)
+        self.state_is_observations = self._flatten_state is None
+        """Whether the state is the concatenated observations."""
+        self.state_size = sum(self.observation_sizes.values()) if not self._flatten_state else self._flatten_state.size
         self._takes_seed = "seed" in inspect.signature(first.reset).parameters or _takes_any(first.reset)
         self._is_multi_agent_env = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
         self._agents_to_act: list[Collection[str]] = [self.agents] * self.num_envs
         self._over = np.zeros(self.num_envs, dtype=bool)
-        self._opposed = OpposedRewards(self.agents, env_name(first), team_reward)
-        self._observations = {a: np.zeros((self.num_envs, n), np.float32) for a, n in self.observation_sizes.items()}
+        self._opposed = OpposedRewards(self.agents, self.name, team_reward)
+        self._steps = 0
+        self._observations = {a: np.zeros((self.num_envs, f.size), f.dtype) for a, f in self._flatten.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
         self._on_turn = {a: np.zeros(self.num_envs, bool) for a in self.agents}
-        self._state = np.zeros((self.num_envs, self.state_size), np.float32)
+        self._state = np.zeros((self.num_envs, self.state_size), self._state_dtype())
 
     def reset(self, seed: int | None = None) -> BatchedStep:
         """Reset every sub-environment; with ``seed`` each gets a separate seed drawn from it."""
@@ -82,13 +120,20 @@ class SequentialEnv:
             seeds = np.random.default_rng(seed).integers(2**31, size=self.num_envs).tolist()
         self._opposed.check()
         self._over[:] = False
+        self._steps = 0
         for rows in self._observations.values():  # clear the last episode for agents that get no observation yet
-            rows[:] = 0.0
+            rows[:] = 0
         for k, env in enumerate(self.envs):
-            result = env.reset(seed=seeds[k]) if self._takes_seed else env.reset()
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise InputError(f"{type(env).__name__}: reset() must return (observations, infos)")
-            self._store(k, *result, over=False)
+            options = {"seed": seeds[k]} if self._takes_seed else {}
+            result = self._call(env.reset, f"reset() of {self.name}", **options)
+            if not _is_tuple_of_mappings(result, 2):
+                raise InputError(f"{self.name}: reset() must return (observations, infos), both by agent")
+            observations, infos = result
+            self._check_agents(observations, "observations")
+            for agent, n_actions in self.action_sizes.items():
+                self._checked(agent, check_mask_name, infos.get(agent), n_actions, "infos")
+            self._store(k, observations, infos, over=False)
+            self._store_state(k, terminated=False)
         zeros = np.zeros(self.num_envs)
         return self._batched_step(zeros, zeros.astype(bool), zeros.astype(bool))
 
@@ -97,27 +142,56 @@ class SequentialEnv:
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         action_lists = {a: np.asarray(agent_actions).tolist() for a, agent_actions in actions.items()}
+        self._steps += 1
         for k in np.flatnonzero(~self._over).tolist():
-            env, acting = self.envs[k], self._agents_to_act[k]
-            observations, rewards, ended, cut, infos = env.step({a: action_lists[a][k] for a in acting})
-            agent_rewards = np.array([float(rewards.get(a, 0.0)) for a in self.agents])
-            self._opposed.add(agent_rewards)
-            reward[k] = agent_rewards.mean() if self.team_reward == "mean" else agent_rewards.sum()
-            all_ended = ended.get("__all__", all(ended.get(a, False) for a in acting))
-            over = all_ended or cut.get("__all__", False)
+            acting = self._agents_to_act[k]
+            result = self._step_one(k, {a: action_lists[a][k] for a in acting})
+            reward[k] = self._reward(result.rewards)
+            ended, cut = result.terminated, result.truncated
+            all_ended = bool(ended.get("__all__", all(ended.get(a, False) for a in acting)))
+            over = all_ended or bool(cut.get("__all__", False))
             if not self._is_multi_agent_env:
-                over = over or not getattr(env, "agents", True)
+                over = over or not getattr(self.envs[k], "agents", True)
                 over = over or all(ended.get(a, False) or cut.get(a, False) for a in acting)
             terminated[k], truncated[k] = all_ended, over and not all_ended
             self._over[k] = over
             gone = [a for a in self.agents if ended.get(a, False) or (cut.get(a, False) and not over)]
-            self._store(k, observations, infos, over, self.agents if all_ended else gone)
+            self._store(k, result.observations, result.infos, over, self.agents if all_ended else gone)
+            self._store_state(k, terminated=all_ended)
         return self._batched_step(reward, terminated, truncated)
 
     def close(self) -> None:
         """Close all sub-environments."""
         for env in self.envs:
             env.close()
+
+    # -- parts of a step -----------------------------------------------------------------------------------
+    def _step_one(self, k: int, actions: dict[str, int]) -> _Result:
+        """Step sub-environment ``k`` and check the form of the result."""
+        result = self._call(self.envs[k].step, f"step {self._steps} of {self.name} with actions {actions}", actions)
+        if isinstance(result, tuple) and len(result) == 4:
+            raise InputError(
+                f"{self.name}: step() returned four values, as in old versions of gym; return (observations, rewards, "
+                "terminations, truncations, infos)"
+            )
+        if not _is_tuple_of_mappings(result, 5):
+            raise InputError(
+                f"{self.name}: step() must return (observations, rewards, terminations, truncations, infos), all by "
+                f"agent; it returned {_form(result)}"
+            )
+        checked = _Result(*result)
+        for name in ("observations", "rewards", "terminated", "truncated"):
+            self._check_agents(getattr(checked, name), name)
+        return checked
+
+    def _reward(self, rewards: Mapping[str, Any]) -> float:
+        """Return the team's reward of a step."""
+        by_agent = np.zeros(len(self.agents))
+        for g, agent in enumerate(self.agents):
+            if agent in rewards:
+                by_agent[g] = self._checked(agent, as_reward, rewards[agent])
+        self._opposed.add(by_agent)
+        return float(by_agent.mean() if self.team_reward == "mean" else by_agent.sum())
 
     def _store(
         self,
@@ -137,22 +211,53 @@ class SequentialEnv:
                 valued.
             gone: agents that act no more.
         """
-        env = self.envs[k]
-        present = observations if self._is_multi_agent_env else getattr(env, "agents", self.agents)
+        present = self._present(k, observations)
         for agent in self.agents:
             observation, info, legal = observations.get(agent), infos.get(agent), self._legal[agent][k]
             if observation is not None:
-                self._flatten[agent](_bare(observation), self._observations[agent][k])
+                self._checked(agent, self._store_observation, agent, k, observation)
             takes_part = observation is not None and agent not in gone and (over or agent in present)
-            self._on_turn[agent][k] = takes_part and _may_act(env, agent, info)
-            legal[:] = _stated_mask(observation, info) if takes_part else False
+            mask = self._checked(agent, stated_mask, observation, info, len(legal)) if takes_part else None
+            legal[:] = takes_part if mask is None else mask
+            on_turn = takes_part and may_act(self.envs[k], agent, info)
             if not legal.any():
-                legal[-1] = True
+                if on_turn and not over:
+                    raise self._fault(agent, f"{MASK} allows no action; allow one, or state infos[agent]['on_turn']")
+                on_turn, legal[-1] = False, True
+            self._on_turn[agent][k] = on_turn
         self._agents_to_act[k] = tuple(a for a in self.agents if a in present)
-        if self._has_state:
-            self._state[k] = np.ravel(env.state())
-        else:
-            np.concatenate([self._observations[a][k] for a in self.agents], out=self._state[k])
+
+    def _present(self, k: int, observations: Mapping[str, Any]) -> Collection[str]:
+        """Return the agents that have to act next."""
+        if self._is_multi_agent_env:
+            return observations
+        present = getattr(self.envs[k], "agents", None)
+        if present is None:
+            return self._known
+        self._check_agents(present, "agents")
+        return present
+
+    def _store_observation(self, agent: str, k: int, observation: Any) -> None:
+        self._flatten[agent](bare(observation, self._spaces[agent]), self._observations[agent][k])
+
+    def _store_state(self, k: int, *, terminated: bool) -> None:
+        """Store the state of sub-environment ``k``; a state that fails after the end is not needed."""
+        if self._flatten_state is None:
+            parts = [self._observations[a][k] for a in self.agents]
+            np.concatenate(parts if self._state.dtype == np.uint8 else [*map(as_float, parts)], out=self._state[k])
+            return
+        try:
+            state = self._call(self.envs[k].state, f"state() of {self.name} at step {self._steps}")
+            self._flatten_state(state, self._state[k])
+        except InputError as error:
+            if terminated:
+                return
+            if isinstance(error, SimulatorError):
+                raise
+            raise InputError(
+                f"step {self._steps} of {self.name}: {error}; fix state(), or remove state_space to learn from the "
+                "concatenated observations"
+            ) from error
 
     def _batched_step(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
         observations = {a: v.copy() for a, v in self._observations.items()}
@@ -160,6 +265,52 @@ class SequentialEnv:
         on_turn = {a: v.copy() for a, v in self._on_turn.items()}
         reward = reward.astype(np.float32)
         return BatchedStep(observations, legal, self._state.copy(), reward, terminated, truncated, on_turn=on_turn)
+
+    # -- state and faults ----------------------------------------------------------------------------------
+    def _state_flattener(self, env: Any) -> Flattener | None:
+        """Return the flattener of the states; ``None`` if the environment has none."""
+        space = getattr(env, "state_space", None)
+        if not callable(getattr(env, "state", None)) or space is None:
+            return None
+        try:
+            return Flattener(space, "state")
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
+
+    def _state_dtype(self) -> Any:
+        if self._flatten_state is not None:
+            return self._flatten_state.dtype
+        return np.uint8 if all(f.dtype == np.uint8 for f in self._flatten.values()) else np.float32
+
+    def _call(self, function: Callable[..., Any], where: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of a sub-environment; an error becomes one line."""
+        try:
+            return function(*args, **kwargs)
+        except InputError:
+            raise
+        except Exception as error:
+            fault = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
+            raise SimulatorError(f"{where} failed: {fault}; fix the environment") from error
+
+    def _checked(self, agent: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of :mod:`agents.rllib.envs.agent_data` and add agent, step and environment to its faults."""
+        try:
+            return function(*args)
+        except InputError as error:
+            raise self._fault(agent, f"{error}; fix the environment") from error.__cause__
+
+    def _check_agents(self, names: Collection[str], what: str) -> None:
+        """Refuse agents that are not among the possible ones, for instance because they were renamed."""
+        if self._known.issuperset(names):
+            return
+        unknown = next(n for n in names if n not in self._known)
+        raise InputError(
+            f"step {self._steps} of {self.name}: unknown agent {unknown!r} in {what}; possible_agents are "
+            f"{', '.join(map(repr, self.agents))} and must stay so"
+        )
+
+    def _fault(self, agent: str, fault: str) -> InputError:
+        return InputError(f"agent {agent!r} at step {self._steps} of {self.name}: {fault}")
 
 
 def env_name(env: Any) -> str:
@@ -169,65 +320,21 @@ def env_name(env: Any) -> str:
     return stated if isinstance(stated, str) else type(inner).__name__
 
 
-def _bare(observation: Any) -> Any:
-    """Return an observation without its mask."""
-    if not isinstance(observation, Mapping):
-        return observation
-    name = next((n for n in BARE_KEYS if n in observation), None)
-    return observation[name] if name is not None else {k: v for k, v in observation.items() if k != MASK}
-
-
-def _bare_space(space: gym.Space) -> gym.Space:
-    """Return the space of :func:`_bare` observations."""
-    if not isinstance(space, gym.spaces.Dict):
-        return space
-    name = next((n for n in BARE_KEYS if n in space.spaces), None)
-    if name is not None:
-        return space[name]
-    return gym.spaces.Dict({k: v for k, v in space.spaces.items() if k != MASK}) if MASK in space.spaces else space
-
-
-def _flattener(space: gym.Space) -> Callable[[Any, np.ndarray], None]:
-    """Return a function ``(observation, row)`` that writes the flat observation into ``row``, fast for a Box."""
-
-    def flatten_box(observation: Any, row: np.ndarray) -> None:
-        row[:] = observation.reshape(-1) if isinstance(observation, np.ndarray) else np.ravel(observation)
-
-    def flatten_any(observation: Any, row: np.ndarray) -> None:
-        row[:] = np.ravel(np.asarray(gym.spaces.flatten(space, observation)))
-
-    return flatten_box if isinstance(space, gym.spaces.Box) else flatten_any
-
-
-def _stated_mask(observation: Any, info: Any) -> np.ndarray | bool:
-    for source in (observation, info):
-        if isinstance(source, Mapping) and MASK in source:
-            return np.asarray(source[MASK], dtype=bool)
-    return True
-
-
-def _may_act(env: Any, agent: str, info: Any) -> bool:
-    declares = getattr(getattr(env, "par_env", env), "is_on_turn", None)  # RLlib wraps a ParallelEnv as par_env
-    if callable(declares):
-        return bool(declares(agent))
-    return not isinstance(info, Mapping) or bool(info.get(ON_TURN, True))
-
-
-def _space(env: Any, kind: str, agent: str) -> gym.Space:
-    table = getattr(env, f"{kind}_spaces", None)
-    if isinstance(table, Mapping) and agent in table:
-        return table[agent]
-    getter = getattr(env, f"get_{kind}_space", None) or getattr(env, f"{kind}_space", None)
-    if callable(getter):
-        return getter(agent)
-    raise InputError(f"{type(env).__name__}: no {kind} space of agent {agent!r}; define {kind}_spaces")
-
-
 def _discrete(env: Any, agent: str) -> int:
-    space = _space(env, "action", agent)
+    space = agent_space(env, "action", agent)
     if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
         raise InputError(f"agent {agent!r}: action space {space}; the algorithms need Discrete(n) with start 0")
     return int(space.n)
+
+
+def _is_tuple_of_mappings(result: Any, length: int) -> bool:
+    return isinstance(result, tuple) and len(result) == length and all(isinstance(part, Mapping) for part in result)
+
+
+def _form(result: Any) -> str:
+    if not isinstance(result, tuple):
+        return f"a {type(result).__name__}"
+    return f"({', '.join(type(part).__name__ for part in result)})"
 
 
 def _takes_any(function: Callable[..., Any]) -> bool:
@@ -241,17 +348,3 @@ def _stated_length(env: Any) -> int:
             if isinstance(value, (int, np.integer)) and value > 0:
                 return int(value)
     raise InputError(f"{type(env).__name__}: no maximum length of an episode; set max_episode_steps")
-
-
-def bare_key(space: Any) -> str | None:
-    """Return the key of the bare observation in a masked observation space; ``None`` if the space has no mask.
-
-    Raises:
-        InputError: a mask without an observation of a known name.
-    """
-    if not isinstance(space, gym.spaces.Dict) or MASK not in space.spaces:
-        return None
-    key = next((key for key in BARE_KEYS if key in space.spaces), None)
-    if key is None:
-        raise InputError(f"observations are {space}; use the key 'observation' for the entry beside {MASK!r}")
-    return key

@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 
 from agents.algorithms.presets import Preset
 from agents.algorithms.td_targets import greedy
+from agents.team.images import as_float
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key, turn_key
 
@@ -67,8 +68,9 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
                     out[action_key(agent)] = mask.int().argmax(-1)
                     out[hidden_key(agent)] = hidden
                     continue
-                next_hidden = net.advance(batch[obs_key(agent)], hidden)
-                actions = greedy(net.values(batch[obs_key(agent)], next_hidden).mean(1), mask)
+                observation = as_float(batch[obs_key(agent)])
+                next_hidden = net.advance(observation, hidden)
+                actions = greedy(net.values(observation, next_hidden).mean(1), mask)
                 if on_turn is not None:
                     actions = torch.where(on_turn, actions, mask.int().argmax(-1))
                     next_hidden = torch.where(on_turn[:, None], next_hidden, hidden)

@@ -115,7 +115,7 @@ def test_two_runners_resume_exactly(tmp_path: Path) -> None:
 def test_the_error_of_a_runner_that_cannot_be_built_is_raised() -> None:
     algorithm = make_config(1, 0)
     algorithm.environment(DICE, env_config={"only_at": os.getpid()})
-    with pytest.raises(SamplingError, match="not in this process"):
+    with pytest.raises(InputError, match="not in this process"):
         algorithm.build_algo()
 
 
