@@ -283,3 +283,44 @@ class MayLeave:
         return {
             a: np.array([self.at / 3, *(x in self.agents for x in self.possible_agents)], np.float32) for a in agents
         }
+
+
+class Lamps:
+    """PettingZoo-like environment of one step: each agent sees an image and says which half of it is brighter."""
+
+    possible_agents: ClassVar = ["one", "two"]
+    max_steps = 1
+
+    def __init__(self, side: int = 8) -> None:
+        self.side, self.agents = side, []
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Return the observation space of an agent."""
+        return gym.spaces.Box(0, 255, (self.side, self.side, 3), np.uint8)
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Return the action space of an agent."""
+        return gym.spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        """Draw the images."""
+        self.agents, self.rng = list(self.possible_agents), np.random.default_rng(seed)
+        self.lit = dict(zip(self.agents, self.rng.integers(2, size=2), strict=True))
+        return self._seen(), {a: {} for a in self.agents}
+
+    def step(self, actions: dict[str, int]) -> tuple[dict, dict, dict, dict, dict]:
+        """Take the only step."""
+        paid = {a: float(actions[a] == half) for a, half in self.lit.items()}
+        self.agents = []
+        return self._seen(), paid, dict.fromkeys(paid, True), dict.fromkeys(paid, False), {a: {} for a in paid}
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _seen(self) -> dict[str, np.ndarray]:
+        images = {}
+        for agent, half in self.lit.items():
+            image = self.rng.integers(0, 60, (self.side, self.side, 3)).astype(np.uint8)
+            image[:, half * self.side // 2 : (half + 1) * self.side // 2] += 150
+            images[agent] = image
+        return images

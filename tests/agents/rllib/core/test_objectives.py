@@ -14,7 +14,7 @@ from agents.rllib.core.rollout import rollout
 from agents.rllib.envs.make_env import make_batched
 from agents.rllib.modules.team_module import TeamRLModule, hidden_key
 from agents.team.team import TeamSpec, action_key, mask_key, obs_key, turn_key
-from tests.helpers.rllib_envs import Cue, Leavers, MayLeave
+from tests.helpers.rllib_envs import Cue, Lamps, Leavers, MayLeave
 
 SMALL: dict[str, Any] = {
     "gru": 16,
@@ -55,6 +55,14 @@ def test_a_team_does_not_learn_to_leave(name: str, kind: str, best: float) -> No
     """The best team stays and earns 9 together; the mean over those present would let one agent leave (6.5)."""
     returns = greedy_returns(name, MayLeave, {}, 12, team_reward=kind)
     assert set(returns) == {best}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["QMIX", "WeightedQMIX", "JointDQN"])
+def test_a_team_learns_from_images(name: str) -> None:
+    """Images are stored as bytes and scaled where the networks read them."""
+    returns = greedy_returns(name, Lamps, {}, 25, gru=None, lr=3e-3)
+    assert set(returns) == {1.0}
 
 
 @pytest.mark.parametrize("forced", [0, 1])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 
+from agents.rllib.core.memory import check_memory
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from marca_env.utils.errors import InputError
 
@@ -23,6 +27,43 @@ def test_new_episodes_replace_the_oldest() -> None:
     assert sorted(buffer.columns["reward"][:, 0]) == [3, 4, 5, 6, 7]
     buffer.add(episodes(100, 9))
     assert sorted(buffer.columns["reward"][:, 0]) == [104, 105, 106, 107, 108]
+
+
+def test_the_room_grows_with_the_content() -> None:
+    buffer, room = EpisodeBuffer(100), []
+    for k in range(40):
+        buffer.add(episodes(3 * k, 3))
+        room.append(len(buffer.columns["reward"]))
+    assert room[:6] == [3, 6, 12, 12, 24, 24]
+    assert room[-1] == 100
+    assert set(buffer.columns["reward"][:, 0]) == set(range(20, 120))
+
+
+def test_images_stay_bytes_in_the_buffer_and_in_a_draw() -> None:
+    buffer = EpisodeBuffer(8)
+    buffer.add({**episodes(0, 4), "obs:a": np.full((4, 4, 12), 200, np.uint8)})
+    assert buffer.columns["obs:a"].dtype == buffer.sample(3)["obs:a"].dtype == np.uint8
+    again = EpisodeBuffer(8)
+    again.set_state(buffer.state())
+    assert again.columns["obs:a"].dtype == np.uint8
+
+
+def test_a_buffer_that_would_not_fit_is_refused_with_a_capacity_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
+    pictures = {**episodes(0, 2), "obs:a": np.zeros((2, 26, 84 * 84 * 4), np.uint8)}
+    with pytest.raises(InputError) as caught:
+        EpisodeBuffer(50_000).add(pictures)
+    assert str(caught.value) == (
+        "a full replay buffer of buffer_capacity = 50,000 episodes takes 34.2 GiB (717 KiB each), but 10 GiB of memory "
+        "are free; set buffer_capacity to 9,700 or less"
+    )
+    buffer = EpisodeBuffer(9_700)
+    buffer.add(pictures)
+    assert len(buffer.columns["reward"]) == 2
+    with pytest.raises(InputError, match=r"of train_batch_size_per_learner = 4,096 episodes takes 11\.2 GiB"):
+        buffer.sample(4096)
+    with pytest.raises(InputError, match="use smaller observations or episodes"):
+        check_memory("a batch", "num_envs_per_env_runner", 1, 1e12)
 
 
 def test_draws_are_seeded_and_uniform() -> None:
