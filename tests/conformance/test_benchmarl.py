@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import benchmarl_qmix
 
 
+@pytest.mark.library("benchmarl")
 @pytest.mark.parametrize("options", [{}, {"scenario": "ranking-model-v0", "reward": "lagrangian", "prices": [1, 2, 3]}])
 def test_qmix_trains(options: dict, tmp_path: Path) -> None:
     run = benchmarl_qmix.experiment(400, tmp_path, **options)

@@ -15,6 +15,7 @@ from stable_baselines3.common.env_checker import check_env
 IDS = sorted(marca_env.ENVIRONMENTS)
 
 
+@pytest.mark.library("sb3")
 @pytest.mark.parametrize("name", IDS)
 @pytest.mark.filterwarnings("error", "ignore:We recommend you to use a symmetric")
 def test_check_env(name: str) -> None:
@@ -28,6 +29,7 @@ def test_check_env(name: str) -> None:
         (SAC, {"learning_starts": 50, "batch_size": 32}),
     ],
 )
+@pytest.mark.library("sb3")
 def test_prices_are_learned(learner: type, options: dict) -> None:
     env = gymnasium.make("marca_env/Balancing-v0", minutes=20, pool_size=40)
     model = learner("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **options)
@@ -46,6 +48,7 @@ def test_prices_are_learned(learner: type, options: dict) -> None:
         (PPO, {"n_steps": 64, "batch_size": 32}),
     ],
 )
+@pytest.mark.library("sb3")
 def test_decisions_are_learned(learner: type, options: dict) -> None:
     env = gymnasium.make("marca_env/Recommender-v0")
     model = learner("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **options)
@@ -55,6 +58,7 @@ def test_decisions_are_learned(learner: type, options: dict) -> None:
     assert all(0 <= value < 5 for value in returns)
 
 
+@pytest.mark.library("sb3-masked")
 def test_masked_ppo_never_meets_an_illegal_action() -> None:
     contrib = pytest.importorskip("sb3_contrib", reason="needs sb3-contrib: pip install 'marca-env[conformance]'")
     env = gymnasium.make("marca_env/Recommender-v0", on_illegal="error")

@@ -1,4 +1,4 @@
-"""SuperSuit's vectors of environments on the flat uniform view."""
+"""SuperSuit's wrappers on Box observations, and its vectors of environments on padded agents."""
 
 from __future__ import annotations
 
@@ -16,6 +16,67 @@ def flat(scenario: str = "default", **options: Any) -> marca_env.UniformAgents:
     return marca_env.UniformAgents(marca_env.parallel_env(scenario, **options), flat=True)
 
 
+def box(scenario: str = "default", **options: Any) -> marca_env.envs.pettingzoo_env.RecommenderParallel:  # type: ignore[name-defined]
+    return marca_env.parallel_env(scenario, observations="box", **options)
+
+
+def padded(scenario: str = "default", **options: Any) -> Any:
+    return supersuit.pad_action_space_v0(supersuit.pad_observations_v0(box(scenario, **options)))
+
+
+WRAPPERS = {
+    "flatten_v0": lambda env: supersuit.flatten_v0(env),
+    "pad_observations_v0": lambda env: supersuit.pad_observations_v0(env),
+    "pad_action_space_v0": lambda env: supersuit.pad_action_space_v0(env),
+    "black_death_v3": lambda env: supersuit.black_death_v3(env),
+    "frame_stack_v1": lambda env: supersuit.frame_stack_v1(env, 3),
+}
+
+
+@pytest.mark.library("supersuit-box")
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("scenario", ["default", "ranking-model-v0"])
+def test_wrapped_episodes_are_those_of_the_environment(scenario: str, wrapper: str) -> None:
+    plain, wrapped = box(scenario), WRAPPERS[wrapper](box(scenario, on_illegal="error"))
+    rng = np.random.default_rng(0)
+    for episode in range(3):
+        _, infos = plain.reset(seed=episode)
+        seen, same = wrapped.reset(seed=episode)
+        while plain.agents:
+            for agent in plain.agents:
+                assert wrapped.observation_space(agent).contains(seen[agent])
+                np.testing.assert_array_equal(infos[agent]["action_mask"], same[agent]["action_mask"])
+            legal = {agent: np.flatnonzero(info["action_mask"]) for agent, info in infos.items()}
+            actions = {agent: int(rng.choice(own)) for agent, own in legal.items()}
+            _, rewards, _, _, infos = plain.step(actions)
+            seen, same_rewards, _, _, same = wrapped.step(actions)
+            assert rewards == {agent: same_rewards[agent] for agent in rewards}
+
+
+@pytest.mark.library("supersuit-dict")
+@pytest.mark.parametrize("wrapper", ["flatten_v0", "pad_observations_v0"])
+def test_dict_observations_are_refused(wrapper: str) -> None:
+    with pytest.raises((AttributeError, AssertionError)):
+        WRAPPERS[wrapper](marca_env.parallel_env()).reset(seed=0)
+    WRAPPERS[wrapper](box()).reset(seed=0)
+
+
+@pytest.mark.library("supersuit-vector")
+@pytest.mark.parametrize("with_dead_agents", [False, True])
+def test_a_vector_of_padded_agents(with_dead_agents: bool) -> None:
+    env = supersuit.black_death_v3(padded()) if with_dead_agents else padded()
+    vector = supersuit.concat_vec_envs_v1(supersuit.pettingzoo_env_to_vec_env_v1(env), 3, num_cpus=0)
+    _, infos = vector.reset(seed=0)
+    ends = 0
+    for _ in range(20):
+        _, rewards, terminated, _, infos = vector.step(np.array([vector.action_space.sample() for _ in range(6)]))
+        assert all("action_mask" in info for info in infos)
+        assert rewards.shape == (6,)
+        ends += int(terminated.sum())
+    assert ends == (3 if with_dead_agents else 4) * 6  # a dead agent takes one more step
+
+
+@pytest.mark.library("supersuit-vector")
 @pytest.mark.parametrize("scenario", ["default", "ranking-model-v0", "stages-4-v0"])
 def test_a_vector_of_environments(scenario: str) -> None:
     env = supersuit.concat_vec_envs_v1(supersuit.pettingzoo_env_to_vec_env_v1(flat(scenario)), 3, num_cpus=0)
@@ -36,6 +97,7 @@ def test_a_vector_of_environments(scenario: str) -> None:
     assert ends == 4 * 3 * agents
 
 
+@pytest.mark.library("supersuit-vector")
 def test_legal_actions_of_its_masks_are_never_refused() -> None:
     env = supersuit.pettingzoo_env_to_vec_env_v1(flat("stages-4-v0", on_illegal="error"))
     seen, _ = env.reset(seed=0)
@@ -45,6 +107,7 @@ def test_legal_actions_of_its_masks_are_never_refused() -> None:
         seen, *_ = env.step(np.array([rng.choice(np.flatnonzero(mask)) for mask in masks]))
 
 
+@pytest.mark.library("supersuit-vector")
 def test_stable_baselines3_learns_through_it() -> None:
     ppo = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3").PPO
     vector = supersuit.pettingzoo_env_to_vec_env_v1(flat())

@@ -11,10 +11,24 @@ import pytest
 import marca_env
 
 torchrl_envs = pytest.importorskip("torchrl.envs", reason="needs torchrl: pip install 'marca-env[conformance]'")
-from torchrl.envs import MarlGroupMapType, PettingZooWrapper  # noqa: E402
+from torchrl.envs import GymEnv, MarlGroupMapType, PettingZooWrapper  # noqa: E402
 from torchrl.envs.utils import check_env_specs  # noqa: E402
 
+ROWS = {
+    "parallel": "torchrl-parallel",
+    "parallel, use_mask": "torchrl-parallel",
+    "box": "torchrl-box",
+    "aec": "torchrl-aec",
+    "uniform": "torchrl-uniform",
+    "flat": "torchrl-uniform",
+}
+"""View → row of the table of libraries."""
 SCENARIOS = ("default", "ranking-model-v0", "stages-4-v0")
+
+
+def marked(*names: str) -> list[Any]:
+    """Return the views as parameters that belong to their rows of the table."""
+    return [pytest.param(name, marks=pytest.mark.library(ROWS[name])) for name in names]
 
 
 def wrapped(env: Any, **options: Any) -> PettingZooWrapper:
@@ -32,19 +46,21 @@ def views(scenario: str, **options: Any) -> dict[str, PettingZooWrapper]:
     together = {"group_map": MarlGroupMapType.ALL_IN_ONE_GROUP, "return_state": True}
     return {
         "parallel": wrapped(marca_env.parallel_env(**options), **each),
+        "parallel, use_mask": wrapped(marca_env.parallel_env(**options), use_mask=True, **each),
+        "box": wrapped(marca_env.parallel_env(observations="box", **options), **each),
         "aec": wrapped(marca_env.env(**options), use_mask=True, **each),
         "uniform": wrapped(uniform, **together),
         "flat": wrapped(flat, **together),
     }
 
 
-@pytest.mark.parametrize("view", ["parallel", "aec", "uniform", "flat"])
+@pytest.mark.parametrize("view", marked(*ROWS))
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_specs(scenario: str, view: str) -> None:
     check_env_specs(views(scenario)[view])
 
 
-@pytest.mark.parametrize("view", ["parallel", "aec", "uniform"])
+@pytest.mark.parametrize("view", marked("parallel", "parallel, use_mask", "box", "aec", "uniform"))
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_masked_random_actions_are_legal(scenario: str, view: str, window: int | None) -> None:
@@ -61,6 +77,7 @@ def test_masked_random_actions_are_legal(scenario: str, view: str, window: int |
                 assert played[group, "action_mask"].gather(-1, chosen).all()
 
 
+@pytest.mark.library("torchrl-parallel")
 def test_without_its_masks_it_would_meet_an_illegal_action() -> None:
     env = views("default")["parallel"]
     env.reset()
@@ -71,6 +88,7 @@ def test_without_its_masks_it_would_meet_an_illegal_action() -> None:
         env.step(step)
 
 
+@pytest.mark.library("torchrl-parallel")
 def test_a_rollout_is_that_of_the_environment_itself() -> None:
     env, plain = views("default")["parallel"], marca_env.parallel_env()
     env.set_seed(3)
@@ -81,3 +99,20 @@ def test_a_rollout_is_that_of_the_environment_itself() -> None:
     actions = {agent: played[agent, "action"][:, 0].tolist() for agent in plain.possible_agents}
     rewards = [plain.step({agent: actions[agent][t] for agent in actions})[1] for t in range(plain.max_steps)]
     np.testing.assert_array_equal(played["next", "retrieval", "reward"].ravel(), [r["retrieval"] for r in rewards])
+
+
+@pytest.mark.library("torchrl-aec")
+def test_turn_based_form_needs_use_mask() -> None:
+    with pytest.raises(ValueError, match="use_mask=True"):
+        wrapped(marca_env.env())
+
+
+@pytest.mark.library("torchrl-gym")
+@pytest.mark.parametrize("name", sorted(marca_env.ENVIRONMENTS))
+def test_gym_env_of_every_id(name: str) -> None:
+    env = GymEnv(name, **({"minutes": 30} if "Balancing" in name else {}))
+    check_env_specs(env)
+    env.set_seed(0)
+    played = env.rollout(1000)
+    assert played["next", "done"][-1].all()
+    assert played["next", "reward"].isfinite().all()
