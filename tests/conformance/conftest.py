@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-TERSE = {"passed": "works", "failed": "FAILS", "skipped": "not installed"}
+RESULTS = {"failed": "FAILS", "passed": "works", "skipped": "not installed"}
+"""Worst outcome of a row's tests → last cell."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ ROWS = {
         "`PettingZooEnv(parallel_to_aec(UniformAgents(parallel_env())))`",
     ),
     "masks": Row("AgileRL", "its convention: Box observations, `infos[agent]['action_mask']` in every step"),
-    "agilerl": Row("AgileRL", '`AsyncPettingZooVecEnv` on `parallel_env(observations="box")`'),
+    "agilerl": Row(
+        "AgileRL", '`AsyncPettingZooVecEnv` on `parallel_env(observations="box")`; AgileRL needs PettingZoo below 1.27'
+    ),
 }
 """Key of ``pytest.mark.library`` → row."""
 
@@ -96,11 +99,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def result(key: str) -> str:
     """Return the last cell of a row: that it works, or what to write."""
-    for outcome in ("failed", "passed"):
-        if outcome in _outcomes[key]:
-            instead = ROWS[key].instead if outcome == "passed" else ""
-            return f"write {instead}" if instead else TERSE[outcome]
-    return TERSE["skipped"]
+    outcome = next((name for name in RESULTS if name in _outcomes[key]), None)
+    if outcome == "passed" and ROWS[key].instead:
+        return f"write {ROWS[key].instead}"
+    return "not tried" if outcome is None else RESULTS[outcome]
 
 
 def table() -> list[str]:

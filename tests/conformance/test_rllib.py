@@ -68,6 +68,7 @@ def test_checker_finds_illegal_actions_where_they_are_errors(view: str) -> None:
 
 @pytest.mark.library("rllib-box")
 @pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.slow
 def test_ppo_takes_box_observations_with_a_policy_for_each_agent(view: str, local_ray: None) -> None:
     register_env("box", lambda _: VIEWS[view](observations="box"))
     config = quick(PPOConfig().environment("box"))
@@ -76,6 +77,7 @@ def test_ppo_takes_box_observations_with_a_policy_for_each_agent(view: str, loca
 
 
 @pytest.mark.library("rllib-flat")
+@pytest.mark.slow
 def test_ppo_takes_flat_uniform_agents_with_one_policy(local_ray: None) -> None:
     env = marca_env.UniformAgents(marca_env.parallel_env(), flat=True)
     register_env("flat", lambda _: ParallelPettingZooEnv(env))
@@ -84,6 +86,7 @@ def test_ppo_takes_flat_uniform_agents_with_one_policy(local_ray: None) -> None:
 
 
 @pytest.mark.library("rllib-dict")
+@pytest.mark.slow
 def test_ppo_takes_dict_observations_through_rllibs_connector(local_ray: None) -> None:
     register_env("dict", lambda _: VIEWS["parallel"]())
     config = quick(PPOConfig().environment("dict"))
@@ -94,6 +97,7 @@ def test_ppo_takes_dict_observations_through_rllibs_connector(local_ray: None) -
 
 @pytest.mark.library("rllib-worker")
 @pytest.mark.parametrize("mode", ["sync", "vector_entry_point"])
+@pytest.mark.slow
 def test_gymnasium_id_works_in_a_worker_process(mode: str, local_ray: None) -> None:
     """Workers import the module before the colon, which registers the ids."""
     config = quick(PPOConfig().environment("marca_env:marca_env/Recommender-v0"))
