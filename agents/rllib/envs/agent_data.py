@@ -59,6 +59,9 @@ class Flattener:
             ) from None
         self.dtype: Any = np.uint8 if is_image(space) else np.float32
         self._scale = None if isinstance(space, gym.spaces.Box) else _scales(space)
+        self._is_index = isinstance(space, gym.spaces.Discrete)
+        self._read = self._checked_box if isinstance(space, gym.spaces.Box) else self._flatten
+        self._shape = tuple(space.shape or ())
 
     def __call__(self, value: Any, row: np.ndarray) -> None:
         """Write ``value`` into ``row``.
@@ -66,18 +69,17 @@ class Flattener:
         Raises:
             InputError: the value does not fit the space.
         """
-        if isinstance(self.space, gym.spaces.Box):
-            row[:] = self._checked_box(value)
-        elif isinstance(self.space, gym.spaces.Discrete):
+        if self._is_index:
+            index = self._checked_index(value)
             row[:] = 0.0
-            row[self._checked_index(value)] = 1.0
+            row[index] = 1.0
         else:
-            row[:] = self._flatten(value)
+            row[:] = self._read(value)
 
     def _checked_box(self, value: Any) -> np.ndarray:
-        array, space = as_array(value, self.what), self.space
-        if array.shape != space.shape and np.squeeze(array).shape != tuple(n for n in space.shape or () if n != 1):
-            raise InputError(f"{self.what} has shape {array.shape}, but its space says {space.shape}")
+        array = as_array(value, self.what)
+        if array.shape != self._shape and np.squeeze(array).shape != tuple(n for n in self._shape if n != 1):
+            raise InputError(f"{self.what} has shape {array.shape}, but its space says {self._shape}")
         if self.dtype == np.uint8 and array.dtype != np.uint8:
             if array.dtype.kind not in "iu":
                 raise InputError(f"{self.what} is {array.dtype}, but its space says uint8 (an image)")
@@ -148,7 +150,7 @@ def bare(observation: Any, space: gym.Space) -> Any:
     Raises:
         InputError: the observation lacks the key that the space has.
     """
-    if not isinstance(observation, Mapping):
+    if not is_mapping(observation):
         if isinstance(space, gym.spaces.Dict):
             raise InputError(f"observation is a {type(observation).__name__}, but its space has keys {_names(space)}")
         return observation
@@ -186,7 +188,7 @@ def stated_mask(observation: Any, info: Any, n_actions: int) -> np.ndarray | Non
         InputError: a mask that has not one entry per action.
     """
     for source in (observation, info):
-        if isinstance(source, Mapping) and source.get(MASK) is not None:
+        if is_mapping(source) and source.get(MASK) is not None:
             mask = as_array(source[MASK], MASK)
             if mask.size != n_actions:
                 raise InputError(f"{MASK} has {mask.size} entries for {n_actions} actions")
@@ -216,12 +218,14 @@ def check_mask_name(source: Any, n_actions: int, where: str) -> None:
             )
 
 
-def may_act(env: Any, agent: str, info: Any) -> bool:
-    """Return whether the environment or the info leaves the agent on turn."""
-    declares = getattr(getattr(env, "par_env", env), "is_on_turn", None)  # RLlib wraps a ParallelEnv as par_env
-    if callable(declares):
-        return bool(declares(agent))
-    return not isinstance(info, Mapping) or bool(info.get(ON_TURN, True))
+def may_act(info: Any) -> bool:
+    """Return whether an info leaves the agent on turn."""
+    return not is_mapping(info) or bool(info.get(ON_TURN, True))
+
+
+def is_mapping(value: Any) -> bool:
+    """Return whether a value is a mapping; faster than ``isinstance`` alone for a dict and for an array."""
+    return type(value) is dict or (type(value) is not np.ndarray and isinstance(value, Mapping))
 
 
 def as_reward(value: Any) -> float:

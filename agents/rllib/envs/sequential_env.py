@@ -18,6 +18,7 @@ from agents.rllib.envs.agent_data import (
     bare_key,
     bare_space,
     check_mask_name,
+    is_mapping,
     may_act,
     stated_mask,
 )
@@ -102,6 +103,8 @@ class SequentialEnv:
         self.state_is_observations = self._flatten_state is None
         """Whether the state is the concatenated observations."""
         self.state_size = sum(self.observation_sizes.values()) if not self._flatten_state else self._flatten_state.size
+        # RLlib wraps a ParallelEnv as par_env
+        self._declares = [getattr(getattr(env, "par_env", env), "is_on_turn", None) for env in envs]
         self._takes_seed = "seed" in inspect.signature(first.reset).parameters or _takes_any(first.reset)
         self._is_multi_agent_env = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
         self._agents_to_act: list[Collection[str]] = [self.agents] * self.num_envs
@@ -111,7 +114,8 @@ class SequentialEnv:
         self._observations = {a: np.zeros((self.num_envs, f.size), f.dtype) for a, f in self._flatten.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
         self._on_turn = {a: np.zeros(self.num_envs, bool) for a in self.agents}
-        self._state = np.zeros((self.num_envs, self.state_size), self._state_dtype())
+        state_dtype = np.float32 if self._flatten_state is None else self._flatten_state.dtype
+        self._state = np.zeros((self.num_envs, self.state_size), state_dtype)
 
     def reset(self, seed: int | None = None) -> BatchedStep:
         """Reset every sub-environment; with ``seed`` each gets a separate seed drawn from it."""
@@ -125,13 +129,19 @@ class SequentialEnv:
             rows[:] = 0
         for k, env in enumerate(self.envs):
             options = {"seed": seeds[k]} if self._takes_seed else {}
-            result = self._call(env.reset, f"reset() of {self.name}", **options)
+            try:
+                result = env.reset(**options)
+            except Exception as error:
+                raise self._failed(f"reset() of {self.name}", error) from error
             if not _is_tuple_of_mappings(result, 2):
                 raise InputError(f"{self.name}: reset() must return (observations, infos), both by agent")
             observations, infos = result
             self._check_agents(observations, "observations")
             for agent, n_actions in self.action_sizes.items():
-                self._checked(agent, check_mask_name, infos.get(agent), n_actions, "infos")
+                try:
+                    check_mask_name(infos.get(agent), n_actions, "infos")
+                except InputError as error:
+                    raise self._fault(agent, error) from None
             self._store(k, observations, infos, over=False)
             self._store_state(k, terminated=False)
         zeros = np.zeros(self.num_envs)
@@ -168,7 +178,10 @@ class SequentialEnv:
     # -- parts of a step -----------------------------------------------------------------------------------
     def _step_one(self, k: int, actions: dict[str, int]) -> _Result:
         """Step sub-environment ``k`` and check the form of the result."""
-        result = self._call(self.envs[k].step, f"step {self._steps} of {self.name} with actions {actions}", actions)
+        try:
+            result = self.envs[k].step(actions)
+        except Exception as error:
+            raise self._failed(f"step {self._steps} of {self.name} with actions {actions}", error) from error
         if isinstance(result, tuple) and len(result) == 4:
             raise InputError(
                 f"{self.name}: step() returned four values, as in old versions of gym; return (observations, rewards, "
@@ -180,18 +193,23 @@ class SequentialEnv:
                 f"agent; it returned {_form(result)}"
             )
         checked = _Result(*result)
-        for name in ("observations", "rewards", "terminated", "truncated"):
-            self._check_agents(getattr(checked, name), name)
+        for name, part in zip(_Result._fields[:4], checked, strict=False):
+            self._check_agents(part, name)
         return checked
 
     def _reward(self, rewards: Mapping[str, Any]) -> float:
         """Return the team's reward of a step."""
-        by_agent = np.zeros(len(self.agents))
-        for g, agent in enumerate(self.agents):
-            if agent in rewards:
-                by_agent[g] = self._checked(agent, as_reward, rewards[agent])
-        self._opposed.add(by_agent)
-        return float(by_agent.mean() if self.team_reward == "mean" else by_agent.sum())
+        by_agent = dict.fromkeys(self.agents, 0.0)
+        for agent, value in rewards.items():
+            if agent in by_agent:
+                try:
+                    by_agent[agent] = as_reward(value)
+                except InputError as error:
+                    raise self._fault(agent, error) from None
+        if not self._opposed.is_over:
+            self._opposed.add(np.array(list(by_agent.values())))
+        total = sum(by_agent.values())
+        return total / len(by_agent) if self.team_reward == "mean" else total
 
     def _store(
         self,
@@ -213,17 +231,21 @@ class SequentialEnv:
         """
         present = self._present(k, observations)
         for agent in self.agents:
-            observation, info, legal = observations.get(agent), infos.get(agent), self._legal[agent][k]
-            if observation is not None:
-                self._checked(agent, self._store_observation, agent, k, observation)
+            observation, on_turn = observations.get(agent), False
             takes_part = observation is not None and agent not in gone and (over or agent in present)
-            mask = self._checked(agent, stated_mask, observation, info, len(legal)) if takes_part else None
-            legal[:] = takes_part if mask is None else mask
-            on_turn = takes_part and may_act(self.envs[k], agent, info)
-            if not legal.any():
-                if on_turn and not over:
-                    raise self._fault(agent, f"{MASK} allows no action; allow one, or state infos[agent]['on_turn']")
-                on_turn, legal[-1] = False, True
+            try:
+                if observation is not None:
+                    bare_observation = bare(observation, self._spaces[agent])
+                    self._flatten[agent](bare_observation, self._observations[agent][k])
+                if takes_part:
+                    on_turn = self._store_mask(k, agent, observation, infos.get(agent), over)
+            except SimulatorError:
+                raise
+            except InputError as error:
+                raise self._fault(agent, error) from error.__cause__
+            if not takes_part:
+                legal = self._legal[agent][k]
+                legal[:], legal[-1] = False, True
             self._on_turn[agent][k] = on_turn
         self._agents_to_act[k] = tuple(a for a in self.agents if a in present)
 
@@ -237,18 +259,27 @@ class SequentialEnv:
         self._check_agents(present, "agents")
         return present
 
-    def _store_observation(self, agent: str, k: int, observation: Any) -> None:
-        self._flatten[agent](bare(observation, self._spaces[agent]), self._observations[agent][k])
+    def _store_mask(self, k: int, agent: str, observation: Any, info: Any, over: bool) -> bool:
+        """Store the mask of an agent that takes part, and return whether it is on turn."""
+        legal, declares = self._legal[agent][k], self._declares[k]
+        on_turn = bool(declares(agent)) if callable(declares) else may_act(info)
+        mask = stated_mask(observation, info, len(legal))
+        if mask is None:
+            legal[:] = True
+        elif mask.any():
+            legal[:] = mask
+        elif on_turn and not over:
+            raise InputError(f"{MASK} allows no action: allow one, or set infos[agent]['on_turn'] to False")
+        else:
+            on_turn, legal[:], legal[-1] = False, False, True
+        return on_turn
 
     def _store_state(self, k: int, *, terminated: bool) -> None:
         """Store the state of sub-environment ``k``; a state that fails after the end is not needed."""
         if self._flatten_state is None:
-            parts = [self._observations[a][k] for a in self.agents]
-            np.concatenate(parts if self._state.dtype == np.uint8 else [*map(as_float, parts)], out=self._state[k])
             return
         try:
-            state = self._call(self.envs[k].state, f"state() of {self.name} at step {self._steps}")
-            self._flatten_state(state, self._state[k])
+            self._flatten_state(self._read_state(k), self._state[k])
         except InputError as error:
             if terminated:
                 return
@@ -259,12 +290,25 @@ class SequentialEnv:
                 "concatenated observations"
             ) from error
 
+    def _read_state(self, k: int) -> Any:
+        try:
+            return self.envs[k].state()
+        except Exception as error:
+            raise self._failed(f"state() of {self.name} at step {self._steps}", error) from error
+
     def _batched_step(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
         observations = {a: v.copy() for a, v in self._observations.items()}
         legal = {a: v.copy() for a, v in self._legal.items()}
         on_turn = {a: v.copy() for a, v in self._on_turn.items()}
+        state = self._state.copy() if self._flatten_state is not None else self._joined(list(observations.values()))
         reward = reward.astype(np.float32)
-        return BatchedStep(observations, legal, self._state.copy(), reward, terminated, truncated, on_turn=on_turn)
+        return BatchedStep(observations, legal, state, reward, terminated, truncated, on_turn=on_turn)
+
+    @staticmethod
+    def _joined(parts: list[np.ndarray]) -> np.ndarray:
+        """Return the concatenated observations; images stay so if all are images."""
+        only_images = all(part.dtype == np.uint8 for part in parts)
+        return np.concatenate(parts if only_images else [as_float(part) for part in parts], axis=1)
 
     # -- state and faults ----------------------------------------------------------------------------------
     def _state_flattener(self, env: Any) -> Flattener | None:
@@ -277,27 +321,13 @@ class SequentialEnv:
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 
-    def _state_dtype(self) -> Any:
-        if self._flatten_state is not None:
-            return self._flatten_state.dtype
-        return np.uint8 if all(f.dtype == np.uint8 for f in self._flatten.values()) else np.float32
-
-    def _call(self, function: Callable[..., Any], where: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of a sub-environment; an error becomes one line."""
-        try:
-            return function(*args, **kwargs)
-        except InputError:
-            raise
-        except Exception as error:
-            fault = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
-            raise SimulatorError(f"{where} failed: {fault}; fix the environment") from error
-
-    def _checked(self, agent: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function of :mod:`agents.rllib.envs.agent_data` and add agent, step and environment to its faults."""
-        try:
-            return function(*args)
-        except InputError as error:
-            raise self._fault(agent, f"{error}; fix the environment") from error.__cause__
+    @staticmethod
+    def _failed(where: str, error: Exception) -> InputError:
+        """Return the one line about an error of a sub-environment; an InputError says all itself."""
+        if isinstance(error, InputError):
+            return error
+        fault = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
+        return SimulatorError(f"{where} failed: {fault}; fix the environment")
 
     def _check_agents(self, names: Collection[str], what: str) -> None:
         """Refuse agents that are not among the possible ones, for instance because they were renamed."""
@@ -309,8 +339,9 @@ class SequentialEnv:
             f"{', '.join(map(repr, self.agents))} and must stay so"
         )
 
-    def _fault(self, agent: str, fault: str) -> InputError:
-        return InputError(f"agent {agent!r} at step {self._steps} of {self.name}: {fault}")
+    def _fault(self, agent: str, fault: InputError) -> InputError:
+        """Return a fault of :mod:`agents.rllib.envs.agent_data` with agent, step and environment."""
+        return InputError(f"agent {agent!r} at step {self._steps} of {self.name}: {fault}; fix the environment")
 
 
 def env_name(env: Any) -> str:
@@ -328,7 +359,7 @@ def _discrete(env: Any, agent: str) -> int:
 
 
 def _is_tuple_of_mappings(result: Any, length: int) -> bool:
-    return isinstance(result, tuple) and len(result) == length and all(isinstance(part, Mapping) for part in result)
+    return isinstance(result, tuple) and len(result) == length and all(map(is_mapping, result))
 
 
 def _form(result: Any) -> str:

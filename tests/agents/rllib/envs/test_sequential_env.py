@@ -79,7 +79,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "mask of wrong length": ({"mask": late("two", np.ones(2), ONES)}, STEP + "action_mask has 2 entries for 3 actions"),
     "mask without a legal action": (
         {"mask": late("two", 0 * ONES, ONES)},
-        STEP + "action_mask allows no action; allow",
+        STEP + "action_mask allows no action: allow one, or set",
     ),
     "reward of two numbers": (
         {"reward": late("two", np.ones(2), 1.0)},
