@@ -753,3 +753,28 @@ class RllibTurns(RllibTeam):
         seen, rewards, ended, cut, infos = super().step(action_dict)
         on_turn = "ab"[self.t % 2]
         return {on_turn: seen[on_turn]}, rewards, ended, cut, infos
+
+
+class SingleDict(SingleMultiDiscrete):
+    observation_space = Dict({"place": VECTOR, "kind": Discrete(3)})  # type: ignore[assignment]
+    action_space = Discrete(3)  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        return {"place": super().reset(seed=seed)[0], "kind": 0}, {}
+
+    def step(self, action: Any) -> Any:
+        place, *rest = super().step(action)
+        return {"place": place, "kind": self.t % 3}, *rest
+
+
+class SingleMasked(SingleMultiDiscrete):
+    observation_space = Dict({"observation": VECTOR, "action_mask": Box(0, 1, (3,), np.int8)})  # type: ignore[assignment]
+    action_space = Discrete(3)  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        return {"observation": super().reset(seed=seed)[0], "action_mask": np.array([0, 1, 1], np.int8)}, {}
+
+    def step(self, action: Any) -> Any:
+        assert action != 0, "an illegal action was taken"
+        place, *rest = super().step(action)
+        return {"observation": place, "action_mask": np.array([0, 1, 1], np.int8)}, *rest

@@ -19,6 +19,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from agents.rllib.envs.aec import adapt_aec, is_aec
 from agents.rllib.envs.gymnasium_team import GymnasiumTeam, agent_spaces
 from agents.rllib.envs.renamed_agents import with_string_names
+from agents.rllib.envs.sequential_env import bare_key
 from agents.tasks.registry import Task
 from marca_env.utils.errors import InputError
 
@@ -33,7 +34,8 @@ def adapt(
         name: of the environment, for messages.
         options: keyword arguments that built it.
         task: the public task, if it is one.
-        teams_only: whether a Gymnasium environment with one agent becomes a team; otherwise it is returned itself.
+        teams_only: whether every Gymnasium environment with one agent becomes a team; otherwise only those with an
+            action mask beside the observation, and the others are returned themselves.
 
     Returns:
         A batched environment, a PettingZoo ParallelEnv or an RLlib MultiAgentEnv, whose agents have strings for names.
@@ -52,7 +54,7 @@ def adapt(
         env = made
     elif agent_spaces(made) is not None:
         env = GymnasiumTeam(made, name, options)
-    elif isinstance(made, gym.Env) and not teams_only:
+    elif isinstance(made, gym.Env) and not teams_only and bare_key(made.observation_space) is None:
         return made
     elif isinstance(made, gym.Env):
         env = GymnasiumTeam(made, name, options)

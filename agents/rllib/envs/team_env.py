@@ -12,11 +12,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
-from ray.rllib.models.utils import get_filter_config
 
 from agents.rllib.envs.make_env import build_env
 from agents.rllib.envs.parallel_view import ParallelView
 from agents.rllib.envs.sequential_env import MASK, bare_key
+from agents.rllib.envs.single_env import has_network
 from marca_env.utils.errors import InputError
 
 PARALLEL = {"marca_env/parallel-v0": ("marca_env:parallel_env", {"on_illegal": "error"})}
@@ -92,7 +92,7 @@ class TeamEnv(MultiAgentEnv):
         self._most = max(self._counts.values(), default=0)
         if self.shared:  # surplus actions must be masked
             self.masked = self.masked or len(set(self._counts.values())) > 1
-        self._flattens = {a: self.shared or not _has_network(s, vectors=not self.masked) for a, s in self._bare.items()}
+        self._flattens = {a: self.shared or not has_network(s, vectors=not self.masked) for a, s in self._bare.items()}
         self._sizes = {a: gym.spaces.flatdim(s) for a, s in self._bare.items() if self._flattens[a]}
         self._width = max(self._sizes.values(), default=0)
         self.observation_spaces = {a: self._space(a) for a in self.possible_agents}
@@ -158,24 +158,6 @@ class TeamEnv(MultiAgentEnv):
         if self.shared:
             legal = np.concatenate([legal, np.zeros(self._most - len(legal), np.int8)])
         return {"observation": bare, MASK: legal}
-
-
-def _has_network(space: gym.Space, *, vectors: bool) -> bool:
-    """Return whether RLlib has a network for observations of a space as they are.
-
-    Args:
-        space: of an agent's observations.
-        vectors: whether vectors stay; otherwise only images do.
-    """
-    if not isinstance(space, gym.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        return False
-    if len(space.shape) == 1:
-        return vectors
-    try:
-        get_filter_config(space.shape)
-    except ValueError:
-        return False
-    return len(space.shape) == 3
 
 
 class SingleBatchEnv(MultiAgentEnv):

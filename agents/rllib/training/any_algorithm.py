@@ -20,8 +20,9 @@ from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
-from agents.rllib.envs.honest_runner import HonestRunner
+from agents.rllib.envs.honest_runner import HonestSingleRunner, HonestTeamRunner
 from agents.rllib.envs.lookup import env_name
+from agents.rllib.envs.single_env import SOURCE, SingleEnv, has_network
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_rllib_env
 from agents.rllib.modules.masked_modules import masked_module
 from marca_env.utils.errors import InputError, one_line, unknown_option
@@ -30,6 +31,8 @@ SHARED = "shared"
 """Id of the policy that all agents share."""
 TEAM_BUFFER = "MultiAgentPrioritizedEpisodeReplayBuffer"
 """RLlib's replay buffer for DQN with several agents."""
+OUR_RUNNERS = (None, HonestSingleRunner, HonestTeamRunner)
+"""Classes of runners that are replaced; a user's own is kept."""
 
 
 def algorithm_config(algo: Any) -> AlgorithmConfig:
@@ -131,11 +134,21 @@ def set_environment(
     if not isinstance(probe, MultiAgentEnv):
         if share:
             raise InputError(f"share_parameters: environment {env!r} has one agent; remove the option")
+        known = has_network(probe.observation_space)
         probe.close()
-        name = gym_id(env) or env.replace(":", ".") if isinstance(env, str) else env
-        return config.environment(name, env_config=options)
+        return _set_single_env(config, env, options, known=known)
     probe.close()
     return _set_team_env(config, env, options, share)
+
+
+def _set_single_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], *, known: bool) -> AlgorithmConfig:
+    """Set a single-agent environment; ``known`` says whether RLlib has a network for its observations."""
+    if config.env_runner_cls in OUR_RUNNERS:
+        config.env_runners(env_runner_cls=HonestSingleRunner)
+    registered_id = gym_id(env) if isinstance(env, str) and known else None
+    if registered_id is not None:
+        return config.environment(registered_id, env_config=options)
+    return config.environment(SingleEnv, env_config={SOURCE: env, **options})
 
 
 def independent(config: AlgorithmConfig, env: Any, env_config: Mapping[str, Any] | None = None) -> AlgorithmConfig:
@@ -153,8 +166,8 @@ def _set_team_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], sh
     team = TeamEnv(team_config)
     # RLlib's check draws actions without the mask, and TeamEnv checks more
     config.environment(TeamEnv, env_config=team_config, disable_env_checking=True)
-    if config.env_runner_cls is None:
-        config.env_runners(env_runner_cls=HonestRunner)
+    if config.env_runner_cls in OUR_RUNNERS:
+        config.env_runners(env_runner_cls=HonestTeamRunner)
     _check_names(team.possible_agents, env, share)
     if config.policies == AlgorithmConfig().policies:  # keep a user's mapping
         names = {SHARED} if share else {policy_name(a) for a in team.possible_agents}

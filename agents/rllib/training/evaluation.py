@@ -19,6 +19,7 @@ from agents.policy.allocation_policy import DESCRIPTION, load_team, policy_folde
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.make_env import ENVS
+from agents.rllib.envs.single_env import SOURCE, SingleEnv
 from agents.rllib.envs.team_env import TeamEnv
 from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, saved_config
 from agents.rllib.training.any_algorithm import set_environment
@@ -255,5 +256,6 @@ def _team_return(episode: Any) -> float:
 
 
 def _env_name(config: Any) -> str:
-    env = config.env_config["env"] if config.env is TeamEnv else config.env
+    sources = {TeamEnv: "env", SingleEnv: SOURCE}
+    env = config.env_config[sources[config.env]] if config.env in sources else config.env
     return env if isinstance(env, str) else getattr(env, "__name__", repr(env))
