@@ -33,9 +33,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "DQN": {
         "train_batch_size_per_learner": 8,
         "num_steps_sampled_before_learning_starts": 8,
+        "min_sample_timesteps_per_iteration": 0,
+        "min_time_s_per_iteration": 0,
         "model_config": {"fcnet_hiddens": [8]},
         "num_env_runners": 0,
     },
+    "APPO": {"min_time_s_per_iteration": 0, "train_batch_size_per_learner": 16, "model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0},
+    "IMPALA": {"min_time_s_per_iteration": 0, "train_batch_size_per_learner": 16, "model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0},
 }
 
 
