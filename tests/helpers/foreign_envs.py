@@ -607,7 +607,7 @@ class TupleGym(gym.Env):
         return self.observe(), self.paid(actions), self.ended(), False, {}
 
     def paid(self, actions: Any) -> Any:
-        return [float(a == 1) for a in actions]
+        return [float(np.all(a == 1)) for a in actions]
 
     def ended(self) -> Any:
         return self.t == STEPS

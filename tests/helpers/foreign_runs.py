@@ -13,6 +13,8 @@ from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options, validate_config
 from marca_env.utils.errors import InputError
 
+_NET = {"model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0}
+_NO_WAIT = {"min_time_s_per_iteration": 0, "min_sample_timesteps_per_iteration": 0}
 SMALL: dict[str, dict[str, Any]] = {
     "QMIX": {
         "hidden": [8],
@@ -23,24 +25,17 @@ SMALL: dict[str, dict[str, Any]] = {
         "buffer_capacity": 16,
         "num_envs_per_env_runner": 4,
     },
-    "PPO": {
-        "train_batch_size_per_learner": 16,
-        "minibatch_size": 8,
-        "num_epochs": 1,
-        "model_config": {"fcnet_hiddens": [8]},
-        "num_env_runners": 0,
-    },
+    "PPO": {**_NET, "train_batch_size_per_learner": 16, "minibatch_size": 8, "num_epochs": 1},
     "DQN": {
+        **_NET,
+        **_NO_WAIT,
         "train_batch_size_per_learner": 8,
         "num_steps_sampled_before_learning_starts": 8,
-        "min_sample_timesteps_per_iteration": 0,
-        "min_time_s_per_iteration": 0,
-        "model_config": {"fcnet_hiddens": [8]},
-        "num_env_runners": 0,
     },
-    "APPO": {"min_time_s_per_iteration": 0, "train_batch_size_per_learner": 16, "model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0},
-    "IMPALA": {"min_time_s_per_iteration": 0, "train_batch_size_per_learner": 16, "model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0},
+    "APPO": {**_NET, **_NO_WAIT, "train_batch_size_per_learner": 16},
+    "IMPALA": {**_NET, **_NO_WAIT, "train_batch_size_per_learner": 16},
 }
+"""Options with which a run takes a second."""
 
 
 def say(algo: str, env: Any, env_config: Mapping[str, Any] | None = None, **options: Any) -> str:

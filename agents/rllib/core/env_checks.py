@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from agents.offline.episodes import Columns
-from agents.rllib.envs.sequential_env import SimulatorError, env_name
+from agents.rllib.envs.env_watch import SimulatorError, env_name
 from agents.team.team import TeamSpec, mask_key, obs_key, turn_key
 from marca_env.utils.errors import InputError, one_line
 

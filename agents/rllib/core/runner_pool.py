@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from agents.rllib.envs.sequential_env import SimulatorError
+from agents.rllib.envs.env_watch import SimulatorError
 from marca_env.utils.errors import InputError, one_line
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ import gymnasium as gym
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from agents.rllib.envs.aec import adapt_aec, is_aec
+from agents.rllib.envs.agent_data import has_mask
 from agents.rllib.envs.gymnasium_team import GymnasiumTeam, agent_spaces
 from agents.rllib.envs.renamed_agents import with_string_names
-from agents.rllib.envs.sequential_env import bare_key
 from agents.tasks.registry import Task
 from marca_env.utils.errors import InputError
 
@@ -54,7 +54,7 @@ def adapt(
         env = made
     elif agent_spaces(made) is not None:
         env = GymnasiumTeam(made, name, options)
-    elif isinstance(made, gym.Env) and not teams_only and bare_key(made.observation_space) is None:
+    elif isinstance(made, gym.Env) and not teams_only and not has_mask(made.observation_space):
         return made
     elif isinstance(made, gym.Env):
         env = GymnasiumTeam(made, name, options)

@@ -17,6 +17,8 @@ from marca_env.utils.errors import InputError, one_line
 MASK = "action_mask"
 ON_TURN = "on_turn"
 """Key of ``infos[agent]``: whether the agent acts in the next step; it may only wait if this is False."""
+NO_ACTION = f"{MASK} allows no action: allow one, or set infos[agent]['on_turn'] to False"
+"""Fault of an agent on turn whose mask is empty."""
 BARE_KEYS = ("observation", "observations", "obs")
 """Keys of the bare observation in environments whose observations contain an action mask."""
 OTHER_MASKS = (
@@ -167,6 +169,11 @@ def bare(observation: Any, space: gym.Space) -> Any:
     return observation[name]
 
 
+def has_mask(space: Any) -> bool:
+    """Return whether observations of a space have an action mask beside them."""
+    return isinstance(space, gym.spaces.Dict) and MASK in space.spaces
+
+
 def bare_key(space: Any) -> str | None:
     """Return the key of the bare observation in a masked observation space; ``None`` if the space has no mask.
 
@@ -242,6 +249,18 @@ def as_reward(value: Any) -> float:
     if not math.isfinite(value):
         raise InputError(f"reward is {value}; return finite numbers")
     return value
+
+
+def as_box(value: Any, space: gym.Space) -> np.ndarray:
+    """Return an observation as an array of the shape and type of its Box.
+
+    Raises:
+        InputError: it has another shape.
+    """
+    array = as_array(value, "observation")
+    if array.shape != space.shape:
+        raise InputError(f"observation has shape {array.shape}, but its space says {space.shape}")
+    return array.astype(space.dtype, copy=False)
 
 
 def as_array(value: Any, what: str) -> np.ndarray:

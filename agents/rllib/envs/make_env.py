@@ -14,6 +14,7 @@ from typing import Any
 from ray.rllib.env.env_context import EnvContext
 
 from agents.rllib.envs.adapters import adapt
+from agents.rllib.envs.env_watch import SimulatorError
 from agents.rllib.envs.lookup import ENVS, env_name, find_factory, missing_package
 from agents.rllib.envs.sequential_env import SequentialEnv
 from agents.tasks.registry import find_task
@@ -92,7 +93,7 @@ def _built(env: Any, num_envs: int, options: dict[str, Any]) -> Any:
         cause = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, ImportError)), None)
         if cause is not None:
             raise missing_package(str(env), cause) from error
-        raise InputError(
+        raise SimulatorError(
             f"environment {env_name(env)}: building it raised {type(error).__name__}: {one_line(error)[:150]}; "
             "check env_config"
         ) from error

@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium as gym
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from agents.rllib.envs.agent_data import as_reward
+from agents.rllib.envs.env_watch import EnvWatch
 from agents.rllib.envs.spaces import agent_space
 
 
@@ -20,7 +22,8 @@ class ParallelView(MultiAgentEnv):
     - The agents are ``possible_agents``, in their order. An agent takes part from its first observation on.
     - An episode is over when no agent is left. It is terminated if all agents of the last step terminated, and
       truncated otherwise.
-    - An agent that leaves without an observation keeps its last one. If it leaves without an ending it has terminated,
+    - An agent without an observation keeps its last one. An agent without a reward gets 0.
+    - An agent that acted and is not in ``agents`` has left. If it leaves without an ending it has terminated,
       or is truncated if all leave with it.
 
     - Agents receive their own rewards; in a public task that is reported with the sum (``team_reward``), the sum.
@@ -41,40 +44,43 @@ class ParallelView(MultiAgentEnv):
         self.observation_space = gym.spaces.Dict(self.observation_spaces)
         self.action_space = gym.spaces.Dict(self.action_spaces)
         self._pays_sum = getattr(env, "team_reward", None) == "sum"
+        self._watch = EnvWatch(env, self.possible_agents)
         self._last: dict[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         """Start an episode and return observations and infos by agent."""
-        observations, infos = self.par_env.reset(seed=seed, options=options)
-        self._last = dict(observations)
-        self.agents = list(observations)
-        return dict(observations), _of(infos, observations)
+        self._watch.steps = 0
+        observations, infos = self._watch.reset(self.par_env, seed)
+        self._last = _observed(observations)
+        self.agents = list(self._last)
+        return dict(self._last), _of(infos, self._last)
 
     def step(self, action_dict: Mapping[str, Any]) -> Any:
         """Let all agents act that are in the episode."""
+        self._watch.steps += 1
         acted = list(action_dict)
-        observations, rewards, terminated, truncated, infos = self.par_env.step(dict(action_dict))
-        observations = {a: o for a, o in observations.items() if a in self.possible_agents}
-        ended = {a: bool(terminated.get(a, False)) for a in observations}
-        cut = {a: bool(truncated.get(a, False)) for a in observations}
+        result = self._watch.step(self.par_env, dict(action_dict))
+        observations = _observed(result.observations)
+        ended = {a: bool(result.terminated.get(a, False)) for a in (*acted, *observations)}
+        cut = {a: bool(result.truncated.get(a, False)) for a in ended}
         left = getattr(self.par_env, "agents", None)
         for agent in acted:
-            ended.setdefault(agent, bool(terminated.get(agent, False)))
-            cut.setdefault(agent, bool(truncated.get(agent, False)))
             if left is not None and agent not in left and not (ended[agent] or cut[agent]):  # gone without a word
                 (ended if left else cut)[agent] = True
-            if ended[agent] or cut[agent]:
-                observations.setdefault(agent, self._last[agent])
-        over = left is not None and not left
-        over = over or all(ended[a] or cut[a] for a in ended)
-        all_ended = over and not any(cut.values())
+            observations.setdefault(agent, self._last[agent])
         self._last.update(observations)
+        over = (left is not None and not left) or all(ended[a] or cut[a] for a in ended)
+        all_ended = over and not any(cut.values())
         self.agents = [] if over else [a for a in ended if not (ended[a] or cut[a])]
-        rewards = {a: rewards[a] for a in self.possible_agents if a in rewards and (a in observations or a in acted)}
-        if self._pays_sum:
-            rewards = dict.fromkeys(rewards, sum(rewards.values()))
         ended["__all__"], cut["__all__"] = all_ended, over and not all_ended
-        return observations, rewards, ended, cut, _of(infos, observations)
+        return observations, self._rewards(result.rewards, acted), ended, cut, _of(result.infos, observations)
+
+    def _rewards(self, rewards: Mapping[str, Any], acted: list[str]) -> dict[str, Any]:
+        known = {a: rewards.get(a, 0.0) for a in acted}
+        if not self._pays_sum:
+            return known
+        total = sum(self._watch.checked(a, as_reward, r) for a, r in known.items())
+        return dict.fromkeys(known, total)
 
     def render(self) -> Any:
         """Render the environment."""
@@ -83,6 +89,10 @@ class ParallelView(MultiAgentEnv):
     def close(self) -> None:
         """Close the environment."""
         self.par_env.close()
+
+
+def _observed(observations: Mapping[str, Any]) -> dict[str, Any]:
+    return {a: o for a, o in observations.items() if o is not None}
 
 
 def _of(infos: Any, observations: Mapping[str, Any]) -> dict[str, Any]:

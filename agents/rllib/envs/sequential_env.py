@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,40 +11,24 @@ import numpy as np
 from agents.rllib.envs.agent_data import (
     BARE_KEYS,
     MASK,
+    NO_ACTION,
     Flattener,
     as_reward,
     bare,
     bare_key,
     bare_space,
     check_mask_name,
-    is_mapping,
     may_act,
     stated_mask,
 )
+from agents.rllib.envs.env_watch import EnvWatch, SimulatorError, env_name
 from agents.rllib.envs.spaces import agent_space
 from agents.rllib.envs.team_reward import OpposedRewards, check_team_reward
 from agents.team.images import as_float
 from marca_env.envs.batched_env import BatchedStep
-from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.errors import InputError
 
 __all__ = ["BARE_KEYS", "MASK", "SequentialEnv", "SimulatorError", "bare_key", "env_name"]
-
-_SHARED_KEYS = ("__all__", "__common__")
-"""Keys of RLlib's dicts that are no agents."""
-
-
-class SimulatorError(InputError):
-    """An environment raised an error; the message names step, actions and environment, ``__cause__`` is the error."""
-
-
-class _Result(NamedTuple):
-    """What ``step`` of a sub-environment returns, by agent."""
-
-    observations: Mapping[str, Any]
-    rewards: Mapping[str, Any]
-    terminated: Mapping[str, Any]
-    truncated: Mapping[str, Any]
-    infos: Mapping[str, Any]
 
 
 class SequentialEnv:
@@ -87,10 +70,11 @@ class SequentialEnv:
         self.agents = tuple(getattr(first, "possible_agents", None) or ())
         if not self.agents:
             raise InputError(f"{self.name}: no possible_agents; use a PettingZoo ParallelEnv or a batched environment")
-        self._known = {*self.agents, *_SHARED_KEYS}
         self.max_steps = max_steps or _stated_length(first)
         self._spaces = {a: agent_space(first, "observation", a) for a in self.agents}
-        self.action_sizes = {a: _discrete(first, a) for a in self.agents}
+        actions = {a: _discrete(first, a, self.name) for a in self.agents}
+        self.action_sizes = {a: int(space.n) for a, space in actions.items()}
+        self._first_actions = {a: int(space.start) for a, space in actions.items()}
         self._flatten: dict[str, Flattener] = {}
         for agent, space in self._spaces.items():
             try:
@@ -105,12 +89,11 @@ class SequentialEnv:
         self.state_size = sum(self.observation_sizes.values()) if not self._flatten_state else self._flatten_state.size
         # RLlib wraps a ParallelEnv as par_env
         self._declares = [getattr(getattr(env, "par_env", env), "is_on_turn", None) for env in envs]
-        self._takes_seed = "seed" in inspect.signature(first.reset).parameters or _takes_any(first.reset)
         self._is_multi_agent_env = hasattr(first, "get_observation_space")  # an RLlib MultiAgentEnv
         self._agents_to_act: list[Collection[str]] = [self.agents] * self.num_envs
         self._over = np.zeros(self.num_envs, dtype=bool)
         self._opposed = OpposedRewards(self.agents, self.name, team_reward)
-        self._steps = 0
+        self._watch = EnvWatch(first, self.agents)
         self._observations = {a: np.zeros((self.num_envs, f.size), f.dtype) for a, f in self._flatten.items()}
         self._legal = {a: np.zeros((self.num_envs, n), bool) for a, n in self.action_sizes.items()}
         self._on_turn = {a: np.zeros(self.num_envs, bool) for a in self.agents}
@@ -124,24 +107,16 @@ class SequentialEnv:
             seeds = np.random.default_rng(seed).integers(2**31, size=self.num_envs).tolist()
         self._opposed.check()
         self._over[:] = False
-        self._steps = 0
+        self._watch.steps = 0
         for rows in self._observations.values():  # clear the last episode for agents that get no observation yet
             rows[:] = 0
         for k, env in enumerate(self.envs):
-            options = {"seed": seeds[k]} if self._takes_seed else {}
-            try:
-                result = env.reset(**options)
-            except Exception as error:
-                raise self._failed(f"reset() of {self.name}", error) from error
-            if not _is_tuple_of_mappings(result, 2):
-                raise InputError(f"{self.name}: reset() must return (observations, infos), both by agent")
-            observations, infos = result
-            self._check_agents(observations, "observations")
+            observations, infos = self._watch.reset(env, seeds[k])
             for agent, n_actions in self.action_sizes.items():
                 try:
                     check_mask_name(infos.get(agent), n_actions, "infos")
                 except InputError as error:
-                    raise self._fault(agent, error) from None
+                    raise self._watch.fault(agent, error) from None
             self._store(k, observations, infos, over=False)
             self._store_state(k, terminated=False)
         zeros = np.zeros(self.num_envs)
@@ -152,10 +127,10 @@ class SequentialEnv:
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         action_lists = {a: np.asarray(agent_actions).tolist() for a, agent_actions in actions.items()}
-        self._steps += 1
+        self._watch.steps += 1
         for k in np.flatnonzero(~self._over).tolist():
             acting = self._agents_to_act[k]
-            result = self._step_one(k, {a: action_lists[a][k] for a in acting})
+            result = self._watch.step(self.envs[k], {a: self._first_actions[a] + action_lists[a][k] for a in acting})
             reward[k] = self._reward(result.rewards)
             ended, cut = result.terminated, result.truncated
             all_ended = bool(ended.get("__all__", all(ended.get(a, False) for a in acting)))
@@ -176,27 +151,6 @@ class SequentialEnv:
             env.close()
 
     # -- parts of a step -----------------------------------------------------------------------------------
-    def _step_one(self, k: int, actions: dict[str, int]) -> _Result:
-        """Step sub-environment ``k`` and check the form of the result."""
-        try:
-            result = self.envs[k].step(actions)
-        except Exception as error:
-            raise self._failed(f"step {self._steps} of {self.name} with actions {actions}", error) from error
-        if isinstance(result, tuple) and len(result) == 4:
-            raise InputError(
-                f"{self.name}: step() returned four values, as in old versions of gym; return (observations, rewards, "
-                "terminations, truncations, infos)"
-            )
-        if not _is_tuple_of_mappings(result, 5):
-            raise InputError(
-                f"{self.name}: step() must return (observations, rewards, terminations, truncations, infos), all by "
-                f"agent; it returned {_form(result)}"
-            )
-        checked = _Result(*result)
-        for name, part in zip(_Result._fields[:4], checked, strict=False):
-            self._check_agents(part, name)
-        return checked
-
     def _reward(self, rewards: Mapping[str, Any]) -> float:
         """Return the team's reward of a step."""
         by_agent = dict.fromkeys(self.agents, 0.0)
@@ -205,7 +159,7 @@ class SequentialEnv:
                 try:
                     by_agent[agent] = as_reward(value)
                 except InputError as error:
-                    raise self._fault(agent, error) from None
+                    raise self._watch.fault(agent, error) from None
         if not self._opposed.is_over:
             self._opposed.add(np.array(list(by_agent.values())))
         total = sum(by_agent.values())
@@ -242,7 +196,7 @@ class SequentialEnv:
             except SimulatorError:
                 raise
             except InputError as error:
-                raise self._fault(agent, error) from error.__cause__
+                raise self._watch.fault(agent, error) from error.__cause__
             if not takes_part:
                 legal = self._legal[agent][k]
                 legal[:], legal[-1] = False, True
@@ -255,8 +209,8 @@ class SequentialEnv:
             return observations
         present = getattr(self.envs[k], "agents", None)
         if present is None:
-            return self._known
-        self._check_agents(present, "agents")
+            return self.agents
+        self._watch.check_agents(present, "agents")
         return present
 
     def _store_mask(self, k: int, agent: str, observation: Any, info: Any, over: bool) -> bool:
@@ -269,7 +223,7 @@ class SequentialEnv:
         elif mask.any():
             legal[:] = mask
         elif on_turn and not over:
-            raise InputError(f"{MASK} allows no action: allow one, or set infos[agent]['on_turn'] to False")
+            raise InputError(NO_ACTION)
         else:
             on_turn, legal[:], legal[-1] = False, False, True
         return on_turn
@@ -286,15 +240,17 @@ class SequentialEnv:
             if isinstance(error, SimulatorError):
                 raise
             raise InputError(
-                f"step {self._steps} of {self.name}: {error}; fix state(), or remove state_space to learn from the "
-                "concatenated observations"
+                f"step {self._watch.steps} of {self.name}: {error}; fix state(), or remove state_space to learn from "
+                "the concatenated observations"
             ) from error
 
     def _read_state(self, k: int) -> Any:
         try:
             return self.envs[k].state()
+        except InputError:
+            raise
         except Exception as error:
-            raise self._failed(f"state() of {self.name} at step {self._steps}", error) from error
+            raise self._watch.failed(f"state() of {self.name} at step {self._watch.steps}", error) from error
 
     def _batched_step(self, reward: np.ndarray, terminated: np.ndarray, truncated: np.ndarray) -> BatchedStep:
         observations = {a: v.copy() for a, v in self._observations.items()}
@@ -321,55 +277,15 @@ class SequentialEnv:
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 
-    @staticmethod
-    def _failed(where: str, error: Exception) -> InputError:
-        """Return the one line about an error of a sub-environment; an InputError says all itself."""
-        if isinstance(error, InputError):
-            return error
-        fault = f"{type(error).__name__}: {one_line(error)}".rstrip(": ")
-        return SimulatorError(f"{where} failed: {fault}; fix the environment")
 
-    def _check_agents(self, names: Collection[str], what: str) -> None:
-        """Refuse agents that are not among the possible ones, for instance because they were renamed."""
-        if self._known.issuperset(names):
-            return
-        unknown = next(n for n in names if n not in self._known)
-        raise InputError(
-            f"step {self._steps} of {self.name}: unknown agent {unknown!r} in {what}; possible_agents are "
-            f"{', '.join(map(repr, self.agents))} and must stay so"
-        )
-
-    def _fault(self, agent: str, fault: InputError) -> InputError:
-        """Return a fault of :mod:`agents.rllib.envs.agent_data` with agent, step and environment."""
-        return InputError(f"agent {agent!r} at step {self._steps} of {self.name}: {fault}; fix the environment")
-
-
-def env_name(env: Any) -> str:
-    """Return the name that an environment states in its metadata, or its class."""
-    inner = getattr(env, "unwrapped", env)
-    stated = (getattr(inner, "metadata", None) or {}).get("name")
-    return stated if isinstance(stated, str) else type(inner).__name__
-
-
-def _discrete(env: Any, agent: str) -> int:
+def _discrete(env: Any, agent: str, name: str) -> gym.spaces.Discrete:
     space = agent_space(env, "action", agent)
-    if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
-        raise InputError(f"agent {agent!r}: action space {space}; the algorithms need Discrete(n) with start 0")
-    return int(space.n)
-
-
-def _is_tuple_of_mappings(result: Any, length: int) -> bool:
-    return isinstance(result, tuple) and len(result) == length and all(map(is_mapping, result))
-
-
-def _form(result: Any) -> str:
-    if not isinstance(result, tuple):
-        return f"a {type(result).__name__}"
-    return f"({', '.join(type(part).__name__ for part in result)})"
-
-
-def _takes_any(function: Callable[..., Any]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+    if not isinstance(space, gym.spaces.Discrete):
+        raise InputError(
+            f"agent {agent!r} of {name}: actions {str(space)[:80]}; the presets need Discrete(n): make them discrete, "
+            "or choose PPO"
+        )
+    return space
 
 
 def _stated_length(env: Any) -> int:
@@ -378,4 +294,4 @@ def _stated_length(env: Any) -> int:
             value = getattr(source, name, None)
             if isinstance(value, (int, np.integer)) and value > 0:
                 return int(value)
-    raise InputError(f"{type(env).__name__}: no maximum length of an episode; set max_episode_steps")
+    raise InputError(f"{env_name(env)}: no maximum length of an episode; set max_episode_steps")

@@ -13,10 +13,24 @@ import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from agents.rllib.envs.agent_data import (
+    MASK,
+    NO_ACTION,
+    Flattener,
+    as_box,
+    as_reward,
+    bare,
+    bare_space,
+    check_mask_name,
+    has_mask,
+    may_act,
+    stated_mask,
+)
+from agents.rllib.envs.env_watch import EnvWatch
 from agents.rllib.envs.make_env import build_env
 from agents.rllib.envs.parallel_view import ParallelView
-from agents.rllib.envs.sequential_env import MASK, bare_key
 from agents.rllib.envs.single_env import has_network
+from agents.team.images import as_float
 from marca_env.utils.errors import InputError
 
 PARALLEL = {"marca_env/parallel-v0": ("marca_env:parallel_env", {"on_illegal": "error"})}
@@ -75,25 +89,28 @@ class TeamEnv(MultiAgentEnv):
         self.shared = bool(config.get("shared", False))
         self.possible_agents = list(self.inner.possible_agents)
         self.agents = list(self.possible_agents)
+        self._watch = EnvWatch(getattr(self.inner, "par_env", self.inner), self.possible_agents)
+        if not self.possible_agents:
+            raise InputError(f"{self._watch.name}: no possible_agents; list all agents there")
+        self._done: set[str] = set()
         spaces = {a: self.inner.get_observation_space(a) for a in self.possible_agents}
         actions = {a: self.inner.get_action_space(a) for a in self.possible_agents}
-        self._keys = {a: bare_key(s) for a, s in spaces.items()}
-        self._masks_in_infos = not any(self._keys.values()) and self._finds_masks_in_infos()
-        self.masked = any(self._keys.values()) or self._masks_in_infos
-        self._bare = {a: s if self._keys[a] is None else s[self._keys[a]] for a, s in spaces.items()}  # type: ignore[index]
+        masks_in_observations = any(has_mask(s) for s in spaces.values())
+        infos = self._first_infos()
+        self.masked = masks_in_observations or any(isinstance(i, Mapping) and MASK in i for i in infos.values())
+        self._spaces, self._bare = spaces, {a: bare_space(s) for a, s in spaces.items()}
         discrete = {a: s for a, s in actions.items() if isinstance(s, gym.spaces.Discrete)}
-        if (self.shared or self.masked) and len(discrete) < len(actions):
-            other = next(a for a in actions if a not in discrete)
-            raise InputError(
-                f"agent {other!r}: actions {str(actions[other])[:80]}; masks and sharing need Discrete actions"
-            )
+        self._check_spaces(spaces, actions, infos)
         self._first_action = {a: int(s.start) for a, s in discrete.items()}
         self._counts = {a: int(s.n) for a, s in discrete.items()}
         self._most = max(self._counts.values(), default=0)
         if self.shared:  # surplus actions must be masked
             self.masked = self.masked or len(set(self._counts.values())) > 1
         self._flattens = {a: self.shared or not has_network(s, vectors=not self.masked) for a, s in self._bare.items()}
-        self._sizes = {a: gym.spaces.flatdim(s) for a, s in self._bare.items() if self._flattens[a]}
+        self._flatten = {
+            a: self._watch.checked(a, Flattener, s, "observation") for a, s in self._bare.items() if self._flattens[a]
+        }
+        self._sizes = {a: max(f.size, 1) for a, f in self._flatten.items()}
         self._width = max(self._sizes.values(), default=0)
         self.observation_spaces = {a: self._space(a) for a in self.possible_agents}
         self.action_spaces: dict[str, gym.Space] = {
@@ -104,18 +121,43 @@ class TeamEnv(MultiAgentEnv):
         self.action_space = gym.spaces.Dict(self.action_spaces)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
-        """Start an episode and return observations and infos by agent."""
-        observations, infos = self.inner.reset(seed=seed, options=options)
+        """Start an episode and return observations and infos by agent.
+
+        Raises:
+            InputError: the environment raised an error, or returned data that do not fit its spaces.
+        """
+        self._watch.steps, self._done = 0, set()
+        observations, infos = self._watch.reset(self.inner, seed)
         self.agents = list(observations)
-        return self._observed(observations, infos), infos
+        return self._observed(observations, infos, self.agents), dict(infos)
 
     def step(self, action_dict: dict[str, Any]) -> Any:
-        """Take one step; every agent that is still in the episode acts."""
-        taken = {a: action + self._first_action.get(a, 0) for a, action in action_dict.items()}
-        observations, rewards, terminated, truncated, infos = self.inner.step(taken)
-        over = terminated.get("__all__") or truncated.get("__all__")
-        self.agents = [] if over else [a for a in observations if not (terminated.get(a) or truncated.get(a))]
-        return self._observed(observations, infos), rewards, terminated, truncated, infos
+        """Take one step; every agent that is still in the episode acts.
+
+        Raises:
+            InputError: the environment raised an error, or returned data that do not fit its spaces.
+        """
+        self._watch.steps += 1
+        taken = {
+            a: action + first if (first := self._first_action.get(a)) else action for a, action in action_dict.items()
+        }
+        result = self._watch.step(self.inner, taken)
+        ended, cut = dict(result.terminated), dict(result.truncated)
+        ended.setdefault("__all__", all(ended.get(a, False) for a in action_dict))
+        cut.setdefault("__all__", False)
+        over = ended["__all__"] or cut["__all__"]
+        done = {a for a in self.possible_agents if ended.get(a) or cut.get(a)}
+        for agent in result.observations:
+            if agent in self._done:
+                raise self._watch.fault(
+                    agent, "it acts again after its end in this episode, which RLlib cannot; choose a preset"
+                )
+        self._done |= done
+        self.agents = [] if over else [a for a in result.observations if a not in done]
+        observations = self._observed(result.observations, result.infos, self.agents)
+        rewards = {a: self._watch.checked(a, as_reward, r) for a, r in result.rewards.items()}
+        rewards = {**dict.fromkeys(action_dict, 0.0), **rewards}
+        return observations, rewards, ended, cut, dict(result.infos)
 
     def render(self) -> Any:
         """Render the wrapped environment."""
@@ -126,9 +168,29 @@ class TeamEnv(MultiAgentEnv):
         """Close the wrapped environment."""
         self.inner.close()
 
-    def _finds_masks_in_infos(self) -> bool:
-        _, infos = self.inner.reset()
-        return any(isinstance(i, Mapping) and MASK in i for i in infos.values())
+    def _first_infos(self) -> Mapping[str, Any]:
+        """Return the infos of a first episode, which say whether masks stand there and who starts."""
+        observations, infos = self._watch.reset(self.inner)
+        self.starts_complete = len(observations) == len(self.possible_agents)
+        """Whether all agents observe at the start."""
+        return infos
+
+    def _check_spaces(self, spaces: Mapping[str, Any], actions: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
+        """Refuse masks under another name, and actions for which RLlib or the masks have no use."""
+        for agent, space in actions.items():
+            if isinstance(space, gym.spaces.Discrete):
+                self._watch.checked(agent, check_mask_name, spaces[agent], int(space.n), "observations")
+                self._watch.checked(agent, check_mask_name, infos.get(agent), int(space.n), "infos")
+            elif self.shared or self.masked:
+                raise InputError(
+                    f"agent {agent!r} of {self._watch.name}: actions {str(space)[:80]}; masks and sharing need "
+                    "Discrete actions"
+                )
+            elif not isinstance(space, (gym.spaces.Box, gym.spaces.MultiDiscrete, gym.spaces.Dict, gym.spaces.Tuple)):
+                raise InputError(
+                    f"agent {agent!r} of {self._watch.name}: RLlib has no actions {str(space)[:80]}; use Discrete, "
+                    "MultiDiscrete or Box"
+                )
 
     def _space(self, agent: str) -> gym.Space:
         space = self._bare[agent]
@@ -140,24 +202,38 @@ class TeamEnv(MultiAgentEnv):
         n = self._most if self.shared else self._counts[agent]
         return gym.spaces.Dict({"observation": space, MASK: gym.spaces.Box(0, 1, (n,), np.int8)})
 
-    def _observed(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, Any]:
-        return {a: self._observation(a, o, infos.get(a)) for a, o in observations.items()}
+    def _observed(self, observations: Mapping[str, Any], infos: Mapping[str, Any], acting: list[str]) -> dict[str, Any]:
+        return {
+            a: self._watch.checked(a, self._observation, a, o, infos.get(a), a in acting)
+            for a, o in observations.items()
+        }
 
-    def _observation(self, agent: str, observation: Any, info: Any) -> Any:
-        key = self._keys[agent]
-        bare = observation if key is None else observation[key]
+    def _observation(self, agent: str, observation: Any, info: Any, acts: bool) -> Any:
+        """Return an agent's observation as the algorithm sees it; ``acts`` says whether the agent acts next."""
+        vector = bare(observation, self._spaces[agent])
         if self._flattens[agent]:
-            bare = np.asarray(gym.spaces.flatten(self._bare[agent], bare), np.float32)
+            flatten = self._flatten[agent]
+            row = np.zeros(self._sizes[agent], flatten.dtype)
+            flatten(vector, row[: flatten.size])
+            vector = as_float(row)
+        else:
+            vector = as_box(vector, self._bare[agent])
+        if not np.isfinite(vector).all():
+            raise InputError(f"observation has {vector[~np.isfinite(vector)][0]} in it; return finite numbers")
         if self.shared:
             agent_id = np.array([a == agent for a in self.possible_agents], np.float32)
-            bare = np.concatenate([bare, np.zeros(self._width - len(bare), np.float32), agent_id])
+            vector = np.concatenate([vector, np.zeros(self._width - len(vector), np.float32), agent_id])
         if not self.masked:
-            return bare
-        stated = observation if key is not None else info if self._masks_in_infos and isinstance(info, Mapping) else {}
-        legal = np.ones(self._counts[agent], np.int8) if MASK not in stated else np.asarray(stated[MASK], np.int8)
+            if isinstance(info, Mapping) and MASK in info:
+                raise InputError(f"the first {MASK} stands in the infos of a step; return it from reset() too")
+            return vector
+        mask = stated_mask(observation, info, self._counts[agent])
+        legal = np.ones(self._counts[agent], np.int8) if mask is None else mask.astype(np.int8)
+        if acts and not legal.any() and may_act(info):
+            raise InputError(NO_ACTION)
         if self.shared:
             legal = np.concatenate([legal, np.zeros(self._most - len(legal), np.int8)])
-        return {"observation": bare, MASK: legal}
+        return {"observation": vector, MASK: legal}
 
 
 class SingleBatchEnv(MultiAgentEnv):

@@ -172,6 +172,10 @@ def _set_team_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], sh
     if config.policies == AlgorithmConfig().policies:  # keep a user's mapping
         names = {SHARED} if share else {policy_name(a) for a in team.possible_agents}
         config.multi_agent(policies=names, policy_mapping_fn=shared_policy if share else separate_policy)
+    if isinstance(config, DQNConfig) and not team.starts_complete:
+        config.env_runners(
+            batch_mode="complete_episodes"
+        )  # RLlib cannot join parts of an episode before an agent joins
     if isinstance(config, DQNConfig) and config.replay_buffer_config.get("type") == "PrioritizedEpisodeReplayBuffer":
         config.replay_buffer_config = {**config.replay_buffer_config, "type": TEAM_BUFFER}
     if team.masked and config._rl_module_spec is None:  # keep a user's module
