@@ -18,7 +18,8 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
     """A request in a cascade of stages, as one agent's task.
 
     ## Description
-    The id is `marca_env/Recommender-v0`. One agent makes all decisions of a request in pipeline order and observes all
+    The id is `marca_env/Recommender-v0`; `gymnasium.make_vec` steps many as arrays
+    (`marca_env.envs.vector_env.RecommenderVectorEnv`). One agent makes all decisions of a request in pipeline order and observes all
     of its features. Episode, engine and encoder are those of the multi-agent environments: the same seed and the same
     decisions give the same request and outcome.
 

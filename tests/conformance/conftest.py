@@ -45,9 +45,17 @@ ROWS = {
     "rllib-box": Row("RLlib", 'PPO on `parallel_env(observations="box")` and `env(observations="box")`'),
     "rllib-flat": Row("RLlib", "PPO, one policy, on `UniformAgents(parallel_env(), flat=True)`"),
     "rllib-worker": Row(
-        "RLlib", "`environment(id)` with remote runners", '`environment("marca_env:marca_env/Recommender-v0")`'
+        "RLlib",
+        '`environment(id)` with remote runners, also with `gym_env_vectorize_mode="vector_entry_point"`',
+        '`environment("marca_env:marca_env/Recommender-v0")`',
     ),
     "torchrl-gym": Row("TorchRL", "`GymEnv(id)`, all ids"),
+    "torchrl-mask": Row("TorchRL", "`TransformedEnv(GymEnv(id).auto_register_info_dict(), ActionMask())`"),
+    "torchrl-vector": Row(
+        "TorchRL",
+        "`GymWrapper(make_vec(id, num_envs=B))`",
+        '`GymWrapper(make_vec(id, num_envs=B, autoreset_mode="Disabled"))`',
+    ),
     "torchrl-parallel": Row("TorchRL", "`PettingZooWrapper(parallel_env())`, also with `use_mask=True`"),
     "torchrl-box": Row("TorchRL", '`PettingZooWrapper(parallel_env(observations="box"))`'),
     "torchrl-aec": Row("TorchRL", "`PettingZooWrapper(env())`", "`PettingZooWrapper(env(), use_mask=True)`"),

@@ -5,13 +5,21 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
 import marca_env
 
 torchrl_envs = pytest.importorskip("torchrl.envs", reason="needs torchrl: pip install 'marca-env[conformance]'")
-from torchrl.envs import GymEnv, MarlGroupMapType, PettingZooWrapper  # noqa: E402
+from torchrl.envs import (  # noqa: E402
+    ActionMask,
+    GymEnv,
+    GymWrapper,
+    MarlGroupMapType,
+    PettingZooWrapper,
+    TransformedEnv,
+)
 from torchrl.envs.utils import check_env_specs  # noqa: E402
 
 ROWS = {
@@ -116,3 +124,24 @@ def test_gym_env_of_every_id(name: str) -> None:
     played = env.rollout(1000)
     assert played["next", "done"][-1].all()
     assert played["next", "reward"].isfinite().all()
+
+
+@pytest.mark.library("torchrl-mask")
+def test_gym_env_keeps_to_the_mask() -> None:
+    env = TransformedEnv(GymEnv("marca_env/Recommender-v0").auto_register_info_dict(), ActionMask())
+    env.set_seed(0)
+    for _ in range(20):
+        played = env.rollout(100)
+        assert not (played["action"].bool() & ~played["action_mask"].bool()).any()
+
+
+@pytest.mark.library("torchrl-vector")
+def test_vector_of_requests_in_the_modes_that_it_takes() -> None:
+    with pytest.raises(RuntimeError, match="must be one of SAME_STEP or DISABLED"):
+        GymWrapper(gymnasium.make_vec("marca_env/Recommender-v0", num_envs=4))
+    for mode in ("Disabled", "SameStep"):
+        env = GymWrapper(gymnasium.make_vec("marca_env/Recommender-v0", num_envs=4, autoreset_mode=mode))
+        check_env_specs(env)
+        played = env.rollout(12, break_when_any_done=False)
+        assert played.shape == (4, 12)
+        assert int(played["next", "done"].sum()) == 4 * 2

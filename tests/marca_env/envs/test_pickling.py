@@ -68,6 +68,44 @@ def test_copy_of_a_running_team_goes_on_alike(make_copy: Callable[[Any], Any]) -
     assert play_parallel(copied, 40) == play_parallel(env, 40)
 
 
+@pytest.mark.parametrize("make_copy", COPIES.values(), ids=COPIES.keys())
+def test_copy_of_a_running_turn_based_environment_goes_on_alike(make_copy: Callable[[Any], Any]) -> None:
+    def play(env: Any) -> list[Any]:
+        rng, played = np.random.default_rng(1), []
+        for _ in range(4):
+            for agent in env.agent_iter():
+                observation, reward, terminated, _, info = env.last()
+                played.append((agent, observation["observation"].tolist(), reward))
+                env.step(None if terminated else legal(info["action_mask"], rng))
+            env.reset()
+        return played
+
+    env = marca_env.env()
+    env.reset(seed=0)
+    env.step(1)
+    copied = make_copy(env)
+    assert play(copied) == play(env)
+
+
+@pytest.mark.parametrize("make_copy", COPIES.values(), ids=COPIES.keys())
+def test_copy_of_a_running_batch_goes_on_alike(make_copy: Callable[[Any], Any]) -> None:
+    def play(env: Any) -> list[Any]:
+        rewards = []
+        for _ in range(3):
+            for _ in range(env.max_steps - env.turn):
+                step = env.step({agent: np.zeros(7, dtype=np.int64) for agent in env.agents})
+                rewards.append(step.reward.tolist())
+            rewards.append(env.reset().state.tolist())
+        return rewards
+
+    for seed in (3, [4] * 7):
+        env = marca_env.batched_env(7)
+        env.reset(seed=seed)
+        env.step({agent: np.zeros(7, dtype=np.int64) for agent in env.agents})
+        copied = make_copy(env)
+        assert play(copied) == play(env)
+
+
 def used(env: Any) -> Any:
     """Fill the cache of predictions, which must not be in the pickle."""
     env.reset(seed=0)
