@@ -33,7 +33,9 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
     "orthogonal": nn.init.orthogonal_,
 }
 """Initialisers of the weights (outputs, inputs) of every affine map and of the GRU; head biases start at zero."""
-
+TORCH_DEFAULT = "torch"
+"""Initialiser that leaves torch's own start: weights and biases uniform in ±1/√inputs (GRU: ±1/√H). It is smaller than
+Glorot's, so that untrained values drown less of what is learnt."""
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 """Constants of the normalisations, as in torch."""
@@ -42,12 +44,16 @@ CHUNK_FLOATS, MIN_ROWS = 5_000_000, 64
 
 
 class EnsembleLinear(nn.Module):
-    """K independent affine maps, applied together; biases start at zero."""
+    """K independent affine maps, applied together."""
 
     def __init__(self, heads: int, inputs: int, outputs: int, initializer: str = "glorot_uniform") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(heads, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(heads, 1, outputs))
+        if initializer == TORCH_DEFAULT:
+            for parameter in (self.weight, self.bias):
+                nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5)
+            return
         for head in self.weight.data:
             INITIALIZERS[initializer](head.T)
 
@@ -155,11 +161,11 @@ class QNetwork(nn.Module):
         super().__init__()
         _check("activation", activation, ACTIVATIONS)
         _check("normalization", normalization, NORMALIZATIONS)
-        _check("initializer", initializer, INITIALIZERS)
+        _check("initializer", initializer, (TORCH_DEFAULT, *INITIALIZERS))
         self.n_actions, self.heads = n_actions, heads
         self.hidden_size = gru or 0
         self.cell = nn.GRUCell(observation_size, gru) if gru else None
-        if self.cell is not None:
+        if self.cell is not None and initializer != TORCH_DEFAULT:
             INITIALIZERS[initializer](self.cell.weight_ih)
             INITIALIZERS[initializer](self.cell.weight_hh)
         self.head = EnsembleMLP(

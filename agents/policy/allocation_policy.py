@@ -41,6 +41,7 @@ def save_team(
     preset: Preset,
     spec: TeamSpec | Mapping[str, Any],
     reward_scale: float,
+    reward_shift: float = 0.0,
     scenario: Mapping[str, Any] | None,
 ) -> None:
     """Write the weights of a team and everything that is needed to rebuild it.
@@ -51,6 +52,7 @@ def save_team(
         preset: the algorithm.
         spec: shapes of the team.
         reward_scale: currency per unit of Q.
+        reward_shift: currency that was subtracted from each step's reward.
         scenario: the scenario as a dict; ``None`` for a team of another environment.
     """
     shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
@@ -59,6 +61,7 @@ def save_team(
         "preset": preset.to_dict(),
         "team": shapes,
         "reward_scale": float(reward_scale),
+        "reward_shift": float(reward_shift),
         "scenario": scenario,
     }
     write_pair(folder, (WEIGHTS, DESCRIPTION), {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
@@ -114,6 +117,7 @@ class AllocationPolicy:
         scenario: the recommender.
         cost_model: cost model of that recommender.
         reward_scale: currency per unit of Q.
+        reward_shift: currency that was subtracted from each step's reward.
         device: device on which the networks run.
         remember: whether to cache values and costs; :meth:`forget` clears the cache.
 
@@ -130,12 +134,13 @@ class AllocationPolicy:
         cost_model: CostModel,
         *,
         reward_scale: float = 1.0,
+        reward_shift: float = 0.0,
         device: str = "cpu",
         remember: bool = True,
     ) -> None:
         self.team, self.scenario, self.cost_model = team.to(device).eval(), scenario, cost_model
         self.preset = team.preset
-        self.reward_scale, self.device = reward_scale, device
+        self.reward_scale, self.reward_shift, self.device = reward_scale, reward_shift, device
         self.encoder = team_encoder(scenario, joint=team.preset.joint)
         expected = TeamSpec.from_source(self.encoder)
         if expected != team.spec:
@@ -188,7 +193,8 @@ class AllocationPolicy:
                     f"{home}: fitted to another system than the policy ({', '.join(differing)} differ); "
                     "pass the cost_model of the policy's scenario"
                 )
-        return cls(team, scenario, cost_model, reward_scale=description["reward_scale"], device=device)
+        units = {"reward_scale": description["reward_scale"], "reward_shift": description.get("reward_shift", 0.0)}
+        return cls(team, scenario, cost_model, **units, device=device)
 
     def save(self, path: str | Path) -> None:
         """Write a folder that :meth:`load` reads, including the cost model."""
@@ -199,6 +205,7 @@ class AllocationPolicy:
             preset=self.preset,
             spec=self.team.spec,
             reward_scale=self.reward_scale,
+            reward_shift=self.reward_shift,
             scenario=self.scenario.to_dict(),
         )
 
@@ -245,7 +252,8 @@ class AllocationPolicy:
         return np.stack(np.unravel_index(codes, tuple(self.scenario.feature_sizes)), 1)
 
     def _compute_values(self, codes: np.ndarray) -> np.ndarray:
-        return self._evaluate(self._states(codes)) * np.float32(self.reward_scale)
+        # Q_tot at the last turn is the value of one step, from which the shift was subtracted once.
+        return self._evaluate(self._states(codes)) * np.float32(self.reward_scale) + np.float32(self.reward_shift)
 
     def _compute_costs(self, codes: np.ndarray) -> np.ndarray:
         leaves = self._tree.leaves

@@ -18,6 +18,7 @@ from torch import Tensor
 from agents.algorithms import td_targets
 from agents.algorithms.credit import credit_weights
 from agents.algorithms.presets import Preset
+from agents.team.reward_statistics import CURRENCY, RewardUnits
 from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks, states
 
 
@@ -50,7 +51,7 @@ def team_losses(
     target: Team,
     batch: Mapping[str, Tensor],
     *,
-    reward_scale: float | Tensor = 1.0,
+    units: RewardUnits = CURRENCY,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Return the loss and diagnostics of a batch of episodes.
@@ -61,33 +62,36 @@ def team_losses(
         batch: columns ``obs:<agent>`` (B, T + 1, O), ``mask:<agent>`` (B, T + 1, A), ``action:<agent>`` (B, T),
             ``turn:<agent>`` (B, T + 1), ``reward``, ``terminated``, ``filled`` (B, T), and ``state`` (B, T + 1, S)
             unless it is the concatenated observations; rewards in currency.
-        reward_scale: currency per unit of Q; rewards are divided by it.
+        units: how rewards become units of Q.
         generator: source of REM's random mixture.
 
     Returns:
-        Scalars: ``loss`` (to be minimised), ``mixer_loss``, ``agent_loss``, ``q_tot`` (mean, currency), ``td_error``
-        (mean |δ| of Q_tot, or of the agents where no mixer combines them, in currency), and with ``td_weighting``
-        ``central_loss`` (Q*'s).
+        Scalars: ``loss`` (to be minimised, in units of Q), and in currency: ``mixer_loss`` and ``agent_loss`` (squared
+        currency, except with ``mae``), ``q_tot`` (mean), ``td_error`` (mean |δ| of Q_tot, or of the agents where no
+        mixer combines them), and with ``td_weighting`` ``central_loss`` (Q*'s).
     """
     preset = online.preset
-    batch = {**batch, "state": states(online.spec, batch), "reward": batch["reward"] / reward_scale * batch["filled"]}
+    reward = (batch["reward"] - units.shift) / units.scale * batch["filled"]
+    batch = {**batch, "state": states(online.spec, batch), "reward": reward}
     head_mixture = _head_mixture(preset, batch["reward"], generator)  # 1 1 K
     agents = agent_values(online, target, batch, head_mixture)
-    agent_loss, td_error, weights = _agent_losses(online, agents, batch, head_mixture)
+    agent_loss, td_error, weights = _agent_losses(online, agents, batch, head_mixture, units)
     utilities = [
         td_targets.carry_forward((w * a.q_taken).sum(-1), a.is_acting) for w, a in zip(weights, agents, strict=True)
     ]
     q_tot = online.mix(torch.stack(utilities, -1), batch["state"][:, :-1], [a.action for a in agents])  # B T
-    results = {"mixer_loss": torch.zeros_like(agent_loss), "td_error": td_error}
+    results = {"mixer_loss": torch.zeros_like(agent_loss)}
     if preset.mixer.mixer != "none":
-        results = _mixer_losses(online, target, batch, agents, q_tot, head_mixture)
+        td_error, results = _mixer_losses(online, target, batch, agents, q_tot, head_mixture)
     loss = results["mixer_loss"] + results.get("central_loss", 0.0) + preset.objective.agent_loss * agent_loss
-    results["td_error"] = results["td_error"] * reward_scale
+    loss_unit = units.scale if preset.objective.loss == "mae" else units.scale**2
+    results = {name: value.detach() * loss_unit for name, value in (results | {"agent_loss": agent_loss}).items()}
+    value = q_tot.detach() * units.scale + units.shift * _discounted_steps(batch["filled"], preset.objective.gamma, q_tot)
     return {
-        **{name: value.detach() for name, value in results.items()},
+        **results,
+        "td_error": td_error.detach() * units.scale,
         "loss": loss + _idle_weights(online, agents),
-        "agent_loss": agent_loss.detach(),
-        "q_tot": td_targets.masked_mean(q_tot.detach(), batch["filled"]) * reward_scale,
+        "q_tot": td_targets.masked_mean(value, batch["filled"]),
     }
 
 
@@ -142,14 +146,14 @@ def central_agent_values(
 
 
 def _agent_losses(
-    online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], head_mixture: Tensor
+    online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], head_mixture: Tensor, units: RewardUnits
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the agents' own TD loss (a sum over agents), their mean |δ|, and the weights of their heads in Q_tot."""
     options, weights = online.preset.objective, [head_mixture] * len(agents)
     loss = head_mixture.new_zeros(())
     if not (options.agent_loss or options.head_weighting == "adaptive"):
         return loss, loss, weights
-    errors = _agent_errors(online, agents, batch)
+    errors = _agent_errors(online, agents, batch, units)
     losses = [td_targets.td_loss(e, options.loss, options.huber_delta) for e in errors]
     if options.head_weighting == "adaptive":
         level = options.weighting_level
@@ -162,14 +166,17 @@ def _agent_losses(
     return loss, torch.stack(sizes).mean(), weights
 
 
-def _agent_errors(online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor]) -> list[Tensor]:
+def _agent_errors(
+    online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], units: RewardUnits
+) -> list[Tensor]:
     """Return the TD error δ_k of every agent, step and head (Eq. 8), with VGCA's reward; per agent (B, T, K)."""
     options, credit = online.preset.objective, online.preset.credit.credit
     reward, returns = batch["reward"], batch["reward"].sum(1)
     credits = None
     if credit != "none":
         actions, acting = [a.action for a in agents], [a.is_acting for a in agents]
-        credits = credit_weights(returns, actions, acting, list(online.spec.action_sizes), credit)  # N T
+        standardised = returns * (units.scale / units.return_scale)  # variances must not depend on the units of Q
+        credits = credit_weights(standardised, actions, acting, list(online.spec.action_sizes), credit)  # N T
     errors = []
     for g, a in enumerate(agents):
         bootstrap = a.target_q_next
@@ -189,8 +196,8 @@ def _mixer_losses(
     agents: list[AgentValues],
     q_tot: Tensor,
     head_mixture: Tensor,
-) -> dict[str, Tensor]:
-    """Return the loss and mean |δ| of Q_tot, and Q*'s loss if the team has a Q*, which then gives both targets."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the mean |δ| of Q_tot, its loss, and Q*'s loss if the team has a Q*, which then gives both targets."""
     options, filled = online.preset.objective, batch["filled"]
     state, next_state = batch["state"][:, :-1], batch["state"][:, 1:]
     central_values = (
@@ -205,7 +212,7 @@ def _mixer_losses(
         td_target = td_targets.td_target(batch["reward"], next_value, batch["terminated"], options.gamma)
     error = td_target - q_tot
     losses = td_targets.td_loss(error, options.loss, options.huber_delta)
-    results = {"td_error": td_targets.masked_mean(error.detach().abs(), filled)}
+    results: dict[str, Tensor] = {}
     if central_values:
         central_utilities = torch.stack(
             [td_targets.carry_forward((head_mixture * c.q_taken).sum(-1), c.is_acting) for c in central_values], -1
@@ -214,7 +221,8 @@ def _mixer_losses(
         losses = losses * _td_weights(online, central_values, state, central_utilities, td_target, error, head_mixture)
         central_losses = td_targets.td_loss(td_target - q_central, options.loss, options.huber_delta)
         results["central_loss"] = td_targets.masked_mean(central_losses, filled)
-    return {"mixer_loss": td_targets.masked_mean(losses, filled), **results}
+    results["mixer_loss"] = td_targets.masked_mean(losses, filled)
+    return td_targets.masked_mean(error.detach().abs(), filled), results
 
 
 @torch.no_grad()
@@ -258,6 +266,16 @@ def _next_utilities(agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
         latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting)
         utilities.append(torch.where(a.on_turn[:, 1:], (head_mixture * a.target_q_next[:, 1:]).sum(-1), latest))
     return torch.stack(utilities, -1)
+
+
+def _discounted_steps(filled: Tensor, gamma: float, like: Tensor) -> Tensor:
+    """Return the discounted number of steps from each step to the end of its episode, (B, T), in the dtype of ``like``."""
+    counts = []
+    count = torch.zeros_like(like[:, 0])
+    for t in reversed(range(filled.shape[1])):
+        count = torch.where(filled[:, t], 1 + gamma * count, 0.0)
+        counts.append(count)
+    return torch.stack(counts[::-1], 1)
 
 
 def _idle_weights(online: Team, agents: list[AgentValues]) -> Tensor | float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from agents.algorithms.presets import Preset
+from agents.team.reward_statistics import RewardUnits
 from agents.team.team import Team, TeamSpec, action_key, mask_key, obs_key, turn_key
 
 Turn = tuple[int, int]
@@ -57,7 +58,7 @@ class Episode:
         return bool(self.turn[g][t])
 
 
-def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tensor], scale: float) -> list[Episode]:
+def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tensor], units: RewardUnits) -> list[Episode]:
     """Return the rows of a batch, with Q (T + 1, K, A) of each agent."""
 
     def values(part: Any) -> list[np.ndarray]:
@@ -70,7 +71,7 @@ def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tens
         rows.append(
             Episode(
                 int(length),
-                b["reward"][i, :length] / scale,
+                (b["reward"][i, :length] - units.shift) / units.scale,
                 bool(b["terminated"][i, length - 1]),
                 b["state"][i, : length + 1],
                 [b[action_key(a)][i, :length] for a in spec.agents],
@@ -83,7 +84,7 @@ def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tens
 
 
 def slow_losses(
-    online: Team, target: Team, batch: dict[str, torch.Tensor], *, scale: float, draw: np.ndarray | None = None
+    online: Team, target: Team, batch: dict[str, torch.Tensor], *, units: RewardUnits, draw: np.ndarray | None = None
 ) -> dict[str, float]:
     """Return the same as :func:`agents.team.td_losses.team_losses`; ``draw`` (K,) are REM's uniform numbers."""
     preset, spec = online.preset, online.spec
@@ -92,14 +93,21 @@ def slow_losses(
     if options["head_weighting"] == "random":
         assert draw is not None
         head_mixture = draw / draw.sum()
-    rows = read(spec, online, target, batch, scale)
-    agent_part = agent_losses(rows, spec, preset, head_mixture)
+    rows = read(spec, online, target, batch, units)
+    agent_part = agent_losses(rows, spec, preset, head_mixture, units)
     mixed = mixer_losses(rows, online, target, agent_part["weights"], head_mixture)
-    results = {"agent_loss": agent_part["loss"], "q_tot": mixed["q_tot"] * scale}
+    scale = units.scale
+    unit = scale if options["loss"] == "mae" else scale**2
+    rewards_to_go = [
+        sum(options["gamma"] ** k for k in range(row.length - t)) for row in rows for t in range(row.length)
+    ]
+    value = mixed["q_tot"] * scale + units.shift * float(np.mean(rewards_to_go))
+    results = {"agent_loss": agent_part["loss"] * unit, "q_tot": value}
     if options["mixer"] == "none":
         return results | {"loss": agent_part["loss"], "mixer_loss": 0.0, "td_error": agent_part["td_error"] * scale}
     loss = mixed["mixer_loss"] + mixed.get("central_loss", 0.0) + options["agent_loss"] * agent_part["loss"]
-    return results | mixed | {"loss": loss, "q_tot": mixed["q_tot"] * scale, "td_error": mixed["td_error"] * scale}
+    losses = {name: mixed[name] * unit for name in ("mixer_loss", "central_loss") if name in mixed}
+    return results | losses | {"loss": loss, "td_error": mixed["td_error"] * scale}
 
 
 def td_loss(error: Any, options: dict[str, Any]) -> Any:
@@ -125,13 +133,15 @@ def next_action(row: Episode, g: int, t: int, options: dict[str, Any], head_mixt
 
 
 # -- the agents' own losses --------------------------------------------------------------------------------
-def agent_losses(rows: list[Episode], spec: TeamSpec, preset: Preset, head_mixture: np.ndarray) -> dict[str, Any]:
+def agent_losses(
+    rows: list[Episode], spec: TeamSpec, preset: Preset, head_mixture: np.ndarray, units: RewardUnits
+) -> dict[str, Any]:
     """Return the loss, summed over agents, and the weights of each agent's heads at each of its turns."""
     options = preset.options
     same = [dict.fromkeys(agent_turns(rows, g), head_mixture) for g in range(len(spec.agents))]
     if options["agent_loss"] == 0 and options["head_weighting"] != "adaptive":
         return {"loss": 0.0, "td_error": 0.0, "weights": same}
-    credits = credit_weights(rows, spec, options["credit"])
+    credits = credit_weights(rows, spec, options["credit"], units.scale / units.return_scale)
     total, sizes, weights = 0.0, [], []
     for g in range(len(spec.agents)):
         errors = {turn: agent_error(rows, g, turn, options, credits, head_mixture) for turn in agent_turns(rows, g)}
@@ -178,8 +188,11 @@ def head_weights(
     return {turn: x / x.sum() for turn, x in losses.items()}
 
 
-def credit_weights(rows: list[Episode], spec: TeamSpec, form: str) -> list[list[float]]:
-    """Return VGCA's weight of each agent and step: the variance of the mean return between actions (Eq. 16)."""
+def credit_weights(rows: list[Episode], spec: TeamSpec, form: str, unit: float) -> list[list[float]]:
+    """Return VGCA's weight of each agent and step: the variance of the mean return between actions (Eq. 16).
+
+    ``unit`` converts returns to standard deviations of the return.
+    """
     steps, variances = spec.max_steps, []
     for g in range(len(spec.agents)):
         variances.append([])
@@ -187,7 +200,7 @@ def credit_weights(rows: list[Episode], spec: TeamSpec, form: str) -> list[list[
             returns: dict[int, list[float]] = {}
             for row in rows:
                 if t < row.length and row.on_turn(g, t):
-                    returns.setdefault(int(row.action[g][t]), []).append(row.reward.sum())
+                    returns.setdefault(int(row.action[g][t]), []).append(row.reward.sum() * unit)
             variances[g].append(float(np.var([np.mean(x) for x in returns.values()])) if returns else 0.0)
     if form == "cumulative":
         total, running = np.sum(variances), 0.0

@@ -9,6 +9,7 @@ from typing import Any
 from agents.algorithms.presets import Preset
 from agents.rllib.envs.team_reward import check_team_reward
 from agents.team.parameter_sharing import sharing_groups
+from agents.team.reward_statistics import NORMALIZATIONS
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
 
@@ -37,6 +38,8 @@ def check_settings(config: Any) -> None:
         check_team_reward(config.team_reward)
     if config.env is None and config.team_reward not in (None, "mean"):
         raise InputError(f"team_reward is {config.team_reward!r}, but a log has one reward per request; remove it")
+    if config.reward_normalization not in NORMALIZATIONS:
+        raise InputError(unknown_option("reward_normalization", config.reward_normalization, NORMALIZATIONS))
 
 
 def check_clipping(kind: Any) -> None:

@@ -12,12 +12,13 @@ from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
 from agents.rllib.core.seeding import torch_randomness
+from agents.team.reward_statistics import RewardUnits
 from agents.team.team import TeamSpec
 
 logger = logging.getLogger(__name__)
 
 METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
-"""Logged metrics, if the algorithm has them: losses in units of the reward scale, values and errors in currency."""
+"""Logged metrics, if the algorithm has them; values and errors in currency, losses in squared currency."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "sgd": torch.optim.SGD,
@@ -45,11 +46,9 @@ class TeamLearner(TorchLearner):
         """Shapes of the team."""
         return self._team.spec
 
-    def set_reward_scale(self, scale: float) -> float:
-        """Set the currency per unit of Q and return it; only the first call has an effect."""
-        if not torch.isfinite(self._team.reward_scale):
-            self._team.reward_scale.fill_(float(scale))
-        return float(self._team.reward_scale)
+    def set_reward_units(self, units: RewardUnits) -> None:
+        """Set the units in which the team learns from rewards."""
+        self._team.set_reward_units(units)
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the preset's optimizer for all trainable parameters."""

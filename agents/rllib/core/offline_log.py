@@ -14,6 +14,7 @@ from agents.offline.rows import read_rows, row_type
 from agents.offline.shuffle_plan import ShufflePlan
 from agents.offline.splits import Split
 from agents.rllib.core.streamed_log import StreamedLog
+from agents.team.reward_statistics import RewardStatistics
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -44,9 +45,9 @@ class InMemoryLog:
         self.drawn += n
         return self.encoder(self.rows[self.rng.integers(0, len(self.rows), n)])
 
-    def return_scale(self) -> float:
-        """Return the standard deviation of the returns."""
-        return float(self.rows["reward"].std())
+    def reward_statistics(self) -> RewardStatistics:
+        """Return the statistics of the whole log."""
+        return RewardStatistics.of_last_rewards(self.rows["reward"], self.encoder.encoder.n_turns)
 
     def state(self, *, content: bool = False) -> dict[str, Any]:
         """Return the random state for a checkpoint; the log itself stays in its files."""

@@ -107,10 +107,6 @@ class EpisodeBuffer(Checkpointable):
         rows = self.rng.integers(0, self.size, n)
         return {name: values[rows] for name, values in self.columns.items()}
 
-    def return_scale(self) -> float:
-        """Return the standard deviation of the returns of the stored episodes."""
-        return float(self.columns["reward"][: self.size].sum(1).std())
-
     def state(self, *, content: bool = True) -> dict[str, Any]:
         """Return the state for a checkpoint; without ``content`` only the random state."""
         state: dict[str, Any] = {"rng": self.rng.bit_generator.state}

@@ -72,9 +72,9 @@ class StreamedLog:
         self.drawn += n
         return self.encoder(np.concatenate(parts))
 
-    def return_scale(self) -> float:
-        """Return the standard deviation of the returns in the first window."""
-        return float(self.plan.read(0, 0)["reward"].std())
+    def reward_statistics(self) -> RewardStatistics:
+        """Return the statistics of the first window."""
+        return RewardStatistics.of_last_rewards(self.plan.read(0, 0)["reward"], self.encoder.encoder.n_turns)
 
     def state(self, *, content: bool = False) -> dict[str, Any]:
         """Return the position in the log for a checkpoint."""

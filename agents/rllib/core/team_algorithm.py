@@ -24,6 +24,7 @@ from agents.rllib.core.cluster import check_resources
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from agents.rllib.core.runner_pool import RunnerPool, raise_runner_error
 from agents.rllib.core.team_config import TeamConfig
+from agents.team.reward_statistics import RewardStatistics, RewardUnits
 from marca_env.scenario.scenario import Scenario
 
 PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_time_total")
@@ -64,11 +65,13 @@ class TeamAlgorithm(Algorithm):
             raise_runner_error(error)
             raise
         self._rounds = self._evaluations = self._learnt_at = 0
-        self._scaled = False
+        self._reward_units: RewardUnits | None = None
         groups = (self.env_runner_group, self.eval_env_runner_group)
         self._runner_pools = {id(group): RunnerPool(group) for group in groups if group is not None}
+        self.reward_statistics = RewardStatistics()
         if self.offline_data is not None:
             self.buffer = self.offline_data.buffer
+            self.reward_statistics = self.buffer.reward_statistics()
         else:
             self.buffer = EpisodeBuffer(self.config.buffer_capacity, seed=self.config.seed)
         self._stream = EpisodeStream(self.buffer)
@@ -79,8 +82,7 @@ class TeamAlgorithm(Algorithm):
             self._collect()
             if len(self.buffer) < min(self.config.learning_starts, self.config.buffer_capacity):
                 return
-        if not self._scaled:
-            self._set_reward_scale()
+        self._set_reward_units()
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             self._learn()
         if self.env_runner_group is not None:
@@ -109,6 +111,7 @@ class TeamAlgorithm(Algorithm):
         for batches, _ in rounds:
             for batch in batches:
                 self.buffer.add(batch.columns)
+                self.reward_statistics.update(batch.columns["reward"], batch.columns["filled"])
 
     def _env_steps(self) -> int:
         return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
@@ -143,11 +146,12 @@ class TeamAlgorithm(Algorithm):
         number, attempt = self._evaluations, self._runner_pools[id(group)].restored
         group.foreach_env_runner(lambda r: r.begin_round(number, attempt=attempt, evaluates=True))
 
-    def _set_reward_scale(self) -> None:
-        """Set the reward scale of the learners once; a restored learner keeps the scale of its values."""
-        scale = self.config.reward_scale or self.buffer.return_scale() or 1.0
-        self.learner_group.foreach_learner(lambda learner: learner.set_reward_scale(scale))
-        self._scaled = True
+    def _set_reward_units(self) -> None:
+        """Send the running units of rewards to all learners, which thus have the same."""
+        units = self.reward_statistics.units(self.config.reward_normalization, self.config.reward_scale)
+        if units != self._reward_units:
+            self.learner_group.foreach_learner(lambda learner: learner.set_reward_units(units))
+            self._reward_units = units
 
     def _learn(self) -> None:
         """Take the gradient steps of one iteration."""
@@ -185,6 +189,7 @@ class TeamAlgorithm(Algorithm):
             state["buffer"] = self.buffer.state(content=self.offline_data is None)
         if components is None:
             state["progress"] = {name: getattr(self, name) for name in PROGRESS}
+            state["reward_statistics"] = self.reward_statistics.state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -194,6 +199,9 @@ class TeamAlgorithm(Algorithm):
             self.buffer.set_state(state["buffer"])
         for name, value in state.get("progress", {}).items():
             setattr(self, name, value)
+        if "reward_statistics" in state:
+            self.reward_statistics.set_state(state["reward_statistics"])
+        self._reward_units = None  # send them again
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Restore as RLlib does, and send the weights to remote runners again, because RLlib may drop them."""
@@ -225,6 +233,7 @@ class TeamAlgorithm(Algorithm):
             preset=self.config.preset(),
             spec=self.config.team(),
             reward_scale=float(weights["reward_scale"]),
+            reward_shift=float(weights["reward_shift"]),
             scenario=None if scenario is None else scenario.to_dict(),
         )
         if scenario is not None and scenario.home is not None:  # a user's cost model is copied into the policy

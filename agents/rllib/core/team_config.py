@@ -26,6 +26,7 @@ LEARNING: dict[str, Any] = {
     "buffer_capacity": 50_000,
     "learning_starts": 256,
     "updates_per_iteration": 10,
+    "reward_normalization": "step",
     "reward_scale": None,
     "scenario": "default",
     "max_episode_steps": None,
@@ -96,7 +97,10 @@ class TeamConfig(AlgorithmConfig):
                 buffer_capacity: maximum number of episodes in the replay buffer.
                 learning_starts: episodes collected before the first update.
                 updates_per_iteration: gradient steps per iteration.
-                reward_scale: currency per unit of Q; ``None``: the standard deviation of the first returns.
+                reward_normalization: unit of learning, one of
+                    :data:`agents.team.reward_statistics.NORMALIZATIONS`; a running statistic of all rewards so far.
+                    Values and errors are reported in currency whatever the unit.
+                reward_scale: fixed currency per unit of Q, in place of ``reward_normalization``.
                 scenario: scenario of the log, for offline learning.
                 max_episode_steps: longest episode, for environments that do not state it.
                 team_reward: ``mean`` or ``sum`` of the rewards of all agents, for environments with a reward for each;

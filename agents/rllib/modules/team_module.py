@@ -12,8 +12,12 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from agents.algorithms.presets import Preset
 from agents.algorithms.td_targets import greedy
 from agents.team.images import as_float
+from agents.team.reward_statistics import CURRENCY, RewardUnits
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key, turn_key
+
+UNIT_BUFFERS = {"scale": "reward_scale", "shift": "reward_shift", "return_scale": "return_scale"}
+"""Field of :class:`agents.team.reward_statistics.RewardUnits` → buffer of the module, which checkpoints contain."""
 
 
 def hidden_key(agent: str) -> str:
@@ -31,17 +35,18 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     """
 
     def setup(self) -> None:
-        """Build the online networks; learners also need the mixer, Q* and the reward scale."""
+        """Build the online networks; learners also need the mixer, Q* and the units of rewards."""
         self.spec = TeamSpec.from_dict(self.model_config["team"])
         preset = Preset.from_dict(self.model_config["preset"])
         learning = not self.inference_only
         self.online = Team(self.spec, preset, mixing=learning, central=learning)
         if not self.inference_only:
-            self.register_buffer("reward_scale", torch.tensor(float("nan")))
+            for name, value in vars(CURRENCY).items():
+                self.register_buffer(UNIT_BUFFERS[name], torch.tensor(float(value)))
 
     def get_non_inference_attributes(self) -> list[str]:
         """Return the parts that runners do not need."""
-        return ["online.mixer", "online.central", "target", "reward_scale"]
+        return ["online.mixer", "online.central", "target", *UNIT_BUFFERS.values()]
 
     def initial_hidden(self, batch: int) -> dict[str, torch.Tensor]:
         """Return the recurrent states at the start of ``batch`` episodes."""
@@ -83,7 +88,13 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Return the losses of whole episodes; they depend on all parameters, as distributed training requires."""
-        return dict(team_losses(self.online, self.target, batch, reward_scale=self.reward_scale))
+        units = RewardUnits(**{name: getattr(self, buffer) for name, buffer in UNIT_BUFFERS.items()})
+        return dict(team_losses(self.online, self.target, batch, units=units))
+
+    def set_reward_units(self, units: RewardUnits) -> None:
+        """Set the units in which the team learns from rewards."""
+        for name, buffer in UNIT_BUFFERS.items():
+            getattr(self, buffer).fill_(float(getattr(units, name)))
 
     def make_target_networks(self) -> None:
         """Create the target networks as a copy of the online networks."""

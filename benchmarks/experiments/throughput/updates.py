@@ -20,7 +20,6 @@ def measure_updates(seed: int, batch: int, repeats: int) -> dict[str, Any]:
     config.training(train_batch_size_per_learner=batch, target_update=1).env_runners(num_envs_per_env_runner=batch)
     algorithm = config.build_algo()
     try:
-        algorithm.learner_group.foreach_learner(lambda learner: learner.set_reward_scale(1.0))
         (episodes,) = algorithm.env_runner.sample(num_episodes=batch, random_actions=True)
         row = share_of_peak(
             "updates", lambda: algorithm.learner_group.update(training_data=TrainingData(batch=episodes)), 1, repeats

@@ -11,10 +11,12 @@ import torch
 
 from agents.algorithms.presets import PRESETS, preset
 from agents.algorithms.td_targets import used_steps
+from agents.team.reward_statistics import RewardUnits
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec
 from tests.helpers.reference_losses import make_batch, slow_losses
 
+UNITS = RewardUnits(scale=2.5, shift=0.3, return_scale=4.0)
 SPEC = TeamSpec(("first", "second", "third"), (5, 4, 3), (4, 3, 2), 6, 4)
 ALONE = TeamSpec(("controller",), (6,), (4,), 6, 4)
 SMALL = {"hidden": (6,), "dropout": 0.0}
@@ -73,9 +75,9 @@ def test_losses_match_a_slow_reference(name: str, options: dict[str, Any]) -> No
     for seed in range(2):
         # Q*'s weights compare two values; only many samples reveal a wrong value
         batch = make_batch(online.spec, n=24 if options.get("td_weighting") != "central" else 150, seed=seed)
-        actual = team_losses(online, target, batch, reward_scale=2.5, generator=torch.Generator().manual_seed(seed))
+        actual = team_losses(online, target, batch, units=UNITS, generator=torch.Generator().manual_seed(seed))
         draw = torch.rand(online.preset.network.heads, generator=torch.Generator().manual_seed(seed)).double().numpy()
-        expected = slow_losses(online, target, batch, scale=2.5, draw=draw)
+        expected = slow_losses(online, target, batch, units=UNITS, draw=draw)
         assert actual.keys() == expected.keys()
         for key, value in expected.items():
             assert actual[key].item() == pytest.approx(value, rel=1e-9, abs=1e-12), key
