@@ -23,6 +23,7 @@ import ray.data
 from agents.offline.episodes import Columns, EpisodeEncoder
 from agents.offline.rows import row_type
 from agents.offline.shuffle_plan import ShufflePlan, read_window
+from agents.team.reward_statistics import RewardStatistics
 from marca_env.utils.errors import InputError
 
 READERS = 2

@@ -33,7 +33,7 @@ def test_the_log_in_memory_draws_uniformly_and_continues_from_its_state(
     again.set_state(state)
     assert again.drawn == buffer.drawn == 10_000
     assert np.array_equal(again.sample(50)["reward"], buffer.sample(50)["reward"])
-    assert buffer.return_scale() == pytest.approx(np.arange(200).std())
+    assert buffer.reward_statistics().episode.std == pytest.approx(np.arange(200).std())
 
 
 def test_a_log_is_streamed_if_it_exceeds_the_memory_limit(

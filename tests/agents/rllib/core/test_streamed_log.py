@@ -65,7 +65,7 @@ def test_minibatches_follow_the_plan_and_continue_from_a_state(numbered_log: Pat
     stream.close()
     assert np.array_equal(numbers(stream.sample(700)), expected[14_000:14_700])
     everything = load_rows(numbered_log, tiny_scenario)
-    assert stream.return_scale() == pytest.approx(everything["reward"].std(), rel=0.1)
+    assert stream.reward_statistics().episode.std == pytest.approx(everything["reward"].std(), rel=0.1)
     first = stream.sample(1)
     row = everything[numbers(first)]
     assert all(np.array_equal(first[k], v) for k, v in encoder(row).items())
