@@ -86,7 +86,9 @@ def team_losses(
     loss = results["mixer_loss"] + results.get("central_loss", 0.0) + preset.objective.agent_loss * agent_loss
     loss_unit = units.scale if preset.objective.loss == "mae" else units.scale**2
     results = {name: value.detach() * loss_unit for name, value in (results | {"agent_loss": agent_loss}).items()}
-    value = q_tot.detach() * units.scale + units.shift * _discounted_steps(batch["filled"], preset.objective.gamma, q_tot)
+    value = q_tot.detach() * units.scale + units.shift * _discounted_steps(
+        batch["filled"], preset.objective.gamma, q_tot
+    )
     return {
         **results,
         "td_error": td_error.detach() * units.scale,

@@ -58,7 +58,9 @@ class Episode:
         return bool(self.turn[g][t])
 
 
-def read(spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tensor], units: RewardUnits) -> list[Episode]:
+def read(
+    spec: TeamSpec, online: Team, target: Team, batch: dict[str, torch.Tensor], units: RewardUnits
+) -> list[Episode]:
     """Return the rows of a batch, with Q (T + 1, K, A) of each agent."""
 
     def values(part: Any) -> list[np.ndarray]:
