@@ -54,7 +54,7 @@ def learner_of(algorithm: Any) -> Any:
 )
 def test_two_learners_keep_equal_weights(name: str, options: dict[str, Any]) -> None:
     """Weights, batch statistics and targets agree exactly, although the episodes differ."""
-    algorithm = build(name, learners=2, normalization="batch", **options)
+    algorithm = build(name, learners=2, normalization="batch", reward_scale=None, **options)
     for _ in range(2):
         results = algorithm.train()["learners"]["default_policy"]
     assert np.isfinite(results["grad_norm"])
@@ -64,6 +64,7 @@ def test_two_learners_keep_equal_weights(name: str, options: dict[str, Any]) -> 
     first, second = (answer.get() for answer in answers)
     algorithm.stop()
     assert any("running_mean" in k for k in first)
+    assert first["reward_scale"] not in (1.0, 2.0)  # the running standard deviation, not a default
     assert any(k.startswith("target.") for k in first)
     different = [k for k in first if not np.array_equal(first[k], second[k])]
     assert different == []
