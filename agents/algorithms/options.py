@@ -68,7 +68,8 @@ class NetworkOptions:
     """Normalisation of the hidden layers: ``none``, ``layer`` or ``batch``. Batch statistics cover the decisions in the
     batch; the target network and decisions use the running statistics."""
     initializer: str = _option("glorot_uniform", (TORCH_DEFAULT, *INITIALIZERS))
-    """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform`` or ``orthogonal``."""
+    """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform``, ``orthogonal``, or
+    ``torch``: torch's own start of weights and biases, which is smaller (the published team algorithms)."""
     share_parameters: bool = _option(False, FLAG)
     """One network for all agents with equal spaces; a one-hot after the observation identifies the agent
     (:mod:`agents.team.parameter_sharing`)."""

@@ -122,13 +122,17 @@ def _list_to_tuple(value: Any) -> Any:
 
 
 _QMIX = MixerOptions(mixer="absolute", mixer_activation="elu")
+_TEAM = NetworkOptions(initializer="torch")
+"""Networks of the published team algorithms, which start as torch does (PyMARL, EPyMARL)."""
 _FLAT = NetworkOptions(gru=None)
 
 PRESETS: dict[str, Preset] = {
-    "VDN": Preset("VDN"),
-    "QMIX": Preset("QMIX", mixer=_QMIX),
+    "VDN": Preset("VDN", network=_TEAM),
+    "QMIX": Preset("QMIX", network=_TEAM, mixer=_QMIX),
     # Rashid et al., 2020
-    "WeightedQMIX": Preset("WeightedQMIX", mixer=_QMIX, objective=ObjectiveOptions(td_weighting="optimistic")),
+    "WeightedQMIX": Preset(
+        "WeightedQMIX", network=_TEAM, mixer=_QMIX, objective=ObjectiveOptions(td_weighting="optimistic")
+    ),
     # Table 6
     "AWRQMixer": Preset(
         "AWRQMixer",
@@ -137,7 +141,7 @@ PRESETS: dict[str, Preset] = {
         objective=ObjectiveOptions(gamma=0.9, double_q=False, head_weighting="adaptive", agent_loss=1.0),
         credit=CreditOptions("variance"),
     ),
-    "IQL": Preset("IQL", mixer=MixerOptions(mixer="none"), objective=ObjectiveOptions(agent_loss=1.0)),
+    "IQL": Preset("IQL", network=_TEAM, mixer=MixerOptions(mixer="none"), objective=ObjectiveOptions(agent_loss=1.0)),
     "JointDQN": Preset("JointDQN", network=_FLAT, objective=ObjectiveOptions(double_q=False), joint=True),
     "JointDDQN": Preset("JointDDQN", network=_FLAT, joint=True),
     "JointDRQN": Preset("JointDRQN", objective=ObjectiveOptions(double_q=False), joint=True),

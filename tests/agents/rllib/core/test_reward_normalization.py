@@ -1,4 +1,4 @@
-"""Learning does not depend on the currency; statistics are the run's, equal in all learners and exact after a resume."""
+"""Learning does not depend on the currency; the statistics are those of the run and exact after a resume."""
 
 from __future__ import annotations
 
