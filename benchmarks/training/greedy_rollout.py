@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from agents.team.team import action_key, mask_key, obs_key, turn_key
+from marca_env.utils.errors import InputError
 
 Act = Callable[[Any], dict[str, np.ndarray]]
 """Function of a batched step that returns actions (B,) of every agent."""
@@ -57,15 +58,22 @@ def play_episodes(env: Any, policy: Callable[[int], Act], episodes: int, seed: i
         policy: batch size → function that acts.
         episodes: how many.
         seed: of the first round of ``num_envs`` episodes; each round adds ``num_envs`` to it.
+
+    Raises:
+        InputError: a reward is not finite.
     """
     returns: list[np.ndarray] = []
     while len(returns) * env.num_envs < episodes:
         step = env.reset(seed=seed + len(returns) * env.num_envs)
         act, total, running = policy(env.num_envs), np.zeros(env.num_envs), np.ones(env.num_envs, dtype=bool)
-        while running.any():
+        for _ in range(env.max_steps):
             step = env.step(act(step))
-            total += step.reward * running
+            total[running] += step.reward[running]
             running &= ~(step.terminated | step.truncated)
+            if not running.any():
+                break
+        if not np.isfinite(total).all():
+            raise InputError(f"a return of {type(env).__name__} is not finite; fix the rewards of the environment")
         returns.append(total)
     return np.concatenate(returns)[:episodes]
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 
 from marca_env.utils.errors import InputError
+
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux states the memory of a container."""
 
 
 def check_memory(what: str, option: str, count: int, bytes_each: float, spare: float = 0.0) -> None:
@@ -20,13 +25,23 @@ def check_memory(what: str, option: str, count: int, bytes_each: float, spare: f
     Raises:
         InputError: the message names the option and a value that fits.
     """
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if count * (bytes_each + spare) <= free:
         return
     fits = int(free / (bytes_each + spare))
     head = f"{what} of {option} = {count:,} episodes takes {_size(count * bytes_each)} ({_size(bytes_each)} each)"
     remedy = f"set {option} to {_rounded_down(fits):,} or less" if fits else "use smaller observations or episodes"
     raise InputError(f"{head}, but {_size(free)} of memory are free; {remedy}")
+
+
+def free_memory() -> int:
+    """Return the free bytes of the machine, or of the container if it may use less."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or no limit: "max"
+        return free
+    return max(0, min(free, limit - used))
 
 
 def _rounded_down(count: int) -> int:

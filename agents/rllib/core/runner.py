@@ -150,6 +150,13 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         steps, values = zip(*schedule, strict=True)
         return float(np.interp(self.num_env_steps_sampled_lifetime, steps, values))
 
+    def notice(self) -> str | None:
+        """Return the warning of the environment, ``None`` so far."""
+        env = self.env
+        while hasattr(env, "env"):  # views
+            env = env.env
+        return getattr(env, "notice", None)
+
     def _play_batch(self, rate: float) -> Columns:
         """Play the next batch of episodes."""
         self._batches += 1

@@ -49,6 +49,8 @@ class RunnerPool:
     """Number of runners restored so far."""
     failures: dict[int, str] = field(default_factory=dict)
     """Runner → its latest error."""
+    noticed: set[str] = field(default_factory=set)
+    """Warnings of environments so far."""
     _checked_at: float = 0.0
 
     def sample_round(self, number: int, env_steps: int, timeout_s: float | None) -> list[tuple[Any, Any]]:
@@ -76,7 +78,10 @@ class RunnerPool:
             if not answer.ok:
                 self._note_failure(answer.actor_id, last_line(str(value)))
             elif not isinstance(value, RunnerFailure):
-                samples[answer.actor_id] = value
+                *samples[answer.actor_id], notice = value
+                if notice is not None and notice not in self.noticed:
+                    self.noticed.add(notice)
+                    logger.warning(notice)
             elif value.is_final:
                 raise InputError(value.text)
             else:
@@ -85,7 +90,7 @@ class RunnerPool:
         self.empty_rounds = 0 if samples else self.empty_rounds + 1
         if self.empty_rounds >= EMPTY_ROUNDS:
             raise SamplingError(self._failure_message(timeout_s))
-        return [samples[index] for index in sorted(samples)]
+        return [(batches, metrics) for _, (batches, metrics) in sorted(samples.items())]
 
     def restore_dead(self, patience_s: float) -> list[int]:
         """Return the runners that ray has restarted since the last check; they still lack weights.
@@ -181,7 +186,7 @@ def _sample(runner: Any, number: int, attempt: int, env_steps: int) -> Any:
             runner.make_env()  # the old environment stopped in the middle of a step
         runner.failed = True
         runner.begin_round(number, attempt=attempt, env_steps=env_steps)
-        answer = runner.sample(), runner.get_metrics()
+        answer = runner.sample(), runner.get_metrics(), runner.notice()
         runner.failed = False
         return answer
     except Exception as error:

@@ -145,6 +145,11 @@ class SequentialEnv:
             self._store_state(k, terminated=all_ended)
         return self._batched_step(reward, terminated, truncated)
 
+    @property
+    def notice(self) -> str | None:
+        """The warning that was given, ``None`` so far."""
+        return self._opposed.notice
+
     def close(self) -> None:
         """Close all sub-environments."""
         for env in self.envs:

@@ -43,6 +43,8 @@ class OpposedRewards:
     def __init__(self, agents: Sequence[str], env_name: str, kind: str) -> None:
         self.agents, self.env_name, self.kind = tuple(agents), env_name, kind
         self.is_over = len(self.agents) < 2 or env_name in _named
+        self.notice: str | None = None
+        """The warning, once it was given; the logs of remote runners are not shown, so that they return it."""
         self._steps: list[np.ndarray] = []
 
     def add(self, rewards: np.ndarray) -> None:
@@ -60,13 +62,11 @@ class OpposedRewards:
             first, second = pairs[0]
             ours = [self.agents[i] for i, j in pairs if j == second]
             theirs = [self.agents[j] for i, j in pairs if i == first]
-            logger.warning(
-                "agents %s and %s have opposed rewards in %s; the algorithms maximise their %s",
-                ", ".join(ours),
-                ", ".join(theirs),
-                self.env_name,
-                self.kind,
+            self.notice = (
+                f"agents {', '.join(ours)} and {', '.join(theirs)} have opposed rewards in {self.env_name}; "
+                f"the algorithms maximise their {self.kind}"
             )
+            logger.warning(self.notice)
         self.is_over = bool(pairs) or len(self._steps) >= WATCHED_STEPS
         if self.is_over:
             self._steps = []

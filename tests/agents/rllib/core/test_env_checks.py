@@ -136,6 +136,14 @@ def eight_cpus() -> Iterator[None]:
         yield
 
 
+class Opposed(Plain):
+    """Environment in which one agent earns what the other pays, by turns."""
+
+    def reward(self, agent: str) -> float:
+        """Return the reward of an agent."""
+        return (1.0 if agent == "one" else -1.0) * (-1.0) ** self.at
+
+
 class NotANumber(Dice):
     """Dice that show nan in the second episode."""
 
@@ -152,3 +160,16 @@ def test_remote_runners_deliver_the_same_line_at_once(eight_cpus: None, tmp_path
     with pytest.raises(InputError, match=r"^state at step 0 of NotANumber: entry 2 is nan; training stops.*numbers$"):
         train(config, stop={"training_iteration": 9}, report=rounds.append)
     assert len(rounds) == 1
+
+
+@pytest.mark.slow
+def test_a_warning_of_a_remote_environment_is_shown_once(eight_cpus: None, caplog: pytest.LogCaptureFixture) -> None:
+    config = (
+        CONFIGS["VDN"]().environment("tests.agents.rllib.core.test_env_checks.Opposed").training(learning_starts=99)
+    )
+    config.env_runners(num_env_runners=2, num_envs_per_env_runner=8)
+    with caplog.at_level("WARNING", logger="agents"):
+        algorithm, _ = train(config, stop={"training_iteration": 4})
+    algorithm.stop()
+    messages = [r.getMessage() for r in caplog.records if "opposed" in r.getMessage()]
+    assert messages == ["agents one and two have opposed rewards in Opposed; the algorithms maximise their mean"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
+from agents.rllib.core import memory
 from agents.rllib.core.memory import check_memory
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from marca_env.utils.errors import InputError
@@ -48,8 +50,11 @@ def test_images_stay_bytes_in_the_buffer_and_in_a_draw() -> None:
     assert again.columns["obs:a"].dtype == np.uint8
 
 
-def test_a_buffer_that_would_not_fit_is_refused_with_a_capacity_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_buffer_that_would_not_fit_is_refused_with_a_capacity_that_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * 2**30))
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
     pictures = {**episodes(0, 2), "obs:a": np.zeros((2, 26, 84 * 84 * 4), np.uint8)}
     with pytest.raises(InputError) as caught:
         EpisodeBuffer(50_000).add(pictures)
@@ -64,6 +69,15 @@ def test_a_buffer_that_would_not_fit_is_refused_with_a_capacity_that_fits(monkey
         buffer.sample(4096)
     with pytest.raises(InputError, match="use smaller observations or episodes"):
         check_memory("a batch", "num_envs_per_env_runner", 1, 1e12)
+
+
+def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    free = memory.free_memory()
+    (tmp_path / "memory.current").write_text("600")
+    for limit, expected in (("1000", 400), ("max", None)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert memory.free_memory() == pytest.approx(free if expected is None else expected, rel=0.5)
 
 
 def test_draws_are_seeded_and_uniform() -> None:
