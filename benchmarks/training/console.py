@@ -21,6 +21,7 @@ LABELS = {
     "training_iteration": "iterations",
     "env_steps": "env steps",
     "gradient_steps": "gradient steps",
+    "skipped_updates": "skipped updates",
     "episode_return_mean": "return",
     "loss": "loss",
     "td_error": "TD error",
@@ -55,6 +56,8 @@ def show_progress(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[d
             done = numbers.get(name or "training_iteration", 0)
             limit = None if name is None else int(stop[name])
             words = [f"{LABELS[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
+            if numbers.get("skipped_updates"):
+                words.append(f"{numbers['skipped_updates']} updates skipped")
             tell(int(done if limit is None else min(done, limit)), limit, ", ".join(words))
 
         yield report

@@ -24,6 +24,8 @@ def check_settings(config: Any) -> None:
     """
     for name in ("buffer_capacity", "learning_starts", "updates_per_iteration", "train_batch_size_per_learner"):
         _check_count(config, name, 1)
+    if config.max_skipped_updates is not None:
+        _check_count(config, "max_skipped_updates", 1)
     for name in ("num_env_runners", "num_learners"):
         _check_count(config, name, 0)
     _check_count(config, "num_envs_per_env_runner", 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,10 +11,9 @@ from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
 from agents.rllib.core.seeding import torch_randomness
+from agents.rllib.core.skipped_updates import SkippedUpdates, find_fault
 from agents.team.reward_statistics import RewardUnits
 from agents.team.team import TeamSpec
-
-logger = logging.getLogger(__name__)
 
 METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
 """Logged metrics, if the algorithm has them; values and errors in currency, losses in squared currency."""
@@ -33,7 +31,10 @@ class TeamLearner(TorchLearner):
         """Build networks, optimizer and target networks."""
         super().build()
         self.gradient_steps = 0
-        self.skipped_steps = 0
+        self.skipped = SkippedUpdates()
+        self._fault: str | None = None
+        self._batch: Any = {}
+        self._losses: dict[str, Any] = {}
         self._team.make_target_networks()
         self._team.target.to(self._device)
 
@@ -67,6 +68,7 @@ class TeamLearner(TorchLearner):
         """Return the loss of the forward pass and log its metrics."""
         metrics = {name: fwd_out[name] for name in METRICS if name in fwd_out}
         self.metrics.log_dict(metrics, key=module_id, window=1)
+        self._losses = {**metrics, "loss": fwd_out["loss"].detach()}
         return fwd_out["loss"]
 
     def postprocess_gradients_for_module(self, *, module_id: str, config: Any, module_gradients_dict: Any) -> Any:
@@ -74,6 +76,8 @@ class TeamLearner(TorchLearner):
         gradients = [g for g in module_gradients_dict.values() if g is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.metrics.log_value((module_id, "grad_norm"), norm, window=1)
+        # before clipping, which would divide all gradients by the norm
+        self._fault = None if torch.isfinite(norm) else self._find_fault(module_gradients_dict)
         return super().postprocess_gradients_for_module(
             module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
         )
@@ -81,20 +85,33 @@ class TeamLearner(TorchLearner):
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Apply the gradients, or skip the update if they are not finite; RLlib's own option does not skip it."""
         gradients = {ref: g for ref, g in gradients_dict.items() if g is not None}
-        if torch.isfinite(torch.stack([g.sum() for g in gradients.values()]).sum()):
+        if self._fault is None and not torch.isfinite(torch.stack([g.sum() for g in gradients.values()]).sum()):
+            self._fault = self._find_fault(gradients)  # made by a subclass, after the norm was computed
+        if self._fault is None:
             super().apply_gradients(gradients)
-            return
-        self.skipped_steps += 1
-        if self.skipped_steps in (1, 10, 100, 1000):
-            logger.warning("updates skipped so far: %d, because of non-finite gradients; lower lr", self.skipped_steps)
+        self.skipped.note(self._fault)
+
+    def _find_fault(self, gradients: Mapping[Any, Any]) -> str:
+        named = [(n, p.detach(), gradients.get(p)) for n, p in self._module[DEFAULT_MODULE_ID].named_parameters()]
+        trained = [(n, p, g) for n, p, g in named if "target." not in n]
+        shares = self._team.online.preset.network.share_parameters
+        return find_fault(self._batch, self._losses, trained, () if shares else self.spec.agents)
 
     def _update(self, batch: dict[str, Any]) -> Any:
+        self._fault, self._batch = None, batch.get(DEFAULT_MODULE_ID, {})
         # Seed dropout and REM by the step count, so that a resumed run draws the same numbers as an uninterrupted one.
         with torch_randomness(self.config.seed or 0, self._learner_index, self.gradient_steps, device=self._device):
             result = super()._update(batch)
         self.gradient_steps += 1
-        # reduce="max": RLlib would report the mean over the iteration's updates and over learners
-        self.metrics.log_value((DEFAULT_MODULE_ID, "gradient_steps"), self.gradient_steps, reduce="max", window=1)
+        self._batch, self._losses = {}, {}
+        counts = {
+            "gradient_steps": self.gradient_steps,
+            "skipped_updates": self.skipped.total,
+            "skipped_in_a_row": self.skipped.longest,
+        }
+        for name, count in counts.items():
+            # reduce="max": RLlib would report the mean over the iteration's updates and over learners
+            self.metrics.log_value((DEFAULT_MODULE_ID, name), count, reduce="max", window=1)
         self._share_statistics()
         objective = self._team.online.preset.objective
         if objective.tau is not None:
@@ -130,10 +147,11 @@ class TeamLearner(TorchLearner):
             self.metrics.log_value((ALL_MODULES, f"{key}_lifetime"), value, reduce="lifetime_sum")
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """Return RLlib's state with the number of gradient steps."""
+        """Return RLlib's state with the numbers of gradient steps and of skipped updates."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         if components is None:
             state["gradient_steps"] = self.gradient_steps
+            state["skipped"] = self.skipped.state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -141,3 +159,5 @@ class TeamLearner(TorchLearner):
         self._weights_seq_no = 0  # otherwise RLlib keeps newer weights
         super().set_state(state)
         self.gradient_steps = int(state.get("gradient_steps", self.gradient_steps))
+        if "skipped" in state:
+            self.skipped = SkippedUpdates(**state["skipped"])

@@ -27,7 +27,7 @@ from agents.rllib.core.team_config import TeamConfig
 from agents.team.reward_statistics import RewardStatistics, RewardUnits
 from marca_env.scenario.scenario import Scenario
 
-PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_time_total")
+PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_longest_skip", "_time_total")
 """Attributes of the algorithm that a checkpoint contains."""
 
 
@@ -64,7 +64,7 @@ class TeamAlgorithm(Algorithm):
         except Exception as error:
             raise_runner_error(error)
             raise
-        self._rounds = self._evaluations = self._learnt_at = 0
+        self._rounds = self._evaluations = self._learnt_at = self._longest_skip = 0
         self._reward_units: RewardUnits | None = None
         groups = (self.env_runner_group, self.eval_env_runner_group)
         self._runner_pools = {id(group): RunnerPool(group) for group in groups if group is not None}
@@ -77,7 +77,12 @@ class TeamAlgorithm(Algorithm):
         self._stream = EpisodeStream(self.buffer)
 
     def training_step(self) -> None:
-        """Sample (unless a log is the source), then take ``updates_per_iteration`` gradient steps."""
+        """Sample (unless a log is the source), then take ``updates_per_iteration`` gradient steps.
+
+        Raises:
+            SkippedUpdatesError: ``max_skipped_updates`` updates in a row were skipped before.
+        """
+        self.check_updates()
         if self.offline_data is None:
             self._collect()
             if len(self.buffer) < min(self.config.learning_starts, self.config.buffer_capacity):
@@ -85,12 +90,29 @@ class TeamAlgorithm(Algorithm):
         self._set_reward_units()
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             self._learn()
+        self._longest_skip = int(self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID, "skipped_in_a_row")))
         if self.env_runner_group is not None:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                 # With a zero timeout this sync would be dropped while the previous one is still pending.
                 self.env_runner_group.sync_weights(
                     from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
                 )
+
+    def check_updates(self) -> None:
+        """Stop a run whose learners skip all updates; the iteration in which this happens is reported as usual.
+
+        Raises:
+            SkippedUpdatesError: ``max_skipped_updates`` updates in a row were skipped.
+        """
+        limit = self.config.max_skipped_updates
+        if limit is None or self._longest_skip < limit:
+            return
+        states = [
+            answer.get() if hasattr(answer, "get") else answer
+            for answer in self.learner_group.foreach_learner(lambda learner: (learner.skipped, learner.gradient_steps))
+        ]
+        skipped, steps = max(states, key=lambda state: state[0].longest)
+        raise skipped.error(limit, steps)
 
     def _collect(self) -> None:
         """Collect one round of episodes from every runner into the buffer."""

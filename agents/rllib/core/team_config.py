@@ -26,6 +26,7 @@ LEARNING: dict[str, Any] = {
     "buffer_capacity": 50_000,
     "learning_starts": 256,
     "updates_per_iteration": 10,
+    "max_skipped_updates": 20,
     "reward_normalization": "step",
     "reward_scale": None,
     "scenario": "default",
@@ -97,6 +98,8 @@ class TeamConfig(AlgorithmConfig):
                 buffer_capacity: maximum number of episodes in the replay buffer.
                 learning_starts: episodes collected before the first update.
                 updates_per_iteration: gradient steps per iteration.
+                max_skipped_updates: updates with a loss or a gradient that is not finite are skipped; the run stops
+                    after so many in a row. ``None``: never.
                 reward_normalization: unit of learning, one of
                     :data:`agents.team.reward_statistics.NORMALIZATIONS`; a running statistic of all rewards so far.
                     Values and errors are reported in currency whatever the unit.

@@ -15,6 +15,7 @@ LEARNT = (
     "td_error",
     "grad_norm",
     "gradient_steps",
+    "skipped_updates",
 )
 """Metrics that are reported once learning has begun."""
 _LEFT_OUT = ("config", "pid", "timestamp")
@@ -22,7 +23,6 @@ _ALIASES = {
     "loss": ("total_loss",),
     "td_error": ("td_error_mean",),
     "grad_norm": ("gradients_default_optimizer_global_norm",),
-    "gradient_steps": (),
 }
 
 

@@ -11,6 +11,8 @@ from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray
 from agents.rllib.core.runner_pool import SamplingError
+from agents.rllib.core.skipped_updates import SkippedUpdatesError
+from agents.rllib.core.team_algorithm import TeamAlgorithm
 from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
 from agents.rllib.training.interrupts import deferred_interrupts
 from agents.rllib.training.metrics import LEARNT, flatten, summary
@@ -52,8 +54,8 @@ def train(
         stop: metric → limit; the run ends when the first limit is reached: see
             :func:`agents.rllib.training.stopping.check_stop`. Limits count the whole run, including the part before
             ``resume``. If a limit is already reached, nothing is done; with a raised limit the run continues.
-        out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C and when all
-            environment runners have failed.
+        out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C, when all
+            environment runners have failed, and when too many updates were skipped.
         resume: a checkpoint to continue from, or the folder of a run (its newest intact checkpoint). The run continues
             as if it had not been interrupted, exactly so with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0: only the last one.
@@ -75,6 +77,7 @@ def train(
         InputError: an unknown or unreachable stopping criterion, a missing or damaged checkpoint, or a checkpoint of an
             earlier run in ``out``.
         SamplingError: no environment runner works any more.
+        SkippedUpdatesError: too many updates in a row had a loss or a gradient that is not finite.
     """
     settings = RunSettings() if resume is None else remembered_settings(resume)
     settings = settings.replace(stop=stop, checkpoint_freq=checkpoint_freq, evaluate_freq=evaluate_freq, keep=keep)
@@ -97,7 +100,7 @@ def train(
     except KeyboardInterrupt:
         run.main_metrics["interrupted"] = True
     except Exception as error:
-        if isinstance(error, SamplingError) and algorithm.iteration:
+        if isinstance(error, (SamplingError, SkippedUpdatesError)) and algorithm.iteration:
             run.save()
         algorithm.stop()
         raise
@@ -146,6 +149,8 @@ class _Run:
             self.record(dict(self.metrics))
         if self.report is not None:
             self.report(self.main_metrics)
+        if isinstance(self.algorithm, TeamAlgorithm):
+            self.algorithm.check_updates()
         every = self.settings.checkpoint_freq
         if every and self.metrics["training_iteration"] % every == 0:
             self.save()

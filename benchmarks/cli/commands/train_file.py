@@ -44,6 +44,7 @@ COLUMNS = {
     "env_steps": "env steps",
     "episode_return_mean": "return",
     "loss": "loss",
+    "skipped_updates": "skipped updates",
     "seconds": "seconds",
     "error": "error",
 }

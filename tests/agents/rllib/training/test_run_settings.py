@@ -138,7 +138,7 @@ def test_a_gpu_that_is_missing_is_named_in_one_line(finished: Path) -> None:
         restore(finished, {"num_gpus_per_learner": 1})
     assert "\n" not in str(refused.value)
     config = CONFIGS["QMIX"]().learners(num_gpus_per_learner=1)
-    with pytest.raises(InputError, match="the run learnt on a GPU, and this machine has none.*pass --device cpu"):
+    with pytest.raises(InputError, match=r"the run learnt on a GPU, and this machine has none.*pass --device cpu"):
         place(config, {})
     assert place(config, {"num_gpus_per_learner": 0}).num_gpus_per_learner == 0
 
