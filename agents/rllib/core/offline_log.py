@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import psutil
 from ray.rllib.offline.offline_data import OfflineData
 
 from agents.offline.chunks import LogChunk, log_chunks, log_files
+from agents.offline.coverage import LogCoverage
 from agents.offline.episodes import Columns, EpisodeEncoder
-from agents.offline.rows import read_rows, row_type
+from agents.offline.rows import read_chunk, read_rows, row_type
 from agents.offline.shuffle_plan import ShufflePlan
 from agents.offline.splits import Split
 from agents.rllib.core.streamed_log import StreamedLog
@@ -18,6 +20,10 @@ from agents.team.reward_statistics import RewardStatistics
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
+logger = logging.getLogger(__name__)
+
+COVERED_ROWS = 50_000
+"""Rows of a streamed log in which the tried actions are counted."""
 READ_BYTES = 400
 """Approximate memory of a row while its chunk is being read and checked."""
 
@@ -81,6 +87,9 @@ class OfflineLog(OfflineData):
             self.buffer = StreamedLog(plan, encoder)
         else:
             self.buffer = InMemoryLog(read_rows(chunks, scenario, split), encoder, config.seed)
+        self.rows = sum(chunk.rows for chunk in chunks)
+        """Number of rows of the log, held-out ones included."""
+        self._warn_of_untried_actions(chunks, scenario)
         self.learner_handles: Any = None
         self.locality_hints: Any = None
         self.module_spec: Any = None
@@ -92,10 +101,41 @@ class OfflineLog(OfflineData):
         """Return the next ``num_samples`` episodes."""
         return self.buffer.sample(num_samples)
 
+    def _warn_of_untried_actions(self, chunks: list[LogChunk], scenario: Scenario) -> None:
+        """Log a table of the actions that the log never or hardly tried."""
+        if isinstance(self.buffer, InMemoryLog):
+            rows = self.buffer.rows
+        else:
+            rows = _some_rows(chunks, scenario)
+        if not len(rows):
+            return
+        total = self.rows if self.streamed else None
+        name = ", ".join(str(source) for source in _as_list(self.config.input_))
+        text = LogCoverage.of(rows["actions"], scenario).warning(name, self.buffer.encoder.encoder.turn_agent, total)
+        if text is not None:
+            logger.warning(text)
+
     def close(self) -> None:
         """Stop the readers of a streamed log."""
         if isinstance(self.buffer, StreamedLog):
             self.buffer.close()
+
+
+def _as_list(sources: Any) -> list[Any]:
+    return list(sources) if isinstance(sources, (list, tuple)) else [sources]
+
+
+def _some_rows(chunks: list[LogChunk], scenario: Scenario) -> np.ndarray:
+    """Read the first chunks of a log; none if they have a fault, which the training names when it gets there."""
+    parts: list[np.ndarray] = []
+    for chunk in chunks:
+        try:
+            parts.append(read_chunk(chunk, scenario))
+        except InputError:
+            break
+        if sum(map(len, parts)) >= COVERED_ROWS:
+            break
+    return np.concatenate(parts) if parts else np.empty(0, row_type(scenario))
 
 
 def log_split(config: Any) -> Split | None:
