@@ -55,7 +55,7 @@ def show_progress(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[d
         def report(numbers: dict[str, Any]) -> None:
             done = numbers.get(name or "training_iteration", 0)
             limit = None if name is None else int(stop[name])
-            words = [f"{LABELS[n]} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
+            words = [f"{_label(n, numbers)} {numbers[n]:.4g}" for n in ("episode_return_mean", "loss") if n in numbers]
             if numbers.get("skipped_updates"):
                 words.append(f"{numbers['skipped_updates']} updates skipped")
             tell(int(done if limit is None else min(done, limit)), limit, ", ".join(words))
@@ -65,8 +65,10 @@ def show_progress(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[d
 
 def print_outcome(outcome: TrialOutcome, out: Path) -> None:
     """Print the last numbers, the files of the run and the next command."""
-    labelled = [f"{LABELS[n]} {format_number(outcome.numbers[n])}" for n in LABELS if n in outcome.numbers]
-    others = [f"{n} {format_number(v)}" for n, v in outcome.numbers.items() if n not in LABELS and "/" not in n]
+    numbers = outcome.numbers
+    labelled = [f"{_label(n, numbers)} {format_number(numbers[n])}" for n in LABELS if n in numbers]
+    named = (*LABELS, "team_reward")
+    others = [f"{n} {format_number(v)}" for n, v in numbers.items() if n not in named and "/" not in n]
     print("; ".join(labelled + others))
     print(f"checkpoint: {outcome.checkpoint}")
     if outcome.policy is not None:
@@ -86,6 +88,12 @@ def _advice(outcome: TrialOutcome, out: Path) -> str:
     if not outcome.interrupted:
         advice += f": marca train --resume {shlex.quote(str(out))} --stop training_iteration={2 * missing.begins}"
     return f"{advice}; or lower {missing.option} in a new run" if missing.option else advice
+
+
+def _label(name: str, numbers: Mapping[str, Any]) -> str:
+    """Return the name of a number; a return says whether it is a mean or a sum over agents."""
+    described = f" ({numbers['team_reward']})" if name == "episode_return_mean" and "team_reward" in numbers else ""
+    return f"{LABELS[name]}{described}"
 
 
 def format_number(value: Any) -> str:

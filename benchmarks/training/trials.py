@@ -73,17 +73,19 @@ class Trial:
         Raises:
             InputError: an unknown algorithm, environment or option, or values that contradict each other.
         """
+        from agents.rllib.core.team_config import TeamConfig
         from agents.rllib.training.any_algorithm import algorithm_config, set_environment
         from agents.rllib.training.flat_options import apply_options, validate_config
 
+        config = algorithm_config(self.run).debugging(seed=self.seed)
         options = dict(self.config)
         env_config = options.pop("env_config", {})
         if not isinstance(env_config, Mapping):
             raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
+        team_reward = None if isinstance(config, TeamConfig) else options.pop("team_reward", None)
         share = options.pop("share_parameters", False)
         if not isinstance(share, bool):
             raise InputError(f"share_parameters is {share!r}; give true or false")
-        config = algorithm_config(self.run).debugging(seed=self.seed)
         if self.run in IN_PROCESS:
             config.env_runners(num_env_runners=0)
         if self.offline is not None:
@@ -91,8 +93,23 @@ class Trial:
         elif self.env is not None or config.env is None:  # a user's configuration may have its own environment
             scenario = {"scenario": self.scenario} if self.scenario else {}
             set_environment(config, self.env or DEFAULT_ENV, {**scenario, **env_config}, share=share)
+        if not isinstance(config, TeamConfig):
+            self._report(config, team_reward)
         self._place(config, options)
         return validate_config(apply_options(config, options))
+
+    def _report(self, config: Any, team_reward: Any) -> None:
+        """Let RLlib's own algorithms evaluate greedily and report the return that ``team_reward`` names."""
+        from agents.rllib.envs.team_env import TeamEnv
+        from agents.rllib.envs.team_reward import check_team_reward
+
+        config.evaluation(evaluation_config={"explore": False, **(config.evaluation_config or {})})
+        if team_reward is None:
+            return
+        check_team_reward(team_reward)
+        if config.env is not TeamEnv:
+            raise InputError(f"team_reward: environment {self.where} has one agent; remove the option")
+        config.env_config = {**config.env_config, "team_reward": team_reward}
 
     def _on_log(self, config: Any, options: dict[str, Any]) -> dict[str, Any]:
         from agents.rllib.core.team_config import TeamConfig
@@ -176,6 +193,7 @@ def run_trial(
             record=log.write,
             evaluate=evaluate,
             evaluate_freq=trial.evaluate_freq,
+            begin=None if evaluate is None else evaluate.announce,
         )
     checkpoint = out / checkpoint_name(int(algorithm.iteration))
     reported = {name: value for name, value in numbers.items() if name != "interrupted"}
@@ -184,16 +202,16 @@ def run_trial(
     return TrialOutcome(reported, checkpoint, bool(numbers.get("interrupted")), missing)
 
 
-def make_evaluator(trial: Trial, resume: Path | None) -> Callable[[Any], dict[str, float]] | None:
+def make_evaluator(trial: Trial, resume: Path | None) -> HeldOutRows | None:
     """Return what evaluates an offline run during training; ``None`` if nothing is to be evaluated."""
     if not trial.evaluate_freq:
         return None
     if trial.offline is None and resume is None:
         raise InputError("evaluate_freq evaluates offline runs; give a request log in offline, or leave it out")
-    return _HeldOutRows()
+    return HeldOutRows()
 
 
-class _HeldOutRows:
+class HeldOutRows:
     """Scores of an algorithm on the validation rows of its request log; prepared at first use."""
 
     def __init__(self) -> None:
@@ -204,11 +222,31 @@ class _HeldOutRows:
             self._evaluation = self._prepare(algorithm.config)
         return self._evaluation(algorithm)
 
+    @staticmethod
+    def announce(algorithm: Any) -> None:
+        """Print how many rows are held out.
+
+        Raises:
+            InputError: the run has no log, or learns from all of its rows.
+        """
+        if not algorithm.config.is_offline:
+            raise InputError("evaluate_freq evaluates offline runs; this one learns in an environment: leave it out")
+        log = algorithm.offline_data
+        validation, test = log.held_out("validation"), log.held_out("test")
+        if not validation:
+            raise InputError(
+                "evaluate_freq: this run learns from all rows of its log, none is held out for an evaluation; start "
+                "it with --evaluate-freq, or set split and validation_share in its config"
+            )
+        print(
+            f"held out of {log.rows:,} rows: {validation:,} on which the run is evaluated (validation_share = "
+            f"{algorithm.config.validation_share:g}) and {test:,} for a test; it learns from the others",
+            flush=True,
+        )
+
     def _prepare(self, config: Any) -> Any:
         from agents.rllib.core.offline_log import log_split
 
-        if not config.is_offline:
-            raise InputError("evaluate_freq evaluates offline runs; this one learns in an environment: leave it out")
         with track_progress("preparing the evaluation") as tell:
             return OfflineEvaluation.from_log(
                 config.input_, config.scenario, split=log_split(config), part="validation", progress=tell

@@ -79,6 +79,7 @@ class OfflineLog(OfflineData):
         self.config = config
         scenario = Scenario.load(config.scenario)
         chunks = log_chunks(log_files(config.input_), scenario)
+        self._chunks = chunks
         split, encoder = log_split(config), EpisodeEncoder(scenario, joint=config.preset().joint)
         self.streamed = must_stream(chunks, scenario, config.streaming, config.memory_limit)
         self.buffer: InMemoryLog | StreamedLog
@@ -101,12 +102,16 @@ class OfflineLog(OfflineData):
         """Return the next ``num_samples`` episodes."""
         return self.buffer.sample(num_samples)
 
+    def held_out(self, part: str) -> int:
+        """Return the number of rows of a part (``validation`` or ``test``); 0 if all rows are trained on."""
+        split = log_split(self.config)
+        if split is None:
+            return 0
+        return sum(int(split.mask(part, c.file, c.first_row, c.offset, c.rows, self.rows).sum()) for c in self._chunks)
+
     def _warn_of_untried_actions(self, chunks: list[LogChunk], scenario: Scenario) -> None:
         """Log a table of the actions that the log never or hardly tried."""
-        if isinstance(self.buffer, InMemoryLog):
-            rows = self.buffer.rows
-        else:
-            rows = _some_rows(chunks, scenario)
+        rows = self.buffer.rows if isinstance(self.buffer, InMemoryLog) else _some_rows(chunks, scenario)
         if not len(rows):
             return
         total = self.rows if self.streamed else None

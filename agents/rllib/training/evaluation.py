@@ -25,12 +25,15 @@ from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, saved
 from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options
 from agents.rllib.training.record_text import make_renderable, record_frames, sub_environments, unwrap
+from agents.rllib.training.team_return import TeamReturn, return_of_config, return_of_env
 from agents.team.team import TeamSpec
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line
 
 WEIGHTS = ("learner_group", "learner", "rl_module")
 """Path of the modules in RLlib's checkpoints."""
+EXPLORATION = ("epsilon", "explore")
+"""Options that have no effect on greedy episodes."""
 MAX_PARALLEL_EPISODES = 64
 """Maximum number of episodes that a preset plays at the same time."""
 
@@ -40,13 +43,15 @@ class PlayedEpisodes:
     """Returns and lengths of E played episodes."""
 
     returns: np.ndarray
-    """(E,) float64, the team's return: the mean of the agents' returns."""
+    """(E,) float64, the team's return; ``team_reward`` says what it is."""
     lengths: np.ndarray
     """(E,) int64, environment steps."""
     source: Path
     """The checkpoint or policy folder that was played."""
     algorithm: str
     env: str
+    team_reward: str
+    """Mean or sum over agents, such as ``mean of 2 agents``, or the one reward of the team."""
 
 
 class CheckpointPlayer:
@@ -80,6 +85,9 @@ class CheckpointPlayer:
         else:
             self.source = latest_checkpoint(self.source)
             config = _rllib_config(self.source, env, extra_config)
+        for name in EXPLORATION:
+            if name in (options or {}):
+                raise InputError(f"{name}: the episodes are greedy, whatever the training explored; leave {name} out")
         config.env_runners(num_env_runners=0, explore=False).debugging(seed=seed)
         apply_options(config, dict(options or {}))
         self.config = config
@@ -89,8 +97,10 @@ class CheckpointPlayer:
     def play(self, episodes: int) -> PlayedEpisodes:
         """Play greedy episodes; equal seeds give equal episodes."""
         parallel = min(MAX_PARALLEL_EPISODES, episodes) if isinstance(self.config, TeamConfig) else 1
-        returns, lengths = _sample(self._runner(self.config, parallel), episodes)
-        return PlayedEpisodes(returns[:episodes], lengths[:episodes], self.source, self.algorithm, self.env)
+        runner = self._runner(self.config, parallel)
+        team = return_of_env(runner.env) if isinstance(self.config, TeamConfig) else return_of_config(self.config)
+        returns, lengths = _sample(runner, episodes, team)
+        return PlayedEpisodes(returns[:episodes], lengths[:episodes], self.source, self.algorithm, self.env, team.label)
 
     def frames(self) -> list[str]:
         """Play one greedy episode and return its text frames, one for the start and one for each step.
@@ -113,7 +123,7 @@ class CheckpointPlayer:
             raise InputError(f"environment {self.env} renders no text; remove --render")
         for environment in environments:
             record_frames(unwrap(environment), frames, self.env)
-        _sample(runner, 1)
+        _sample(runner, 1, TeamReturn())
         return frames
 
     def _runner(self, config: Any, parallel: int) -> Any:
@@ -237,7 +247,7 @@ def _load(module: Any, folder: Path) -> None:
     module.set_state(saved_module.get_state(inference_only=bool(module.inference_only)))
 
 
-def _sample(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+def _sample(runner: Any, episodes: int, team: TeamReturn) -> tuple[np.ndarray, np.ndarray]:
     """Return the team's return and the length of each episode; ``episodes`` or a few more."""
     try:
         samples = runner.sample(num_episodes=episodes, explore=False)
@@ -246,13 +256,13 @@ def _sample(runner: Any, episodes: int) -> tuple[np.ndarray, np.ndarray]:
     if hasattr(samples[0], "columns"):
         returns = np.concatenate([b.columns["reward"].sum(1) for b in samples])
         return returns.astype(float), np.concatenate([b.columns["filled"].sum(1) for b in samples]).astype(np.int64)
-    return np.array([_team_return(e) for e in samples], float), np.array([len(e) for e in samples], np.int64)
+    return np.array([_team_return(e, team) for e in samples], float), np.array([len(e) for e in samples], np.int64)
 
 
-def _team_return(episode: Any) -> float:
+def _team_return(episode: Any, team: TeamReturn) -> float:
     if not hasattr(episode, "agent_episodes"):
         return float(episode.get_return())
-    return float(np.mean([e.get_return() for e in episode.agent_episodes.values()]))
+    return float(team.combine([e.get_return() for e in episode.agent_episodes.values()]))
 
 
 def _env_name(config: Any) -> str:

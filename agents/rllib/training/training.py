@@ -15,9 +15,10 @@ from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_algorithm import TeamAlgorithm
 from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
 from agents.rllib.training.interrupts import deferred_interrupts
-from agents.rllib.training.metrics import LEARNT, flatten, summary
+from agents.rllib.training.metrics import LEARNT, TEAM_REWARD, flatten, summary
 from agents.rllib.training.run_settings import RunSettings, remembered_settings
 from agents.rllib.training.stopping import STOPS, check_reported, check_stop, stop_reached
+from agents.rllib.training.team_return import team_return
 from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
 
@@ -60,7 +61,7 @@ def train(
             as if it had not been interrupted, exactly so with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0: only the last one.
         report: called after each iteration with the main metrics of :func:`agents.rllib.training.metrics.summary`.
-        record: called after each iteration with all metrics, including those of ``report``.
+        record: called after each iteration with all metrics that are numbers, including those of ``report``.
         evaluate: called with the algorithm every ``evaluate_freq`` iterations and after the last; its metrics are
             added to the iteration's.
         evaluate_freq: iterations between evaluations; 0: only after the last iteration.
@@ -125,6 +126,7 @@ class _Run:
         self.algorithm, self.settings, self.out = algorithm, settings, out
         self.metrics, self.saved = metrics, saved
         self.report, self.record, self.evaluate = report, record, evaluate
+        self.team = team_return(algorithm)
         self.main_metrics = {name: value for name, value in metrics.items() if name in (*STOPS, *LEARNT)}
 
     def iterate(self) -> None:
@@ -136,13 +138,13 @@ class _Run:
 
     def _iterate_once(self) -> None:
         results, self.saved = self.algorithm.train(), False
-        self.main_metrics = summary(results)
-        self.metrics = {**flatten(results), **self.main_metrics}
+        self.main_metrics = summary(results, self.team)
+        self.metrics = {**flatten(results), **_numbers(self.main_metrics)}
         stop, frequency = self.settings.stop, self.settings.evaluate_freq
         due = self.evaluate is not None and _evaluation_due(self.metrics, frequency, stop)
         if self.evaluate is not None and due:
             self.main_metrics |= self.evaluate(self.algorithm)
-            self.metrics |= self.main_metrics
+            self.metrics |= _numbers(self.main_metrics)
         if due or self.evaluate is None or not frequency:  # between evaluations, their metrics are missing
             check_reported(stop, self.metrics)
         if self.record is not None:
@@ -161,6 +163,10 @@ class _Run:
             keep = self.settings.keep
             save_checkpoint(self.algorithm, self.out, self.metrics, keep=keep, settings=self.settings)
             self.saved = True
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name != TEAM_REWARD}
 
 
 def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:

@@ -17,7 +17,8 @@ from marca_env.utils.files import check_writable, write_json
 
 DESCRIPTION = """\
 Play greedy episodes with a checkpoint, the newest checkpoint of a run, or a policy folder, and report their returns.
-Returns are the team's: a team reward is given whole to every agent and counts once.
+Every agent takes its greedy action, whatever the training explored. Returns are the team's: the mean or the sum over
+all agents (team_reward of the training), which the first line names; one reward for the whole team counts once.
 
   marca evaluate results/qmix --episodes 500
   marca evaluate results/ppo/checkpoint_000050 --render"""
@@ -61,11 +62,13 @@ def run(args: argparse.Namespace) -> int:
     if args.render:
         print("\n\n".join(player.frames()) + "\n")
     rows = [{"what": name.replace("_", " "), "value": _format(value)} for name, value in figures.items()]
-    print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}")
+    described = f", return {played.team_reward}" if played.team_reward else ""
+    print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}{described}")
     make_console().print(results_table(rows, {"what": "", "value": ""}))
     print(f"policy: {played.source}")
     if args.out is not None:
         described = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
+        described["team_reward"] = played.team_reward
         lists = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
         write_json(args.out, {**described, "episodes": args.episodes, "seed": args.seed, **figures, **lists})
         print(f"wrote:  {args.out}")

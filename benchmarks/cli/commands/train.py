@@ -26,9 +26,9 @@ Train an algorithm. To train several from one file, see marca train file --help.
   marca train --resume results/qmix --stop training_iteration=200  # go on beyond the first limit
 
 --algo takes a preset (AWRQMixer, QMIX, VDN, ...), an algorithm of RLlib (PPO, DQN, ...), or the dotted path of your own
-Algorithm or AlgorithmConfig; --algo list shows all names. Returns are the team's: a team reward is given whole to every
-agent and counts once. All numbers of the run go to OUT/progress.csv, OUT/progress.jsonl and TensorBoard
-(tensorboard --logdir OUT)."""
+Algorithm or AlgorithmConfig; --algo list shows all names, --env list all environments. Returns are the team's: the mean
+or the sum over all agents (--config team_reward=mean or sum); one reward for the whole team counts once. All numbers of
+the run go to OUT/progress.csv, OUT/progress.jsonl and TensorBoard (tensorboard --logdir OUT)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     what = parser.add_argument_group("what is trained")
     what.add_argument("--algo", metavar="NAME", help="algorithm (default: AWRQMixer)")
-    what.add_argument("--env", metavar="ID", help=f"environment: id or dotted path (default: {DEFAULT_ENV})")
+    what.add_argument(
+        "--env", metavar="ID", help=f"environment: id or dotted path; list: the known ids (default: {DEFAULT_ENV})"
+    )
     what.add_argument(
         "--offline",
         type=Path,
@@ -99,8 +101,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and save a last checkpoint however the run ends; return 130 after Ctrl-C."""
-    if args.algo == "list":
-        _list_algorithms()
+    if args.algo == "list" or args.env == "list":
+        if args.algo == "list":
+            _list_algorithms()
+        if args.env == "list":
+            _list_environments()
         return 0
     _check(args)
     trial = _trial(args)
@@ -170,6 +175,13 @@ def _list_algorithms() -> None:
     rows = [{"name": name, "about": _first_sentence(config)} for name, config in CONFIGS.items()]
     rows += [{"name": name, "about": "RLlib's"} for name in sorted(ALGORITHMS) if name not in CONFIGS]
     make_console().print(results_table(rows, {"name": "--algo", "about": ""}))
+
+
+def _list_environments() -> None:
+    from agents.rllib.envs.lookup import list_environments
+
+    rows = [{"name": name, "about": about} for name, about in list_environments().items()]
+    make_console().print(results_table(rows, {"name": "--env", "about": ""}))
 
 
 def _first_sentence(documented: type) -> str:

@@ -43,6 +43,7 @@ COLUMNS = {
     "training_iteration": "iterations",
     "env_steps": "env steps",
     "episode_return_mean": "return",
+    "team_reward": "return is",
     "loss": "loss",
     "skipped_updates": "skipped updates",
     "seconds": "seconds",
