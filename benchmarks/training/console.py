@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.training.trials import Trial, TrialOutcome
+from marca_env.utils.console import make_console
 from marca_env.utils.progress import track_progress
 
 COUNTABLE = ("training_iteration", "env_steps", "gradient_steps", "time_total_s")
@@ -39,10 +40,17 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def print_start(trial: Trial, out: Path, *, resume: Path | None = None) -> None:
-    """Print what begins, so that a wrong default is seen before the training is paid for."""
+def print_start(trial: Trial, out: Path, *, resume: Path | None = None, done: int = 0) -> None:
+    """Print what begins, so that a wrong default is seen before the training is paid for.
+
+    Args:
+        trial: the run.
+        out: its folder.
+        resume: run or checkpoint that is continued.
+        done: iterations of that run so far.
+    """
     limits = ", ".join(f"{name} ≥ {limit:,g}" for name, limit in trial.stop.items())
-    what = f"continuing {resume}" if resume else f"training {trial.run} on {trial.where}"
+    what = f"continuing {resume} after iteration {done}" if resume else f"training {trial.run} on {trial.where}"
     print(f"{what} until {limits}; in {out}", flush=True)
 
 
@@ -65,35 +73,30 @@ def show_progress(label: str, stop: Mapping[str, float]) -> Iterator[Callable[[d
 
 def print_outcome(outcome: TrialOutcome, out: Path) -> None:
     """Print the last numbers, the files of the run and the next command."""
-    numbers = outcome.numbers
-    labelled = [f"{_label(n, numbers)} {format_number(numbers[n])}" for n in LABELS if n in numbers]
-    named = (*LABELS, "team_reward")
-    others = [f"{n} {format_number(v)}" for n, v in numbers.items() if n not in named and "/" not in n]
-    print("; ".join(labelled + others))
+    numbers = {name: value for name, value in outcome.numbers.items() if name != "team_reward" and "/" not in name}
+    ordered = [*(n for n in LABELS if n in numbers), *(n for n in numbers if n not in LABELS)]
+    rows = [{"what": _label(n, outcome.numbers), "value": format_number(numbers[n])} for n in ordered]
+    make_console().print(results_table(rows, {"what": "", "value": ""}))
     print(f"checkpoint: {outcome.checkpoint}")
     if outcome.policy is not None:
         print(f"policy:     {outcome.policy}")
     print(f"numbers:    {out / 'progress.csv'} (tensorboard --logdir {out})")
-    if outcome.missing is not None:
-        print(f"not learnt: {_advice(outcome, out)}")
-    elif not outcome.interrupted:
-        print(f"next:       marca evaluate {shlex.quote(str(out))}")
-
-
-def _advice(outcome: TrialOutcome, out: Path) -> str:
-    """Say why a run has learnt nothing yet, and how it would."""
-    missing = outcome.missing
-    assert missing is not None
-    advice = f"{missing.reason}; learning begins in iteration {missing.begins}"
-    if not outcome.interrupted:
-        advice += f": marca train --resume {shlex.quote(str(out))} --stop training_iteration={2 * missing.begins}"
-    return f"{advice}; or lower {missing.option} in a new run" if missing.option else advice
+    missing, folder = outcome.missing, shlex.quote(str(out))
+    if missing is not None:
+        print(f"not learnt: {missing.reason}")
+    if outcome.interrupted:
+        return
+    if missing is None:
+        print(f"next:       marca evaluate {folder}")
+    else:
+        lower = f" (or lower {missing.option} in a new run)" if missing.option else ""
+        print(f"next:       marca train --resume {folder} --stop training_iteration={2 * missing.begins}{lower}")
 
 
 def _label(name: str, numbers: Mapping[str, Any]) -> str:
     """Return the name of a number; a return says whether it is a mean or a sum over agents."""
     described = f" ({numbers['team_reward']})" if name == "episode_return_mean" and "team_reward" in numbers else ""
-    return f"{LABELS[name]}{described}"
+    return f"{LABELS.get(name, name.replace('_', ' '))}{described}"
 
 
 def format_number(value: Any) -> str:

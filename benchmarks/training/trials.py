@@ -218,6 +218,7 @@ class HeldOutRows:
         self._evaluation: Any = None
 
     def __call__(self, algorithm: Any) -> dict[str, float]:
+        """Return the scores of an algorithm."""
         if self._evaluation is None:
             self._evaluation = self._prepare(algorithm.config)
         return self._evaluation(algorithm)

@@ -17,9 +17,6 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from agents.rllib import AWRQMixerConfig, QMIXConfig
 from agents.rllib.core.learner import TeamLearner
 
-HELD_FROM = {"team": 13, "PPO": 18}
-"""Update of the learner that is held: about the middle of the sixth iteration."""
-
 
 def hold(update: int, held: int) -> None:
     """Write the marker and wait, if this is the update to hold."""

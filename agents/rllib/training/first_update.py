@@ -37,7 +37,7 @@ def missing_for_learning(algorithm: Any, metrics: Mapping[str, Any]) -> NothingL
             return None
         if config.is_offline or iteration == 0:
             return NothingLearnt("no iteration was finished", 1)
-        name, unit, needed = "learning_starts", "episodes", int(config.learning_starts)
+        name, unit, needed = "learning_starts", "episodes", int(min(config.learning_starts, config.buffer_capacity))
         has = len(algorithm.buffer)
     elif hasattr(config, WARM_UP) and "loss" not in metrics:
         name, unit, needed = WARM_UP, "steps", int(getattr(config, WARM_UP))
@@ -45,4 +45,5 @@ def missing_for_learning(algorithm: Any, metrics: Mapping[str, Any]) -> NothingL
     else:
         return None
     begins = math.ceil(needed * iteration / has) if 0 < has < needed else iteration + 1
-    return NothingLearnt(f"no gradient step yet; {name} = {needed:,} {unit}, the run has {has:,}", begins, name)
+    reason = f"no gradient step yet: {has:,} of {name} = {needed:,} {unit}; learning begins in iteration {begins}"
+    return NothingLearnt(reason, begins, name)

@@ -111,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     trial = _trial(args)
     _check_stop(trial, args)
     out = args.out or (_run_folder(args.resume) if args.resume else Path("results/train"))
-    if args.resume is not None and _is_finished(trial, args, out):
+    metrics = _saved_metrics(args)
+    if _is_finished(metrics, trial, args, out):
         return 0
     silence_libraries()
     make_current_folder_importable()
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is None:
         require_no_checkpoints(out)
         config = trial.build()
-    print_start(trial, out, resume=args.resume)
+    print_start(trial, out, resume=args.resume, done=int(metrics.get("training_iteration", 0)))
     with show_progress("training", trial.stop) as report:
         outcome = run_trial(
             trial,
@@ -140,12 +141,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _is_finished(trial: Trial, args: argparse.Namespace, out: Path) -> bool:
-    """Tell whether a run to resume has reached a limit already, and say so."""
+def _saved_metrics(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the metrics of the run to resume; empty for a new one."""
+    if args.resume is None:
+        return {}
     from agents.rllib.training.algorithm_checkpoints import saved_metrics
+
+    return saved_metrics(args.resume)
+
+
+def _is_finished(metrics: dict[str, Any], trial: Trial, args: argparse.Namespace, out: Path) -> bool:
+    """Tell whether a run to resume has reached a limit already, and say so."""
     from agents.rllib.training.stopping import reached_limits
 
-    metrics = saved_metrics(args.resume)
     reached = reached_limits(metrics, trial.stop)
     if reached:
         limits = ", ".join(f"{name} {metrics[name]:g} ≥ {trial.stop[name]:g}" for name in reached)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from agents.policy.checkpoints import checkpoints_in
 from agents.rllib import restore
 from benchmarks.cli.main import main
 from benchmarks.training.run_log import read_lines
+from marca_env.logs.log_files import write_request_log
 from marca_env.scenario.scenario import Scenario
 from tests.helpers.dice_runs import local_ray
 from tests.helpers.paths import ROOT
@@ -35,15 +37,15 @@ CASES = {
     "log": ["--algo", f"{HELD}.HeldAWRQMixer", *SMALL, "gru=4", "heads=2", "dropout=0.2", "target_update=4"],
     "PPO": ["--algo", f"{HELD}.HeldPPO", "--env", GAME, *PPO, 'model_config={"fcnet_hiddens": [8]}'],
 }
-"""Small runs of every kind; from the fifth iteration on an update can be held in its middle."""
-LAST, KILLED_IN = 7, 6
-"""Iterations of a run, and the one in which it is killed; checkpoints are written at every second one."""
+"""Small runs of every kind."""
+LAST = 7
+"""Iterations of a run; it is killed in the sixth. Checkpoints are written at every second one."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def running_ray() -> Iterator[None]:
-    """Start a ray with two CPUs for the runs in this process."""
-    with local_ray(num_cpus=2):
+    """Start a ray for the runs in this process."""
+    with local_ray(num_cpus=4):
         yield
 
 
@@ -54,7 +56,7 @@ def command(case: str, out: Path, log: list[str]) -> list[str]:
 
 
 def kill_in_an_update(arguments: list[str], marker: Path) -> None:
-    """Run a command until an update of iteration :data:`KILLED_IN` is half done, and kill it."""
+    """Run a command until an update of the sixth iteration is half done, and kill it."""
     environment = os.environ | {"HELD_UPDATE": str(marker), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.cli", *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
@@ -78,11 +80,12 @@ def numbers_of(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_in_an_update_resumes(
-    case: str, tmp_path: Path, tiny_scenario: Scenario, tiny_artefacts: Path, request: pytest.FixtureRequest
+    case: str, tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame
 ) -> None:
     """To the bit: weights, targets, optimizer, buffer, counters and metrics; RLlib's PPO only continues."""
     tiny_scenario.save(tmp_path / "tiny.yaml")
-    log = ["--offline", str(tiny_artefacts / "requests.parquet"), "--scenario", str(tmp_path / "tiny.yaml")]
+    write_request_log(tiny_requests, tmp_path / "requests.parquet", tiny_scenario)
+    log = ["--offline", str(tmp_path / "requests.parquet"), "--scenario", str(tmp_path / "tiny.yaml")]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     kill_in_an_update(command(case, killed, log), tmp_path / "marker")
     assert (tmp_path / "marker").read_text() != ""

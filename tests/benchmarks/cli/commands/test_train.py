@@ -335,8 +335,16 @@ def test_a_bare_resume_goes_on_to_the_remembered_limit(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "reason", "limit"),
     [
-        ([*VDN, "--config", "learning_starts=300"], "learning_starts = 300 episodes, the run has 128", 10),
-        ([*DQN[:-2], "num_steps_sampled_before_learning_starts=300"], "before_learning_starts = 300 steps", 16),
+        (
+            [*VDN, "--config", "learning_starts=300"],
+            "no gradient step yet: 128 of learning_starts = 300 episodes; learning begins in iteration 5",
+            10,
+        ),
+        (
+            [*DQN[:-2], "num_steps_sampled_before_learning_starts=300"],
+            "before_learning_starts = 300 steps; learning begins in iteration 8",
+            16,
+        ),
     ],
     ids=["VDN", "DQN"],
 )
@@ -347,7 +355,7 @@ def test_a_run_too_short_to_learn_says_what_was_missing(
     printed = capsys.readouterr().out
     assert "marca evaluate" not in printed
     assert reason in printed
-    assert f"--stop training_iteration={limit}; or lower " in printed
+    assert f"--stop training_iteration={limit} (or lower " in printed
     assert main(["train", "--resume", str(tmp_path), "--stop", f"training_iteration={limit}"]) == 0
     assert "next:       marca evaluate" in capsys.readouterr().out
 
