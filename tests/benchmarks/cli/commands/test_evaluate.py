@@ -203,3 +203,37 @@ def test_intervals_of_one_of_equal_and_of_many_episodes() -> None:
         low, high = summarise(rng.normal(1.0, 2.0, 80), np.ones(80, int))["return_interval"]
         covered += low <= 1.0 <= high
     assert covered >= 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algo", "options"),
+    [
+        ("VDN", ["gru=null", "hidden=[8]", "learning_starts=64", "updates_per_iteration=2", "epsilon=1.0"]),
+        ("PPO", ["train_batch_size_per_learner=40", "minibatch_size=20", "num_epochs=1", "explore=true"]),
+        (
+            "DQN",
+            ["min_sample_timesteps_per_iteration=40", "num_steps_sampled_before_learning_starts=20", "epsilon=1.0"],
+        ),
+    ],
+    ids=["VDN", "PPO", "DQN"],
+)
+def test_episodes_are_greedy_whatever_the_training_explored(
+    algo: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the deterministic game, greedy episodes are all equal; random ones have four different returns."""
+    once = ["--stop", "training_iteration=1", "--out", str(tmp_path)]
+    assert main(["train", "--algo", algo, "--env", GAME, "--config", *options, *once]) == 0
+    returns = CheckpointPlayer(tmp_path, seed=1).play(40).returns
+    assert len(set(returns.tolist())) == 1
+    assert main(["evaluate", str(tmp_path), "--config", "explore=true"]) == 2
+    assert "explore: the episodes are greedy" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_output_says_what_a_return_is(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, label in (("vdn", "return of the team"), ("ppo", "return mean of 2 agents"), ("pole", "seed 0\n")):
+        out = tmp_path / f"{name}.json"
+        assert main(["evaluate", str(runs / name), "--episodes", "2", "--out", str(out)]) == 0
+        assert label in capsys.readouterr().out
+        assert json.loads(out.read_text())["team_reward"] in label

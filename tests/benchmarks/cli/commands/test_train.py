@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.training.run_log import read_lines
+from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.cli import refuse
 from tests.helpers.documents import USER_METHOD
@@ -297,6 +298,38 @@ def test_an_offline_run_is_evaluated_on_rows_that_it_does_not_learn_from(
     assert log_split(config) is not None
     assert make_evaluator(trial, None) is not None
     assert make_evaluator(Trial(run="VDN", offline=log), None) is None
+
+
+@pytest.mark.slow
+def test_an_evaluated_offline_run_says_which_rows_are_held_out(
+    tiny_scenario: Scenario, tiny_artefacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_scenario.save(tmp_path / "tiny.yaml")
+    log = ["--offline", str(tiny_artefacts / "requests.parquet"), "--scenario", str(tmp_path / "tiny.yaml")]
+    once = ["--config", "gru=null", "hidden=[8]", "--stop", "training_iteration=1"]
+    run = ["train", "--algo", "VDN", *log, *once]
+    assert main([*run, "--out", str(tmp_path / "all")]) == 0
+    assert "held out" not in capsys.readouterr().out
+    later = ["train", "--resume", str(tmp_path / "all"), "--evaluate-freq", "1", "--stop", "training_iteration=2"]
+    assert "learns from all rows of its log, none is held out" in error_of_last_line(later, capsys)
+    assert main([*run, "--config", "validation_share=0.2", "--evaluate-freq", "9", "--out", str(tmp_path / "run")]) in (
+        0,
+        2,
+    )
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("held out of 6,000 rows: ")]
+    assert "on which the run is evaluated (validation_share = 0.2)" in line
+    rows = int(line.split(": ")[1].split()[0].replace(",", ""))
+    assert rows == pytest.approx(1_200, abs=150)
+
+
+def test_lists_name_algorithms_and_environments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--env", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "marca_env/parallel-v0" in printed
+    assert "games/climbing-v0" in printed
+    assert main(["train", "--algo", "list"]) == 0
+    assert "QMIX" in capsys.readouterr().out
 
 
 def test_a_missing_wandb_is_named_with_its_install_command(
