@@ -169,7 +169,7 @@ def bad_checkpoints(folder: Path) -> None:
         (["{runs}/vdn", "--episodes", "0"], "--episodes is 0"),
         (["{runs}/vdn", "--episodes", "many"], "invalid int value: 'many'"),
         (["{runs}/vdn", "--seed", "-1"], "--seed is -1"),
-        (["{runs}/vdn", "--env", "nowhere.Env"], "No module named 'nowhere'"),
+        (["{runs}/vdn", "--env", "nowhere.Env"], "no module 'nowhere'"),
         (["{runs}/vdn", "--env", "marca_env/parallel-v0"], "the policy was trained with agents"),
         (["{runs}/ppo", "--env", "marca_env/parallel-v0"], "with the same agents as the checkpoint"),
         (["{runs}/ppo", "--env", "benchmarks.experiments.games.matrix_games.MatrixGame"], "weights do not fit"),

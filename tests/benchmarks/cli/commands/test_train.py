@@ -85,7 +85,7 @@ BAD = [
     ([*PPO, "num_epochs=two"], "num_epochs is 'two'"),
     (["--algo", "SAC", "--env", GAME], "SAC does not support the action masks"),
     (["--algo", "VDN", "--env", "marca_env/paralel-v0"], "did you mean 'marca_env/parallel-v0'"),
-    (["--algo", "PPO", "--env", "nowhere.Env"], "No module named 'nowhere'"),
+    (["--algo", "PPO", "--env", "nowhere.Env"], "no module 'nowhere'"),
     ([*VDN, "--config", "lr=NaN"], "lr is nan; use a finite number"),
     ([*VDN, "--config", "lr=[[0,1],[9,Infinity]]"], "use a finite number"),
     ([*VDN, "--stop", "training_iteration=-3"], "use a positive limit"),
