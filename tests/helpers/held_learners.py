@@ -62,7 +62,8 @@ class HeldPPOLearner(PPOTorchLearner):
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Apply the gradients, after a wait in one update."""
         self.updates += 1
-        hold(self.updates, self.config.num_epochs * 6 * 4 - 2)
+        per_iteration = self.config.num_epochs * self.config.train_batch_size_per_learner // self.config.minibatch_size
+        hold(self.updates, 5 * per_iteration + 2)
         super().apply_gradients(gradients_dict)
 
 
