@@ -62,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if args.render:
         print("\n\n".join(player.frames()) + "\n")
     rows = [{"what": name.replace("_", " "), "value": _format(value)} for name, value in figures.items()]
-    described = f", return {played.team_reward}" if played.team_reward else ""
-    print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}{described}")
+    what = f", return {played.team_reward}" if played.team_reward else ""
+    print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}{what}")
     make_console().print(results_table(rows, {"what": "", "value": ""}))
     print(f"policy: {played.source}")
     if args.out is not None:
-        described = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
+        described: dict[str, Any] = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
         described["team_reward"] = played.team_reward
         lists = {"returns": played.returns.tolist(), "lengths": played.lengths.tolist()}
         write_json(args.out, {**described, "episodes": args.episodes, "seed": args.seed, **figures, **lists})
