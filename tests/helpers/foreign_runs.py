@@ -1,4 +1,4 @@
-"""What training two iterations on an environment says: ``works``, or the one-line error."""
+"""What two iterations of training on an environment say; ``python -m tests.helpers.foreign_runs`` prints the table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agents.rllib import algorithm_config, start_ray, train
 from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options, validate_config
 from marca_env.utils.errors import InputError
+from tests.helpers.foreign_kinds import KINDS, Kind
 
 _NET = {"model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0}
 _NO_WAIT = {"min_time_s_per_iteration": 0, "min_sample_timesteps_per_iteration": 0}
@@ -59,3 +60,24 @@ def say(algo: str, env: Any, env_config: Mapping[str, Any] | None = None, **opti
 def start() -> None:
     """Start ray with one CPU."""
     start_ray(1)
+
+
+def say_of(algo: str, kind: Kind) -> str:
+    """Return what training on a kind of environment says."""
+    options = {n: v for n, v in kind.options.items() if algo == "QMIX" or n != "max_episode_steps"}
+    return say(algo, kind.path, kind.env_config, **options)
+
+
+def table() -> str:
+    """Return what QMIX and PPO say of every kind, as a table in Markdown."""
+    start()
+    lines = ["| environment | QMIX | PPO |", "|---|---|---|"]
+    for kind in KINDS:
+        said = {algo: say_of(algo, kind).replace("|", "\\|") for algo in ("QMIX", "PPO")}
+        same = said["PPO"] == said["QMIX"] != "works"
+        lines.append(f"| {kind.what} | {said['QMIX']} | {'the same' if same else said['PPO']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
