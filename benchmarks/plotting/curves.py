@@ -11,6 +11,8 @@ import numpy as np
 from benchmarks.evaluation.statistics import mean_interval, performance_profile
 from benchmarks.plotting.style import METHOD_COLOURS, legend_below, line_style, new_figure, open_axes, save_figure
 
+PANELS = 3
+"""Panels in a row of a figure."""
 LABELS = {"QMIX": "QMIX", "VDN": "VDN", "IQL": "independent DQN", "random": "random policy"}
 
 
@@ -25,8 +27,8 @@ def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         runs: for each seed, rows of ``env_steps``, ``return`` and ``seconds``.
 
     Returns:
-        ``env_steps`` (E,), ``returns`` (seeds, E), ``seconds`` of each run (seeds,), and ``clock`` (E,), the mean
-        seconds at which the runs had reached each step.
+        ``env_steps`` (E,), ``returns`` (seeds, E), ``seconds`` and ``cpu_seconds`` of each run (seeds,), and ``clock``
+        (E,), the mean seconds at which the runs had reached each step.
     """
     taken = [[row["env_steps"] for row in rows] for rows in runs]
     least = min(map(len, taken))
@@ -39,6 +41,7 @@ def curve(runs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         "env_steps": steps.tolist(),
         "returns": [values.tolist() for values in returns],
         "seconds": [rows[-1]["seconds"] for rows in runs],
+        "cpu_seconds": [rows[-1].get("cpu_seconds", float("nan")) for rows in runs],
         "clock": np.mean(clocks, axis=0).tolist(),
     }
 
@@ -61,8 +64,13 @@ def figure(curves: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], p
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    drawing = new_figure(figsize=(5.2 * len(curves), 4.0))
-    for axis, (name, of_task) in zip(np.ravel(drawing.subplots(1, len(curves))), curves.items(), strict=True):
+    columns = min(len(curves), PANELS)
+    rows = -(-len(curves) // columns)
+    drawing = new_figure(figsize=(5.2 * columns, 4.0 * rows))
+    axes = np.ravel(drawing.subplots(rows, columns))
+    for unused in axes[len(curves) :]:
+        unused.set_axis_off()
+    for axis, (name, of_task) in zip(axes, curves.items(), strict=False):
         for algorithm, line in of_task.items():
             returns = np.asarray(line["returns"])
             colour, label = METHOD_COLOURS.get(algorithm), LABELS.get(algorithm, algorithm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,27 +28,52 @@ def train_with_evaluations(
         every: iterations between evaluations.
 
     Returns:
-        ``env_steps``, ``return`` and ``seconds`` of each evaluation, and the numbers of the last iteration. ``seconds``
-        count the iterations alone, not the evaluations and the setup.
+        ``env_steps``, ``return``, ``seconds`` and ``cpu_seconds`` of each evaluation, and the numbers of the last
+        iteration. The seconds count the iterations alone, not the evaluations and the setup; CPU seconds those of this
+        process.
     """
     from agents.rllib.training.training import train_to_end
 
     curve: list[dict[str, Any]] = []
+    clock = _TrainingClock()
 
     def report(numbers: Mapping[str, Any]) -> None:
         if "return" in numbers:
-            point = {"env_steps": int(numbers["env_steps"]), "return": float(numbers["return"])}
-            curve.append(point | {"seconds": float(numbers["time_total_s"])})
+            point = {name: float(numbers[name]) for name in ("return", "cpu_seconds")}
+            curve.append(point | {"env_steps": int(numbers["env_steps"]), "seconds": float(numbers["time_total_s"])})
+        clock.start()
+
+    def evaluate(algorithm: Any) -> dict[str, float]:
+        clock.stop()
+        return {"return": score(algorithm), "cpu_seconds": clock.seconds}
 
     algorithm, numbers = train_to_end(
         config,
         stop={"env_steps": env_steps},
         report=report,
-        evaluate=lambda algorithm: {"return": score(algorithm)},
+        evaluate=evaluate,
         evaluate_freq=every,
     )
     algorithm.stop()
     return curve, numbers
+
+
+class _TrainingClock:
+    """CPU seconds of this process between ``start`` and ``stop``; before the first start it stands still."""
+
+    def __init__(self) -> None:
+        self.seconds, self._since, self._runs = 0.0, 0.0, False
+
+    def start(self) -> None:
+        """Start, unless it runs."""
+        if not self._runs:
+            self._runs, self._since = True, time.process_time()
+
+    def stop(self) -> None:
+        """Stop and add the time since the start."""
+        if self._runs:
+            self._runs = False
+            self.seconds += time.process_time() - self._since
 
 
 def play_episodes(env: Any, policy: Callable[[int], Act], episodes: int, seed: int) -> np.ndarray:
