@@ -53,6 +53,9 @@ class _Game:
         reward, self._phase = self._play(*(np.asarray(actions[a]) for a in self.agents))
         return self._observe(reward.astype(np.float32))
 
+    def close(self) -> None:
+        """Do nothing; other batched environments release resources here."""
+
     def _play(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the reward (B,) and the next phase (B,)."""
         raise NotImplementedError
