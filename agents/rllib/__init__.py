@@ -27,6 +27,7 @@ from agents.rllib.core.algorithms import (
 )
 from agents.rllib.core.cluster import start_ray
 from agents.rllib.core.runner_pool import SamplingError
+from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.training.algorithm_checkpoints import restore, save_checkpoint
 from agents.rllib.training.any_algorithm import algorithm_config, independent, shared
@@ -47,6 +48,7 @@ __all__ = [
     "QMIXConfig",
     "REMConfig",
     "SamplingError",
+    "SkippedUpdatesError",
     "TeamConfig",
     "VDNConfig",
     "WeightedQMIXConfig",

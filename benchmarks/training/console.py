@@ -26,6 +26,8 @@ LABELS = {
     "episode_return_mean": "return",
     "loss": "loss",
     "td_error": "TD error",
+    "q_tot": "Q_tot",
+    "grad_norm": "gradient norm",
     "time_total_s": "seconds",
 }
 

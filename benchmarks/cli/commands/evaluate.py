@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{played.algorithm} on {played.env}: {args.episodes} greedy episodes, seed {args.seed}{what}")
     make_console().print(results_table(rows, {"what": "", "value": ""}))
     print(f"policy: {played.source}")
+    if _is_unlearnt(played.source):
+        print("note:   this policy has taken no gradient step yet; its actions are those of new networks")
     if args.out is not None:
         described: dict[str, Any] = {"checkpoint": str(played.source), "algorithm": played.algorithm, "env": played.env}
         described["team_reward"] = played.team_reward
@@ -73,6 +76,17 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.out, {**described, "episodes": args.episodes, "seed": args.seed, **figures, **lists})
         print(f"wrote:  {args.out}")
     return 0
+
+
+def _is_unlearnt(policy: Path) -> bool:
+    """Tell whether a policy folder lies in a checkpoint that was written before the first gradient step."""
+    from agents.rllib.training.algorithm_checkpoints import NUMBERS
+
+    path = policy.parent / NUMBERS
+    if not (policy / "policy.json").is_file() or not path.is_file():
+        return False
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    return "training_iteration" in numbers and not numbers.get("gradient_steps")
 
 
 def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0.95) -> dict[str, Any]:

@@ -388,6 +388,9 @@ def test_a_run_too_short_to_learn_says_what_was_missing(
     printed = capsys.readouterr().out
     assert "marca evaluate" not in printed
     assert reason in printed
+    if arguments[1] == "VDN":
+        assert main(["evaluate", str(tmp_path), "--episodes", "2"]) == 0
+        assert "has taken no gradient step yet" in capsys.readouterr().out
     assert f"--stop training_iteration={limit} (or lower " in printed
     assert main(["train", "--resume", str(tmp_path), "--stop", f"training_iteration={limit}"]) == 0
     assert "next:       marca evaluate" in capsys.readouterr().out
