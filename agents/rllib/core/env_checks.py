@@ -36,18 +36,18 @@ def check_step(step: Any, spec: TeamSpec, env: Any) -> None:
     """
     if not hasattr(step, "is_on_turn"):
         raise InputError(f"{_name(env)}: reset() and step() must return a BatchedStep, not a {type(step).__name__}")
-    n = env.num_envs
+    n, observations, masks = env.num_envs, step.observations, step.masks
     for agent, size, count in zip(spec.agents, spec.observation_sizes, spec.action_sizes, strict=True):
-        for what, values, expected in (
-            ("observations", step.observations, (n, size)),
-            ("masks", step.masks, (n, count)),
-        ):
-            if agent not in values:
-                raise InputError(f"{_name(env)}: no {what} of agent {agent!r}; return an array of shape {expected}")
-            _check_shape(values[agent], expected, f"{what} of agent {agent!r}", env)
-    _check_shape(step.state, (n, spec.state_size), "state", env)
-    for what in ("reward", "terminated", "truncated"):
-        _check_shape(getattr(step, what), (n,), what, env)
+        if getattr(observations.get(agent), "shape", None) != (n, size):
+            raise _wrong_shape(observations.get(agent), (n, size), f"observations of agent {agent!r}", env)
+        if getattr(masks.get(agent), "shape", None) != (n, count):
+            raise _wrong_shape(masks.get(agent), (n, count), f"masks of agent {agent!r}", env)
+    numbers = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
+    for what, values in numbers.items():
+        if getattr(values, "shape", None) != (n,):
+            raise _wrong_shape(values, (n,), what, env)
+    if getattr(step.state, "shape", None) != (n, spec.state_size):
+        raise _wrong_shape(step.state, (n, spec.state_size), "state", env)
 
 
 def check_columns(columns: Columns, spec: TeamSpec, env: Any) -> None:
@@ -83,11 +83,12 @@ def _check_finite(values: np.ndarray, what: str, env: Any) -> None:
     )
 
 
-def _check_shape(values: Any, expected: tuple[int, ...], what: str, env: Any) -> None:
+def _wrong_shape(values: Any, expected: tuple[int, ...], what: str, env: Any) -> InputError:
+    if values is None:
+        return InputError(f"{_name(env)}: no {what}; return an array of shape {expected}")
     shape = getattr(values, "shape", None)
-    if shape != expected:
-        found = f"a {type(values).__name__}" if shape is None else f"of shape {shape}"
-        raise InputError(f"{_name(env)}: {what} must be an array of shape {expected}, but is {found}")
+    found = f"a {type(values).__name__}" if shape is None else f"of shape {shape}"
+    return InputError(f"{_name(env)}: {what} must be an array of shape {expected}, but is {found}")
 
 
 def _name(env: Any) -> str:

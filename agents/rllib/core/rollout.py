@@ -152,6 +152,6 @@ def _observe(columns: Columns, step: Any, spec: TeamSpec, t: int, running: np.nd
     for agent in spec.agents:
         columns[obs_key(agent)][rows, t] = step.observations[agent][rows]
         columns[mask_key(agent)][rows, t] = step.masks[agent][rows]
-        columns[turn_key(agent)][rows, t] = step.is_on_turn(agent)[rows]
+        columns[turn_key(agent)][rows, t] = True if step.on_turn is None else step.on_turn[agent][rows]
     if "state" in columns:
         columns["state"][rows, t] = step.state[rows]
