@@ -19,9 +19,9 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
 
     ## Description
     The id is `marca_env/Recommender-v0`; `gymnasium.make_vec` steps many as arrays
-    (`marca_env.envs.vector_env.RecommenderVectorEnv`). One agent makes all decisions of a request in pipeline order and observes all
-    of its features. Episode, engine and encoder are those of the multi-agent environments: the same seed and the same
-    decisions give the same request and outcome.
+    (`marca_env.envs.vector_env.RecommenderVectorEnv`). One agent makes all decisions of a request in pipeline order
+    and observes all of its features. Episode, engine and encoder are those of the multi-agent environments: the same
+    seed and the same decisions give the same request and outcome.
 
     ## Action Space
     `Discrete(n)`, where n is the largest number of options of a decision. Action k takes option k of the current
