@@ -57,9 +57,9 @@ def say(algo: str, env: Any, env_config: Mapping[str, Any] | None = None, **opti
     return "works" if returns is None or returns == returns else "CRASH: the return is not a number"
 
 
-def start() -> None:
-    """Start ray with one CPU."""
-    start_ray(1)
+def start(cpus: int = 1) -> None:
+    """Start ray."""
+    start_ray(cpus)
 
 
 def say_of(algo: str, kind: Kind) -> str:
@@ -68,16 +68,15 @@ def say_of(algo: str, kind: Kind) -> str:
     return say(algo, kind.path, kind.env_config, **options)
 
 
-def table() -> str:
-    """Return what QMIX and PPO say of every kind, as a table in Markdown."""
+def print_table() -> None:
+    """Print what QMIX and PPO say of every kind, as a table in Markdown."""
     start()
-    lines = ["| environment | QMIX | PPO |", "|---|---|---|"]
+    print("| environment | QMIX | PPO |\n|---|---|---|")
     for kind in KINDS:
         said = {algo: say_of(algo, kind).replace("|", "\\|") for algo in ("QMIX", "PPO")}
         same = said["PPO"] == said["QMIX"] != "works"
-        lines.append(f"| {kind.what} | {said['QMIX']} | {'the same' if same else said['PPO']} |")
-    return "\n".join(lines) + "\n"
+        print(f"| {kind.what} | {said['QMIX']} | {'the same' if same else said['PPO']} |", flush=True)
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print_table()

@@ -141,10 +141,17 @@ def set_environment(
     return _set_team_env(config, env, options, share)
 
 
+def _use_runner(config: AlgorithmConfig, runner: type) -> None:
+    """Set the class of the runners, unless the user has one; a failed remote one restarts at once, not in a minute."""
+    if config.env_runner_cls in OUR_RUNNERS:
+        config.env_runners(env_runner_cls=runner)
+    if config.delay_between_env_runner_restarts_s == AlgorithmConfig().delay_between_env_runner_restarts_s:
+        config.fault_tolerance(delay_between_env_runner_restarts_s=0.0)
+
+
 def _set_single_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], *, known: bool) -> AlgorithmConfig:
     """Set a single-agent environment; ``known`` says whether RLlib has a network for its observations."""
-    if config.env_runner_cls in OUR_RUNNERS:
-        config.env_runners(env_runner_cls=HonestSingleRunner)
+    _use_runner(config, HonestSingleRunner)
     registered_id = gym_id(env) if isinstance(env, str) and known else None
     if registered_id is not None:
         return config.environment(registered_id, env_config=options)
@@ -166,8 +173,7 @@ def _set_team_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], sh
     team = TeamEnv(team_config)
     # RLlib's check draws actions without the mask, and TeamEnv checks more
     config.environment(TeamEnv, env_config=team_config, disable_env_checking=True)
-    if config.env_runner_cls in OUR_RUNNERS:
-        config.env_runners(env_runner_cls=HonestTeamRunner)
+    _use_runner(config, HonestTeamRunner)
     _check_names(team.possible_agents, env, share)
     if config.policies == AlgorithmConfig().policies:  # keep a user's mapping
         names = {SHARED} if share else {policy_name(a) for a in team.possible_agents}

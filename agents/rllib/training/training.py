@@ -13,6 +13,7 @@ from agents.rllib.core.cluster import check_resources, start_ray
 from agents.rllib.core.runner_pool import SamplingError
 from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_algorithm import TeamAlgorithm
+from agents.rllib.envs.honest_runner import raise_reported_fault
 from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
 from agents.rllib.training.interrupts import deferred_interrupts
 from agents.rllib.training.metrics import LEARNT, TEAM_REWARD, flatten, summary
@@ -139,7 +140,9 @@ class _Run:
     def _iterate_once(self) -> None:
         results, self.saved = self.algorithm.train(), False
         self.main_metrics = summary(results, self.team)
+        steps = self.metrics.get("env_steps")
         self.metrics = {**flatten(results), **_numbers(self.main_metrics)}
+        raise_reported_fault(has_sampled=self.metrics.get("env_steps") != steps)
         stop, frequency = self.settings.stop, self.settings.evaluate_freq
         due = self.evaluate is not None and _evaluation_due(self.metrics, frequency, stop)
         if self.evaluate is not None and due:

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from tests.helpers.foreign_kinds import KINDS, WORKS, Kind
-from tests.helpers.foreign_runs import say_of, start
+from tests.helpers.foreign_runs import say, say_of, start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,3 +43,14 @@ def test_environments_train_or_are_refused_in_one_line(kind: Kind, algo: str) ->
 @pytest.mark.parametrize("name", ["LateJoiner", "Leaver", "DictObservations", "MaskInInfos", "Aec", "TupleGym"])
 def test_rllibs_other_algorithms_train_too(algo: str, name: str) -> None:
     assert say_of(algo, next(kind for kind in KINDS if kind.env == name)) == WORKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["RaisesInStep", "WrongShape"])
+def test_a_fault_on_a_remote_runner_ends_the_run_with_its_message(name: str) -> None:
+    """RLlib alone would restart the runner for ever and count iterations without data."""
+    ray.shutdown()
+    start(3)
+    kind = next(kind for kind in KINDS if kind.env == name)
+    assert kind.ppo is None
+    assert kind.qmix in say("PPO", kind.path, num_env_runners=1)
