@@ -16,6 +16,7 @@ has::
   caches and files beside the numbers; it may be missing or empty. ``measure`` may run in a Ray worker.
 - ``check`` gets one case of every method before anything is measured; it must be quick and start nothing.
 - ``methods``, if ``cases`` takes it, are the methods to compare instead of all; users give theirs by dotted paths.
+- ``tasks``, if ``cases`` takes it, are the tasks to compare on instead of all.
 - ``PARTS`` are ids of experiments that the same command runs after this one, if they exist.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after another, on this machine.
 """

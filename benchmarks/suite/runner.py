@@ -57,6 +57,7 @@ def plan_run(
     quick: bool = False,
     seeds: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
     again: bool = False,
 ) -> RunPlan:
     """Plan which cases of an experiment to measure.
@@ -67,10 +68,12 @@ def plan_run(
         quick: plan a small run.
         seeds: instead of the experiment's own.
         methods: instead of the experiment's own, if its ``cases`` takes methods.
+        tasks: instead of the experiment's own, if its ``cases`` takes tasks.
         again: measure recorded cases again.
 
     Raises:
-        InputError: unknown experiment, methods that it does not take or cannot measure, no cases, or damaged records.
+        InputError: unknown experiment, methods or tasks that it does not take or cannot measure, no cases, or damaged
+            records.
     """
     experiment = load_experiment(name)
     options: dict[str, Any] = {}
@@ -78,6 +81,10 @@ def plan_run(
         if not takes_methods(experiment):
             raise InputError(f"--methods: experiment {name} has a fixed set of methods; leave --methods out")
         options["methods"] = tuple(dict.fromkeys(methods))
+    if tasks:
+        if not takes_tasks(experiment):
+            raise InputError(f"--tasks: experiment {name} has a fixed set of tasks; leave --tasks out")
+        options["tasks"] = tuple(dict.fromkeys(tasks))
     seeds = tuple(dict.fromkeys(seeds or default_seeds(experiment, quick)))
     cases = _cases(name, experiment, quick=quick, seeds=seeds, **options)
     if not cases:
@@ -121,6 +128,11 @@ def default_seeds(experiment: Any, quick: bool) -> tuple[int, ...]:
 def takes_methods(experiment: Any) -> bool:
     """Tell whether the methods of an experiment can be chosen."""
     return "methods" in inspect.signature(experiment.cases).parameters
+
+
+def takes_tasks(experiment: Any) -> bool:
+    """Tell whether the tasks of an experiment can be chosen."""
+    return "tasks" in inspect.signature(experiment.cases).parameters
 
 
 def run_here(plan: RunPlan) -> list[Failure]:

@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="methods to compare, your own by their dotted paths, such as my_module.MyQMIX (default: those of the "
         "experiment)",
     )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="NAME",
+        help="tasks to compare on, for experiments that take them: public takes any name of marca train --env "
+        "(default: those of the experiment)",
+    )
     parser.add_argument("--again", action="store_true", help="measure recorded cases again; older rows stay")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"folder of the records (default: {OUT}; of quick runs: {OUT_QUICK})"
@@ -64,7 +71,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--seeds: {min(args.seeds)} is negative; give whole numbers from 0")
     out = args.out or (OUT_QUICK if args.quick else OUT)
     plans = [
-        plan_run(name, out, quick=args.quick, seeds=args.seeds, methods=args.methods, again=args.again)
+        plan_run(
+            name,
+            out,
+            quick=args.quick,
+            seeds=args.seeds,
+            methods=args.methods,
+            tasks=args.tasks,
+            again=args.again,
+        )
         for name in expand_names(args.names, quick=args.quick)
     ]
     for plan in plans:

@@ -74,21 +74,39 @@ TASKS: dict[str, Task] = {
 }
 
 
-def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
+def cases(
+    *, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None, tasks: Sequence[str] | None = None
+) -> list[Case]:
     """Return every method on every task.
 
     Args:
         quick: a small run.
         seeds: of the training.
         methods: ``random``, presets, or the dotted paths of configurations; ``None``: :data:`METHODS`.
+        tasks: names of :data:`TASKS`, or any environments as ``marca train --env`` takes them; ``None``: :data:`TASKS`.
+
+    Raises:
+        InputError: an unknown environment, or one that the presets cannot learn in.
     """
-    chosen_tasks = {name: _shrunk(task) if quick else task for name, task in TASKS.items()}
+    chosen_tasks = {name: _find_task(name) for name in (TASKS if tasks is None else tasks)}
+    if quick:
+        chosen_tasks = {name: _shrunk(task) for name, task in chosen_tasks.items()}
     return [
         _case(method, seed, name, task)
         for seed in seeds
         for name, task in chosen_tasks.items()
         for method in (METHODS if methods is None else methods)
     ]
+
+
+def _find_task(name: str) -> Task:
+    """Return a task by its name, or one with a common budget for any other environment."""
+    if name in TASKS:
+        return TASKS[name]
+    from agents.rllib.envs.make_env import make_batched
+
+    make_batched(name, 1).close()
+    return _task(name, name, 50_000, 25)
 
 
 def _case(method: str, seed: int, name: str, task: Task) -> Case:
@@ -157,10 +175,14 @@ def curves(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return {task: {method: curve(seeds) for method, seeds in methods.items()} for task, methods in runs.items()}
 
 
+def _title(task: str) -> str:
+    return TASKS[task].title if task in TASKS else task
+
+
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Yield the final greedy returns by method, a table for each task."""
     for task, methods in curves(rows).items():
-        table = Table(title=TASKS[task].title, title_justify="left")
+        table = Table(title=_title(task), title_justify="left")
         for column in ("policy", "mean", "95 % over seeds", "seeds", "CPU seconds"):
             table.add_column(column, justify="left" if column in ("policy", "seeds") else "right")
         for method, line in methods.items():
@@ -175,5 +197,5 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
     """Draw the learning curves, a panel for each task."""
     by_task = curves(rows)
-    figure(by_task, {task: TASKS[task].title for task in by_task}, folder / "public.png")
+    figure(by_task, {task: _title(task) for task in by_task}, folder / "public.png")
     return {"Greedy return on public tasks": folder / "public.png"}

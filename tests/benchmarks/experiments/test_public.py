@@ -158,6 +158,22 @@ def test_curves_interpolate_and_bands_are_students_t():
     assert np.isnan(band(np.array([[0.0, 5.0]]))).all()  # one seed has no interval
 
 
+def test_any_environment_is_a_task():
+    pytest.importorskip("ray", reason="the runner's environments need ray: pip install 'marca-env[rllib]'")
+    from marca_env.utils.errors import InputError
+
+    cases = public.cases(quick=True, seeds=(0,), methods=("random",), tasks=("climbing", "games/two_step-v0"))
+    assert [(case.task, case.scenario) for case in cases] == [
+        ("climbing", "games/climbing-v0"),
+        ("games/two_step-v0", "games/two_step-v0"),
+    ]
+    numbers = public.measure(cases[1], None)
+    (table,) = public.tables([Row(cases[1], numbers, 1.0)])
+    assert table.title == "games/two_step-v0"
+    with pytest.raises(InputError, match="did you mean 'games/two_step-v0'"):
+        public.cases(quick=True, seeds=(0,), tasks=("games/twostep-v0",))
+
+
 @pytest.mark.slow
 def test_quick_run_from_case_to_figure(tmp_path):
     pytest.importorskip("ray", reason="training needs ray: pip install 'marca-env[rllib]'")

@@ -197,6 +197,7 @@ def test_the_experiment_in_the_documentation_runs(
         (["tests.conftest"], "has no function cases"),
         (["throughput", "--seeds", "-1"], "-1 is negative"),
         (["throughput", "--methods", "QMIX"], "--methods: experiment throughput has a fixed set of methods"),
+        (["throughput", "--tasks", "climbing"], "--tasks: experiment throughput has a fixed set of tasks"),
         ([ROOTS, "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
         ([], "the following arguments are required: ID"),
         ([ROOTS, "--quik"], "did you mean --quick"),
