@@ -21,14 +21,18 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
-from pettingzoo.env_registry.registration import aec_registry, parallel_registry
-from pettingzoo.env_registry.registration import make as make_pettingzoo
 from pettingzoo.utils.deprecated_module import DeprecatedModule
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from agents.rllib.envs.gymnasium_team import make_gymnasium
 from agents.tasks.registry import TASKS, describe_tasks, find_task
 from marca_env.utils.errors import InputError, one_line
+
+try:  # PettingZoo 1.27 and later
+    from pettingzoo.env_registry.registration import aec_registry, parallel_registry
+    from pettingzoo.env_registry.registration import make as make_pettingzoo
+except ImportError:
+    aec_registry, parallel_registry = {}, {}
 
 ENVS = {"marca_env/parallel-v0": "marca_env.envs.batched_env:batched_env"}
 """Ids that :func:`agents.rllib.register` registers with RLlib, and the batched environment of each."""
