@@ -43,6 +43,16 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=memory, **quiet)
 
 
+def start_ray_for(*configs: Any) -> None:
+    """Start a local ray for these configurations, with one CPU if nothing in them is remote."""
+    start_ray(None if any(_is_remote(config) for config in configs) else 1)
+
+
+def _is_remote(config: Any) -> bool:
+    evaluators = config.evaluation_interval and config.evaluation_num_env_runners
+    return bool(config.num_env_runners or config.num_learners or evaluators)
+
+
 def _check_reachable(address: str) -> None:
     """Fail at once if nothing listens at the address; ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")

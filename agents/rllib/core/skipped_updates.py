@@ -16,7 +16,7 @@ from marca_env.utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 LOSSES = ("mixer_loss", "agent_loss", "central_loss", "loss")
-REMEDY = "start again with a lower lr, or resume from an earlier checkpoint"
+REMEDY = "start again with a lower lr"
 DATA_REMEDY = "correct the log or the environment"
 _COLUMNS = {"obs": "observations of agent {!r}", "mask": "action mask of agent {!r}"}
 

@@ -23,7 +23,7 @@ from agents.policy.checkpoints import (
     remove_leftovers,
     writing_checkpoint,
 )
-from agents.rllib.core.cluster import check_resources, start_ray
+from agents.rllib.core.cluster import check_resources, start_ray_for
 from agents.rllib.training.placement import place
 from agents.rllib.training.run_settings import RunSettings
 from marca_env.utils.errors import InputError, one_line
@@ -124,7 +124,7 @@ def restore(path: str | Path, placement: Mapping[str, Any] | None = None) -> Any
     """
     checkpoint = latest_checkpoint(path)
     config = place(saved_config(checkpoint), placement or {})
-    start_ray(None if config.num_env_runners or config.num_learners else 1)
+    start_ray_for(config)
     check_resources(config)
     try:
         return Algorithm.from_checkpoint(str(checkpoint), config=config)

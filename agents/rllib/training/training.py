@@ -9,7 +9,7 @@ from typing import Any
 from agents.algorithms.presets import PRESETS
 from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
 from agents.rllib.core.algorithms import CONFIGS
-from agents.rllib.core.cluster import check_resources, start_ray
+from agents.rllib.core.cluster import check_resources, start_ray_for
 from agents.rllib.core.runner_pool import SamplingError
 from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_algorithm import TeamAlgorithm
@@ -204,7 +204,7 @@ def _build(config: Any, out: str | Path | None) -> Any:
     if out is not None:
         require_no_checkpoints(out)
         remove_leftovers(out)
-    start_ray(None if config.num_env_runners or config.num_learners else 1)
+    start_ray_for(config)
     check_resources(config)
     config.copy(copy_frozen=False).validate()  # RLlib would drop every option that equals −1 while building
     return config.build_algo()

@@ -135,9 +135,9 @@ def _build_configs(entries: list[ExperimentEntry], file: Path) -> dict[str, Any]
 
 
 def _start_ray_for(configs: list[Any]) -> None:
-    from agents.rllib.core.cluster import start_ray
+    from agents.rllib.core.cluster import start_ray_for
 
-    start_ray(None if any(config.num_env_runners or config.num_learners for config in configs) else 1)
+    start_ray_for(*configs)
 
 
 def _train_in_turn(

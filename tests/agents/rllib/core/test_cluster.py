@@ -41,6 +41,18 @@ def test_a_wrong_cluster_address_is_refused() -> None:
 
 
 @pytest.mark.slow
+def test_a_local_run_with_remote_evaluation_gets_the_cpus_of_the_machine() -> None:
+    from agents.rllib import train
+
+    ray.shutdown()
+    config = make_config().evaluation(evaluation_interval=1, evaluation_num_env_runners=1, evaluation_duration=8)
+    with workers_that_find_dice():
+        algorithm, numbers = train(config, stop={"training_iteration": 1})
+        algorithm.stop()
+    assert numbers["training_iteration"] == 1
+
+
+@pytest.mark.slow
 def test_training_survives_the_loss_of_a_node(cluster: Any) -> None:
     first, second = add_node(cluster), add_node(cluster)
     cluster.wait_for_nodes()
