@@ -51,7 +51,7 @@ def print_start(trial: Trial, out: Path, *, resume: Path | None = None, done: in
         resume: run or checkpoint that is continued.
         done: iterations of that run so far.
     """
-    limits = ", ".join(f"{name} ≥ {limit:,g}" for name, limit in trial.stop.items())
+    limits = ", ".join(f"{name} ≥ {format_number(limit)}" for name, limit in trial.stop.items())
     what = f"continuing {resume} after iteration {done}" if resume else f"training {trial.run} on {trial.where}"
     print(f"{what} until {limits}; in {out}", flush=True)
 

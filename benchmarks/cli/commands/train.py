@@ -11,7 +11,14 @@ from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
-from benchmarks.training.console import print_outcome, print_start, results_table, show_progress, silence_libraries
+from benchmarks.training.console import (
+    format_number,
+    print_outcome,
+    print_start,
+    results_table,
+    show_progress,
+    silence_libraries,
+)
 from benchmarks.training.trials import DEFAULT_ENV, DEVICES, Trial, run_trial
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
@@ -156,7 +163,7 @@ def _is_finished(metrics: dict[str, Any], trial: Trial, args: argparse.Namespace
 
     reached = reached_limits(metrics, trial.stop)
     if reached:
-        limits = ", ".join(f"{name} {metrics[name]:g} ≥ {trial.stop[name]:g}" for name in reached)
+        limits = ", ".join(f"{n} {format_number(metrics[n])} ≥ {format_number(trial.stop[n])}" for n in reached)
         further = " ".join(f"{name}={_further(metrics[name])}" for name in reached)
         print(f"{args.resume}: finished already ({limits}); to go on: {_resume_command(out, args)} --stop {further}")
     return bool(reached)
@@ -164,7 +171,8 @@ def _is_finished(metrics: dict[str, Any], trial: Trial, args: argparse.Namespace
 
 def _further(value: float) -> str:
     """Return a limit beyond a value that a run has reached, as a suggestion."""
-    return f"{2 * value:g}" if value > 0 else f"{value + 1:g}"
+    further = 2 * value if value > 0 else value + 1
+    return str(int(further)) if float(further).is_integer() else f"{further:g}"
 
 
 def _resume_command(out: Path, args: argparse.Namespace) -> str:
