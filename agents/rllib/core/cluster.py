@@ -21,7 +21,7 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
             package and the requirements of a user's environment.
 
     Raises:
-        InputError: no cluster at the address.
+        InputError: no cluster at the address, or ray cannot be started here.
     """
     if address is not None:
         _check_reachable(address)
@@ -40,7 +40,15 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
         return
     memory = 200 * 1024**2 if num_cpus == 1 else None
     # "local": otherwise ray joins any cluster that runs on this machine, and then refuses num_cpus
-    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=memory, **quiet)
+    options = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": memory, **quiet}
+    try:
+        ray.init(address="local", **options)
+    except Exception as error:  # ray has no class of its own for a start that takes too long
+        ray.shutdown()
+        raise InputError(
+            f"ray could not be started ({one_line(error)[:200]}); try again when the machine is less busy, or join a "
+            "running cluster by its address"
+        ) from error
 
 
 def start_ray_for(*configs: Any) -> None:
