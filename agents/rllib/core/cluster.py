@@ -12,6 +12,10 @@ import ray
 from marca_env.utils.errors import InputError, one_line
 
 
+START_ATTEMPTS = 2
+"""Starts of a local ray; on a busy machine one may take longer than the half minute that ray waits."""
+
+
 def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     """Start a minimal local ray unless one is running; RLlib needs it even if nothing is remote.
 
@@ -41,14 +45,17 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     memory = 200 * 1024**2 if num_cpus == 1 else None
     # "local": otherwise ray joins any cluster that runs on this machine, and then refuses num_cpus
     options = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": memory, **quiet}
-    try:
-        ray.init(address="local", **options)
-    except Exception as error:  # ray has no class of its own for a start that takes too long
-        ray.shutdown()
-        raise InputError(
-            f"ray could not be started ({one_line(error)[:200]}); try again when the machine is less busy, or join a "
-            "running cluster by its address"
-        ) from error
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # ray has no class of its own for a start that takes too long
+            ray.shutdown()
+            if attempt == START_ATTEMPTS - 1:
+                raise InputError(
+                    f"ray could not be started ({one_line(error)[:200]}); try again when the machine is less busy, or "
+                    "join a running cluster by its address"
+                ) from error
 
 
 def start_ray_for(*configs: Any) -> None:
