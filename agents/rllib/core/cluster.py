@@ -11,7 +11,6 @@ import ray
 
 from marca_env.utils.errors import InputError, one_line
 
-
 START_ATTEMPTS = 2
 """Starts of a local ray; on a busy machine one may take longer than the half minute that ray waits."""
 
