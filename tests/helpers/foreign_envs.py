@@ -570,6 +570,8 @@ class MaskedAec(Aec):
 
 
 class AecIllegalMoves(Aec):
+    metadata: ClassVar = {"name": "AecIllegalMoves"}
+
     def check(self, action: Any) -> None:
         if action == 2:
             raise ValueError("illegal move 2")
