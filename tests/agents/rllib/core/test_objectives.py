@@ -44,7 +44,7 @@ def greedy_returns(name: str, env: Any, env_config: dict[str, Any], iterations: 
 @pytest.mark.parametrize("name", ["VDN", "QMIX", "JointDRQN"])
 def test_a_cue_is_remembered_whichever_action_was_forced(name: str, forced: int) -> None:
     """An agent with one legal action still observes; the last action is not a sign of waiting."""
-    returns = greedy_returns(name, Cue, {"forced": forced}, 12)
+    returns = greedy_returns(name, Cue, {"forced": forced}, 20)
     assert set(returns) == {1.0}
 
 
