@@ -57,13 +57,14 @@ class HeldAWRQMixer(AWRQMixerConfig):
 class HeldPPOLearner(PPOTorchLearner):
     """Learner of RLlib's PPO that can be held."""
 
-    updates = 0
+    late_updates = 0
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
-        """Apply the gradients, after a wait in one update."""
-        self.updates += 1
-        per_iteration = self.config.num_epochs * self.config.train_batch_size_per_learner // self.config.minibatch_size
-        hold(self.updates, 5 * per_iteration + 2)
+        """Apply the gradients, after a wait in the second update of the sixth iteration."""
+        progress = Path(os.environ.get("HELD_UPDATE", "")).parent / "killed" / "progress.jsonl"
+        if progress.is_file() and len(progress.read_text().splitlines()) == 5:
+            self.late_updates += 1
+            hold(self.late_updates, 2)
         super().apply_gradients(gradients_dict)
 
 

@@ -29,7 +29,7 @@ HELD = "tests.helpers.held_learners"
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 SMALL = ["--config", "hidden=[8]", "updates_per_iteration=3", "train_batch_size_per_learner=8"]
 ONLINE = [*SMALL, "gru=4", "learning_starts=16", "num_envs_per_env_runner=8", "target_update=4"]
-PPO = ["--config", "train_batch_size_per_learner=64", "minibatch_size=32", "num_epochs=2"]
+PPO = ["--num-env-runners", "0", "--config", "train_batch_size_per_learner=64", "minibatch_size=32", "num_epochs=2"]
 CASES = {
     "online": ["--algo", f"{HELD}.HeldQMIX", "--env", GAME, *ONLINE],
     "two runners": ["--algo", f"{HELD}.HeldQMIX", "--env", GAME, *ONLINE, "--num-env-runners", "2"],
