@@ -20,7 +20,7 @@ running mean (``step_mean``), the running standard deviation of the episode's re
 
 @dataclass
 class Moments:
-    """Running count, mean and sum of squared deviations (Chan et al., 1979); a pure function of the order of updates."""
+    """Running count, mean and sum of squared deviations (Chan et al., 1979), in double precision."""
 
     count: float = 0.0
     mean: float = 0.0

@@ -271,7 +271,7 @@ def _next_utilities(agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
 
 
 def _discounted_steps(filled: Tensor, gamma: float, like: Tensor) -> Tensor:
-    """Return the discounted number of steps from each step to the end of its episode, (B, T), in the dtype of ``like``."""
+    """Return the discounted number of steps from each to the end of its episode, (B, T), in the dtype of ``like``."""
     counts = []
     count = torch.zeros_like(like[:, 0])
     for t in reversed(range(filled.shape[1])):
