@@ -10,8 +10,6 @@ from agents.algorithms.presets import PRESETS
 from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray_for
-from agents.rllib.core.runner_pool import SamplingError
-from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_algorithm import TeamAlgorithm
 from agents.rllib.envs.honest_runner import raise_reported_fault
 from agents.rllib.training.algorithm_checkpoints import restore_run, save_checkpoint
@@ -56,8 +54,8 @@ def train(
         stop: metric → limit; the run ends when the first limit is reached: see
             :func:`agents.rllib.training.stopping.check_stop`. Limits count the whole run, including the part before
             ``resume``. If a limit is already reached, nothing is done; with a raised limit the run continues.
-        out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C, when all
-            environment runners have failed, and when too many updates were skipped.
+        out: folder of the checkpoints; the last checkpoint is always written, also after Ctrl-C, when the data of an
+            environment are wrong, when all environment runners have failed, and when too many updates were skipped.
         resume: a checkpoint to continue from, or the folder of a run (its newest intact checkpoint). The run continues
             as if it had not been interrupted, exactly so with at most one learner and as many runners as before.
         checkpoint_freq: iterations between checkpoints; 0: only the last one.
@@ -102,7 +100,7 @@ def train(
     except KeyboardInterrupt:
         run.main_metrics["interrupted"] = True
     except Exception as error:
-        if isinstance(error, (SamplingError, SkippedUpdatesError)) and algorithm.iteration:
+        if isinstance(error, InputError) and algorithm.iteration:  # the state of the last iteration is sound
             run.save()
         algorithm.stop()
         raise

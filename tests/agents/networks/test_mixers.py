@@ -140,7 +140,7 @@ def test_greedy_agents_make_the_greedy_joint_action(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "mix", "options"),
     [
-        ("QMIX", "mixer", {"mixer_input": "state+actions"}),
+        ("QMIX", "mixer", {"mixer_input": "state+actions", "initializer": "glorot_uniform"}),
         ("AWRQMixer", "mixer", {"mixer_input": "state+actions", "heads": 2, "dropout": 0.0}),
         ("WeightedQMIX", "star", {}),
     ],

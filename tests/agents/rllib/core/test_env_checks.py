@@ -124,6 +124,29 @@ def test_numbers_that_are_not_finite_stop_the_training(value: float, one_cpu_ray
         train(joint, stop={"training_iteration": 3})
 
 
+class NanInTheThirdEpisode(Plain):
+    """Environment whose third episode has a number that is not finite."""
+
+    episodes = 0
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        """Start an episode."""
+        self.episodes += 1
+        return super().reset(seed, options)
+
+    def observe(self, agent: str) -> Any:
+        """Return the observation of an agent."""
+        return np.full(3, np.nan if self.episodes == 3 else 0.0, np.float32)
+
+
+def test_a_fault_of_the_data_loses_no_iteration_before_it(tmp_path: Path, one_cpu_ray: None) -> None:
+    config = CONFIGS["VDN"]().environment(NanInTheThirdEpisode).env_runners(num_envs_per_env_runner=2)
+    config.training(gru=None, hidden=(4,), learning_starts=2, train_batch_size_per_learner=2, updates_per_iteration=1)
+    with pytest.raises(InputError, match="entry 0 is nan"):
+        train(config.debugging(seed=0), stop={"training_iteration": 5}, out=tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint_*")] == ["checkpoint_000002"]
+
+
 def test_a_state_of_its_own_is_stored_and_others_are_not() -> None:
     assert "state" not in play(make_batched(Plain, 2))
     assert "state" in play(Dice(2))
