@@ -75,7 +75,7 @@ class EnvWatch:
         except InputError:
             raise
         except Exception as error:
-            raise self.failed(f"step {self.steps} of {self.name} with actions {_brief(actions)}", error) from error
+            raise self.failed(f"step {self.steps} of {self.name} with actions {self._brief(actions)}", error) from error
         if isinstance(result, tuple) and len(result) == 4:
             raise InputError(
                 f"{self.name}: step() returned four values, as in old versions of gym; return (observations, rewards, "
@@ -107,6 +107,12 @@ class EnvWatch:
             return function(*args)
         except InputError as error:
             raise self.fault(agent, error) from error.__cause__
+
+    def _brief(self, actions: Mapping[str, Any]) -> str:
+        """Return actions as a short text, in the order of the agents; RLlib's order differs between processes."""
+        ordered = {a: actions[a] for a in (*self.agents, *actions) if a in actions}
+        text = str({a: x.item() if isinstance(x, np.generic) else x for a, x in ordered.items()})
+        return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
 
     def check_agents(self, names: Collection[str], what: str) -> None:
         """Refuse agents that are not among the possible ones, for instance because they were renamed.
@@ -142,8 +148,3 @@ def _form(result: Any) -> str:
     if not isinstance(result, tuple):
         return f"a {type(result).__name__}"
     return f"({', '.join(type(part).__name__ for part in result)})"
-
-
-def _brief(actions: dict[str, Any]) -> str:
-    text = str({a: x.item() if isinstance(x, np.generic) else x for a, x in actions.items()})
-    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"

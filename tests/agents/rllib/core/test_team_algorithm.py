@@ -101,7 +101,7 @@ def test_a_restored_algorithm_continues_exactly(tmp_path: Path) -> None:
     config = CONFIGS["AWRQMixer"]().environment(GAME).debugging(seed=0)
     config.training(**TINY | {"heads": 2, "dropout": 0.2, "target_update": 7, "lr": 1e-2})
     first, numbers = train(config, stop={"training_iteration": 3}, out=tmp_path, checkpoint_freq=2)
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["checkpoint_000002", "checkpoint_000003"]
+    assert [p.name for p in sorted(tmp_path.glob("checkpoint_*"))] == ["checkpoint_000002", "checkpoint_000003"]
     again = restore(tmp_path)
     assert again.iteration == 3
     assert len(again.buffer) == len(first.buffer) > 0
