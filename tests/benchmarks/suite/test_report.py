@@ -248,19 +248,21 @@ def test_pages_of_the_reference_records_are_the_same_wherever_they_are_made(
 ) -> None:
     for folder in ("one", "two"):
         monkeypatch.setenv("MARCA_TRACES", str(tmp_path / folder))  # whether the traces are there does not matter
-        assert run("report", "games", "balancing", "public", "--reference", "--pages", "--to", tmp_path / folder) == 0
+        assert run("report", "games", "balancing", "ablation", "--reference", "--pages", "--to", tmp_path / folder) == 0
         (tmp_path / "two").mkdir(exist_ok=True)
         (tmp_path / "two" / "nyc_taxi.csv").touch()
     (tmp_path / "two" / "nyc_taxi.csv").unlink()
     files = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()}
-    assert {"index.md", "games.md", "balancing.md", "public.md", "figures/public/public.png"} == set(map(str, files))
+    assert {"index.md", "games.md", "balancing.md", "ablation.md", "figures/ablation/curves.png"} == set(
+        map(str, files)
+    )
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     index = (tmp_path / "one" / "index.md").read_text(encoding="utf-8")
     assert "| [games](games.md) | " in index
-    page_text = (tmp_path / "one" / "public.md").read_text(encoding="utf-8")
-    assert "](figures/public/public.png)" in page_text
-    assert "```bash\nmarca bench run public\n```" in page_text
+    page_text = (tmp_path / "one" / "ablation.md").read_text(encoding="utf-8")
+    assert "](figures/ablation/curves.png)" in page_text
+    assert "```bash\nmarca bench run ablation\n```" in page_text
     assert "written" not in index + page_text
     assert not list(reference.FOLDER.rglob("*.png"))
 
