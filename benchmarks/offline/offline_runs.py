@@ -180,6 +180,7 @@ def offline_config(method: str, seed: int, updates: int, settings: Mapping[str, 
     if isinstance(rate, (int, float)):  # a user's schedule stays as it is
         options["lr"] = [[0, rate], [updates * batch, FINAL_RATE * rate]]
     options |= dict(zip(RUN_OPTIONS, (batch, PER_ITERATION, "hash"), strict=True))
+    options |= {"max_skipped_updates": None}  # a run that has diverged is a result
     return Trial(run=method, offline=str(log_path()), seed=seed, config=options).build()
 
 

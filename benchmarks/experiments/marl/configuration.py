@@ -78,6 +78,7 @@ def _options(algorithm: str, case: Case) -> dict[str, Any]:
             "num_envs_per_env_runner": steps // DECISIONS,
             "updates_per_iteration": updates,
             "epsilon": _epsilon(case),
+            "max_skipped_updates": None,  # a run that has diverged is a result
         }
         if algorithm in PRESETS:
             options |= _sizes(algorithm, case.config["settings"].get("sizes", SETTINGS["sizes"]))
