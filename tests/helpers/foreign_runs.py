@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from agents.rllib import algorithm_config, start_ray, train
 from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options, validate_config
 from marca_env.utils.errors import InputError
-from tests.helpers.foreign_kinds import KINDS, Kind
+from tests.helpers.foreign_kinds import KINDS, WORKS, Kind
 
 _NET = {"model_config": {"fcnet_hiddens": [8]}, "num_env_runners": 0}
 _NO_WAIT = {"min_time_s_per_iteration": 0, "min_sample_timesteps_per_iteration": 0}
@@ -66,6 +69,19 @@ def say_of(algo: str, kind: Kind) -> str:
     """Return what training on a kind of environment says."""
     options = {n: v for n, v in kind.options.items() if algo == "QMIX" or n != "max_episode_steps"}
     return say(algo, kind.path, kind.env_config, **options)
+
+
+def check_kind(algo: str, kind: Kind) -> None:
+    """Check that a kind trains, or is refused in one line that names its place."""
+    if kind.needs is not None and importlib.util.find_spec(kind.needs) is None:
+        pytest.skip(f"needs {kind.needs}")
+    said, expected = say_of(algo, kind), kind.expected(algo)
+    assert expected in said
+    if expected != WORKS:
+        assert "\n" not in said
+        assert len(said) <= 300
+        place = kind.env.rpartition(".")[2]
+        assert place in said or "agent" in said or "option" in said
 
 
 def print_table() -> None:
