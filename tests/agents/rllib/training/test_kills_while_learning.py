@@ -78,6 +78,7 @@ def numbers_of(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes, started twice
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_in_an_update_resumes(
     case: str, tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame

@@ -47,6 +47,7 @@ def test_one_runner_and_one_learner_continue_a_local_run_to_the_bit(local_run: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes, started three times
 def test_more_processes_and_back(local_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(local_run, folder)
