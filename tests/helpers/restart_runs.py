@@ -106,6 +106,7 @@ def _forever(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # environments of the tests, by their dotted paths
     torch.set_num_threads(1)
     start_ray(num_cpus=1)
     if sys.argv[1] == "resume":
