@@ -10,7 +10,7 @@ from agents.algorithms.credit import CREDITS
 from agents.algorithms.td_targets import HEAD_TARGETS, HEAD_WEIGHTINGS, LOSSES, TD_WEIGHTINGS, WEIGHTING_LEVELS
 from agents.networks.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
 from agents.networks.mixers import MIXER_INPUTS, MIXERS, import_mixer, mixer_name
-from agents.networks.q_network import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, TORCH_DEFAULT
+from agents.networks.q_network import ACTIVATIONS, INITIALIZER_NAMES, NORMALIZATIONS
 from marca_env.utils.errors import InputError, unknown_option
 
 
@@ -67,7 +67,7 @@ class NetworkOptions:
     normalization: str = _option("none", NORMALIZATIONS)
     """Normalisation of the hidden layers: ``none``, ``layer`` or ``batch``. Batch statistics cover the decisions in the
     batch; the target network and decisions use the running statistics."""
-    initializer: str = _option("glorot_uniform", (TORCH_DEFAULT, *INITIALIZERS))
+    initializer: str = _option("glorot_uniform", INITIALIZER_NAMES)
     """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform``, ``orthogonal``, or
     ``torch``: torch's own start of weights and biases, which is smaller (the published team algorithms)."""
     share_parameters: bool = _option(False, FLAG)

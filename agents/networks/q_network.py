@@ -36,6 +36,7 @@ INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
 TORCH_DEFAULT = "torch"
 """Initialiser that leaves torch's own start: weights and biases uniform in ±1/√inputs (GRU: ±1/√H). It is smaller than
 Glorot's, so that untrained values drown less of what is learnt."""
+INITIALIZER_NAMES = (TORCH_DEFAULT, *INITIALIZERS)
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 """Constants of the normalisations, as in torch."""
@@ -161,7 +162,7 @@ class QNetwork(nn.Module):
         super().__init__()
         _check("activation", activation, ACTIVATIONS)
         _check("normalization", normalization, NORMALIZATIONS)
-        _check("initializer", initializer, (TORCH_DEFAULT, *INITIALIZERS))
+        _check("initializer", initializer, INITIALIZER_NAMES)
         self.n_actions, self.heads = n_actions, heads
         self.hidden_size = gru or 0
         self.cell = nn.GRUCell(observation_size, gru) if gru else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agents.offline.rows import encode_rows
-from agents.team.single_controller import JointEncoder
+from agents.team.single_controller import JointEncoder, episode_turns
 from agents.team.team import action_key, mask_key, obs_key, turn_key
 from marca_env.envs.observations import ObservationEncoder
 from marca_env.scenario.scenario import Scenario
@@ -37,12 +37,12 @@ class EpisodeEncoder:
         states, actions = rows["states"].astype(np.int64), rows["actions"].astype(np.int64)
         encoded = self.encoder.episodes(states, actions, rows["results"])
         n, steps = actions.shape
-        turn_agent = np.array([*self.encoder.turn_agent, ""])  # nobody is on turn at the end
+        turns = episode_turns(self.encoder.turn_agent, self.encoder.agents, n)
         columns: Columns = {"state": encoded["state"]}
         for agent in self.encoder.agents:
             columns[obs_key(agent)] = encoded["obs"][agent]
             columns[mask_key(agent)] = encoded["mask"][agent]
-            columns[turn_key(agent)] = np.tile(turn_agent == agent, (n, 1))
+            columns[turn_key(agent)] = turns[agent]
             columns[action_key(agent)] = encoded["actions"][agent]
         columns["reward"] = np.zeros((n, steps), np.float32)
         columns["reward"][:, -1] = rows["reward"]

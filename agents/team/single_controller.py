@@ -7,7 +7,7 @@ agent after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,18 @@ def merge_masks(masks: Mapping[str, np.ndarray], on_turn: Mapping[str, np.ndarra
     return merged
 
 
+def episode_turns(turn_agent: Sequence[str], agents: Iterable[str], n: int) -> dict[str, np.ndarray]:
+    """Return where each agent is on turn in ``n`` episodes, agent → (n, T + 1) bool.
+
+    Args:
+        turn_agent: agent of each of the T turns; nobody is on turn at the end.
+        agents: names of the agents.
+        n: number of episodes.
+    """
+    acting = np.array([*turn_agent, ""])
+    return {agent: np.tile(acting == agent, (n, 1)) for agent in agents}
+
+
 class JointEncoder:
     """Observation encoder whose only agent is the controller; it has the attributes and methods of the original."""
 
@@ -77,8 +89,7 @@ class JointEncoder:
     ) -> dict[str, Any]:
         """Encode whole episodes; the controller decides at every turn."""
         encoded = self.encoder.episodes(states, actions, results, prices)
-        turn_agent = np.array([*self.encoder.turn_agent, ""])  # nobody is on turn at the end
-        on_turn = {agent: np.tile(turn_agent == agent, (len(states), 1)) for agent in encoded["mask"]}
+        on_turn = episode_turns(self.encoder.turn_agent, encoded["mask"], len(states))
         return {
             "obs": {CONTROLLER: encoded["state"]},
             "mask": {CONTROLLER: merge_masks(encoded["mask"], on_turn, self.n_actions[CONTROLLER])},

@@ -45,7 +45,25 @@ def adapt_aec(env: Any, name: str, options: Mapping[str, Any], *, with_state: bo
     return AecTurns(env, name, options)
 
 
-class AecCycle(ParallelEnv):
+class _AecView:
+    """What both views pass on to the environment inside, ``env``."""
+
+    env: Any
+
+    def state(self) -> Any:
+        """Return the environment's state."""
+        return self.env.state()
+
+    def render(self) -> Any:
+        """Render the environment."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+
+class AecCycle(_AecView, ParallelEnv):
     """AEC environment whose agents act simultaneously; a step is a cycle of all agents.
 
     Rewards, endings and observations are those of PettingZoo's ``aec_to_parallel``, which observes every agent twice;
@@ -106,23 +124,11 @@ class AecCycle(ParallelEnv):
         self.agents = list(env.agents)
         return observations, rewards, ended, cut, infos
 
-    def state(self) -> Any:
-        """Return the environment's state."""
-        return self.env.state()
-
-    def render(self) -> Any:
-        """Render the environment."""
-        return self.env.render()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self.env.close()
-
     def _is_done(self, agent: Any) -> bool:
         return bool(self.env.terminations[agent] or self.env.truncations[agent])
 
 
-class AecTurns(MultiAgentEnv):
+class AecTurns(_AecView, MultiAgentEnv):
     """AEC environment whose agents take turns; a step is the turn of one agent, which alone has an observation.
 
     A reward counts when the environment pays it, also to agents that are not on turn. An agent that has ended observes
@@ -177,18 +183,6 @@ class AecTurns(MultiAgentEnv):
         ended["__all__"] = over and not any(cut.values())
         cut["__all__"] = over and any(cut.values())
         return observations, rewards, ended, cut, infos
-
-    def state(self) -> Any:
-        """Return the environment's state."""
-        return self.env.state()
-
-    def render(self) -> Any:
-        """Render the environment."""
-        return self.env.render()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self.env.close()
 
 
 def _leave(env: Any) -> None:

@@ -113,10 +113,7 @@ class SequentialEnv:
         for k, env in enumerate(self.envs):
             observations, infos = self._watch.reset(env, seeds[k])
             for agent, n_actions in self.action_sizes.items():
-                try:
-                    check_mask_name(infos.get(agent), n_actions, "infos")
-                except InputError as error:
-                    raise self._watch.fault(agent, error) from None
+                self._watch.checked(agent, check_mask_name, infos.get(agent), n_actions, "infos")
             self._store(k, observations, infos, over=False)
             self._store_state(k, terminated=False)
         zeros = np.zeros(self.num_envs)
@@ -161,10 +158,7 @@ class SequentialEnv:
         by_agent = dict.fromkeys(self.agents, 0.0)
         for agent, value in rewards.items():
             if agent in by_agent:
-                try:
-                    by_agent[agent] = as_reward(value)
-                except InputError as error:
-                    raise self._watch.fault(agent, error) from None
+                by_agent[agent] = self._watch.checked(agent, as_reward, value)
         if not self._opposed.is_over:
             self._opposed.add(np.array(list(by_agent.values())))
         total = sum(by_agent.values())
