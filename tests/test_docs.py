@@ -49,7 +49,17 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert (tmp_path / "site" / page).exists()
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if code_blocks(p, "python")], ids=name_of)
+SLOW_PAGES = ("how-to/your-policy.md", "how-to/your-controller.md")
+"""Pages whose blocks calibrate controllers."""
+
+
+def page_cases() -> list[Any]:
+    """Return the pages with Python blocks."""
+    pages = [p for p in PAGES if code_blocks(p, "python")]
+    return [pytest.param(p, marks=[pytest.mark.slow] if name_of(p) in SLOW_PAGES else []) for p in pages]
+
+
+@pytest.mark.parametrize("path", page_cases(), ids=name_of)
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -13,6 +13,7 @@ PACKAGES = {
     "agents": "agents/__init__.pyi",
     "agents.rllib": "agents/rllib/__init__.py",
     "mpc": "mpc/__init__.pyi",
+    "benchmarks": "benchmarks/__init__.pyi",
 }
 """Package → the file that lists its public names by importing them."""
 

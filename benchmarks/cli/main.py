@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 from benchmarks.cli.parsers import build_parsers, split_command
 from marca_env.utils.errors import InputError
@@ -21,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         args = build_parsers(load=[command])[command].parse_args(rest)
         return args.run(args) or 0
     except InputError as error:
+        if "--debug" in arguments:
+            traceback.print_exception(error)
         return _fail(str(error))
     except ImportError as error:
         if "pip install" not in str(error):  # a missing extra names its install command; anything else is a bug

@@ -98,6 +98,7 @@ def build_parsers(load: Collection[str]) -> dict[str, Parser]:
         if name in load:
             module = importlib.import_module(f"{__package__}.commands.{name.replace(' ', '_')}")
             module.add_arguments(parser)
+            parser.add_argument("--debug", action="store_true", help="show Python's traceback with an error")
             parser.set_defaults(run=module.run)
         parsers[name] = parser
     return parsers

@@ -18,6 +18,7 @@ import pandas as pd
 
 from benchmarks.days.balancers import CLAIRVOYANT, build_balancer
 from benchmarks.days.calibration import Calibration, replay_options
+from benchmarks.suite.user_methods import user_object_name
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import AllocationTable
 from marca_env.traffic.control import Balancer, ControlObservation
@@ -106,12 +107,13 @@ class BalancerEvaluation:
         return clairvoyant_bound(self.pool, self.counts, self.day.changes)
 
     def run(
-        self, name: str, settings: Mapping[str, Any] | None = None, on_minute: Callable[[], None] | None = None
+        self, name: Any, settings: Mapping[str, Any] | None = None, on_minute: Callable[[], None] | None = None
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Replay the day under a method.
 
         Args:
-            name: one of :data:`benchmarks.days.balancers.METHODS`.
+            name: one of :data:`benchmarks.days.balancers.METHODS`, or a user's balancer: its dotted path, class or
+                object.
             settings: settings of the model-predictive methods.
             on_minute: called after each minute.
 
@@ -119,7 +121,7 @@ class BalancerEvaluation:
             The minutes, and the score (:func:`score`) with ``bound_share`` and ``events``. Methods that plan also have
             ``plans``: the share of minutes whose plan converged, and the mean number of convex programs or rounds.
         """
-        if name == CLAIRVOYANT:
+        if isinstance(name, str) and name == CLAIRVOYANT:
             return self.clairvoyant_minutes, self._score(self.clairvoyant_minutes, {})
         balancer = build_balancer(name, self.calibration, self.day, settings)
         plans: list[PlanResult] = []
@@ -130,7 +132,7 @@ class BalancerEvaluation:
             if on_minute is not None:
                 on_minute()
 
-        minutes = self._replay(name, balancer, after_minute)
+        minutes = self._replay(user_object_name(name), balancer, after_minute)
         scores = self._score(minutes, dict(Counter(e.kind for e in getattr(balancer, "events", ()))))
         if plans:
             scores["plans"] = {

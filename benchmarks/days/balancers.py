@@ -1,4 +1,4 @@
-"""Balancers that `marca balance` compares, by name."""
+"""Balancers that `marca balance` compares: built-in ones by name, and a user's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.days.calibration import Calibration
+from benchmarks.days.user_code import BALANCER_METHODS, UserBalancer, check_names
+from benchmarks.suite.user_methods import is_user_object
 from marca_env.traffic.control import Balancer
 from marca_env.traffic.days import DayScenario
-from marca_env.utils.errors import InputError, unknown_option
 from mpc import FeedbackBalancer, PrimalDualBalancer
 
 CLAIRVOYANT = "clairvoyant"
@@ -32,12 +33,12 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def build_balancer(
-    name: str, calibration: Calibration, day: DayScenario, settings: Mapping[str, Any] | None = None
+    name: Any, calibration: Calibration, day: DayScenario, settings: Mapping[str, Any] | None = None
 ) -> Balancer:
-    """Build a calibrated balancer by its name in :data:`METHODS`, except the clairvoyant.
+    """Build a calibrated balancer by its name in :data:`METHODS`, except the clairvoyant, or a user's own.
 
     Args:
-        name: the method.
+        name: the method; a user's is its dotted path, class or object.
         calibration: what is tuned and fitted.
         day: the day to come; only its past, and what was announced, is used.
         settings: settings of the model-predictive ones, see :class:`mpc.MPCSettings`.
@@ -46,6 +47,8 @@ def build_balancer(
         InputError: an unknown method or setting.
     """
     check_methods([name])
+    if is_user_object(name):
+        return UserBalancer.build(name, calibration)
     history = day.traffic.history_days()
     if name == "static":
         return calibration.static()
@@ -64,12 +67,10 @@ def build_balancer(
     return calibration.mpc(calibration.forecaster(history, announced), **options)
 
 
-def check_methods(names: Iterable[str]) -> None:
-    """Check the names of methods.
+def check_methods(names: Iterable[Any]) -> None:
+    """Check the names of methods and a user's own.
 
     Raises:
-        InputError: an unknown method; the message names the nearest one.
+        InputError: an unknown method, or an object without a balancer's methods; the message names the nearest one.
     """
-    for name in names:
-        if name not in METHODS:
-            raise InputError(unknown_option("method", name, METHODS))
+    check_names("method", names, METHODS, BALANCER_METHODS)

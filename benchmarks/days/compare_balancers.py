@@ -17,6 +17,7 @@ from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
 from benchmarks.days.balancers import CLAIRVOYANT, check_methods
 from benchmarks.days.calibration import Calibration
 from benchmarks.days.compare_policies import embedded_trace
+from benchmarks.suite.user_methods import user_object_name
 from marca_env.logs.log_files import read_system_log
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
@@ -35,21 +36,35 @@ ROW_KEYS = ("method", "seed", "settings")
 class BalanceOptions:
     """Options of `marca balance`."""
 
-    scenario: str = "default"
-    trace: str | None = None
+    scenario: str | Path | Scenario = "default"
+    trace: str | Path | None = None
     traffic: str = "day"
     minutes: int = 1440
     start: str | None = None
-    methods: Sequence[str] = DEFAULT_METHODS
+    methods: Sequence[Any] = DEFAULT_METHODS
+    """Names, dotted paths, classes or objects."""
     seeds: Sequence[int] = (0,)
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    model: str | None = None
-    log: str | None = None
+    model: str | Path | None = None
+    log: str | Path | None = None
     requests: int = 600
     days: int = 4
     epochs: int = 150
     members: int = 1
     tuning: int = 720
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> BalanceOptions:
+        """Return the options of a mapping.
+
+        Raises:
+            InputError: an unknown option, or an invalid value.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        for name in options:
+            if name not in names:
+                raise InputError(unknown_option("option", name, names))
+        return cls(**options)
 
     def __post_init__(self) -> None:
         check_methods(self.methods)
@@ -109,8 +124,8 @@ class BalancerComparison:
     interrupted: bool = False
 
     @classmethod
-    def prepare(cls, options: BalanceOptions, out: Path) -> BalancerComparison:
-        """Check all input, then fit or load the system model; a fitted one is saved in ``out/model``."""
+    def prepare(cls, options: BalanceOptions, out: Path | None) -> BalancerComparison:
+        """Check all input, then fit or load the system model; a fitted one is saved in ``out/model`` if ``out`` is."""
         scenario = Scenario.load(options.scenario)
         make_day(options, scenario, options.seeds[0] if options.seeds else 0)
         calibration = Calibration(
@@ -122,7 +137,7 @@ class BalancerComparison:
             tuning=options.tuning,
         )
         calibration.given_model = make_model(options, calibration)
-        if options.model is None:
+        if options.model is None and out is not None:
             calibration.given_model.save(out / "model")
         return cls(options, calibration)
 
@@ -136,13 +151,13 @@ class BalancerComparison:
         """
         options, scenario, model = self.options, self.calibration.scenario, self.calibration.model
         mismatch = tuple(model.clusters) != scenario.cluster_names
-        if mismatch and any(name.startswith("mpc") for name in options.methods):
+        if mismatch and any(str(name).startswith("mpc") for name in options.methods):
             raise InputError(
                 f"the system model is of the clusters {', '.join(model.clusters)}, the scenario {scenario.name!r} has "
                 f"{', '.join(scenario.cluster_names)}; use --scenario, or --fit-only"
             )
         pool = self.calibration.engine.pool(options.requests, seed=JUDGE_SEED)
-        jobs: list[tuple[str, dict[str, Any]]] = [(method, {}) for method in options.methods]
+        jobs: list[tuple[Any, dict[str, Any]]] = [(method, {}) for method in options.methods]
         jobs += [("mpc", settings) for settings in combinations(options.sweep)]
         try:
             with count_progress("Balancing", len(options.seeds) * len(jobs)) as advance:
@@ -157,8 +172,9 @@ class BalancerComparison:
             if not self.rows:
                 raise
 
-    def _evaluate(self, evaluation: BalancerEvaluation, name: str, settings: dict[str, Any]) -> None:
-        minutes, scores = evaluation.run(name, settings)
+    def _evaluate(self, evaluation: BalancerEvaluation, method: Any, settings: dict[str, Any]) -> None:
+        minutes, scores = evaluation.run(method, settings)
+        name = user_object_name(method)
         self.rows.append({"method": name, "seed": evaluation.seed, "settings": settings, **scores})
         if not settings:
             minutes = minutes.copy()

@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.days.artefacts import true_pool, truth_note
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.calibration import Calibration, ValueFunction
-from benchmarks.days.policies import POLICIES, build_policy, load_values, needed_checkpoints
+from benchmarks.days.policies import build_policy, check_policies, load_values, needed_checkpoints
 from benchmarks.evaluation import metrics
 from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
@@ -28,7 +28,6 @@ from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic, read_trace
 from marca_env.utils.console import make_console
-from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import count_progress
 
@@ -59,7 +58,7 @@ class Day:
         trace: str | None,
         minutes: int,
         start: str | None,
-        policies: Sequence[str],
+        policies: Sequence[Any],
         seeds: Sequence[int],
         checkpoint: str | None,
         single_checkpoint: str | None,
@@ -67,9 +66,7 @@ class Day:
         iterations: int,
     ) -> Day:
         """Check all input, then load, evaluate and train what is missing."""
-        for name in policies:
-            if name not in POLICIES:
-                raise InputError(unknown_option("policy", name, POLICIES))
+        check_policies(policies)
         scenario = Scenario.load(scenario)
         traffic = read_trace(trace or embedded_trace(), scenario, minutes, start)
         calibration = Calibration(Engine.load(scenario), requests=SAMPLE)
@@ -85,7 +82,8 @@ class Day:
         with count_progress("Calibrating the policies", len(policies)) as advance:
             built = []
             for name in policies:
-                built.append(build_policy(name, calibration, pool.states, values.get(name), traffic.history_days()))
+                own = values.get(name) if isinstance(name, str) else None
+                built.append(build_policy(name, calibration, pool.states, own, traffic.history_days()))
                 advance()
         return cls(scenario, traffic, pool, built, list(seeds))
 

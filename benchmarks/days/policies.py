@@ -1,4 +1,4 @@
-"""The five allocation policies that a simulated day compares, by name.
+"""The allocation policies that a simulated day compares: five by name, and a user's own.
 
 All use the same fitted models and the same calibration. None sees the true outcomes of the test requests: values are
 learnt, costs are predicted.
@@ -6,21 +6,32 @@ learnt, costs are predicted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.days.calibration import Calibration, ValueFunction
+from benchmarks.days.user_code import POLICY_METHODS, UserPolicy, check_names
+from benchmarks.suite.user_methods import is_user_object
 from marca_env.traffic.policies import FixedPolicy, Policy, PricedPolicy
-from marca_env.utils.errors import InputError, unknown_option
 from mpc import FeedbackBalancer
 
 POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
 
 
+def check_policies(policies: Iterable[Any]) -> None:
+    """Check the names of policies and a user's own.
+
+    Raises:
+        InputError: an unknown name, or an object without a policy's methods.
+    """
+    check_names("policy", policies, POLICIES, POLICY_METHODS)
+
+
 def build_policy(
-    name: str,
+    name: Any,
     calibration: Calibration,
     states: np.ndarray,
     values: ValueFunction | None = None,
@@ -29,7 +40,7 @@ def build_policy(
     """Build a calibrated policy.
 
     Args:
-        name: one of :data:`POLICIES`.
+        name: one of :data:`POLICIES`, or a user's policy: its dotted path, class or object.
         calibration: what is tuned and fitted.
         states: (M,F) of the requests to serve.
         values: values of the policy's learner; ``static`` and ``dcaf`` need none.
@@ -39,8 +50,9 @@ def build_policy(
     Raises:
         InputError: an unknown name, or a budget that no action fits.
     """
-    if name not in POLICIES:
-        raise InputError(unknown_option("policy", name, POLICIES))
+    check_policies([name])
+    if is_user_object(name):
+        return UserPolicy.build(name, calibration, states)
     if name == "static":
         return FixedPolicy(name, calibration.static_action)
     revenue, costs = calibration.engine.table(states)
@@ -60,6 +72,7 @@ def load_values(checkpoint: str) -> ValueFunction:
     return AllocationPolicy.load(checkpoint).values
 
 
-def needed_checkpoints(names: Sequence[str]) -> tuple[bool, bool]:
+def needed_checkpoints(names: Sequence[Any]) -> tuple[bool, bool]:
     """Return whether any of ``names`` needs the multi-agent checkpoint, and whether any needs the single-agent one."""
-    return any(n.startswith("marca") for n in names), "rl-mpca" in names
+    own = [name for name in names if not is_user_object(name)]
+    return any(name.startswith("marca") for name in own), "rl-mpca" in own

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -61,3 +62,117 @@ def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Seque
         value = codes.reshape(-1, len(names))[row, column]
         raise InputError(f"{what} {row}: {names[column]} is {value}; it must lie in 0 to {sizes[column] - 1}")
     return codes
+
+
+SEED_LIMIT = 2**64
+"""Seeds lie below it: torch takes no greater one."""
+_SHOWN = 80  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """Return a short description of a value for a message; big arrays and objects are described, not printed."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a user's object may not even print
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def as_whole_number(name: str, value: Any, least: int = 0, most: float = math.inf) -> int:
+    """Return an integer after checking its type and range.
+
+    Args:
+        name: what it is, for the message.
+        value: an ``int`` or a NumPy integer; a bool is none.
+        least: smallest valid value.
+        most: greatest valid value.
+
+    Raises:
+        InputError: another type, or out of range.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
+        span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise InputError(f"{name} is {shown(value)}; pass an integer {span}")
+    return int(value)
+
+
+def as_seed(value: Any, name: str = "seed") -> int | None:
+    """Return a seed, an integer from 0 to 2⁶⁴ − 1 or ``None``.
+
+    Raises:
+        InputError: something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 0 <= value < SEED_LIMIT:
+        raise InputError(f"{name} is {shown(value)}; pass an integer from 0 to 2**64 - 1, or None")
+    return int(value)
+
+
+def as_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return a finite real number after checking its type and range.
+
+    Raises:
+        InputError: another type, not finite, or out of range.
+    """
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_number else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number) or not least <= number <= most:
+        bounds = {(-math.inf, math.inf): "", (least, math.inf): f" of at least {least:g}"}
+        span = bounds.get((least, most), f" from {least:g} to {most:g}")
+        raise InputError(f"{name} is {shown(value)}; pass a finite number{span}")
+    return number
+
+
+def as_real_array(name: str, value: Any, remedy: str) -> np.ndarray:
+    """Return a float64 array of real numbers.
+
+    Args:
+        name: what it is, for the message.
+        value: numbers.
+        remedy: what to pass instead.
+
+    Raises:
+        InputError: text, complex numbers, objects, or rows of different lengths.
+    """
+    try:
+        array = np.asarray(value)
+    except Exception:
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: {shown(value)} is not an array of real numbers; {remedy}")
+    return array.astype(np.float64)
+
+
+def prices_by_cluster(prices: Any, clusters: Sequence[str], name: str = "prices") -> np.ndarray:
+    """Return prices (G,) of the clusters, currency per core-second.
+
+    Args:
+        prices: (G,) numbers in the order of ``clusters``, or a mapping from the name of each cluster to its price.
+        clusters: names of the G clusters.
+        name: what it is, for the message.
+
+    Raises:
+        InputError: an unknown or missing cluster, another shape, or prices that are negative or not finite.
+    """
+    remedy = f"give one number per cluster ({', '.join(clusters)}), finite and not negative"
+    if isinstance(prices, Mapping):
+        for cluster in prices:
+            if cluster not in clusters:
+                raise InputError(f"{name}: {unknown_option('cluster', cluster, clusters)}")
+        for cluster in clusters:
+            if cluster not in prices:
+                raise InputError(f"{name}: cluster {cluster!r} has none; {remedy}")
+        prices = [prices[cluster] for cluster in clusters]
+    array = as_real_array(name, prices, remedy)
+    if array.shape != (len(clusters),):
+        raise InputError(f"{name} of shape {array.shape}; {remedy}")
+    for cluster, price in zip(clusters, array, strict=True):
+        if not math.isfinite(price) or price < 0:
+            raise InputError(f"{name}: {price:g} for cluster {cluster!r}; {remedy}")
+    return array

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +25,7 @@ from agents.rllib.envs.single_env import SOURCE, SingleEnv, has_network
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_rllib_env
 from agents.rllib.modules.masked_modules import masked_module
 from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.importing import import_object
 
 SHARED = "shared"
 """Id of the policy that all agents share."""
@@ -63,29 +63,6 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
         hint = unknown_option("algorithm", algo, (*CONFIGS, *ALGORITHMS))
         raise InputError(f"{hint}; or the dotted path of a user-defined algorithm, such as my_module.MyQMIX")
     return _as_config(import_object(algo, "algorithm"), algo)
-
-
-def import_object(path: str, kind: str) -> Any:
-    """Import the object at a dotted path; ``kind`` names it in error messages.
-
-    Raises:
-        InputError: an unknown module, or an unknown name in it.
-    """
-    module_path, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_path)
-    except ImportError as error:
-        raise InputError(
-            f"{kind} {path}: {one_line(error)}; use a module in the current directory or in the Python environment"
-        ) from error
-    except Exception as error:  # an error in the user's module
-        raise InputError(
-            f"{kind} {path}: importing {module_path} failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
-    if not hasattr(module, name):
-        names = [n for n in vars(module) if not n.startswith("_")]
-        raise InputError(f"{kind} {path}: {unknown_option(f'name in {module_path}', name, names)}")
-    return getattr(module, name)
 
 
 def _as_config(algo: Any, name: str) -> AlgorithmConfig:

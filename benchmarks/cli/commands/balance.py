@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.cli.arguments import SCENARIO_HELP
+from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
 from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, BalancerComparison, read_sweep
@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=list(DEFAULT_METHODS),
         metavar="NAME",
-        help=f"some of: {', '.join(METHODS)} (default: {' '.join(DEFAULT_METHODS)})",
+        help=f"some of: {', '.join(METHODS)}; your own by their dotted paths, such as my_module.Mine "
+        f"(default: {' '.join(DEFAULT_METHODS)})",
     )
     parser.add_argument(
         "--tuning",
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
+    make_current_folder_importable()
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
     options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
     out = Path(args.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.cli.arguments import SCENARIO_HELP
+from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
     parser.add_argument(
-        "--policies", nargs="+", default=list(POLICIES), metavar="NAME", help=f"some of: {', '.join(POLICIES)}"
+        "--policies",
+        nargs="+",
+        default=list(POLICIES),
+        metavar="NAME",
+        help=f"some of: {', '.join(POLICIES)}; your own by their dotted paths, such as my_module.Mine",
     )
     parser.add_argument(
         "--minutes", type=int, default=1440, metavar="N", help="length of the replay (default: %(default)s)"
@@ -63,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
+    make_current_folder_importable()
     day = Day.prepare(
         scenario=args.scenario,
         trace=args.trace,

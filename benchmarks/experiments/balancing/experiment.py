@@ -16,11 +16,13 @@ import pandas as pd
 from rich.table import Table
 
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
+from benchmarks.days.balancers import check_methods
 from benchmarks.days.calibration import Calibration
 from benchmarks.experiments.balancing.report_tables import day_table, sale_table
 from benchmarks.plotting.balancer_figures import side_by_side
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.public_data import available_traces, trace_folder
+from benchmarks.suite.user_methods import is_user_object, source_digest
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
@@ -43,15 +45,34 @@ Effort = tuple[tuple[str, Any], ...]
 """Options of a calibration as a hashable key."""
 
 
-def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
-    """Return every method on every day with every seed, then every way to plan on the hours around a sale."""
+def cases(*, quick: bool, seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None) -> list[Case]:
+    """Return every method on every day with every seed, then every way to plan on the hours around a sale.
+
+    Args:
+        quick: a small run.
+        seeds: of the arrivals.
+        methods: names of :data:`benchmarks.days.balancers.METHODS` or dotted paths of balancers, on whole days;
+            ``None``: :data:`METHODS`.
+    """
     if quick:
-        return [balancing_case(method, seed, SALE, 20, quick=True) for seed in seeds for method in METHODS[:3]]
+        chosen = METHODS[:3] if methods is None else methods
+        return [balancing_case(method, seed, SALE, 20, quick=True) for seed in seeds for method in chosen]
     days = [*available_traces(TRACES), *GENERATED]
+    names = METHODS if methods is None else methods
+    planned = PLANNING_METHODS if methods is None else ()
     return [
-        *(balancing_case(m, seed, day, 1440, quick=False) for day in days for seed in seeds for m in METHODS),
-        *(balancing_case(m, seeds[0], SALE, SALE_MINUTES, quick=False) for m in PLANNING_METHODS),
+        *(balancing_case(m, seed, day, 1440, quick=False) for day in days for seed in seeds for m in names),
+        *(balancing_case(m, seeds[0], SALE, SALE_MINUTES, quick=False) for m in planned),
     ]
+
+
+def check(case: Case) -> None:
+    """Check that the method exists; a user's is imported.
+
+    Raises:
+        InputError: it does not.
+    """
+    check_methods([case.method])
 
 
 def balancing_case(
@@ -59,7 +80,9 @@ def balancing_case(
 ) -> Case:
     """Return a case: a day, or its first minutes, under a balancer with its own ``settings``."""
     budget = {"requests": QUICK_CALIBRATION["requests"] if quick else REQUESTS, "minutes": minutes}
-    config = {"commissioning": QUICK_CALIBRATION if quick else {}, "settings": dict(settings or {})}
+    config: dict[str, Any] = {"commissioning": QUICK_CALIBRATION if quick else {}, "settings": dict(settings or {})}
+    if is_user_object(method):
+        config["source"] = source_digest(method)
     return Case(method, seed, task=day, budget=budget, config=config)
 
 

@@ -18,11 +18,12 @@ from rich.table import Table
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.balancer_evaluation import score
 from benchmarks.days.compare_policies import embedded_trace
-from benchmarks.days.policies import POLICIES
+from benchmarks.days.policies import POLICIES, check_policies
 from benchmarks.experiments.online import report_figures, report_tables
 from benchmarks.experiments.online.calibrated_policies import calibrated_policy
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.public_data import available_traces, trace_folder
+from benchmarks.suite.user_methods import is_user_object, source_digest
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
@@ -44,23 +45,46 @@ JUDGE_SEED = 30_000
 """Seed of the test requests of seed 0; no log and no model has seen them."""
 BUDGET: dict[str, Any] = {"minutes": 1440, "requests": 600, "iterations": 45, "episodes": 2000}
 QUICK_BUDGET: dict[str, Any] = {"minutes": 15, "requests": 40, "iterations": 2, "episodes": 100}
-CALIBRATION = {"sample": 300, "days": 4, "tuning": 1440}
-QUICK_CALIBRATION = {"sample": 30, "days": 1, "tuning": 20}
+CALIBRATION: dict[str, Any] = {"sample": 300, "days": 4, "tuning": 1440}
+QUICK_CALIBRATION: dict[str, Any] = {"sample": 30, "days": 1, "tuning": 20}
 """Requests of the calibration, days of the system model's log, and minutes of the days of tuning."""
 
 
-def cases(*, quick: bool, seeds: Sequence[int]) -> list[Case]:
-    """Return every policy, and the bound, on every available day."""
-    methods = (BOUND, *(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc")))
+def cases(*, quick: bool, seeds: Sequence[int], methods: Sequence[str] | None = None) -> list[Case]:
+    """Return every policy, and the bound, on every available day.
+
+    Args:
+        quick: a small run.
+        seeds: of training, calibration and arrivals.
+        methods: names of :data:`benchmarks.days.policies.POLICIES` or dotted paths of policies, measured beside the
+            bound; ``None``: all.
+    """
+    shown = tuple(p for p in POLICIES if not quick or p in ("static", "dcaf", "marca-mpc"))
+    names = (BOUND, *(shown if methods is None else (m for m in methods if m != BOUND)))
     budget, effort = (QUICK_BUDGET, QUICK_CALIBRATION) if quick else (BUDGET, CALIBRATION)
     files = {day: file for day, (file, _) in TRACE_DAYS.items()}
     days = ("smooth",) if quick else (EMBEDDED, *available_traces(files), *GENERATED)
     return [
-        Case(method, seed, task=day, budget=budget, config=effort)
+        Case(method, seed, task=day, budget=budget, config=effort | _source(method))
         for seed in seeds
         for day in days
-        for method in methods
+        for method in names
     ]
+
+
+def _source(method: str) -> dict[str, str]:
+    """Return what identifies the code of a user's policy."""
+    return {"source": source_digest(method)} if is_user_object(method) else {}
+
+
+def check(case: Case) -> None:
+    """Check that the policy exists; a user's is imported.
+
+    Raises:
+        InputError: it does not.
+    """
+    if case.method != BOUND:
+        check_policies([case.method])
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
