@@ -54,7 +54,7 @@ class Day:
     def prepare(
         cls,
         *,
-        scenario: str | Scenario,
+        scenario: str | Path | Scenario,
         trace: str | None,
         minutes: int,
         start: str | None,

@@ -95,8 +95,8 @@ def balance_day(methods: Sequence[Any] | None = None, *, out: str | Path | None 
             ``trace``, ``minutes``, ``seeds`` and ``requests``.
 
     Returns:
-        A row per method, means over seeds: ``revenue`` (currency), ``bound_share`` of the dual bound, by cluster and for
-        ``all`` the utilisation ``mu_<cluster>`` and over-utilisation ``nu_<cluster>``; also ``priced_mu_…`` and
+        A row per method, means over seeds: ``revenue`` (currency), ``bound_share`` of the dual bound, by cluster and
+        for ``all`` the utilisation ``mu_<cluster>`` and over-utilisation ``nu_<cluster>``; also ``priced_mu_…`` and
         ``priced_nu_…`` over the minutes in which computation has a price, ``travel``, ``degraded`` and ``lost``.
 
     Raises:

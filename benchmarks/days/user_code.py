@@ -206,5 +206,6 @@ def _call_reset(kind: str, name: str, user: Any) -> None:
 
 def _copied(observation: ControlObservation) -> ControlObservation:
     """Return an observation whose arrays a user may change."""
-    values = {f.name: getattr(observation, f.name) for f in dataclasses.fields(observation)}
-    return ControlObservation(**{k: v.copy() if isinstance(v, np.ndarray) else v for k, v in values.items()})
+    arrays = ("load", "budget", "degradation", "backlog", "prices")
+    copies: dict[str, Any] = {name: getattr(observation, name).copy() for name in arrays}
+    return dataclasses.replace(observation, **copies)

@@ -103,7 +103,8 @@ def user_object_name(method: Any) -> str:
     """Return the name of a method in tables: the name or dotted path itself, else that of its class."""
     if isinstance(method, str):
         return method
-    return getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__)
+    name = getattr(method, "name", None)
+    return name if name and isinstance(name, str) else getattr(method, "__name__", type(method).__name__)
 
 
 def find_user_object(method: Any, kind: str, needs: Sequence[str]) -> Any:
@@ -160,10 +161,8 @@ def _requires_argument(factory: Any) -> bool:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a class of C
         return False
-    required = [
-        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return bool(required)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return any(p.default is p.empty for p in positional)
 
 
 @contextmanager

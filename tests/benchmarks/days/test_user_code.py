@@ -216,7 +216,7 @@ def test_a_policy_that_cannot_be_is_refused_before_any_work(my_module: Path, nam
 
 
 def test_a_constructor_that_fails_is_one_line(my_module: Path, calibration: Calibration) -> None:
-    with pytest.raises(InputError, match="policy users_code.broken, when it was built: RuntimeError: no weights"):
+    with pytest.raises(InputError, match=r"policy users_code\.broken, when it was built: RuntimeError: no weights"):
         build_policy("users_code.broken", calibration, calibration.pool.states)
 
 
