@@ -22,8 +22,8 @@ def _all_finite(value: Any) -> bool:
     return bool(np.all(np.isfinite(value)))
 
 
-POSITIVE = ValueRule(lambda value: value > 0, "be positive")
-ABOVE_ONE = ValueRule(lambda value: value > 1, "exceed 1")
+POSITIVE_OR_INFINITE = ValueRule(lambda value: value > 0, "be positive")
+ABOVE_ONE = ValueRule(lambda value: _all_finite(value) and value > 1, "be finite and exceed 1")
 FINITE_POSITIVE = ValueRule(
     lambda value: _all_finite(value) and bool(np.all(np.asarray(value) > 0)), "be finite and positive"
 )
@@ -36,8 +36,8 @@ MARGIN = ValueRule(FRACTION_BELOW_ONE.holds, "lie in [0, 1), a share of the budg
 
 
 def at_least(least: float) -> ValueRule:
-    """Return the rule that a value is at least ``least``."""
-    return ValueRule(lambda value: value >= least, f"be at least {least}")
+    """Return the rule that a value is finite and at least ``least``."""
+    return ValueRule(lambda value: _all_finite(value) and value >= least, f"be finite and at least {least}")
 
 
 def whole_number(least: int, most: float = np.inf, unit: str = "") -> ValueRule:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marca_env.logs import published_samples
-from marca_env.logs.log_files import SUFFIXES, read_table
+from marca_env.logs.log_files import SUFFIXES, read_table, unreadable
 from marca_env.logs.schema import request_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -107,7 +106,7 @@ def _parquet_chunks(path: Path, scenario: Scenario) -> _ChunkRanges:
         with pq.ParquetFile(path) as file:
             meta, names = file.metadata, tuple(file.schema_arrow.names)
             sizes = [meta.row_group(k).num_rows for k in range(meta.num_row_groups)]
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # damaged metadata may raise anything
         raise unreadable(path, error) from None
     _require_columns(path, names, scenario)
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -171,9 +170,3 @@ def _require_columns(path: Path, names: Sequence[str], scenario: Scenario) -> No
 def separator(path: str | Path) -> str:
     """Return the character that separates the fields of a text file."""
     return "\t" if Path(path).suffix == ".tsv" else ","
-
-
-def unreadable(place: object, error: BaseException) -> InputError:
-    """Return the error to raise for a file that cannot be parsed."""
-    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return InputError(f"{place}: cannot be read ({reason[0]}); it may be cut short: write the log again")

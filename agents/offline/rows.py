@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agents.offline.chunks import LogChunk, log_chunks, log_files, separator, unreadable
+from agents.offline.chunks import LogChunk, log_chunks, log_files, separator
 from agents.offline.splits import Split
 from marca_env.logs import published_samples
+from marca_env.logs.log_files import unreadable
 from marca_env.logs.schema import check_table, request_columns
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import shipped_folder
@@ -65,7 +65,9 @@ def read_chunk(chunk: LogChunk, scenario: Scenario) -> np.ndarray:
         if chunk.kind == "sample":
             return _sample_rows(chunk.path, scenario)
         frame = _parquet_frame(chunk, scenario) if chunk.kind == "parquet" else _csv_frame(chunk)
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
         raise unreadable(place, error) from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas turns surplus fields into an index
         raise InputError(f"{place}: more fields than the header; name every column, or remove the extra fields")

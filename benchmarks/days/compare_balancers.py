@@ -16,12 +16,13 @@ import pandas as pd
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
 from benchmarks.days.balancers import CLAIRVOYANT, check_methods
 from benchmarks.days.calibration import Calibration
-from benchmarks.days.compare_policies import embedded_trace
+from benchmarks.days.trace_days import trace_day
 from benchmarks.suite.user_methods import user_object_name
 from marca_env.logs.log_files import read_system_log
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.traffic.days import GENERATED, DayScenario, from_trace, generated
+from marca_env.traffic.days import GENERATED, DayScenario, generated
+from marca_env.traffic.time_series import TraceOptions
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import count_progress
 from marca_env.utils.yaml import parse_yaml
@@ -41,6 +42,7 @@ class BalanceOptions:
     traffic: str = "day"
     minutes: int = 1440
     start: str | None = None
+    trace_options: TraceOptions = field(default_factory=TraceOptions)
     methods: Sequence[Any] = DEFAULT_METHODS
     """Names, dotted paths, classes or objects."""
     seeds: Sequence[int] = (0,)
@@ -186,7 +188,7 @@ class BalancerComparison:
 def make_day(options: BalanceOptions, scenario: Scenario, seed: int) -> DayScenario:
     """Return the day that the options name; every seed has another generated day."""
     if options.trace is not None or options.traffic == "day":
-        return from_trace(options.trace or embedded_trace(), scenario, options.minutes, options.start)
+        return trace_day(options.trace, scenario, options.minutes, options.start, options.trace_options)
     return generated(options.traffic, scenario, seed, options.minutes)
 
 

@@ -15,18 +15,20 @@ from benchmarks.days.artefacts import true_pool, truth_note
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.policies import build_policy, check_policies, load_values, needed_checkpoints
+from benchmarks.days.trace_days import trace_day
 from benchmarks.evaluation import metrics
 from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.logs.schema import OUTCOMES
-from marca_env.models.engine import Engine, shipped_folder
+from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.policies import Policy
 from marca_env.traffic.simulated_system import draw_arrivals
+from marca_env.traffic.time_series import TraceOptions
 from marca_env.traffic.utilisation import overutilisation, utilisation
-from marca_env.traffic.workload import Traffic, read_trace
+from marca_env.traffic.workload import Traffic
 from marca_env.utils.console import make_console
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import count_progress
@@ -58,6 +60,7 @@ class Day:
         trace: str | None,
         minutes: int,
         start: str | None,
+        trace_options: TraceOptions | None = None,
         policies: Sequence[Any],
         seeds: Sequence[int],
         checkpoint: str | None,
@@ -68,7 +71,7 @@ class Day:
         """Check all input, then load, evaluate and train what is missing."""
         check_policies(policies)
         scenario = Scenario.load(scenario)
-        traffic = read_trace(trace or embedded_trace(), scenario, minutes, start)
+        traffic = trace_day(trace, scenario, minutes, start, trace_options).traffic
         calibration = Calibration(Engine.load(scenario), requests=SAMPLE)
         _ = calibration.static_action  # refuses a budget that nothing fits before any long work
         values: dict[str, ValueFunction] = {}
@@ -106,11 +109,6 @@ class Day:
             if not finished:
                 raise
         return pd.concat(finished, ignore_index=True)
-
-
-def embedded_trace() -> Path:
-    """Return the day of traffic that comes with the package."""
-    return shipped_folder("traces") / "day.csv"
 
 
 # -- summary -------------------------------------------------------------------------------------------

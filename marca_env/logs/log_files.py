@@ -12,41 +12,63 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from marca_env.logs import published_samples
 from marca_env.logs.schema import COST_COLUMNS, check_table, request_columns, system_columns
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import atomic_path
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+_LONGEST_REASON = 200  # characters of another library's message
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, suffix: str | None = None) -> pd.DataFrame:
     """Read a CSV or Parquet file without checking its columns.
+
+    Args:
+        path: the file.
+        suffix: its format, one of :data:`SUFFIXES`; ``None``: by its name.
 
     Raises:
         InputError: no such file, an unknown suffix, an empty file, or one that cannot be parsed.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: {unknown_option('kind of file', path.suffix, SUFFIXES)}")
+    suffix = suffix or path.suffix
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: {unknown_option('kind of file', suffix, SUFFIXES)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; write the log again")
+    if suffix == ".parquet":
+        return _read_parquet(path)
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", skip_blank_lines=True)
-    except (pa.ArrowException, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"{path}: cannot be read ({reason}); it may be cut short: write the log again") from None
+        frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", skip_blank_lines=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise unreadable(path, error) from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields as an index
         raise InputError(f"{path}: its rows have more fields than its header; name every column, or drop the surplus")
     return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file.
+
+    Raises:
+        InputError: the file is damaged. Its metadata steer the reader, so any error may come of that.
+    """
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(place: object, error: BaseException) -> InputError:
+    """Return the error to raise for a file that cannot be parsed."""
+    reason = one_line(error)[:_LONGEST_REASON] or type(error).__name__
+    return InputError(f"{place}: cannot be read ({reason}); it may be cut short: write the log again")
 
 
 def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
+_NOT_NUMBERS = (bytes, complex, date, time, timedelta, np.datetime64, np.timedelta64)
 OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
 
 
@@ -120,7 +122,8 @@ def check_table(
         if column.kind == "text":
             checked[column.name] = raw.astype(str)
             continue
-        numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float)
+        _refuse(where, column, raw, first_row, _other_types(raw), "is not a number; write a plain number")
+        numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
         _refuse(where, column, raw, first_row, ~np.isfinite(numbers), "is not a finite number; correct it")
         _refuse(where, column, raw, first_row, numbers < column.low, _below(column))
         _refuse(where, column, raw, first_row, numbers > column.high, _above(column))
@@ -129,6 +132,15 @@ def check_table(
             numbers = numbers.astype(np.int64)
         checked[column.name] = numbers
     return checked
+
+
+def _other_types(raw: pd.Series) -> np.ndarray:
+    """Return which values are of a type that converts to a number without being one: dates, durations, bytes."""
+    if raw.dtype.kind in "mMc":
+        return np.ones(len(raw), dtype=bool)
+    if raw.dtype != object:
+        return np.zeros(len(raw), dtype=bool)
+    return np.array([isinstance(value, _NOT_NUMBERS) for value in raw], dtype=bool)
 
 
 def _below(column: Column) -> str:

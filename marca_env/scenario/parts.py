@@ -62,7 +62,8 @@ class Decision:
         if self.kind not in kinds:
             raise ScenarioError(f"{where}: {unknown_option('kind', self.kind, kinds)}")
         require(len(self.options) >= 1, f"{where}: no options; give at least one")
-        require(len(set(self.options)) == len(self.options), f"{where}: options repeat: {list(self.options)}")
+        distinct = set(map(repr, self.options))  # options of a wrong type may have no hash
+        require(len(distinct) == len(self.options), f"{where}: options repeat: {list(self.options)}")
         if self.kind == "queue":
             self._check_lengths(where)
         if self.kind == "channel":

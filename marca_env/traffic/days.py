@@ -14,6 +14,7 @@ import numpy as np
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.simulated_system import SystemChanges
+from marca_env.traffic.time_series import TraceOptions
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
@@ -60,9 +61,15 @@ def generated(name: str, scenario: Scenario, seed: int, minutes: int = MINUTES_P
     return GENERATED[name](scenario, seed, minutes)
 
 
-def from_trace(path: str | Path, scenario: Scenario, minutes: int, start: str | None = None) -> DayScenario:
+def from_trace(
+    path: str | Path,
+    scenario: Scenario,
+    minutes: int,
+    start: str | None = None,
+    options: TraceOptions | None = None,
+) -> DayScenario:
     """Read a day without events from a trace file, by :func:`marca_env.traffic.workload.read_trace`."""
-    traffic = read_trace(path, scenario, minutes, start)
+    traffic = read_trace(path, scenario, minutes, start, options)
     return DayScenario(traffic.name, traffic, SystemChanges.none(len(traffic), len(scenario.clusters)))
 
 

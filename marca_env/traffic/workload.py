@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+import logging
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, one_line
+from marca_env.traffic.minutes import MinuteSeries, show, without_outliers
+from marca_env.traffic.stamps import MINUTE, LocalClock
+from marca_env.traffic.time_series import TraceOptions, read_series
+from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
 
+log = logging.getLogger(__name__)
 HISTORY_DAYS = 14
 """Most days before the start that are kept as history."""
+MOST_MINUTES = 366 * MINUTES_PER_DAY
+"""Most minutes of a replay."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class Traffic:
     """Minute of the day of ``qps[0]``, 0 … 1439."""
     history: np.ndarray | None = None
     """Requests per second of the minutes just before, oldest first; same scale."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the trace: gaps and absurd samples."""
 
     def __len__(self) -> int:
         return len(self.qps)
@@ -50,109 +61,125 @@ class Traffic:
 
 
 def read_trace(
-    path: str | Path, scenario: Scenario | str = "default", minutes: int = MINUTES_PER_DAY, start: str | None = None
+    path: str | Path,
+    scenario: Scenario | str = "default",
+    minutes: int = MINUTES_PER_DAY,
+    start: str | None = None,
+    options: TraceOptions | None = None,
+    **changes: Any,
 ) -> Traffic:
-    """Read a CSV trace with columns ``timestamp,value`` as traffic for ``scenario``.
+    """Read a trace of a column of dates and one of values as traffic for ``scenario``.
 
-    Values are interpolated linearly to minutes and scaled so that the largest of the replayed window is
-    ``scenario.peak_qps``.
+    The file is text of any layout or Parquet (:mod:`marca_env.traffic.time_series`). Samples within a minute are
+    averaged, longer intervals are interpolated linearly, and the last sample counts for its whole interval. Values are
+    scaled so that the largest of the replayed window is ``scenario.peak_qps``. Gaps and absurd samples are in
+    ``Traffic.notes`` and logged as warnings.
 
     Args:
         path: the file.
         scenario: a scenario or the name of a preset.
         minutes: length of the window.
-        start: first minute of the window, as a date or a date and time. The default is the first midnight with a week
-            of history before it. In a shorter trace it is the first midnight, or stamp, that leaves room for the
-            window.
+        start: first minute of the window, as a date or a date and time of the local clock. The default is the first
+            midnight with a week of history before it. In a shorter trace it is the first midnight, or stamp, that
+            leaves room for the window.
+        options: columns, time zone, gaps and outliers.
+        changes: single fields of the options instead, such as ``timezone="Europe/Berlin"``.
 
     Raises:
-        InputError: no such file, a missing column, unsorted or repeated stamps, a value that is not a number or
-            negative, a window that the trace does not cover. The message names the file and the line.
+        InputError: no such file, a missing column, unsorted or repeated stamps, a value that is not a number, negative
+            or too large, or a window that the trace does not cover. The message names file, line and column.
     """
     scenario = Scenario.load(scenario)
     path = Path(path)
-    if minutes < 1:
-        raise InputError(f"minutes is {minutes}; use at least 1")
-    series = _read(path)
-    first, last = series.index[0].ceil("min"), series.index[-1].floor("min")
-    begin = _begin(path, first, last, minutes, start)
-    grid = pd.date_range(first, begin + pd.Timedelta(minutes=minutes - 1), freq="min")
-    clock = (series.index - first) / pd.Timedelta(minutes=1)
-    values = np.interp((grid - first) / pd.Timedelta(minutes=1), clock, series.to_numpy())
-    split = len(grid) - minutes
-    peak = values[split:].max()
+    options = trace_options(options, **changes)
+    if not 1 <= minutes <= MOST_MINUTES:
+        raise InputError(f"minutes is {minutes}; use at least 1 and at most {MOST_MINUTES}, a year")
+    series, notes = without_outliers(read_series(path, options), options.outliers)
+    by_minute, clock = MinuteSeries(series, options.fill), series.clock
+    begin = int(_begin(path, by_minute, clock, minutes, start))
+    local_begin = int(clock.to_local(np.array([begin]))[0])
+    before = clock.to_utc(local_begin + MINUTE * np.arange(-HISTORY_DAYS * MINUTES_PER_DAY, 0))
+    before = before[before >= by_minute.first]
+    notes += _gap_notes(path, by_minute, clock, int(before[0]) if len(before) else begin, begin + minutes * MINUTE)
+    qps = by_minute.at(begin + MINUTE * np.arange(minutes))
+    peak = qps.max()
     if peak <= 0:
-        raise InputError(f"{path}: every value from {begin} on is zero; use another --start")
-    qps = values * scenario.peak_qps / peak
-    history = qps[max(0, split - HISTORY_DAYS * MINUTES_PER_DAY) : split]
-    return Traffic(path.stem, qps[split:], begin.hour * 60 + begin.minute, history)
+        raise InputError(f"{path}: every value from {show(local_begin)} on is zero; use another --start")
+    for note in notes:
+        _warn(note)
+    scale = scenario.peak_qps / peak
+    first_minute = local_begin // MINUTE % MINUTES_PER_DAY
+    return Traffic(path.name.split(".")[0], qps * scale, first_minute, by_minute.at(before) * scale, tuple(notes))
 
 
-def _read(path: Path) -> pd.Series:
-    if not path.is_file():
-        raise InputError(f"{path}: no such trace file")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of the extra fields
-            raise InputError(f"{path}: its rows have more fields than its header; keep only timestamp,value")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable CSV file: {one_line(error)}") from None
-    for column in ("timestamp", "value"):
-        if column not in frame.columns:
-            raise InputError(f"{path}: column {column!r} is missing (found: {', '.join(frame.columns)})")
-    if len(frame) < 2:
-        raise InputError(f"{path}: {len(frame)} rows; a trace needs at least two")
-    stamps = _stamps(path, frame["timestamp"])
-    values = pd.to_numeric(frame["value"], errors="coerce").to_numpy(dtype=np.float64)
-    step = stamps.diff().dt.total_seconds()
-    _refuse(path, frame, "timestamp", stamps.isna(), "is not a date and time")
-    _refuse(path, frame, "timestamp", step == 0, "repeats the stamp before; keep one row per stamp")
-    _refuse(path, frame, "timestamp", step < 0, "is earlier than the row before; sort the file by timestamp")
-    _refuse(path, frame, "value", ~np.isfinite(values), "is not a finite number; fill or drop the row")
-    _refuse(path, frame, "value", values < 0, "is negative; traffic must be zero or more")
-    return pd.Series(values, index=pd.DatetimeIndex(stamps))
+@functools.cache
+def _warn(note: str) -> None:
+    """Log a note of a trace once, although commands read their trace for every seed."""
+    log.warning("%s", note)
 
 
-def _stamps(path: Path, column: pd.Series) -> pd.Series:
-    """Return the local date and time of each row, without a time zone."""
-    try:
-        stamps = pd.to_datetime(column, errors="coerce", format="ISO8601")
-    except ValueError:
-        raise InputError(f"{path}: timestamps with different time zones; use one time zone for all") from None
-    return stamps if stamps.dt.tz is None else stamps.dt.tz_localize(None)
+def trace_options(options: TraceOptions | None = None, **changes: Any) -> TraceOptions:
+    """Return the options with some fields changed.
+
+    Raises:
+        InputError: an unknown field or an invalid value.
+    """
+    valid = [field.name for field in fields(TraceOptions)]
+    for name in changes:
+        if name not in valid:
+            raise InputError(unknown_option("option of a trace", name, valid))
+    return replace(options or TraceOptions(), **changes)
 
 
-def _refuse(path: Path, frame: pd.DataFrame, column: str, bad: pd.Series | np.ndarray, why: str) -> None:
-    rows = np.flatnonzero(np.asarray(bad))
-    if len(rows):
-        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-        value = frame[column].iloc[int(rows[0])]
-        raise InputError(f"{path}, line {rows[0] + 2}: {column} {value!r} {why}{more}")
+def _gap_notes(path: Path, by_minute: MinuteSeries, clock: LocalClock, begin: int, end: int) -> list[str]:
+    """Return what to say of the gaps in a span of time.
+
+    Raises:
+        InputError: there is one, and it must not be filled.
+    """
+    gaps = by_minute.gaps.within(begin, end)
+    if len(gaps) == 0:
+        return []
+    found = f"{path}: {gaps.describe(clock.to_local)}"
+    if by_minute.fill == "error":
+        raise InputError(f"{found}; use another --start, or --fill interpolate, previous or zero")
+    return [f"{found}; filled by --fill {by_minute.fill}"]
 
 
-def _begin(path: Path, first: pd.Timestamp, last: pd.Timestamp, minutes: int, start: str | None) -> pd.Timestamp:
-    latest = last - pd.Timedelta(minutes=minutes - 1)
-    if latest < first:
-        length = int((last - first) / pd.Timedelta(minutes=1)) + 1
+def _begin(path: Path, by_minute: MinuteSeries, clock: LocalClock, minutes: int, start: str | None) -> int:
+    """Return the first instant of the window."""
+    latest = by_minute.end - minutes * MINUTE
+    if latest < by_minute.first:
         raise InputError(
-            f"{path}: covers {length} minutes, fewer than the {minutes} of --minutes; use a lower --minutes"
+            f"{path}: covers {len(by_minute)} minutes, fewer than the {minutes} of --minutes; use a lower --minutes"
         )
+    first, last = (pd.Timestamp(int(t), unit="us") for t in clock.to_local(np.array([by_minute.first, latest])))
     if start is None:
-        candidates = (first + pd.Timedelta(days=7)).ceil("D"), first.ceil("D"), first
-        return next(t for t in candidates if t <= latest)
+        midnights = (_instant(clock, t.ceil("D")) for t in (first + pd.Timedelta(days=7), first))
+        return next((max(t, by_minute.first) for t in midnights if t <= latest), by_minute.first)
+    local = _parsed_start(start)
+    begin = max(_instant(clock, local.floor("min")), by_minute.first)
+    if not (first <= local and begin <= latest):
+        raise InputError(f"{path}: --start {start} with {minutes} minutes does not fit; use a time in {first} … {last}")
+    return begin
+
+
+def _parsed_start(start: str) -> pd.Timestamp:
+    """Return ``--start`` as a time of the local clock."""
     try:
-        begin = pd.Timestamp(start)
-    except ValueError:
+        local = pd.Timestamp(start)
+        if pd.isna(local):
+            raise ValueError
+        local = local.tz_localize(None) if local.tzinfo is not None else local
+        return pd.Timestamp(np.datetime64(local, "us"))
+    except (ValueError, TypeError, OverflowError):
         raise InputError(
-            f"--start {start!r} is not a date; use a form such as 2014-07-08 or 2014-07-08T06:00"
+            f"--start {str(start)[:60]!r} is not a date; use a form such as 2014-07-08 or 2014-07-08T06:00"
         ) from None
-    if begin.tzinfo is not None:
-        begin = begin.tz_localize(None)
-    if not first <= begin <= latest:
-        raise InputError(
-            f"{path}: --start {start} with {minutes} minutes does not fit; use a time in {first} … {latest}"
-        )
-    return begin.floor("min") if begin.floor("min") >= first else first
+
+
+def _instant(clock: LocalClock, local: pd.Timestamp) -> int:
+    return int(clock.to_utc(np.array([np.datetime64(local, "us").astype(np.int64)]))[0])
 
 
 def daily_traffic(

@@ -15,7 +15,7 @@ from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
-from mpc.validation import MARGIN, POSITIVE, at_least, check_values
+from mpc.validation import FINITE_POSITIVE, MARGIN, at_least, check_values
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -64,7 +64,7 @@ class BisectionBalancer:
         self.price_max = np.broadcast_to(check_price_max(price_max), np.shape(costs)[-1:])
         check_values(
             {"tolerance": tolerance, "sweeps": sweeps, "release_margin": release_margin},
-            {"tolerance": POSITIVE, "sweeps": at_least(1), "release_margin": MARGIN},
+            {"tolerance": FINITE_POSITIVE, "sweeps": at_least(1), "release_margin": MARGIN},
         )
         self.tolerance, self.sweeps, self.release_margin = tolerance, sweeps, release_margin
         self._scale = price_scale(values, costs)

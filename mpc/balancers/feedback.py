@@ -9,7 +9,7 @@ import numpy as np
 
 from marca_env.utils.errors import InputError, unknown_option
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
-from mpc.validation import FINITE_NOT_NEGATIVE, FINITE_POSITIVE, FRACTION_BELOW_ONE, POSITIVE, check_fields
+from mpc.validation import FINITE_NOT_NEGATIVE, FINITE_POSITIVE, FRACTION_BELOW_ONE, check_fields
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -56,8 +56,8 @@ class FeedbackSettings:
             self,
             {
                 **dict.fromkeys(("proportional", "integral", "derivative"), FINITE_NOT_NEGATIVE),
-                **dict.fromkeys(("near", "below", "integral_limit", "step_limit"), POSITIVE),
-                **dict.fromkeys(("start_after", "reset_after"), POSITIVE),
+                **dict.fromkeys(("near", "below", "integral_limit", "step_limit"), FINITE_POSITIVE),
+                **dict.fromkeys(("start_after", "reset_after"), FINITE_POSITIVE),
                 **dict.fromkeys(("margin", "release_margin"), FRACTION_BELOW_ONE),
                 "scale": FINITE_POSITIVE,
             },

@@ -16,7 +16,7 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices
 from mpc.balancers.bisection import RequestTable, price_scale, split_tables
 from mpc.planning.cross_entropy import cross_entropy
-from mpc.validation import OPEN_FRACTION, POSITIVE, at_least, check_values, whole_number
+from mpc.validation import FINITE_POSITIVE, OPEN_FRACTION, at_least, check_values, whole_number
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -104,7 +104,7 @@ class SliceBalancer:
                 "samples": at_least(4),
                 "elite": OPEN_FRACTION,
                 "rounds": at_least(1),
-                "penalty": POSITIVE,
+                "penalty": FINITE_POSITIVE,
             },
         )
         tables, count = split_tables(values, costs, weights, windows, n_windows)

@@ -18,7 +18,15 @@ from mpc.model.forecast_errors import response_errors
 from mpc.model.refit import MIN_TRANSITIONS, Refit
 from mpc.model.transitions import Transitions
 from mpc.planning.deadline import Deadline
-from mpc.validation import ABOVE_ONE, FRACTION_BELOW_ONE, OPEN_FRACTION, POSITIVE, check_fields, whole_number
+from mpc.validation import (
+    ABOVE_ONE,
+    FINITE_POSITIVE,
+    FRACTION_BELOW_ONE,
+    OPEN_FRACTION,
+    POSITIVE_OR_INFINITE,
+    check_fields,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -64,9 +72,10 @@ class AdaptationSettings:
             {
                 "notice": whole_number(1),
                 "steps": whole_number(1),
-                "threshold": POSITIVE,
-                "seconds": POSITIVE,
-                "learning_rate": POSITIVE,
+                "epochs": whole_number(1),
+                "threshold": FINITE_POSITIVE,
+                "seconds": POSITIVE_OR_INFINITE,
+                "learning_rate": FINITE_POSITIVE,
                 "growth": ABOVE_ONE,
                 "held_out": OPEN_FRACTION,
                 "gain": FRACTION_BELOW_ONE,

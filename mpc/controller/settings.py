@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpc.planning.planning_method import PlannerSettings
-from mpc.validation import FINITE_NOT_NEGATIVE, FRACTION, POSITIVE, at_least, check_fields, whole_number
+from mpc.validation import (
+    FINITE_NOT_NEGATIVE,
+    FINITE_POSITIVE,
+    FRACTION,
+    MARGIN,
+    POSITIVE_OR_INFINITE,
+    at_least,
+    check_fields,
+    whole_number,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,11 @@ class MPCSettings(PlannerSettings):
             {
                 "bias_gain": FRACTION,
                 "tilt_gain": FRACTION,
-                "bias_jump": POSITIVE,
-                "price_reach": POSITIVE,
-                "hold_band": POSITIVE,
-                "deadline": POSITIVE,
+                "bias_jump": FINITE_POSITIVE,
+                "price_reach": FINITE_POSITIVE,
+                "release_margin": MARGIN,
+                "hold_band": FINITE_POSITIVE,
+                "deadline": POSITIVE_OR_INFINITE,
                 "margin_deviations": FINITE_NOT_NEGATIVE,
                 "control_period": whole_number(1, 720, unit="minutes"),
                 "range_slack": at_least(1),

@@ -17,7 +17,15 @@ import numpy as np
 
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
-from mpc.validation import FRACTION, FRACTION_ABOVE_ZERO, POSITIVE, at_least, check_fields, check_values
+from mpc.validation import (
+    FINITE_POSITIVE,
+    FRACTION,
+    FRACTION_ABOVE_ZERO,
+    POSITIVE_OR_INFINITE,
+    at_least,
+    check_fields,
+    check_values,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class ForecastSettings:
     """A surprise of this many standard deviations of the counts is mostly added to the level; infinity: never."""
 
     def __post_init__(self) -> None:
-        rules = {"level": FRACTION_ABOVE_ZERO, "trend": FRACTION, "damping": FRACTION, "jump": POSITIVE}
+        rules = {"level": FRACTION_ABOVE_ZERO, "trend": FRACTION, "damping": FRACTION, "jump": POSITIVE_OR_INFINITE}
         check_fields(self, rules, prefix="forecast: ")
 
 
@@ -66,7 +74,9 @@ class TrafficForecaster:
         ):
             raise InputError(f"profile has shape {self.profile.shape}; pass (1440,) finite logarithms of QPS")
         period = 60.0 * step if period is None else period
-        check_values({"period": period, "step": step}, {"period": POSITIVE, "step": at_least(1)}, prefix="forecast: ")
+        check_values(
+            {"period": period, "step": step}, {"period": FINITE_POSITIVE, "step": at_least(1)}, prefix="forecast: "
+        )
         self.period, self.step = period, step
         self.reset()
 

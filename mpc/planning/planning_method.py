@@ -11,7 +11,7 @@ from marca_env.utils.errors import InputError, unknown_option
 from mpc.planning.deadline import Deadline
 from mpc.planning.objective import Objective, ObjectiveSettings, PlanStart
 from mpc.planning.predicted_loads import LinearisedLoads, PredictedLoads
-from mpc.validation import POSITIVE, check_fields, whole_number
+from mpc.validation import FINITE_POSITIVE, check_fields, whole_number
 
 MODES = ("converged", "real_time")
 
@@ -41,7 +41,8 @@ class PlannerSettings(ObjectiveSettings):
         super().__post_init__()
         if self.mode not in MODES:
             raise InputError(unknown_option("mode", self.mode, MODES))
-        check_fields(self, {"trust_region": POSITIVE, "tolerance": POSITIVE, "iterations": whole_number(1)})
+        rules = {"trust_region": FINITE_POSITIVE, "tolerance": FINITE_POSITIVE, "iterations": whole_number(1)}
+        check_fields(self, rules | ({} if self.rate_limit is None else {"rate_limit": FINITE_POSITIVE}))
 
 
 class PlanResult(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,14 +37,14 @@ def check_stop(stop: Mapping[str, Any], config: Any, *, evaluates: bool = False)
         evaluates: whether an evaluation adds metrics whose names are not known in advance.
 
     Raises:
-        InputError: an unknown criterion (the message names the nearest), or a limit that is not a number.
+        InputError: an unknown criterion (the message names the nearest), or a limit that is not a finite number.
     """
     for name, limit in stop.items():
         if name not in (*STOPS, *LEARNT) and "/" not in name and not evaluates:
             hint = unknown_option("stopping criterion", name, STOPS)
             raise InputError(f"{hint}; or a path in the results, such as env_runners/episode_return_mean")
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit != limit:
-            raise InputError(f"stopping criterion {name} is {limit!r}; use a number")
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not math.isfinite(limit):
+            raise InputError(f"stopping criterion {name} is {limit!r}; use a number that is finite")
         if name in COUNTED and limit < 0:
             raise InputError(f"stopping criterion {name} is {limit!r}; it counts up from 0, use a positive limit")
         if name.startswith("evaluation/") and config is not None and not config.evaluation_interval:

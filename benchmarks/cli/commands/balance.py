@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
+from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
 from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, BalancerComparison, read_sweep
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
     day = parser.add_argument_group("the day")
-    day.add_argument("--trace", metavar="FILE", help="CSV with columns timestamp,value; rescaled to the peak")
+    add_trace_arguments(day, "that of --traffic")
     day.add_argument(
         "--traffic",
         default="day",
@@ -42,8 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"without a trace, one of: {', '.join(TRAFFICS)}; day is an embedded trace, the others are generated "
         "(default: %(default)s)",
     )
-    day.add_argument("--minutes", type=int, default=1440, metavar="N", help="length of the day (default: %(default)s)")
-    day.add_argument("--start", metavar="TIME", help="first minute of the trace, such as 2014-07-08")
     day.add_argument(
         "--requests",
         type=int,
@@ -89,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     make_current_folder_importable()
     names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
     options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
+    options["trace_options"] = trace_options(args)
     out = Path(args.out)
     comparison = BalancerComparison.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)
     if not args.fit_only:

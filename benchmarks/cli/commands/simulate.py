@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
+from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
@@ -13,11 +14,7 @@ from benchmarks.training.default_learner import ITERATIONS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="CSV with columns timestamp,value; rescaled to the scenario's peak (default: an embedded day)",
-    )
+    add_trace_arguments(parser, "an embedded day")
     parser.add_argument("--scenario", default="default", metavar="NAME", help=SCENARIO_HELP)
     parser.add_argument(
         "--policies",
@@ -25,14 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(POLICIES),
         metavar="NAME",
         help=f"some of: {', '.join(POLICIES)}; your own by their dotted paths, such as my_module.Mine",
-    )
-    parser.add_argument(
-        "--minutes", type=int, default=1440, metavar="N", help="length of the replay (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--start",
-        metavar="TIME",
-        help="first minute, such as 2014-07-08 (default: a midnight that has a week before it)",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="seeds of the arrivals (default: 0 1 2)"
@@ -73,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         trace=args.trace,
         minutes=args.minutes,
         start=args.start,
+        trace_options=trace_options(args),
         policies=args.policies,
         seeds=args.seeds,
         checkpoint=args.checkpoint,

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.balancer_evaluation import score
-from benchmarks.days.compare_policies import embedded_trace
 from benchmarks.days.policies import POLICIES, check_policies
+from benchmarks.days.trace_days import trace_day
 from benchmarks.experiments.online import report_figures, report_tables
 from benchmarks.experiments.online.calibrated_policies import calibrated_policy
 from benchmarks.suite.api import Case, Row
@@ -114,7 +114,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 def _traffic(case: Case) -> Traffic:
     scenario, minutes = Scenario.load(case.scenario), int(case.budget["minutes"])
     if case.task == EMBEDDED:
-        return read_trace(embedded_trace(), scenario, minutes)
+        return trace_day(None, scenario, minutes).traffic
     if case.task in TRACE_DAYS:
         file, date = TRACE_DAYS[case.task]
         return read_trace(trace_folder() / file, scenario, minutes, date)

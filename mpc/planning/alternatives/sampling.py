@@ -10,7 +10,7 @@ from mpc.planning.deadline import Deadline
 from mpc.planning.objective import PlanStart
 from mpc.planning.planning_method import PlannerSettings
 from mpc.planning.predicted_loads import PredictedLoads
-from mpc.validation import OPEN_FRACTION, POSITIVE, at_least, check_values
+from mpc.validation import FINITE_POSITIVE, OPEN_FRACTION, at_least, check_values
 
 
 class RandomShooting(SearchMethod):
@@ -42,7 +42,7 @@ class RandomShooting(SearchMethod):
         seed: int = 0,
     ) -> None:
         super().__init__(n_clusters, settings, top)
-        rules = {"samples": at_least(1)} if spread is None else {"samples": at_least(1), "spread": POSITIVE}
+        rules = {"samples": at_least(1)} if spread is None else {"samples": at_least(1), "spread": FINITE_POSITIVE}
         check_values({"samples": samples, "spread": spread}, rules, prefix="shooting: ")
         self.samples, self.spread, self.batched = samples, spread, batched
         self._rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ class CrossEntropy(SearchMethod):
         super().__init__(n_clusters, settings, top)
         check_values(
             {"samples": samples, "elite": elite, "rounds": rounds, "spread": spread},
-            {"samples": at_least(4), "elite": OPEN_FRACTION, "rounds": at_least(1), "spread": POSITIVE},
+            {"samples": at_least(4), "elite": OPEN_FRACTION, "rounds": at_least(1), "spread": FINITE_POSITIVE},
             prefix="cem: ",
         )
         self.samples, self.rounds, self.spread = samples, rounds, spread

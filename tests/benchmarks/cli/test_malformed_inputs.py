@@ -143,14 +143,17 @@ READERS = {
         table("s.csv", MINUTES[["day", "minute", "qps"]], read_system_log),
         ["s.csv", "load_<cluster>"],
     ),
-    "trace without values": (text("t.csv", "timestamp\n2020-01-01\n", read_trace), ["t.csv", "'value' is missing"]),
+    "trace without values": (
+        text("t.csv", "timestamp\n2020-01-01\n", read_trace),
+        ["t.csv", "looks like one column", "separate time and value"],
+    ),
     "trace out of order": (
         text("t.csv", "timestamp,value\n2020-01-02,1\n2020-01-01,1\n", read_trace),
         ["t.csv", "line 3", "sort the file"],
     ),
     "trace too short": (
         text("t.csv", "timestamp,value\n2020-01-01T00:00,1\n2020-01-01T00:05,1\n", read_trace),
-        ["t.csv", "covers 6 minutes", "lower --minutes"],
+        ["t.csv", "covers 10 minutes", "lower --minutes"],
     ),
     "population out of range": (
         table(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from marca_env.logs.log_files import (
     write_request_log,
     write_system_log,
 )
-from marca_env.logs.schema import check_table, decision_columns
+from marca_env.logs.schema import check_table, decision_columns, system_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.factories import make_cost_log
@@ -145,6 +147,51 @@ def test_files_that_cannot_be_read_are_named(
         with pytest.raises(InputError, match=problem) as error:
             read_request_log(tmp_path / name, tiny_scenario)
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.date_range("2020-01-01", periods=2),
+        pd.date_range("2020-01-01", periods=2, tz="Europe/Berlin"),
+        pd.to_timedelta([1, 2], unit="s"),
+        [b"1.5", b"2.5"],
+        [np.datetime64("2020-01-01"), 1.0],
+        [timedelta(seconds=1), 1.0],
+        [date(2020, 1, 1), 1.0],
+        [1.0 + 0j, 2.0 + 0j],
+        [complex(1), 2.0],
+    ],
+    ids=lambda v: type(v[0]).__name__,
+)
+def test_revenue_of_another_type_is_refused(values: Any, tmp_path: Path) -> None:
+    log = system_log().assign(revenue=values)
+    with pytest.raises(InputError, match=r"row 1, column 'revenue': .* is not a number; write a plain number"):
+        check_table(log, system_columns(("retrieval", "ranking")), "log")
+    if "complex" not in str(log["revenue"].dtype) and not isinstance(values, list):
+        log.to_parquet(tmp_path / "log.parquet")
+        with pytest.raises(InputError, match=r"'revenue': .* is not a number"):
+            read_system_log(tmp_path / "log.parquet")
+
+
+def test_damaged_metadata_of_parquet_are_one_line(tmp_path: Path) -> None:
+    """The footer steers the reader: whatever byte is wrong there, the error names the file, or the log is read."""
+    system_log().to_parquet(tmp_path / "whole.parquet")
+    whole, rng = (tmp_path / "whole.parquet").read_bytes(), np.random.default_rng(0)
+    messages = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(max(0, len(whole) - 4000), len(whole) - 4, 12):
+            damaged[place] = int(rng.integers(256))
+        (tmp_path / "s.parquet").write_bytes(damaged)
+        try:
+            read_system_log(tmp_path / "s.parquet")
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) > 100
+    assert all(message.startswith(str(tmp_path / "s.parquet")) for message in messages)
+    assert max(map(len, messages)) < 600
+    assert "\n" not in "".join(messages)
 
 
 def test_an_invalid_log_is_not_written(tmp_path: Path, tiny_scenario: Scenario, tiny_requests: pd.DataFrame) -> None:

@@ -91,6 +91,8 @@ BAD = [
     ([*VDN, "--stop", "training_iteration=-3"], "use a positive limit"),
     ([*VDN, "--stop", "steps=2"], "unknown stopping criterion"),
     ([*VDN, "--stop", "training_iteration=soon"], "is 'soon'; use a number"),
+    ([*VDN, "--stop", "training_iteration=1e999"], "is inf; use a number that is finite"),
+    ([*VDN, "--stop", "time_total_s=Infinity"], "is inf; use a number that is finite"),
     ([*VDN, "--stop", "evaluation/env_runners/episode_return_mean=1"], "nothing is evaluated"),
     ([*VDN, "--num-env-runners", "-1"], "--num-env-runners is -1"),
     ([*VDN, "--num-learners", "two"], "invalid int value: 'two'"),

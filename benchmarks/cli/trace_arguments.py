@@ -1,0 +1,58 @@
+"""Options of the traffic trace, the same in every command that replays one."""
+
+from __future__ import annotations
+
+import argparse
+
+from marca_env.traffic.time_series import FILLS, OUTLIERS, TraceOptions
+
+
+def add_trace_arguments(parser: argparse._ActionsContainer, default: str) -> None:
+    """Add --trace, --minutes, --start and how the trace is read.
+
+    Args:
+        parser: parser or group that gets the options.
+        default: traffic without a trace, for the help.
+    """
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="CSV or Parquet file with a column of dates and one of values, also compressed; rescaled to the "
+        f"scenario's peak (default: {default})",
+    )
+    parser.add_argument(
+        "--minutes", type=int, default=1440, metavar="N", help="length of the replay (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--start",
+        metavar="TIME",
+        help="first minute of the trace, such as 2014-07-08 (default: a midnight that has a week before it)",
+    )
+    parser.add_argument("--time-column", metavar="NAME", help="column of dates (default: found by name and values)")
+    parser.add_argument("--value-column", metavar="NAME", help="column of values (default: found by name and values)")
+    parser.add_argument(
+        "--timezone",
+        metavar="NAME",
+        help="time zone of the local clock, such as Europe/Berlin (default: the clock of the stamps)",
+    )
+    parser.add_argument(
+        "--fill",
+        default="interpolate",
+        metavar="HOW",
+        help=f"value in gaps of more than three intervals, one of: {', '.join(FILLS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--outliers",
+        default="drop",
+        metavar="USE",
+        help=f"use of single absurd samples, one of: {', '.join(OUTLIERS)} (default: %(default)s)",
+    )
+
+
+def trace_options(args: argparse.Namespace) -> TraceOptions:
+    """Return how to read the trace.
+
+    Raises:
+        InputError: an unknown time zone or choice.
+    """
+    return TraceOptions(args.time_column, args.value_column, args.timezone, args.fill, args.outliers)
