@@ -14,6 +14,7 @@ from benchmarks.days.compare_balancers import BalanceOptions, BalancerComparison
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
 from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.time_series import TraceOptions
 
 
 def simulate_day(
@@ -23,6 +24,7 @@ def simulate_day(
     trace: str | Path | None = None,
     minutes: int = 1440,
     start: str | None = None,
+    trace_options: TraceOptions | None = None,
     seeds: Sequence[int] = (0,),
     requests: int = 3000,
     checkpoint: str | Path | None = None,
@@ -37,9 +39,10 @@ def simulate_day(
             path of a class. It needs ``decide(states, prices) -> actions``
             (:class:`benchmarks.days.user_code.UserAllocation`).
         scenario: preset, YAML file, folder of `marca fit`, or a scenario.
-        trace: CSV file with the traffic, rescaled to the scenario's peak; ``None``: an embedded day.
+        trace: file with the traffic, rescaled to the scenario's peak; ``None``: an embedded day.
         minutes: length of the replay.
         start: first minute of the trace, such as ``2014-07-08``.
+        trace_options: columns, time zone, gaps and outliers of the trace.
         seeds: seeds of the arrivals; all policies meet the same.
         requests: test requests on which the policies are compared.
         checkpoint: policy folder of the marca policies; ``None``: train one and store it.
@@ -60,6 +63,7 @@ def simulate_day(
         trace=None if trace is None else str(trace),
         minutes=minutes,
         start=start,
+        trace_options=trace_options,
         policies=policies,
         seeds=seeds,
         checkpoint=None if checkpoint is None else str(checkpoint),

@@ -97,8 +97,9 @@ def read_series(path: Path, options: TraceOptions) -> TimeSeries:
     instants, clock = read_stamps(time, options.timezone)
     _check_order(time, instants, options)
     numbers, missing = _numbers(value)
-    if (~missing).sum() < 2:
-        raise InputError(f"{path}: column {value.name!r} has {(~missing).sum()} values; a trace needs at least two")
+    if (n := int((~missing).sum())) < 2:
+        rows = f"{n} row{'s' * (n != 1)}"
+        raise InputError(f"{path}: column {value.name!r} has {rows} with a value; a trace needs at least two")
     return TimeSeries(value, instants, numbers, clock).subset(~missing)
 
 

@@ -93,7 +93,7 @@ class TrafficForecaster:
             self._level, self._trend = before, self._trend * self.settings.damping  # NaN before the first measurement
             return
         value = self._log(qps) - self._season(self._minute)
-        if math.isnan(self._level):
+        if math.isnan(self._level) or self._is_quiet(before, qps):
             self._level, self._trend = value, 0.0
             return
         surprise = value - before
@@ -119,6 +119,12 @@ class TrafficForecaster:
     def surprise(self, minute: int, qps: float) -> float:
         """Return log(measured/forecast) of a minute that is about to be observed."""
         return self._log(qps) - float(self._season(minute)) - self._level - self._trend * self.settings.damping
+
+    def _is_quiet(self, before: float, qps: float) -> bool:
+        """Return whether traffic stops or begins again in this minute: its step is then no trend."""
+        expected = math.exp(min(before + float(self._season(self._minute)), 40.0)) * self.period
+        measured = qps * self.period
+        return min(expected, measured) < _QUIET and max(expected, measured) > _BUSY
 
     def _gain(self, surprise: float, qps: float) -> float:
         noise = 1.0 / math.sqrt(max(qps, 1.0 / self.period) * self.period)  # standard deviation of log counts, Poisson
@@ -176,6 +182,7 @@ class TrafficForecaster:
         return TrafficForecaster(replace(self.settings), profile=self.profile, period=self.period, step=self.step)
 
 
+_QUIET, _BUSY = 3.0, 30.0  # requests in a period: from fewer than the first to more than the second is no trend
 _GAINS = tuple(itertools.product((0.3, 0.5, 1.0), (0.1, 0.3, 0.6), (0.6, 0.85, 0.95)))
 
 

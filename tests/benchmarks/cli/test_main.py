@@ -91,10 +91,10 @@ def test_an_unknown_command_or_policy_is_answered_with_the_nearest(capsys):
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ("timestamp,count\n2020-01-01,1\n2020-01-02,1\n", "column 'value' is missing"),
+        ("timestamp,a,b\n2020-01-01,1,1\n2020-01-02,1,1\n", "pass --value-column"),
         ("timestamp,value\n2020-01-02,1\n2020-01-01,1\n", "line 3"),
         ("timestamp,value\n2020-01-01,1\n2020-01-01,1\n", "repeats"),
-        ("timestamp,value\n2020-01-01,1\n2020-01-02,nan\n", "line 3: value 'nan'"),
+        ("timestamp,value\n2020-01-01,1\n2020-01-02,nan\n", "column 'value' has 1 row with a value"),
         ("timestamp,value\n2020-01-01,1\n2020-01-02,-4\n", "line 3: value '-4' is negative"),
     ],
 )

@@ -59,6 +59,25 @@ def test_before_any_measurement_the_forecast_is_the_profile_or_zero():
     assert feed(TrafficForecaster(), [np.nan, 30.0]).forecast(2) == pytest.approx([30, 30])
 
 
+@pytest.mark.parametrize("low", [0.0, 0.01])
+def test_traffic_that_stops_and_begins_again_is_no_trend(low):
+    """The first busy minute after hours without traffic is forecast to last, not to grow a thousandfold."""
+    stopped = feed(TrafficForecaster(), [300.0] * 30 + [low])
+    assert stopped.forecast(10) == pytest.approx(np.full(10, max(low, 0.1 / 60)))
+    again = feed(stopped, [low] * 300 + [300.0])
+    assert again.forecast(10) == pytest.approx(np.full(10, 300.0))
+
+
+def test_quiet_hours_of_the_past_days_are_forecast():
+    day = np.full(1440, 300.0)
+    day[60:420] = 0.0
+    forecaster = TrafficForecaster.fit(np.stack([day] * 3), rates=True)
+    feed(forecaster, [*day[:415].tolist()])
+    ahead = forecaster.forecast(20)  # 6:55 to 7:14
+    assert ahead[0] < 1
+    assert ahead[-1] == pytest.approx(300.0, rel=0.1)
+
+
 def test_a_missing_measurement_follows_the_trend_and_reset_forgets():
     forecaster = feed(TrafficForecaster(ForecastSettings(level=1, trend=1, damping=1.0)), [100.0, 110.0, np.nan])
     assert forecaster.forecast(1)[0] == pytest.approx(100 * 1.1**3)
