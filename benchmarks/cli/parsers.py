@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "play greedy episodes with a trained policy",
     "simulate": "replay a day of traffic under several allocation policies",
     "balance": "compare controllers of the price of computation on a day of traffic",
+    "traces": "list public traces of traffic, or check how a file of yours is read",
     "headroom": "show how much allocation can gain over the best fixed action",
     "bench": "run the experiments of the benchmark suite and report their results",
     "bench list": "list the experiments",

@@ -28,6 +28,11 @@ def add_trace_arguments(parser: argparse._ActionsContainer, default: str) -> Non
         metavar="TIME",
         help="first minute of the trace, such as 2014-07-08 (default: a midnight that has a week before it)",
     )
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the options of how a trace is read."""
     parser.add_argument("--time-column", metavar="NAME", help="column of dates (default: found by name and values)")
     parser.add_argument("--value-column", metavar="NAME", help="column of values (default: found by name and values)")
     parser.add_argument(

@@ -24,7 +24,7 @@ def assume_available() -> Iterator[None]:
 
 
 def trace_folder() -> Path:
-    """Return the folder of public traffic traces: ``MARCA_TRACES``, or ``shared/data/traces`` beside the checkout."""
+    """Return the folder of public traffic traces: ``MARCA_TRACES``, or one beside a checkout of the sources."""
     return _folder("MARCA_TRACES", "traces")
 
 
@@ -38,12 +38,14 @@ def available_traces(files: Mapping[str, str]) -> list[str]:
         return list(files)
     missing = [name for name, file in files.items() if not (trace_folder() / file).is_file()]
     if missing:
-        log.warning("no traces %s in %s; set MARCA_TRACES", ", ".join(missing), trace_folder())
+        log.warning(
+            "no traces %s; `marca traces` says where to get them, MARCA_TRACES names their folder", ", ".join(missing)
+        )
     return [name for name in files if name not in missing]
 
 
 def sample_folder() -> Path:
-    """Return the folder of published logs: ``MARCA_SAMPLES``, or ``shared/data/sample_logs`` beside the checkout."""
+    """Return the folder of published logs: ``MARCA_SAMPLES``, or one beside a checkout of the sources."""
     return _folder("MARCA_SAMPLES", "sample_logs")
 
 
