@@ -36,7 +36,8 @@ def credit_weights(
     """Return w_t of each agent and step; the step's TD target contains the episode's return times w_t.
 
     ``variance`` is the paper's weight, the variance itself. ``cumulative`` is the weight of its reference code:
-    w_t = Σ_{u ≤ t} Var_u / Σ_u Var_u, which ends at 1. Agents that act in the same step count in their order.
+    w_t = Σ_{u ≤ t} Var_u / Σ_u Var_u over the turns of each agent, which ends at 1; an agent with a single turn learns
+    from the whole return.
 
     Args:
         returns: (B,) return of each episode.
@@ -56,7 +57,6 @@ def credit_weights(
     )
     if form == "variance":
         return variances
-    running = variances.T.flatten().cumsum(0)  # step-major, agents in order within a step
-    total = running[-1]
-    share = torch.where(total > 0, running / total.clamp(min=torch.finfo(total.dtype).tiny), torch.ones_like(running))
-    return share.view(variances.shape[1], variances.shape[0]).T
+    running = variances.cumsum(1)
+    total = running[:, -1:]
+    return torch.where(total > 0, running / total.clamp(min=torch.finfo(total.dtype).tiny), torch.ones_like(running))

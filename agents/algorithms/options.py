@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from agents.algorithms.credit import CREDITS
-from agents.algorithms.td_targets import HEAD_TARGETS, HEAD_WEIGHTINGS, LOSSES, TD_WEIGHTINGS, WEIGHTING_LEVELS
+from agents.algorithms.td_targets import (
+    ENSEMBLE_LOSSES,
+    HEAD_ACTIONS,
+    HEAD_TARGETS,
+    HEAD_WEIGHTINGS,
+    LOSSES,
+    MIXER_TARGETS,
+    TD_WEIGHTINGS,
+    WEIGHTING_LEVELS,
+)
 from agents.networks.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
 from agents.networks.mixers import MIXER_INPUTS, MIXERS, import_mixer, mixer_name
 from agents.networks.q_network import ACTIVATIONS, INITIALIZER_NAMES, NORMALIZATIONS
@@ -61,15 +70,20 @@ class NetworkOptions:
     hidden: tuple[int, ...] = _option((64,), WIDTHS)
     """Widths of the hidden layers of each head."""
     dropout: float = _option(0.0, SHARE)
-    """Probability that a hidden unit is dropped in a gradient step; targets and decisions use no dropout."""
+    """Probability that a hidden unit is dropped in a gradient step; targets and decisions use no dropout. With linear
+    heads (``hidden=[]``) the units are the GRU's, as in the paper's reference code."""
     activation: str = _option("relu", tuple(ACTIVATIONS))
-    """Activation of the hidden layers: ``relu``, ``elu``, ``leaky_relu``, ``tanh`` or ``gelu``."""
+    """Activation of the hidden layers: ``relu``, ``elu``, ``leaky_relu``, ``tanh``, ``sigmoid`` or ``gelu``."""
+    leaky_slope: float = _option(0.01, SHARE)
+    """Slope of ``leaky_relu`` below zero."""
     normalization: str = _option("none", NORMALIZATIONS)
-    """Normalisation of the hidden layers: ``none``, ``layer`` or ``batch``. Batch statistics cover the decisions in the
-    batch; the target network and decisions use the running statistics."""
+    """Normalisation of the hidden layers: ``none``, ``layer`` or ``batch``; with linear heads it is the GRU's output
+    that is normalised. Batch statistics cover the decisions in the batch; the target network and decisions use the
+    running statistics."""
     initializer: str = _option("glorot_uniform", INITIALIZER_NAMES)
-    """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform``, ``orthogonal``, or
-    ``torch``: torch's own start of weights and biases, which is smaller (the published team algorithms)."""
+    """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform``, ``he_normal``,
+    ``lecun_uniform``, ``lecun_normal``, ``orthogonal``, ``random_uniform`` (±0.05, as in Keras), or ``torch``: torch's
+    own start of weights and biases, which is smaller (the published team algorithms)."""
     share_parameters: bool = _option(False, FLAG)
     """One network for all agents with equal spaces; a one-hot after the observation identifies the agent
     (:mod:`agents.team.parameter_sharing`)."""
@@ -119,6 +133,17 @@ class ObjectiveOptions:
     keeps the agents' rewards small, the heads drift apart to reveal it better; use ``batch`` in that case."""
     head_target: str = _option("own", HEAD_TARGETS)
     """An agent's k-th head learns from the ``own`` head of the target network (Eq. 8), or from the ``mean`` of all."""
+    head_action: str = _option("mean", HEAD_ACTIONS)
+    """The next action with which an agent's k-th head bootstraps: the best by the ``mean`` of the heads, which is the
+    action that is served (Algorithm 2), or the best by the ``own`` head, as in the paper's reference code."""
+    ensemble_loss: str = _option("weighted", ENSEMBLE_LOSSES)
+    """An agent's own loss: ``weighted`` Σ_k η_k L_k, or ``heads_and_mixture`` (Σ_k L_k + L(Σ_k η_k δ_k)) / (K + 1), as
+    in the paper's reference code."""
+    weighting_gradient: bool = _option(False, FLAG)
+    """Whether the gradient also flows through the adaptive weights, as in the paper's reference code."""
+    mixer_target: str = _option("td", MIXER_TARGETS)
+    """Target of Q_tot: ``td`` r + γ·Q'_tot at every step (Eq. 15), or ``return``: the episode's reward R, at its last
+    step alone, as in the paper's reference code."""
     td_weighting: str = _option("none", TD_WEIGHTINGS)
     """Weights of the mixer's TD errors: ``none``, or Weighted QMIX's ``optimistic`` (OW) or ``central`` (CW)."""
     td_alpha: float = _option(0.5, UNIT)
@@ -134,6 +159,8 @@ class ObjectiveOptions:
     """``adam`` (Table 6), ``sgd`` or ``rmsprop``."""
     momentum: float = _option(0.0, SHARE)
     """Momentum of ``sgd`` and ``rmsprop``."""
+    rmsprop_alpha: float = _option(0.99, SHARE)
+    """Smoothing of ``rmsprop``'s mean square of the gradients."""
     weight_decay: float = _option(0.0, NOT_NEGATIVE)
     """Factor of the weights that is added to their gradient (L2 regularisation)."""
 
@@ -143,7 +170,8 @@ class CreditOptions:
     """The reward in an agent's own TD target."""
 
     credit: str = _option("none", CREDITS)
-    """``none``: the team's reward; ``variance``: w_t·R (VGCA, Eq. 16); ``cumulative``: as in its reference code."""
+    """``none``: the team's reward; ``variance``: w_t·R (VGCA, Eq. 16); ``cumulative``: w_t is the running share of an
+    agent's variance, as in the paper's reference code."""
 
 
 GROUPS = {"network": NetworkOptions, "mixer": MixerOptions, "objective": ObjectiveOptions, "credit": CreditOptions}
@@ -162,7 +190,10 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "td_alpha": ("td_weighting", ("optimistic", "central")),
     "central_width": ("td_weighting", ("optimistic", "central")),
     "huber_delta": ("loss", ("huber",)),
+    "weighting_gradient": ("head_weighting", ("adaptive",)),
+    "leaky_slope": ("activation", ("leaky_relu",)),
     "momentum": ("optimizer", ("sgd", "rmsprop")),
+    "rmsprop_alpha": ("optimizer", ("rmsprop",)),
 }
 """Option → the option that it depends on, and the values of that option with which it has an effect."""
 
@@ -199,6 +230,10 @@ def check_together(name: str, options: Mapping[str, Any], *, joint: bool) -> Non
         raise PresetError(f"{name}: td_weighting {weighting!r} is for teams; set it to 'none' for a joint controller")
     if mixer == "none" and agent_loss == 0:
         raise PresetError(f"{name}: with mixer 'none' only agent_loss is left to learn from, and it is 0; raise it")
+    if options["mixer_target"] != "td" and (mixer == "none" or weighting != "none"):
+        raise PresetError(
+            f"{name}: mixer_target {options['mixer_target']!r} needs a mixer and no td_weighting; set mixer_target to 'td'"
+        )
     if mixer == "none" and weighting != "none":
         raise PresetError(f"{name}: td_weighting {weighting!r} weights the mixer's errors; choose a mixer, not 'none'")
     if mixer == "none" and options["head_weighting"] == "random":
@@ -228,10 +263,18 @@ def check_changed(name: str, changed: Mapping[str, Any], options: Mapping[str, A
                 f"{name}: {option} has no effect with {needed} {options[needed]!r}; "
                 f"remove it or set {needed} to {' or '.join(map(repr, values))}"
             )
-        if option in ("dropout", "normalization", "activation") and not options["hidden"]:
+        if option in ("dropout", "normalization", "activation", "leaky_slope") and not options["hidden"]:
+            if option in ("dropout", "normalization") and options["gru"]:
+                continue  # they act on the GRU's output
             raise PresetError(f"{name}: {option} has no effect without hidden layers; remove it or set hidden")
     if "target_update" in changed and options["tau"] is not None:
         raise PresetError(f"{name}: tau and target_update exclude each other; set only one of them")
     uses_agent_errors = options["agent_loss"] > 0 or options["head_weighting"] == "adaptive"
-    if "head_target" in changed and not uses_agent_errors:
-        raise PresetError(f"{name}: head_target acts through agent_loss, which is 0; raise it or remove head_target")
+    has_effect = {
+        "head_target": uses_agent_errors,
+        "head_action": uses_agent_errors,
+        "ensemble_loss": options["agent_loss"] > 0,
+    }
+    for option in changed:
+        if not has_effect.get(option, True):
+            raise PresetError(f"{name}: {option} acts through agent_loss, which is 0; raise it or remove {option}")

@@ -165,12 +165,30 @@ PRESETS: dict[str, Preset] = {
 :mod:`agents.algorithms.options` says which value comes from which."""
 
 
+ALIASES = {
+    "AWRQ": "AWRQMixer",
+    "DDQN": "JointDDQN",
+    "DRQN": "JointDRQN",
+    "DoubleDQN": "JointDDQN",
+    "EMDQN": "AveragedDQN",
+    "REMDQN": "REM",
+    "WEIGHTED_QMIX": "WeightedQMIX",
+}
+"""Names in the paper (arXiv 2512.24325) and in its reference code → name here. ``DQN`` is RLlib's; ours is JointDQN."""
+
+
+def algorithm_name(name: str) -> str:
+    """Return our name of an algorithm; names that are no alias are returned as they are."""
+    return ALIASES.get(name, name)
+
+
 def preset(name: str, **options: Any) -> Preset:
-    """Return a preset by name, with some options replaced.
+    """Return a preset by name or alias, with some options replaced.
 
     Raises:
         PresetError: an unknown name or option; the message names the nearest valid one.
     """
+    name = algorithm_name(name)
     if name not in PRESETS:
         raise PresetError(unknown_option("algorithm", name, PRESETS))
     return PRESETS[name].replace(**options)

@@ -11,6 +11,9 @@ from torch import Tensor
 LOSSES = ("mse", "mae", "huber")
 HEAD_WEIGHTINGS = ("mean", "random", "adaptive")
 HEAD_TARGETS = ("own", "mean")
+HEAD_ACTIONS = ("mean", "own")
+ENSEMBLE_LOSSES = ("weighted", "heads_and_mixture")
+MIXER_TARGETS = ("td", "return")
 WEIGHTING_LEVELS = ("sample", "batch")
 TD_WEIGHTINGS = ("none", "optimistic", "central")
 
@@ -131,23 +134,47 @@ def used_steps(on_turn: Tensor, filled: Tensor, terminated: Tensor) -> tuple[Ten
     )
 
 
-def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample") -> Tensor:
+def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample", *, differentiable: bool = False) -> Tensor:
     """Return adaptive weights (AW) η_k = L_k / Σ_k L_k (Eq. 9): heads with larger TD errors get larger weights.
 
     Args:
-        losses: (B, T, K) loss of each TD error, its square in the paper; no gradient flows through the weights.
+        losses: (B, T, K) loss of each TD error, its square in the paper.
         valid: (B, T) bool.
         level: ``sample`` as in the paper, or ``batch``: one weight per head, as in its reference code.
+        differentiable: whether the gradient also flows through the weights, as in the reference code.
 
     Returns:
         (B, T, K) or, for ``batch``, (1, 1, K); equal weights where every error is zero.
     """
-    losses = losses.detach()
+    if not differentiable:
+        losses = losses.detach()
     if level == "batch":
         losses = (losses * valid[..., None]).sum((0, 1), keepdim=True)
     total = losses.sum(-1, keepdim=True)
     share = losses / torch.where(total > 0, total, torch.ones_like(total))
     return torch.where(total > 0, share, torch.full_like(share, 1 / losses.shape[-1]))
+
+
+def ensemble_loss(
+    losses: Tensor, errors: Tensor, weights: Tensor, form: str = "weighted", kind: str = "mse", delta: float = 1.0
+) -> Tensor:
+    """Return an agent's loss at each step, (B, T), from its heads'.
+
+    ``weighted`` is Σ_k η_k L_k. ``heads_and_mixture`` is (Σ_k L_k + L(Σ_k η_k δ_k)) / (K + 1), the form of the
+    reference code: every head learns alike, and their mixture as one more.
+
+    Args:
+        losses: (B, T, K) L_k.
+        errors: (B, T, K) δ_k.
+        weights: (B, T, K) or (1, 1, K) η_k.
+        form: ``weighted`` or ``heads_and_mixture``.
+        kind: loss of the mixture's TD error; see :func:`td_loss`.
+        delta: threshold of the Huber loss.
+    """
+    if form == "weighted":
+        return (weights * losses).sum(-1)
+    mixture = td_loss((weights * errors).sum(-1), kind, delta)
+    return (losses.sum(-1) + mixture) / (losses.shape[-1] + 1)
 
 
 def random_weights(heads: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

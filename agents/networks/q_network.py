@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": nn.functional.elu,
     "leaky_relu": nn.functional.leaky_relu,
     "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
     "gelu": nn.functional.gelu,
 }
 """Activations of the Q networks' hidden layers."""
@@ -29,8 +31,12 @@ NORMALIZATIONS = ("none", "layer", "batch")
 INITIALIZERS: dict[str, Callable[[Tensor], Tensor]] = {
     "glorot_uniform": nn.init.xavier_uniform_,
     "glorot_normal": nn.init.xavier_normal_,
-    "he_uniform": lambda w: nn.init.kaiming_uniform_(w, nonlinearity="relu"),
+    "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "lecun_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="linear"),
+    "lecun_normal": partial(nn.init.kaiming_normal_, nonlinearity="linear"),
     "orthogonal": nn.init.orthogonal_,
+    "random_uniform": partial(nn.init.uniform_, a=-0.05, b=0.05),
 }
 """Initialisers of the weights (outputs, inputs) of every affine map and of the GRU; head biases start at zero."""
 TORCH_DEFAULT = "torch"
@@ -105,12 +111,15 @@ class EnsembleMLP(nn.Module):
         *,
         dropout: float = 0.0,
         activation: str = "relu",
+        leaky_slope: float = 0.01,
         normalization: str = "none",
         initializer: str = "glorot_uniform",
     ) -> None:
         super().__init__()
         sizes = [inputs, *hidden, outputs]
         self.heads, self.dropout, self.activation = heads, dropout, activation
+        slope = {"negative_slope": leaky_slope} if activation == "leaky_relu" else {}
+        self._activate = partial(ACTIVATIONS[activation], **slope)
         self.layers = nn.ModuleList(EnsembleLinear(heads, a, b, initializer) for a, b in itertools.pairwise(sizes))
         normalised = hidden if normalization != "none" else ()
         self.norms = nn.ModuleList(EnsembleNorm(normalization, heads, width) for width in normalised)
@@ -132,8 +141,23 @@ class EnsembleMLP(nn.Module):
             h = layer(h)
             if self.norms:
                 h = self.norms[k](h)
-            h = apply_dropout(ACTIVATIONS[self.activation](h), rate)
+            h = apply_dropout(self._activate(h), rate)
         return self.layers[-1](h).transpose(0, 1)
+
+
+class TrunkOutput(nn.Module):
+    """Normalisation and dropout of the GRU's output, from which linear heads read."""
+
+    def __init__(self, width: int, *, dropout: float, normalization: str) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm = EnsembleNorm(normalization, 1, width) if normalization != "none" else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the heads' input; ``hidden`` (B, H) → (B, H)."""
+        if self.norm is not None:
+            hidden = self.norm(hidden[None])[0]
+        return apply_dropout(hidden, self.dropout if self.training else 0.0)
 
 
 class QNetwork(nn.Module):
@@ -156,6 +180,7 @@ class QNetwork(nn.Module):
         gru: int | None = 64,
         dropout: float = 0.0,
         activation: str = "relu",
+        leaky_slope: float = 0.01,
         normalization: str = "none",
         initializer: str = "glorot_uniform",
     ) -> None:
@@ -169,6 +194,9 @@ class QNetwork(nn.Module):
         if self.cell is not None and initializer != TORCH_DEFAULT:
             INITIALIZERS[initializer](self.cell.weight_ih)
             INITIALIZERS[initializer](self.cell.weight_hh)
+        self.trunk_output = None
+        if gru and not hidden and (dropout or normalization != "none"):
+            self.trunk_output = TrunkOutput(gru, dropout=dropout, normalization=normalization)
         self.head = EnsembleMLP(
             heads,
             gru or observation_size,
@@ -176,6 +204,7 @@ class QNetwork(nn.Module):
             n_actions,
             dropout=dropout,
             activation=activation,
+            leaky_slope=leaky_slope,
             normalization=normalization,
             initializer=initializer,
         )
@@ -190,7 +219,11 @@ class QNetwork(nn.Module):
 
     def values(self, observation: Tensor, hidden: Tensor) -> Tensor:
         """Return Q of every head (B, K, A), given the state that :meth:`advance` returned."""
-        return self.head(observation if self.cell is None else hidden)
+        return self._head_values(observation if self.cell is None else hidden)
+
+    def _head_values(self, x: Tensor) -> Tensor:
+        """Return Q (B, K, A) from the observation, or from the recurrent state."""
+        return self.head(x if self.trunk_output is None else self.trunk_output(x))
 
     def input_gates(self, observation: Tensor) -> Tensor:
         """Return the observation's part in the GRU's three gates; ``observation`` (B, O) → (B, 3H)."""
@@ -229,7 +262,7 @@ class QNetwork(nn.Module):
             head_input, positions = self._unroll_hidden(observations, on_turn, needed)
         q = observations.new_zeros(batch * steps, self.heads, self.n_actions)
         if len(positions):
-            q = q.index_copy(0, positions, self.head(head_input))
+            q = q.index_copy(0, positions, self._head_values(head_input))
         return q.view(batch, steps, self.heads, self.n_actions)
 
     def _unroll_hidden(self, observations: Tensor, on_turn: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,9 @@ class AgentValues:
     """(B, T, K) target network's value of ``action``."""
     target_q_next: Tensor
     """(B, T + 1, K) target network's value of ``next_action``."""
+    bootstrap: Tensor
+    """(B, T + 1, K) target network's value from which each head learns: of ``next_action``, or of the action that is
+    best by the head itself (``head_action``)."""
     q_greedy: Tensor | None = None
     """(B, T, K) online value of ``greedy_action``; only for Q*."""
 
@@ -112,6 +115,11 @@ def agent_values(online: Team, target: Team, batch: Mapping[str, Tensor], head_m
             next_action = greedy_action
             if not double:
                 next_action = td_targets.greedy((head_mixture[..., None] * q_target).sum(2), mask)
+            target_q_next = td_targets.take(q_target, next_action)
+            bootstrap = target_q_next
+            if online.preset.objective.head_action == "own":
+                own_actions = td_targets.greedy(q_online if double else q_target, mask[..., None, :])  # B T+1 K
+                bootstrap = q_target.gather(-1, own_actions[..., None]).squeeze(-1)
         values = AgentValues(
             on_turn=on_turn,
             is_acting=on_turn[:, :-1] & batch["filled"],
@@ -120,7 +128,8 @@ def agent_values(online: Team, target: Team, batch: Mapping[str, Tensor], head_m
             greedy_action=greedy_action,
             q_taken=td_targets.take(q_online[:, :-1], action),
             target_q_taken=td_targets.take(q_target[:, :-1], action),
-            target_q_next=td_targets.take(q_target, next_action),
+            target_q_next=target_q_next,
+            bootstrap=bootstrap,
         )
         agents.append(values)
     return agents
@@ -158,10 +167,14 @@ def _agent_losses(
     errors = _agent_errors(online, agents, batch, units)
     losses = [td_targets.td_loss(e, options.loss, options.huber_delta) for e in errors]
     if options.head_weighting == "adaptive":
-        level = options.weighting_level
-        weights = [td_targets.adaptive_weights(x, a.is_acting, level) for x, a in zip(losses, agents, strict=True)]
-    for x, w, a in zip(losses, weights, agents, strict=True):
-        loss = loss + td_targets.masked_mean((w * x).sum(-1), a.is_acting)
+        level, gradient = options.weighting_level, options.weighting_gradient
+        weights = [
+            td_targets.adaptive_weights(x, a.is_acting, level, differentiable=gradient)
+            for x, a in zip(losses, agents, strict=True)
+        ]
+    for x, e, w, a in zip(losses, errors, weights, agents, strict=True):
+        team_loss = td_targets.ensemble_loss(x, e, w, options.ensemble_loss, options.loss, options.huber_delta)
+        loss = loss + td_targets.masked_mean(team_loss, a.is_acting)
     sizes = [
         td_targets.masked_mean(e.detach().abs().mean(-1), a.is_acting) for e, a in zip(errors, agents, strict=True)
     ]
@@ -181,7 +194,7 @@ def _agent_errors(
         credits = credit_weights(standardised, actions, acting, list(online.spec.action_sizes), credit)  # N T
     errors = []
     for g, a in enumerate(agents):
-        bootstrap = a.target_q_next
+        bootstrap = a.bootstrap
         if options.head_target != "own":
             bootstrap = bootstrap.mean(-1, keepdim=True).expand_as(bootstrap)
         collected, next_value = td_targets.own_turn_process(reward, bootstrap, a.on_turn, batch["terminated"])
@@ -201,6 +214,8 @@ def _mixer_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean |δ| of Q_tot, its loss, and Q*'s loss if the team has a Q*, which then gives both targets."""
     options, filled = online.preset.objective, batch["filled"]
+    if options.mixer_target == "return":
+        return _return_losses(online, batch, q_tot)
     state, next_state = batch["state"][:, :-1], batch["state"][:, 1:]
     central_values = (
         [] if online.central is None else central_agent_values(online.central, target.central, batch, agents)
@@ -225,6 +240,17 @@ def _mixer_losses(
         results["central_loss"] = td_targets.masked_mean(central_losses, filled)
     results["mixer_loss"] = td_targets.masked_mean(losses, filled)
     return td_targets.masked_mean(error.detach().abs(), filled), results
+
+
+def _return_losses(online: Team, batch: Mapping[str, Tensor], q_tot: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the mean |δ| and the loss of Q_tot at each episode's last step, whose target is the episode's reward."""
+    options, filled = online.preset.objective, batch["filled"]
+    is_last = filled & ~torch.nn.functional.pad(filled, (0, 1))[:, 1:]
+    error = batch["reward"].sum(1, keepdim=True) - q_tot
+    losses = td_targets.td_loss(error, options.loss, options.huber_delta)
+    return td_targets.masked_mean(error.detach().abs(), is_last), {
+        "mixer_loss": td_targets.masked_mean(losses, is_last)
+    }
 
 
 @torch.no_grad()

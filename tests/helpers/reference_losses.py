@@ -149,9 +149,17 @@ def agent_losses(
         errors = {turn: agent_error(rows, g, turn, options, credits, head_mixture) for turn in agent_turns(rows, g)}
         losses = {turn: td_loss(e, options) for turn, e in errors.items()}
         weights.append(head_weights(losses, options, head_mixture))
-        total += float(np.mean([weights[g][turn] @ losses[turn] for turn in losses])) if losses else 0.0
+        combined = [ensemble_loss(losses[turn], errors[turn], weights[g][turn], options) for turn in losses]
+        total += float(np.mean(combined)) if combined else 0.0
         sizes.append(np.mean([np.abs(e).mean() for e in errors.values()]) if errors else 0.0)
     return {"loss": total, "td_error": float(np.mean(sizes)), "weights": weights}
+
+
+def ensemble_loss(losses: np.ndarray, errors: np.ndarray, weights: np.ndarray, options: dict[str, Any]) -> float:
+    """Return an agent's loss at one turn."""
+    if options["ensemble_loss"] == "weighted":
+        return float(weights @ losses)
+    return float((losses.sum() + td_loss(weights @ errors, options)) / (len(losses) + 1))
 
 
 def agent_turns(rows: list[Episode], g: int) -> list[Turn]:
@@ -173,6 +181,11 @@ def agent_error(
     ahead = np.zeros(options["heads"])
     if later:
         ahead = row.target[g][later[0], :, next_action(row, g, later[0], options, head_mixture)]
+        if options["head_action"] == "own":
+            one = np.eye(options["heads"])
+            ahead = np.array(
+                [row.target[g][later[0], k, next_action(row, g, later[0], options, one[k])] for k in range(len(one))]
+            )
         if options["head_target"] == "mean":
             ahead = np.full_like(ahead, ahead.mean())
     return earned + options["gamma"] * ahead - row.q[g][t, :, row.action[g][t]]
@@ -205,11 +218,11 @@ def credit_weights(rows: list[Episode], spec: TeamSpec, form: str, unit: float) 
                     returns.setdefault(int(row.action[g][t]), []).append(row.reward.sum() * unit)
             variances[g].append(float(np.var([np.mean(x) for x in returns.values()])) if returns else 0.0)
     if form == "cumulative":
-        total, running = np.sum(variances), 0.0
-        for t in range(steps):
-            for g in range(len(spec.agents)):
+        for g in range(len(spec.agents)):
+            total, running = np.sum(variances[g]), 0.0
+            for t in range(steps):
                 running += variances[g][t]
-                variances[g][t] = running / total
+                variances[g][t] = running / total if total else 1.0
     return variances
 
 
@@ -252,11 +265,12 @@ def mixer_losses(
                     next_value = mix(target, next_target, next_state, next_actions)
                 td_target += options["gamma"] * next_value
             q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action])
-            entry = {
-                "q_tot": q_tot,
-                "td_error": abs(td_target - q_tot),
-                "mixer_loss": td_loss(td_target - q_tot, options),
-            }
+            entry = {"q_tot": q_tot}
+            if options["mixer_target"] == "return":
+                td_target = row.reward.sum()
+            if options["mixer_target"] == "td" or t == row.length - 1:
+                entry["td_error"] = abs(td_target - q_tot)
+                entry["mixer_loss"] = td_loss(td_target - q_tot, options)
             if row.central:
                 entry["central_loss"] = td_loss(
                     td_target - mix_central(online, central_utilities, row.state[t]), options
@@ -264,7 +278,8 @@ def mixer_losses(
                 greedy_value = mix_central(online, central_greedy, row.state[t])
                 entry["mixer_loss"] *= td_weight(td_target, q_tot, greedy_value, is_greedy, options)
             entries.append(entry)
-    return {name: float(np.mean([x[name] for x in entries])) for name in entries[0]}
+    names = {name for entry in entries for name in entry}
+    return {name: float(np.mean([x[name] for x in entries if name in x])) for name in names}
 
 
 def td_weight(td_target: float, q_tot: float, greedy_value: float, greedy: bool, options: dict[str, Any]) -> float:

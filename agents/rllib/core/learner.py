@@ -56,6 +56,8 @@ class TeamLearner(TorchLearner):
         params = [p for p in self.get_parameters(self._module[module_id]) if p.requires_grad]
         objective = self._team.online.preset.objective
         options = {} if objective.optimizer == "adam" else {"momentum": objective.momentum}
+        if objective.optimizer == "rmsprop":
+            options["alpha"] = objective.rmsprop_alpha
         optimizer = OPTIMIZERS[objective.optimizer](params, weight_decay=objective.weight_decay, **options)
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=config.lr)
 

@@ -17,6 +17,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune.registry import TRAINABLE_CLASS, _global_registry
 
+from agents.algorithms.presets import algorithm_name
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.honest_runner import HonestSingleRunner, HonestTeamRunner
@@ -39,7 +40,7 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
     """Return a new configuration of an algorithm.
 
     Args:
-        algo: a preset (``QMIX``), one of RLlib's algorithms (``PPO``), a name registered with Ray Tune, the dotted path
+        algo: a preset (``QMIX``) or its name in the paper's reference code (``WEIGHTED_QMIX``), one of RLlib's algorithms (``PPO``), a name registered with Ray Tune, the dotted path
             of an algorithm class or a configuration (``my_package.my_module.MyQMIX``), or such an object itself. If a
             preset and an algorithm of RLlib have the same name (``IQL``), the preset is used; RLlib's is available by
             its dotted path.
@@ -49,6 +50,7 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
     """
     if not isinstance(algo, str):
         return _as_config(algo, repr(algo))
+    algo = algorithm_name(algo)
     if algo in CONFIGS:
         return CONFIGS[algo]()
     if algo in ALGORITHMS:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms.presets import PRESETS
+from agents.algorithms.presets import PRESETS, algorithm_name
 from agents.policy.checkpoints import remove_leftovers, require_no_checkpoints
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.cluster import check_resources, start_ray_for
@@ -239,6 +239,7 @@ def offline_train(
     Returns:
         The policy's folder, for :meth:`agents.policy.allocation_policy.AllocationPolicy.load`.
     """
+    algo = algorithm_name(algo)
     config = _config(algo).offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
     sizes = small_options(algo, iterations * UPDATES * BATCH)
     config.training(**{**sizes, "scenario": scenario, **(options or {})})
@@ -276,6 +277,7 @@ def online_train(
     Returns:
         The policy's folder.
     """
+    algo = algorithm_name(algo)
     config = _config(algo).environment(env, env_config=dict(env_config or {})).debugging(seed=seed)
     config.env_runners(num_envs_per_env_runner=num_envs)
     steps = iterations * num_envs * TeamSpec.from_dict(config.team()).max_steps

@@ -44,13 +44,22 @@ def test_the_decision_with_the_largest_effect_gets_the_largest_weight(batch) -> 
     assert w[1, 2] == w.max()
 
 
-def test_cumulative_weights_end_at_one(batch) -> None:  # type: ignore[no-untyped-def]
+def test_cumulative_weights_are_running_shares_of_an_agents_variance(batch) -> None:  # type: ignore[no-untyped-def]
     returns, actions, on = batch
-    flat = [slow_variance(returns, actions[g][:, t], on[g][:, t]) for t in range(3) for g in range(2)]
-    expected = (np.cumsum(flat) / np.sum(flat)).reshape(3, 2).T
+    first, second, _ = (slow_variance(returns, actions[0][:, t], on[0][:, t]) for t in range(3))
     actual = both_forms(batch, "cumulative")
-    np.testing.assert_allclose(actual, expected, rtol=1e-12)
-    assert actual[1, 2] == pytest.approx(1.0)
+    np.testing.assert_allclose(actual, [[first / (first + second), 1.0, 1.0], [0.0, 0.0, 1.0]], rtol=1e-12)
+
+
+def test_cumulative_weights_are_normalised_within_each_agent() -> None:
+    """An agent that moves revenue little learns from as large a share as one that moves it much."""
+    rng = np.random.default_rng(5)
+    on = [np.ones((400, 4), bool), np.tile([False, False, False, True], (400, 1))]
+    actions = [rng.integers(0, 3, (400, 4)) for _ in on]
+    returns = actions[0] @ np.array([0.4, 0.2, 0.2, 0.1]) + 10.0 * actions[1][:, 3]
+    weights = both_forms((returns, actions, on), "cumulative")
+    assert (np.diff(weights[0]) >= 0).all()
+    np.testing.assert_allclose(weights[:, 3], 1.0)
 
 
 def test_variance_is_zero_where_fewer_than_two_actions_occur() -> None:

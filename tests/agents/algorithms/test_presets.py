@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agents.algorithms.presets import PRESETS, Preset, PresetError, preset
+from agents.algorithms.presets import ALIASES, PRESETS, Preset, PresetError, preset
 
 
 def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
@@ -126,8 +126,18 @@ def test_a_switch_keeps_another_value_of_the_same_component() -> None:
         ("QMIX", {"normalization": "layers"}, "did you mean 'layer'"),
         ("QMIX", {"initializer": "glorot"}, "did you mean 'glorot_"),
         ("QMIX", {"dropout": 1.0}, "in .0, 1."),
-        ("QMIX", {"hidden": (), "dropout": 0.1}, "without hidden layers"),
+        ("QMIX", {"gru": None, "hidden": (), "dropout": 0.1}, "without hidden layers"),
+        ("JointDQN", {"hidden": (), "normalization": "layer"}, "without hidden layers"),
+        ("AWRQMixer", {"hidden": (), "activation": "sigmoid"}, "without hidden layers"),
+        ("QMIX", {"leaky_slope": 0.2}, "leaky_slope has no effect with activation 'relu'"),
+        ("QMIX", {"activation": "leaky_relu", "leaky_slope": -1}, "leaky_slope is -1"),
+        ("QMIX", {"optimizer": "sgd", "rmsprop_alpha": 0.9}, "rmsprop_alpha has no effect"),
         ("QMIX", {"head_target": "mean"}, "head_target acts through agent_loss"),
+        ("QMIX", {"head_action": "own"}, "head_action acts through agent_loss"),
+        ("QMIX", {"ensemble_loss": "heads_and_mixture"}, "ensemble_loss acts through agent_loss"),
+        ("QMIX", {"weighting_gradient": True}, "weighting_gradient has no effect"),
+        ("IQL", {"mixer_target": "return"}, "mixer_target 'return' needs a mixer"),
+        ("WeightedQMIX", {"mixer_target": "return"}, "mixer_target 'return' needs a mixer"),
         ("QMIX", {"heads": True}, "whole number"),
         ("QMIX", {"gamma": float("nan")}, "gamma is nan"),
         ("IQL", {"mixer_width": 8}, "no effect with mixer 'none'"),
@@ -138,6 +148,13 @@ def test_a_switch_keeps_another_value_of_the_same_component() -> None:
 def test_invalid_options_are_refused(name: str, options: dict, message: str) -> None:
     with pytest.raises(PresetError, match=message):
         preset(name, **options)
+
+
+def test_the_names_of_the_reference_code_are_understood() -> None:
+    for alias, name in ALIASES.items():
+        assert preset(alias) == PRESETS[name]
+    assert not set(ALIASES) & set(PRESETS)
+    assert preset("AWRQ", heads=3).network.heads == 3
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

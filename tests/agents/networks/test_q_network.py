@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks.q_network import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, EnsembleMLP, EnsembleNorm, QNetwork
+from agents.networks.q_network import (
+    ACTIVATIONS,
+    EPSILON,
+    INITIALIZERS,
+    NORMALIZATIONS,
+    EnsembleMLP,
+    EnsembleNorm,
+    QNetwork,
+)
 from marca_env.utils.errors import InputError
 
 
@@ -117,6 +125,48 @@ def test_unroll_matches_a_float64_reference(gru: int | None) -> None:
             np.testing.assert_allclose(q[b, t], slow_mlp(w, h if gru else observations[b, t], "head."), atol=1e-5)
 
 
+def test_leaky_slope_is_the_slope_below_zero() -> None:
+    torch.manual_seed(5)
+    steep, flat = (EnsembleMLP(1, 2, (3,), 1, activation="leaky_relu", leaky_slope=slope) for slope in (0.5, 0.0))
+    relu = EnsembleMLP(1, 2, (3,), 1)
+    for net in (flat, relu):
+        net.load_state_dict(steep.state_dict())
+    x = torch.randn(20, 2)
+    torch.testing.assert_close(flat(x), relu(x))
+    w = weights(steep)
+    h = x.numpy() @ w["layers.0.weight"][0] + w["layers.0.bias"][0]
+    expected = np.where(h > 0, h, 0.5 * h) @ w["layers.1.weight"][0] + w["layers.1.bias"][0]
+    np.testing.assert_allclose(steep(x).detach().numpy()[:, 0], expected, atol=1e-6)
+
+
+def test_linear_heads_read_the_normalised_output_of_the_gru() -> None:
+    torch.manual_seed(6)
+    net = QNetwork(3, 2, heads=2, hidden=(), gru=16, dropout=0.5, normalization="layer").eval()
+    observation = torch.randn(9, 3)
+    hidden = net.advance(observation, net.initial_hidden(9))
+    state = hidden.detach().numpy()
+    state = (state - state.mean(1, keepdims=True)) / np.sqrt(state.var(1, keepdims=True) + EPSILON)
+    w = weights(net)
+    expected = np.einsum("bh,kha->bka", state, w["head.layers.0.weight"])
+    np.testing.assert_allclose(net.values(observation, hidden).detach().numpy(), expected, atol=1e-5)
+    whole = net.unroll(observation[:, None], torch.ones(9, 1, dtype=torch.bool))
+    np.testing.assert_allclose(whole[:, 0].detach().numpy(), expected, atol=1e-5)
+
+
+def test_linear_heads_drop_units_of_the_gru_in_training_only() -> None:
+    """Half of the units are dropped, the others doubled, and the mean over draws is the value without dropout."""
+    torch.manual_seed(7)
+    net = QNetwork(3, 2, hidden=(), gru=64, dropout=0.5)
+    observation = torch.randn(1, 3)
+    hidden = net.advance(observation, net.initial_hidden(1))
+    plain = net.eval().values(observation, hidden)
+    assert torch.equal(plain, net.values(observation, hidden))
+    net.train()
+    draws = torch.stack([net.values(observation, hidden) for _ in range(4000)]).detach()
+    assert draws.std() > 0
+    torch.testing.assert_close(draws.mean(0), plain.detach(), atol=float(4 * draws.std(0).max() / 4000**0.5), rtol=0)
+
+
 def test_values_are_zero_if_no_agent_is_on_turn() -> None:
     net = QNetwork(3, 2)
     assert net.unroll(torch.randn(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool)).abs().sum() == 0
@@ -138,6 +188,7 @@ SLOW_ACTIVATIONS = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
     "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
 }
 
@@ -193,10 +244,12 @@ def test_initialisers_have_the_right_variance(initializer: str) -> None:
         if initializer == "orthogonal":
             torch.testing.assert_close(weight.T @ weight, torch.eye(fan_out).double(), atol=1e-5, rtol=0)
             continue
-        variance = 2 / fan_in if initializer == "he_uniform" else 2 / (fan_in + fan_out)
+        variance = {"he": 2 / fan_in, "lecun": 1 / fan_in, "random": 0.05**2 / 3, "glorot": 2 / (fan_in + fan_out)}[
+            initializer.partition("_")[0]
+        ]
         assert weight.var().item() == pytest.approx(variance, rel=0.03)
         bound = np.sqrt(3 * variance)
-        assert (weight.abs().max() <= bound + 1e-6) == (initializer != "glorot_normal")
+        assert (weight.abs().max() <= bound + 1e-6) == (not initializer.endswith("_normal"))
     assert net.cell is not None
     if initializer == "orthogonal":
         recurrent = net.cell.weight_hh.detach().double()

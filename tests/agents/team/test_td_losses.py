@@ -21,6 +21,16 @@ SPEC = TeamSpec(("first", "second", "third"), (5, 4, 3), (4, 3, 2), 6, 4)
 ALONE = TeamSpec(("controller",), (6,), (4,), 6, 4)
 SMALL = {"hidden": (6,), "dropout": 0.0}
 AWRQ = {"gru": 5, "heads": 3}
+REFERENCE_CODE: dict[str, Any] = {
+    "mixer_input": "state+actions",
+    "credit": "cumulative",
+    "weighting_level": "batch",
+    "weighting_gradient": True,
+    "head_action": "own",
+    "ensemble_loss": "heads_and_mixture",
+    "mixer_target": "return",
+}
+"""All readings of the paper's reference code at once."""
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("VDN", {"gru": 5}),
@@ -41,6 +51,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("AWRQMixer", {**AWRQ, "weighting_level": "batch"}),
     ("AWRQMixer", {**AWRQ, "credit": "cumulative"}),
     ("AWRQMixer", {**AWRQ, "adaptive_weighting": False}),
+    ("AWRQMixer", {**AWRQ, "head_action": "own"}),
+    ("AWRQMixer", {**AWRQ, "head_action": "own", "double_q": True}),
+    ("AWRQMixer", {**AWRQ, "head_weighting": "random"}),
+    ("AWRQMixer", {**AWRQ, "ensemble_loss": "heads_and_mixture"}),
+    ("AWRQMixer", {**AWRQ, "ensemble_loss": "heads_and_mixture", "loss": "huber", "huber_delta": 0.4}),
+    ("AWRQMixer", {**AWRQ, **REFERENCE_CODE}),
+    ("QMIX", {"gru": 5, "mixer_target": "return"}),
     ("AWRQMixer", {**AWRQ, "variance_credit": False}),
     ("AWRQMixer", {**AWRQ, "softplus_mixer": False}),
     ("AWRQMixer", {**AWRQ, "mixer_input": "state+actions", "double_q": True}),
