@@ -232,7 +232,7 @@ def check_together(name: str, options: Mapping[str, Any], *, joint: bool) -> Non
         raise PresetError(f"{name}: with mixer 'none' only agent_loss is left to learn from, and it is 0; raise it")
     if options["mixer_target"] != "td" and (mixer == "none" or weighting != "none"):
         raise PresetError(
-            f"{name}: mixer_target {options['mixer_target']!r} needs a mixer and no td_weighting; set mixer_target to 'td'"
+            f"{name}: mixer_target {options['mixer_target']!r} needs a mixer and no td_weighting; set it to 'td'"
         )
     if mixer == "none" and weighting != "none":
         raise PresetError(f"{name}: td_weighting {weighting!r} weights the mixer's errors; choose a mixer, not 'none'")

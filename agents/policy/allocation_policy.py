@@ -18,6 +18,7 @@ from agents.offline.episodes import team_encoder
 from agents.policy.action_tree import ActionTree
 from agents.policy.checkpoints import checkpoints_in, newest_checkpoint
 from agents.policy.joint_action_values import JointActionValues
+from agents.policy.value_parts import value_parts
 from agents.team.team import Team, TeamSpec
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import shipped_folder
@@ -213,6 +214,38 @@ class AllocationPolicy:
         """Return Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
         distinct, index = self._distinct(states)
         return self._leaf_values.get(distinct)[index[:, None], self._tree.leaf_of_action]
+
+    def value_parts(self, states: np.ndarray, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the parts of the value of one joint action of each request.
+
+        They correspond to the columns ``a1_output`` … ``a5_output``, ``q_re_output``, ``q_pre_output`` and
+        ``q_final_output`` of the predictions that were published with the method.
+
+        Args:
+            states: (B, F) int.
+            actions: (B, D) option indices.
+
+        Returns:
+            (B,) float64 arrays in currency: for every decision the value of its agent after it, for every agent its
+            value at its last decision, and ``total``, which is :meth:`values` of the joint action. The names are
+            ``decision:<name>``, ``agent:<name>`` and ``total``.
+
+        Raises:
+            InputError: states or actions of a wrong shape or out of range.
+        """
+        scenario, tree = self.scenario, self._tree
+        codes, index = self._distinct(states)
+        chosen = check_codes("action", np.asarray(actions), scenario.decision_names, scenario.action_shape)
+        if len(chosen) != len(index):
+            raise InputError(f"{len(index)} states and {len(chosen)} actions; pass one action for each state")
+        joint = np.ravel_multi_index(tuple(chosen.T), tuple(scenario.action_shape))
+        leaves = tree.leaves[tree.leaf_of_action[joint]]  # actions with the same effect share one value
+        rows = self._states(codes)[index]
+        decisions, agents, total = value_parts(self.team, self.encoder, self.cost_model.results, rows, leaves)
+        parts = {f"decision:{name}": decisions[:, d] for d, name in enumerate(scenario.decision_names)}
+        parts |= {f"agent:{name}": agents[:, n] for n, name in enumerate(self.team.spec.agents)}
+        parts = {name: value.astype(float) * self.reward_scale for name, value in parts.items()}
+        return parts | {"total": total.astype(float) * self.reward_scale + self.reward_shift}
 
     def costs(self, states: np.ndarray) -> np.ndarray:
         """Return the expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds/request."""

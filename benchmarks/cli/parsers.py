@@ -18,6 +18,8 @@ COMMANDS = {
     "train": "train an algorithm in an environment or on a request log",
     "train file": "train the experiments of a YAML file",
     "evaluate": "play greedy episodes with a trained policy",
+    "score": "report how well predicted values rank and fit what requests earned",
+    "allocate": "give the actions of your files to requests within quotas",
     "simulate": "replay a day of traffic under several allocation policies",
     "balance": "compare controllers of the price of computation on a day of traffic",
     "traces": "list public traces of traffic, or check how a file of yours is read",

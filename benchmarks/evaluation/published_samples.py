@@ -1,4 +1,4 @@
-"""Readers of the small samples published with the method (arXiv 2512.24325): quotas, state counts, scores.
+"""Readers of the small samples published with the method (arXiv 2512.24325): quotas, counts, scores, predictions.
 
 Each sample has ten rows, so results computed from them say little.
 """
@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.evaluation.metrics import return_percent
-from benchmarks.evaluation.quota_allocation import quota_allocation
 from marca_env.logs.log_files import read_table
 from marca_env.logs.schema import Column, check_table
 from marca_env.utils.errors import InputError
 
 STATE, ACTIONS = ("uv", "w", "g", "i"), ("a1", "a2", "a3", "a4", "a5")
+OUTPUTS = (*(f"{action}_output" for action in ACTIONS), "q_re_output", "q_pre_output", "q_final_output")
+"""Predictions of the published file: the value after each decision, of both agents, and of the team."""
+PREDICTIONS = ("t", *STATE, *ACTIONS, *OUTPUTS, "consumption")
 
 
 def read_action_quota(path: str | Path) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def read_action_quota(path: str | Path) -> pd.DataFrame:
 
 
 def read_state_counts(path: str | Path) -> pd.DataFrame:
-    """Read ``state_counts.csv``: uv, w, g, i (text), ``sn`` and ``num`` (requests of the state)."""
+    """Read ``state_counts.csv``: uv, w, g, i (text), ``sn`` (requests of the state, as its code reads it), ``num``."""
     return _headerless(path, (*STATE, "sn", "num"))
 
 
@@ -49,41 +50,27 @@ def read_keyed(path: str | Path) -> pd.DataFrame:
     return check_table(table, _columns((*STATE, *ACTIONS)), path)
 
 
-def sample_returns(folder: str | Path) -> dict[str, float]:
-    """Return the Return% of each ``allocation_*.csv`` in the folder, with ``expert_scores.csv`` as the ground truth.
+def is_predictions(frame: pd.DataFrame) -> bool:
+    """Return whether a table is the published file of predictions, whose "header" is its first row."""
+    numbers = pd.to_numeric(pd.Series(map(str, frame.columns[len(STATE + ACTIONS) + 1 :])), errors="coerce")
+    return (
+        frame.shape[1] == len(PREDICTIONS) and not {"t", "consumption"} & set(frame.columns) and numbers.notna().any()
+    )
 
-    The reference is the greedy allocation by the scores themselves. It has ``num`` requests of each state of
-    ``state_counts.csv``, actions as often as ``action_quota.csv`` says, and only pairs with a score.
-    """
-    folder = Path(folder)
-    scores = read_keyed(folder / "expert_scores.csv")
-    quota, counts = read_action_quota(folder / "action_quota.csv"), read_state_counts(folder / "state_counts.csv")
-    states = pd.MultiIndex.from_frame(counts[list(STATE)].astype(str))
-    actions = pd.MultiIndex.from_frame(quota[list(ACTIONS)])
-    values = np.full((len(states), len(actions)), -np.inf)
-    at = states.get_indexer(pd.MultiIndex.from_frame(scores[list(STATE)].astype(str)))
-    to = actions.get_indexer(pd.MultiIndex.from_frame(scores[list(ACTIONS)]))
-    listed = (at >= 0) & (to >= 0)
-    values[at[listed], to[listed]] = scores["value"].to_numpy()[listed]
-    values = np.repeat(values, counts["num"], axis=0)
-    chosen = quota_allocation(values, quota["an"].to_numpy())
-    best = values[np.arange(len(values)), chosen][chosen >= 0]
-    names = [*STATE, *ACTIONS]
-    returns = {}
-    for path in sorted(folder.glob("allocation_*.csv")):
-        allocated = read_keyed(path).merge(scores, on=names, suffixes=("", "_score"))
-        earned = allocated["value"].to_numpy() * allocated["value_score"].to_numpy()
-        returns[path.stem.removeprefix("allocation_")] = return_percent(earned, best)
-    return returns
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read ``predictions.tsv``: t (text), uv, w, g, i, a1 … a5, the outputs, and ``consumption``, what was earned."""
+    numbers = tuple(Column(name, low=-np.inf) for name in (*OUTPUTS, "consumption"))
+    return _headerless(path, PREDICTIONS, (Column("t", "text"), *_columns((*STATE, *ACTIONS)), *numbers))
 
 
 def _columns(names: tuple[str, ...]) -> tuple[Column, ...]:
     return tuple(Column(name, "text" if name == "i" else "int") for name in names)
 
 
-def _headerless(path: str | Path, names: tuple[str, ...]) -> pd.DataFrame:
+def _headerless(path: str | Path, names: tuple[str, ...], columns: tuple[Column, ...] = ()) -> pd.DataFrame:
     read_table(path)  # its errors name what is wrong with an unreadable file
-    frame = pd.read_csv(path, header=None)
+    frame = pd.read_csv(path, header=None, sep="\t" if Path(path).suffix == ".tsv" else ",")
     if frame.shape[1] != len(names):
         raise InputError(f"{path}: {frame.shape[1]} columns and no header; use the columns {', '.join(names)}")
-    return check_table(frame.set_axis(list(names), axis=1), _columns(names), path)
+    return check_table(frame.set_axis(list(names), axis=1), columns or _columns(names), path)

@@ -58,28 +58,62 @@ def quota_allocation(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     Raises:
         InputError: shapes that do not fit, values that are nan or +inf, or a negative quota.
     """
-    values, left = _checked(values, quotas)
-    requests, n_actions = values.shape
-    chosen = np.full(requests, -1, dtype=np.int64)
-    pairs = rising_order(-values)
-    pairs = pairs[: int((values > -np.inf).sum())]
-    for start in range(0, len(pairs), BLOCK):
-        _allocate_block(*np.divmod(pairs[start : start + BLOCK], n_actions), chosen, left)
-        if not left.any() or not (chosen < 0).any():
-            break
+    values = np.asarray(values)
+    requests, actions, _ = counted_allocation(values, np.ones(len(values), dtype=np.int64), quotas)
+    chosen = np.full(len(values), -1, dtype=np.int64)
+    chosen[requests] = actions
     return chosen
 
 
-def _allocate_block(requests: np.ndarray, actions: np.ndarray, chosen: np.ndarray, left: np.ndarray) -> None:
-    """Allocate a block of pairs in their order; changes ``chosen`` and ``left``."""
-    open_ = (chosen[requests] < 0) & (left[actions] > 0)
-    remaining, served = left.tolist(), {}
-    for request, action in zip(requests[open_].tolist(), actions[open_].tolist(), strict=True):
-        if request not in served and remaining[action]:
-            served[request] = action
-            remaining[action] -= 1
-    left[:] = remaining
-    chosen[list(served)] = list(served.values())
+def counted_allocation(
+    values: np.ndarray, counts: np.ndarray, quotas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Allocate as :func:`quota_allocation` does, with the number of requests of each state in place of repeated rows.
+
+    Memory does not grow with the number of requests: quotas of 10⁸ take as much as quotas of 10.
+
+    Args:
+        values: (S, J) value of each action in each state; −inf for actions that the state may not get.
+        counts: (S,) integers, requests of each state.
+        quotas: (J,) integers.
+
+    Returns:
+        Three int64 arrays (n,), n < S + J: states, their actions, and how many requests of the state take the action.
+
+    Raises:
+        InputError: as :func:`quota_allocation`, or counts that are no integers, negative, or not one for each state.
+    """
+    values, actions_left = _checked(values, quotas)
+    requests_left = _checked_integers("counts", counts, len(values))
+    pairs = rising_order(-values)
+    pairs = pairs[: int((values > -np.inf).sum())]
+    taken: list[tuple[int, int, int]] = []
+    for start in range(0, len(pairs), BLOCK):
+        taken += _allocate_block(*np.divmod(pairs[start : start + BLOCK], values.shape[1]), requests_left, actions_left)
+        if not actions_left.any() or not requests_left.any():
+            break
+    states, actions, numbers = np.array(taken, dtype=np.int64).reshape(-1, 3).T
+    return states, actions, numbers
+
+
+def _allocate_block(
+    states: np.ndarray, actions: np.ndarray, requests_left: np.ndarray, actions_left: np.ndarray
+) -> list[tuple[int, int, int]]:
+    """Allocate a block of pairs in their order; lowers ``requests_left`` (S,) and ``actions_left`` (J,)."""
+    is_open = (requests_left[states] > 0) & (actions_left[actions] > 0)
+    states, actions = states[is_open], actions[is_open]
+    waiting = dict(zip(states.tolist(), requests_left[states].tolist(), strict=True))
+    remaining = dict(zip(actions.tolist(), actions_left[actions].tolist(), strict=True))
+    taken = []
+    for state, action in zip(states.tolist(), actions.tolist(), strict=True):
+        number = min(waiting[state], remaining[action])
+        if number:
+            waiting[state] -= number
+            remaining[action] -= number
+            taken.append((state, action, number))
+    requests_left[list(waiting)] = list(waiting.values())
+    actions_left[list(remaining)] = list(remaining.values())
+    return taken
 
 
 def best_allocation(values: np.ndarray, quotas: np.ndarray, *, method: str | None = None) -> np.ndarray:
@@ -150,11 +184,21 @@ def quota_bound(values: np.ndarray, quotas: np.ndarray, chosen: np.ndarray) -> f
 
 
 def _checked(values: np.ndarray, quotas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    values, left = np.asarray(values), np.array(quotas)
-    if values.ndim != 2 or left.shape != values.shape[1:]:
-        raise InputError(f"values {values.shape} and quotas {left.shape} do not fit; use one quota per action")
+    values = np.asarray(values)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
+        raise InputError(f"values of shape {values.shape} and type {values.dtype}; use numbers of shape (M, J)")
+    left = _checked_integers("quotas", quotas, values.shape[1])
     if np.isnan(values).any() or np.isposinf(values).any():
         raise InputError("values are nan or infinite; use numbers below infinity (a model that has diverged gives nan)")
-    if not np.issubdtype(left.dtype, np.integer) or (left < 0).any():
-        raise InputError(f"quotas of type {left.dtype}, the lowest {left.min()}; use integers that are not negative")
-    return values, left.astype(np.int64)
+    return values, left
+
+
+def _checked_integers(name: str, numbers: np.ndarray, length: int) -> np.ndarray:
+    """Return a copy of ``numbers`` as (length,) int64."""
+    numbers = np.asarray(numbers)
+    if numbers.shape != (length,):
+        raise InputError(f"{name} of shape {numbers.shape} do not fit the values; use shape ({length},)")
+    if not np.issubdtype(numbers.dtype, np.integer) or (numbers < 0).any():
+        lowest = f", the lowest {numbers.min()}" if np.issubdtype(numbers.dtype, np.number) and length else ""
+        raise InputError(f"{name} of type {numbers.dtype}{lowest}; use integers that are not negative")
+    return numbers.astype(np.int64)

@@ -1,12 +1,14 @@
 """Calibration of predicted revenue over slices of the requests: what a slice is, and how its errors are weighed.
 
 The errors are those of the published evaluation: PE and AbsPE (:mod:`benchmarks.evaluation.metrics`) of the sums over
-each group of a slice, averaged with the true spend of the groups as weights. M requests, V groups of a slice.
+each group of a slice. A slice has the mean size of PE and the mean AbsPE, with the true spend of its groups as weights.
+The mean of PE itself, with its sign, would be the error of the total in every slice. M requests, V groups of a slice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -52,12 +54,12 @@ def mean_by_spend(errors: np.ndarray, spend: np.ndarray) -> float:
 
 
 def errors_by_spend(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Return ``pe`` and ``abs_pe`` of the groups' sums (V,), averaged with the true sums as weights.
+    """Return ``pe``, the mean |PE|, and ``abs_pe`` of the groups' sums (V,), with the true sums as weights.
 
     Groups that spent nothing, or for which nothing is predicted, are left out.
     """
     return {
-        "pe": mean_by_spend(percentage_error(predicted, true), true),
+        "pe": mean_by_spend(np.abs(percentage_error(predicted, true)), true),
         "abs_pe": mean_by_spend(absolute_percentage_error(predicted, true), true),
     }
 
@@ -79,8 +81,38 @@ def slice_errors(
     predicted, true = np.asarray(predicted, float), np.asarray(true, float)
     errors = {}
     for name, group in slices.items():
-        _, index, counts = np.unique(group, return_inverse=True, return_counts=True)
-        predicted_sums, true_sums = (np.bincount(index.ravel(), weights=x) for x in (predicted, true))
+        _, counts, predicted_sums, true_sums = _sums(predicted, true, group)
         pairs = (predicted, true) if len(counts) == 1 else (predicted_sums / counts, true_sums / counts)
         errors[name] = {**errors_by_spend(predicted_sums, true_sums), "spearman": spearman(*pairs)}
     return errors
+
+
+def value_errors(predicted: np.ndarray, true: np.ndarray, slices: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return the errors of a prediction in every group of every slice.
+
+    Args:
+        predicted: (M,) currency per request.
+        true: (M,) currency per request.
+        slices: name → (M,) group of each request.
+
+    Returns:
+        Rows of ``slice``, ``group``, ``requests``, the sums ``predicted`` and ``true``, and their ``pe`` (with its
+        sign) and ``abs_pe``, nan where nothing was spent.
+    """
+    predicted, true = np.asarray(predicted, float), np.asarray(true, float)
+    rows = []
+    for name, group in slices.items():
+        groups, counts, predicted_sums, true_sums = _sums(predicted, true, group)
+        errors = percentage_error(predicted_sums, true_sums), absolute_percentage_error(predicted_sums, true_sums)
+        for v, label in enumerate(groups.tolist()):
+            row = {"slice": name, "group": label, "requests": int(counts[v])}
+            row |= {"predicted": float(predicted_sums[v]), "true": float(true_sums[v])}
+            rows.append(row | {"pe": float(errors[0][v]), "abs_pe": float(errors[1][v])})
+    return rows
+
+
+def _sums(predicted: np.ndarray, true: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the groups of a slice (V,), their numbers of requests, and the sums of the prediction and of the truth."""
+    groups, index, counts = np.unique(group, return_inverse=True, return_counts=True)
+    sums = (np.bincount(index.ravel(), weights=x, minlength=len(groups)) for x in (predicted, true))
+    return groups, counts, *sums

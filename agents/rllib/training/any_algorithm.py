@@ -40,10 +40,10 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
     """Return a new configuration of an algorithm.
 
     Args:
-        algo: a preset (``QMIX``) or its name in the paper's reference code (``WEIGHTED_QMIX``), one of RLlib's algorithms (``PPO``), a name registered with Ray Tune, the dotted path
-            of an algorithm class or a configuration (``my_package.my_module.MyQMIX``), or such an object itself. If a
-            preset and an algorithm of RLlib have the same name (``IQL``), the preset is used; RLlib's is available by
-            its dotted path.
+        algo: a preset (``QMIX``) or its name in the paper's reference code (``WEIGHTED_QMIX``), one of RLlib's
+            algorithms (``PPO``), a name registered with Ray Tune, the dotted path of an algorithm class or a
+            configuration (``my_package.my_module.MyQMIX``), or such an object itself. If a preset and an algorithm of
+            RLlib have the same name (``IQL``), the preset is used; RLlib's is available by its dotted path.
 
     Raises:
         InputError: an unknown name, or an object of another type.

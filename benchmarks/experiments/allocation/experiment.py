@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.evaluation.published_samples import sample_returns
+from benchmarks.evaluation.allocation_files import sample_returns
 from benchmarks.evaluation.quota_allocation import action_quotas, best_allocation, quota_allocation, quota_bound
 from benchmarks.experiments.allocation import report_tables
 from benchmarks.suite.api import Case, Row

@@ -34,11 +34,11 @@ def _costs(numbers: Mapping[str, Any]) -> Table:
 
 def _slices(numbers: Mapping[str, Any]) -> Table:
     table = _table(
-        "Revenue per slice, weighted by spend", "slice", "groups", "PE", "AbsPE", "chance alone", "r_s of means"
+        "Revenue per slice, weighted by spend", "slice", "groups", "mean |PE|", "AbsPE", "chance alone", "r_s of means"
     )
     for row in numbers["slices"]:
         rank = "–" if row["spearman"] is None else f"{row['spearman']:.3f}"
-        errors = f"{row['pe']:+.1%}", f"{row['abs_pe']:.1%}", f"{row['chance']:.1%}"
+        errors = f"{row['pe']:.1%}", f"{row['abs_pe']:.1%}", f"{row['chance']:.1%}"
         table.add_row(row["slice"], str(row["groups"]), *errors, rank)
     return table
 

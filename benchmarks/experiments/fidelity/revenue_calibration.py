@@ -82,9 +82,9 @@ def slice_summary(
         seed: of the resampling.
 
     Returns:
-        Rows of ``pe`` and ``abs_pe`` of the slice's groups, weighted by spend; ``spearman`` of their means; and
-        ``chance``: the AbsPE of the true means of as many requests drawn again, the least
-        that a test can show.
+        Rows of the mean size of ``pe`` and the mean ``abs_pe`` of the slice's groups, weighted by spend; ``spearman``
+        of their means; and ``chance``: the AbsPE of the true means of as many requests drawn again, the least that a
+        test can show.
     """
     weights, rows = _resampled(len(states), seed), []
     for name, groups in _slices(scenario, states).items():

@@ -37,6 +37,7 @@ VARIANTS = [
     ("REM", {"hidden": (8,), "heads": 3}),
     ("QMIX", {**SMALL, "normalization": "layer", "activation": "elu"}),
     ("VDN", {**SMALL, "normalization": "batch", "activation": "gelu"}),
+    ("QMIX", {"gru": 8, "hidden": (), "normalization": "layer", "dropout": 0.3}),
 ]
 
 
@@ -75,6 +76,35 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
         utilities = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(q_taken, turns, strict=True)], -1)
         mixed = team.mix(utilities, batch["state"][:, :-1], taken)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_the_parts_of_a_value_are_those_of_training(
+    tiny_scenario: Scenario, cost_model: CostModel, name: str, options: dict
+) -> None:
+    """Each decision has the value of its agent, each agent that of its last decision; they are mixed to the total."""
+    policy = make_policy(tiny_scenario, cost_model, name, options)
+    rng = np.random.default_rng(1)
+    states = rng.integers(0, tiny_scenario.feature_sizes, (60, 4))
+    actions = rng.integers(0, tiny_scenario.action_shape, (60, len(tiny_scenario.action_shape)))
+    parts = policy.value_parts(states, actions)
+    joint = np.ravel_multi_index(tuple(actions.T), tuple(tiny_scenario.action_shape))
+    np.testing.assert_allclose(parts["total"], policy.values(states)[np.arange(60), joint], rtol=1e-4, atol=1e-4)
+    turns = list(policy.encoder.turn_agent)
+    for agent in policy.team.spec.agents:
+        last = len(turns) - 1 - turns[::-1].index(agent)
+        decision = tiny_scenario.decision_names[last]
+        np.testing.assert_array_equal(parts[f"agent:{agent}"], parts[f"decision:{decision}"])
+    assert set(parts) == {
+        *(f"decision:{decision}" for decision in tiny_scenario.decision_names),
+        *(f"agent:{agent}" for agent in policy.team.spec.agents),
+        "total",
+    }
+    if name in ("VDN", "REM", "JointDQN"):  # the sum of the agents' values
+        total = sum(parts[f"agent:{agent}"] for agent in policy.team.spec.agents)
+        np.testing.assert_allclose(parts["total"], total, rtol=1e-5)
+    with pytest.raises(InputError, match="60 states and 59 actions"):
+        policy.value_parts(states, actions[1:])
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)

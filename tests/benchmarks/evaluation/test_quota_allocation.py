@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.evaluation import quota_allocation as quota_allocation_module
-from benchmarks.evaluation.published_samples import read_keyed, read_state_counts, sample_returns
-from benchmarks.evaluation.quota_allocation import action_quotas, best_allocation, quota_allocation
+from benchmarks.evaluation.quota_allocation import (
+    action_quotas,
+    best_allocation,
+    counted_allocation,
+    quota_allocation,
+)
 from marca_env.utils.errors import InputError
-from tests.helpers.paths import SAMPLES
-
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the published samples are not here")
 
 
 def plain_greedy(values: np.ndarray, quotas: np.ndarray) -> np.ndarray:
@@ -51,6 +51,39 @@ def test_greedy_is_the_plain_loop(seed, shape, levels, common, forbidden, block,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quota_allocation_module, "BLOCK", block)
         assert quota_allocation(values, quotas).tolist() == plain_greedy(values, quotas).tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), levels=st.integers(1, 30), block=st.integers(1, 40))
+def test_counts_are_repeated_rows(seed: int, levels: int, block: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-levels, levels, (7, 5)).astype(float)
+    values[rng.random(values.shape) < 0.3] = -np.inf
+    counts, quotas = rng.integers(0, 6, 7), rng.integers(0, 9, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quota_allocation_module, "BLOCK", block)
+        states, actions, numbers = counted_allocation(values, counts, quotas)
+    repeated = np.repeat(np.arange(7), counts)
+    chosen = plain_greedy(values[repeated], quotas)
+    expected = np.zeros((7, 5), int)
+    np.add.at(expected, (repeated[chosen >= 0], chosen[chosen >= 0]), 1)
+    table = np.zeros((7, 5), int)
+    np.add.at(table, (states, actions), numbers)
+    assert table.tolist() == expected.tolist()
+    assert len(states) < 7 + 5
+    assert (numbers > 0).all()
+
+
+def test_hundreds_of_millions_of_requests_take_no_more_memory() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.random((50, 40))
+    counts, quotas = rng.integers(10**6, 10**7, 50), rng.integers(10**6, 10**7, 40)
+    states, actions, numbers = counted_allocation(values, counts, quotas)
+    assert numbers.sum() == min(counts.sum(), quotas.sum()) > 10**8
+    assert (np.bincount(states, numbers, 50) <= counts).all()
+    assert (np.bincount(actions, numbers, 40) <= quotas).all()
+    with pytest.raises(InputError, match=r"counts of type float64, the lowest 1\.0; use integers"):
+        counted_allocation(values, np.ones(50), quotas)
 
 
 def test_greedy_by_hand() -> None:
@@ -95,7 +128,7 @@ def test_quotas_keep_the_shares_of_the_log() -> None:
 
 
 def test_quotas_and_values_that_cannot_be_allocated_are_refused() -> None:
-    with pytest.raises(InputError, match="one quota per action"):
+    with pytest.raises(InputError, match=r"quotas of shape \(2,\) do not fit the values; use shape \(3,\)"):
         quota_allocation(np.zeros((2, 3)), np.array([1, 1]))
     with pytest.raises(InputError, match="diverged"):
         quota_allocation(np.array([[np.nan, 1.0]]), np.array([1, 1]))
@@ -105,33 +138,3 @@ def test_quotas_and_values_that_cannot_be_allocated_are_refused() -> None:
         best_allocation(np.zeros((3, 2)), np.array([1, 1]))
     with pytest.raises(InputError, match="no rows"):
         action_quotas(np.array([], dtype=int), 3, 5)
-
-
-def write_samples(folder: Path) -> None:
-    (folder / "action_quota.csv").write_text("1,0,0,1,2,3,9\n0,0,0,1,1,10,9\n")
-    (folder / "state_counts.csv").write_text("4,7,90,DC_0,1,2\n5,7,91,DC_1,1,2")
-    keys = ["4_7_90_DC_0_1_0_0_1_2,3.0", "4_7_90_DC_0_0_0_0_1_1,1.0", "5_7_91_DC_1_1_0_0_1_2,2.0"]
-    keys.append("5_7_91_DC_1_0_0_0_1_1,0.5")
-    (folder / "expert_scores.csv").write_text("index,key,value\n" + "\n".join(f"{k},{x}" for k, x in enumerate(keys)))
-    (folder / "allocation_rule.csv").write_text(
-        "index,key,value\n0,4_7_90_DC_0_0_0_0_1_1,2\n1,5_7_91_DC_1_1_0_0_1_2,2\n"
-    )
-
-
-def test_return_of_the_published_layout_by_hand(tmp_path: Path) -> None:
-    """Greedy earns 3 + 3 + 2 and, the third action being used up, 0.5; the rule 1 + 1 + 2 + 2."""
-    write_samples(tmp_path)
-    assert sample_returns(tmp_path) == {"rule": pytest.approx(100 * 6.0 / 8.5)}
-    (tmp_path / "expert_scores.csv").write_text("index,key,value\n0,4_7,3.0\n")
-    with pytest.raises(InputError, match="row 1, column 'key': '4_7' is malformed"):
-        sample_returns(tmp_path)
-
-
-@needs_samples
-def test_the_published_samples_can_be_scored() -> None:
-    counts = read_state_counts(SAMPLES / "state_counts.csv")
-    assert (len(counts), counts["num"].sum()) == (10, 70)
-    assert read_keyed(SAMPLES / "allocation_dqn.csv")["value"].sum() == 70
-    returns = sample_returns(SAMPLES)
-    assert set(returns) == {"dqn", "marca"}
-    assert all(0 < value < 1000 for value in returns.values())
