@@ -40,6 +40,11 @@ class AllocationTask:
     counts: np.ndarray
     """(S,) int64, requests of each state."""
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of state and action."""
+        return [str(name) for index in (self.states, self.actions) for name in index.names]
+
     @cached_property
     def allocation(self) -> pd.DataFrame:
         """The greedy allocation: columns of state and action, ``value`` per request, and ``requests``."""
@@ -81,9 +86,11 @@ def read_task(
     states, state_counts = _read_numbers(
         counts, requests_column or REQUESTS, published_samples.read_state_counts, ("sn", "num"), requests_column or "sn"
     )
-    if shared := set(states.names) & set(actions.names):
-        raise InputError(f"{counts} and {quotas} both have the column {min(shared)!r}; rename it in one of them")
-    pairs = read_pairs(values, [*states.names, *actions.names], VALUE)
+    names = [str(name) for index in (states, actions) for name in index.names]
+    if len(set(names)) < len(names):
+        shared = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{counts} and {quotas} both have the column {shared!r}; rename it in one of them")
+    pairs = read_pairs(values, names, VALUE)
     at, to = _places(states, pairs), _places(actions, pairs)
     listed = (at >= 0) & (to >= 0)
     if not listed.any():
@@ -102,9 +109,8 @@ def sample_returns(folder: str | Path) -> dict[str, float]:
     """
     folder = Path(folder)
     task = read_task(folder / "expert_scores.csv", folder / "action_quota.csv", folder / "state_counts.csv")
-    keys = [*task.states.names, *task.actions.names]
     return {
-        path.stem.removeprefix("allocation_"): task.return_percent(read_pairs(path, keys, REQUESTS))
+        path.stem.removeprefix("allocation_"): task.return_percent(read_pairs(path, task.columns, REQUESTS))
         for path in sorted(folder.glob("allocation_*.csv"))
     }
 

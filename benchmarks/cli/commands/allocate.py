@@ -50,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0."""
     task = read_task(args.values, args.quotas, args.counts, requests_column=args.requests_column)
-    keys = [*task.states.names, *task.actions.names]
-    others = {path: read_pairs(path, keys, REQUESTS) for path in args.compare}
+    others = {path: read_pairs(path, task.columns, REQUESTS) for path in args.compare}
     console = make_console()
     if args.out is not None:
         write_table(task.allocation, args.out)
