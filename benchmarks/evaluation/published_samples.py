@@ -53,9 +53,8 @@ def read_keyed(path: str | Path) -> pd.DataFrame:
 def is_predictions(frame: pd.DataFrame) -> bool:
     """Return whether a table is the published file of predictions, whose "header" is its first row."""
     numbers = pd.to_numeric(pd.Series(map(str, frame.columns[len(STATE + ACTIONS) + 1 :])), errors="coerce")
-    return (
-        frame.shape[1] == len(PREDICTIONS) and not {"t", "consumption"} & set(frame.columns) and numbers.notna().any()
-    )
+    has_names = bool({"t", "consumption"} & set(frame.columns))
+    return frame.shape[1] == len(PREDICTIONS) and not has_names and bool(numbers.notna().any())
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
