@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from marca_env.integration.logged_system import headerless_requests
 from marca_env.logs import published_samples
 from marca_env.logs.log_files import SUFFIXES, read_table, unreadable
 from marca_env.logs.schema import request_columns
@@ -121,7 +122,7 @@ def _csv_chunks(path: Path, scenario: Scenario) -> _ChunkRanges:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
     if published_samples.is_headerless(head):
-        return [("sample", (), 0, 0, 0, len(published_samples.request_sample(path, scenario)[0]))]
+        return [("sample", (), 0, 0, 0, len(headerless_requests(path, scenario)[0]))]
     header = tuple(map(str, head.columns))
     _require_columns(path, header, scenario)
     return [("csv", header, *bounds) for bounds in _line_ranges(path)]

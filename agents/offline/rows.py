@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from agents.offline.chunks import LogChunk, log_chunks, log_files, separator
 from agents.offline.splits import Split
-from marca_env.logs import published_samples
+from marca_env.integration.logged_system import headerless_requests
 from marca_env.logs.log_files import unreadable
 from marca_env.logs.schema import check_table, request_columns
 from marca_env.models.cost_model import CostModel
-from marca_env.models.engine import shipped_folder
+from marca_env.models.engine import artefact_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -94,20 +94,20 @@ def _csv_frame(chunk: LogChunk) -> pd.DataFrame:
 
 
 def _sample_rows(path: str, scenario: Scenario) -> np.ndarray:
-    """Read the published sample; it lacks action results, which the shipped cost model predicts."""
-    frame = check_table(*published_samples.request_sample(path, scenario), path)
+    """Read a log without a header; it lacks action results, which the scenario's cost model predicts."""
+    frame = check_table(*headerless_requests(path, scenario), path)
     if "revenue" not in frame.columns:
         raise InputError(f"{path}: column 'revenue' is missing; use a log with the revenue of each request")
     states = frame[list(scenario.feature_names)].to_numpy(np.int64)
     actions = frame[list(scenario.decision_names)].to_numpy(np.int64)
-    results = _shipped_cost_model(scenario.name).results(states, actions)
+    results = _cost_model(artefact_folder(scenario) / "cost_model").results(states, actions)
     result_columns = {f"result_{name}": results[:, k] for k, name in enumerate(scenario.stage_names)}
     return encode_rows(frame.assign(**result_columns), scenario)
 
 
 @lru_cache(maxsize=2)
-def _shipped_cost_model(name: str) -> CostModel:
-    return CostModel.load(shipped_folder(name) / "cost_model")
+def _cost_model(folder: Path) -> CostModel:
+    return CostModel.load(folder)
 
 
 def load_rows(

@@ -8,7 +8,7 @@ Shapes: M kinds of request, J joint actions, G clusters.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -131,6 +131,8 @@ class Calibration:
     """Values that the policy expects; ``None``: those of the revenue model."""
     given_model: SystemModel | None = None
     """System model to use; ``None``: fit one on simulated telemetry."""
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    """Other options of :meth:`mpc.SystemModel.fit`, such as ``hidden``."""
     _forecasters: dict[bytes, TrafficForecaster] = field(default_factory=dict, init=False, repr=False)
 
     def with_values(self, values: ValueFunction) -> Calibration:
@@ -287,6 +289,7 @@ class Calibration:
             epochs=self.epochs,
             members=self.members,
             horizons=sorted({1, self.horizon}),
+            **self.model_options,
         )
 
     # -- balancers -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,21 @@ from marca_env.traffic.days import GENERATED, DayScenario, generated
 from marca_env.traffic.time_series import TraceOptions
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import count_progress
+from marca_env.utils.validation import as_number, as_whole_number, check_seeds
 from marca_env.utils.yaml import parse_yaml
 from mpc import MPCSettings, SystemModel
 
 DEFAULT_METHODS = ("static", "bisection", "feedback", "primal-dual", "slices", "mpc", CLAIRVOYANT)
 TRAFFICS = (*GENERATED, "day")
 ROW_KEYS = ("method", "seed", "settings")
+_FIT = inspect.signature(SystemModel.fit).parameters
+MODEL_OPTIONS: dict[str, Any] = {name: _FIT[name].default for name in ("hidden", "windows", "learning_rate")}
+"""Options of the fit of the system model that `marca balance` takes, with their defaults."""
+OTHER_COSTS, OTHER_PRICES = 4.0, 100.0
+"""A cost per request outside those of all joint actions, and a price outside the logged ones, by such a factor is of
+another system, or in other units."""
+LOADS, RATES = (0.02, 3.0), (0.05, 5.0)
+"""Median load of a log over the budget, and its largest rate over the scenario's peak, that are plausible."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,10 @@ class BalanceOptions:
     epochs: int = 150
     members: int = 1
     tuning: int = 720
+    hidden: int = MODEL_OPTIONS["hidden"]
+    windows: int = MODEL_OPTIONS["windows"]
+    learning_rate: float = MODEL_OPTIONS["learning_rate"]
+    fit_only: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> BalanceOptions:
@@ -68,17 +82,22 @@ class BalanceOptions:
                 raise InputError(unknown_option("option", name, names))
         return cls(**options)
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether a method plans with the system model."""
+        return bool(self.sweep) or any(isinstance(name, str) and name.startswith("mpc") for name in self.methods)
+
     def __post_init__(self) -> None:
         check_methods(self.methods)
         if self.traffic not in TRAFFICS:
             raise InputError(unknown_option("traffic", self.traffic, TRAFFICS))
         if self.model and self.log:
             raise InputError("--model and --log both say where the system model comes from; keep one of them")
-        for name in ("minutes", "requests", "days", "epochs", "members", "tuning"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; use at least 1")
-        if any(seed < 0 for seed in self.seeds):
-            raise InputError(f"--seeds: {min(self.seeds)} is negative; use integers from 0")
+        for name in ("minutes", "requests", "days", "epochs", "members", "tuning", "hidden", "windows"):
+            as_whole_number(f"--{name}", getattr(self, name), 1)
+        if not 0 < as_number("--learning-rate", self.learning_rate) <= 1:
+            raise InputError(f"--learning-rate is {self.learning_rate:g}; it must lie in (0, 1]")
+        check_seeds(self.seeds)
 
 
 def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -137,6 +156,7 @@ class BalancerComparison:
             members=options.members,
             horizon=max([10, *options.sweep.get("horizon", ())]),
             tuning=options.tuning,
+            model_options={name: getattr(options, name) for name in MODEL_OPTIONS},
         )
         calibration.given_model = make_model(options, calibration)
         if options.model is None and out is not None:
@@ -149,15 +169,11 @@ class BalancerComparison:
         Ctrl-C ends the run; what is finished stays.
 
         Raises:
-            InputError: the system model is one of other clusters.
+            InputError: see :func:`check_model`.
         """
         options, scenario, model = self.options, self.calibration.scenario, self.calibration.model
-        mismatch = tuple(model.clusters) != scenario.cluster_names
-        if mismatch and any(str(name).startswith("mpc") for name in options.methods):
-            raise InputError(
-                f"the system model is of the clusters {', '.join(model.clusters)}, the scenario {scenario.name!r} has "
-                f"{', '.join(scenario.cluster_names)}; use --scenario, or --fit-only"
-            )
+        if options.needs_model:
+            check_model(model, self.calibration)
         pool = self.calibration.engine.pool(options.requests, seed=JUDGE_SEED)
         jobs: list[tuple[Any, dict[str, Any]]] = [(method, {}) for method in options.methods]
         jobs += [("mpc", settings) for settings in combinations(options.sweep)]
@@ -197,9 +213,12 @@ def make_model(options: BalanceOptions, calibration: Calibration) -> SystemModel
     if options.model is not None:
         return SystemModel.load(options.model)
     if options.log is not None:
-        log = read_system_log(options.log)
+        log = read_system_log(options.log, calibration.scenario.cluster_names)
         clusters = tuple(str(c).removeprefix("load_") for c in log.columns if str(c).startswith("load_"))
         same = set(clusters) == set(calibration.scenario.cluster_names)
+        if options.needs_model and not options.fit_only:
+            check_clusters(calibration.scenario.cluster_names if same else clusters, calibration.scenario)
+            check_log(log, calibration.scenario, options.log)
         return calibration.fit_model(log, calibration.scenario.cluster_names if same else clusters)
     with count_progress("Calibration: telemetry and system model", 2) as advance:
         log = calibration.telemetry()
@@ -207,6 +226,74 @@ def make_model(options: BalanceOptions, calibration: Calibration) -> SystemModel
         model = calibration.fit_model(log)
         advance()
     return model
+
+
+REMEDY = (
+    "use the --scenario that was made from the same logs (marca fit --mapping … --out DIR), or --fit-only to stop "
+    "after the fit"
+)
+
+
+def check_clusters(clusters: Sequence[str], scenario: Scenario) -> None:
+    """Check that a system model or log is of the scenario's clusters.
+
+    Raises:
+        InputError: it is of others.
+    """
+    if tuple(clusters) != scenario.cluster_names:
+        raise InputError(
+            f"the system model is of the clusters {', '.join(clusters)}, the scenario {scenario.name!r} has "
+            f"{', '.join(scenario.cluster_names)}; {REMEDY}"
+        )
+
+
+def check_log(log: pd.DataFrame, scenario: Scenario, where: str | Path) -> None:
+    """Check that the loads and the traffic of a system log are of the scenario's size.
+
+    Raises:
+        InputError: they are far from its budgets and its peak: other units, or another system.
+    """
+    for cluster in scenario.clusters:
+        load = float(log[f"load_{cluster.name}"].median())
+        if not LOADS[0] <= load / cluster.budget <= LOADS[1]:
+            raise InputError(
+                f"{where}: the median load of cluster {cluster.name!r} is {load:.4g}, and its budget in scenario "
+                f"{scenario.name!r} is {cluster.budget:.4g} core-seconds per second: other units, or another system; "
+                f"{REMEDY}"
+            )
+    qps = float(log["qps"].max())
+    if not RATES[0] <= qps / scenario.peak_qps <= RATES[1]:
+        raise InputError(
+            f"{where}: at most {qps:.4g} requests per second, and the peak of scenario {scenario.name!r} is "
+            f"{scenario.peak_qps:.4g}: other units, or another system; {REMEDY}"
+        )
+
+
+def check_model(model: SystemModel, calibration: Calibration) -> None:
+    """Check that a system model is of the scenario's clusters and units.
+
+    Raises:
+        InputError: other clusters; or costs per request, or prices, far outside those that the scenario has.
+    """
+    scenario = calibration.scenario
+    check_clusters(model.clusters, scenario)
+    start = f"the system model has other units than scenario {scenario.name!r}"
+    mean = np.average(calibration.pool.costs, axis=0, weights=calibration.pool.weights)  # (J,G)
+    greatest = mean.max(axis=0)
+    least = np.maximum(mean.min(axis=0), 1e-3 * greatest)
+    for g, cluster in enumerate(scenario.cluster_names):
+        cost = float(np.exp(model.scaling["cost_mean"][g]))
+        if not least[g] / OTHER_COSTS <= cost <= greatest[g] * OTHER_COSTS:
+            raise InputError(
+                f"{start}: a request took {cost:.3g} on cluster {cluster!r} in its log, and takes {least[g]:.3g} to "
+                f"{greatest[g]:.3g} core-seconds in the scenario; {REMEDY}"
+            )
+        usual, low, high = calibration.usual_prices[g], model.prices.scale[g], model.price_limit[g]
+        if high > 0 and not low / OTHER_PRICES <= usual <= high * OTHER_PRICES:
+            raise InputError(
+                f"{start}: the prices of cluster {cluster!r} reached {high:.3g} in its log, and the scenario's usual "
+                f"price is {usual:.3g} currency per core-second; {REMEDY}"
+            )
 
 
 # -- summary -------------------------------------------------------------------------------------------------

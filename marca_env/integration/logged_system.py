@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.integration.feature_coding import FeatureCoder, to_text
 from marca_env.integration.mapping import ClusterMap, CostSource, Mapping
 from marca_env.logs.log_files import read_cost_log
-from marca_env.logs.published_samples import is_system_sample
+from marca_env.logs.published_samples import ACTIONS, RESULTS, is_system_sample, read_requests, request_sample
 from marca_env.logs.raw_tables import read_raw
-from marca_env.logs.schema import COST_COLUMNS, Column, check_table
+from marca_env.logs.schema import COST_COLUMNS, Column, check_table, decision_columns, feature_columns
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_regression import fit_cost_map
 from marca_env.models.nominal_results import nominal_results
@@ -129,6 +130,30 @@ def read_logged_system(
             _require_load(cluster, loads is not None and cluster.load is not None, "cost of requests")
     results = _with_all_results(scenario, mapping, results, requests if cost_table is None else costs)
     return LoggedSystem(scenario, coder, log, results, request_costs, buckets, loads, source, mapping.costs.fixed_share)
+
+
+def headerless_requests(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, tuple[Column, ...]]:
+    """Return table and schema of a log without a header: state, actions, and revenue or action results.
+
+    The features are coded as the scenario's own folder says. A scenario without such a folder takes codes only.
+
+    Raises:
+        InputError: another number of columns, or values that are not codes of the scenario.
+    """
+    home = scenario.home
+    if home is None or not (home / CODING_FILE).is_file():
+        return request_sample(path, scenario)
+    frame, coder = read_requests(path), FeatureCoder.load(home)
+    if len(scenario.decisions) != len(ACTIONS):
+        raise InputError(
+            f"{path}: {len(ACTIONS)} decisions and no header, but scenario {scenario.name!r} has "
+            f"{len(scenario.decisions)}; pass the log that `marca fit` wrote, {home / 'requests.parquet'}"
+        )
+    states = pd.DataFrame(coder.encode(frame, path), columns=list(scenario.feature_names))
+    actions = frame[list(ACTIONS)].set_axis(list(scenario.decision_names), axis=1)
+    outcome = tuple(Column(name) for name in ("revenue", *RESULTS) if name in frame.columns)
+    table = pd.concat([states, actions, frame[[c.name for c in outcome]]], axis=1)
+    return table, feature_columns(scenario) + decision_columns(scenario) + outcome
 
 
 def complete_request_log(system: LoggedSystem, results: np.ndarray) -> pd.DataFrame:

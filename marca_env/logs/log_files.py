@@ -8,7 +8,7 @@ It also reads the samples published with the method, whose CSV files have no hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -74,8 +74,8 @@ def unreadable(place: object, error: BaseException) -> InputError:
 def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
     """Read a request log: features, decisions (option indices), ``result_<stage>``, impressions, clicks, revenue, gmv.
 
-    It recognises the published samples, which have no header (state, five actions, then a revenue or two action
-    results): their ids are ranked into the scenario's buckets, and the columns that they lack are left out.
+    It recognises logs in the published layout, which have no header (state, five actions, then a revenue or two action
+    results): their ids must be the scenario's codes, and the outcomes that they lack are left out.
 
     Raises:
         InputError: any fault of the file; the message names the place and the remedy.
@@ -102,17 +102,22 @@ def read_cost_log(path: str | Path) -> pd.DataFrame:
     return check_table(frame, COST_COLUMNS, path)
 
 
-def read_system_log(path: str | Path) -> pd.DataFrame:
+def read_system_log(path: str | Path, clusters: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a system log; its clusters are those with a ``load_<cluster>`` column.
 
     It recognises the published sample; each of its transitions becomes a "day" of two consecutive rows.
+
+    Args:
+        path: the file.
+        clusters: names of the two clusters of the published sample, which has none; ``None``: retrieval and ranking.
 
     Raises:
         InputError: any fault of the file; the message names the place and the remedy.
     """
     frame = read_table(path)
     if published_samples.is_system_sample(frame):
-        frame = published_samples.system_sample(frame, path)
+        names = ("retrieval", "ranking") if clusters is None or len(clusters) != 2 else clusters
+        frame = published_samples.system_sample(frame, path, names)
     clusters = [str(name).removeprefix("load_") for name in frame.columns if str(name).startswith("load_")]
     if not clusters:
         raise InputError(f"{path}: column 'load_<cluster>' is missing; a system log has one for each cluster")

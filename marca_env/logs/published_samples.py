@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,23 @@ def _read(path: str | Path, *layouts: tuple[str, ...]) -> pd.DataFrame:
     raise InputError(f"{path}: {frame.shape[1]} columns and no header; without one the columns must be {expected}")
 
 
+def read_requests(path: str | Path) -> pd.DataFrame:
+    """Read a log of requests without a header: state, actions, and either revenue or action results, as they are.
+
+    Raises:
+        InputError: another number of columns.
+    """
+    return _read(path, (*STATE, *ACTIONS, "revenue"), (*STATE, *ACTIONS, *RESULTS))
+
+
 def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, tuple[Column, ...]]:
-    """Return table and schema of a sample with state, actions, and either revenue or action results."""
-    frame = _read(path, (*STATE, *ACTIONS, "revenue"), (*STATE, *ACTIONS, *RESULTS))
+    """Return table and schema of a log without a header whose ids are the codes of a scenario.
+
+    Raises:
+        InputError: a feature that the log lacks, or an id that is not one of its codes: such a log needs a scenario of
+            its own.
+    """
+    frame = read_requests(path)
     if len(scenario.decisions) != len(ACTIONS):
         raise InputError(
             f"{path}: five decisions and no header, but scenario {scenario.name!r} has {len(scenario.decisions)}; "
@@ -47,13 +62,24 @@ def request_sample(path: str | Path, scenario: Scenario) -> tuple[pd.DataFrame, 
         )
     frame = frame.rename(columns=dict(zip(ACTIONS, scenario.decision_names, strict=True)))
     for feature in scenario.features:
+        remedy = (
+            f"make a scenario of this log with `marca fit --requests {path} --system FILE --out DIR`, then pass "
+            "--scenario DIR"
+        )
         if feature.name not in STATE:
-            frame[feature.name] = 0
-            continue
-        ids = frame[feature.name]
-        if ids.notna().all():  # published ids: rank them into the buckets of the scenario
-            rank = np.unique(ids.to_numpy(), return_inverse=True)[1]
-            frame[feature.name] = rank * feature.size // (rank.max() + 1)
+            raise InputError(
+                f"{path}: no column for feature {feature.name!r} of scenario {scenario.name!r} (a log without a header "
+                f"has {', '.join(STATE)}); {remedy}"
+            )
+        ids = pd.to_numeric(frame[feature.name], errors="coerce").to_numpy(dtype=np.float64)
+        wrong = ~((ids >= 0) & (ids < feature.size) & (ids % 1 == 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"{path}: row {row + 1}: id {frame[feature.name].iloc[row]} is not a code of feature {feature.name!r} "
+                f"of scenario {scenario.name!r} (0 to {feature.size - 1}); {remedy}"
+            )
+        frame[feature.name] = ids.astype(np.int64)
     outcome = tuple(Column(name) for name in ("revenue", *RESULTS) if name in frame.columns)
     return frame, feature_columns(scenario) + decision_columns(scenario) + outcome
 
@@ -69,11 +95,18 @@ def is_system_sample(frame: pd.DataFrame) -> bool:
     return {"tm", "cpu1", "cpu2", "lambda_value1", "cpu1_"} <= set(frame.columns)
 
 
-def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+def system_sample(
+    frame: pd.DataFrame, path: str | Path, clusters: Sequence[str] = ("retrieval", "ranking")
+) -> pd.DataFrame:
     """Convert each published transition to two rows of our system log, one control period apart, as a separate day.
 
     Loads are the published CPU readings and prices are in the published units of revenue; both stay as they are. Noise
     was added before publication; values below zero are read as zero.
+
+    Args:
+        frame: the published table.
+        path: for messages.
+        clusters: names of the two clusters, in the order of the columns.
     """
     needed = ("tm", "nsum", "cpu1", "cpu2", "lambda_value1", "lambda_value2", "cpu1_", "cpu2_", "Q_sum", "Q_sum_")
     for name in needed:
@@ -84,7 +117,7 @@ def system_sample(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         half = pd.DataFrame(
             {"day": range(len(frame)), "minute": frame["tm"] + later, "qps": frame["nsum"].clip(lower=0)}
         )
-        for k, cluster in enumerate(("retrieval", "ranking"), start=1):
+        for k, cluster in enumerate(clusters, start=1):
             half[f"load_{cluster}"] = frame[f"cpu{k}{mark}"].clip(lower=0)
             half[f"price_{cluster}"] = frame[f"lambda_value{k}"]
             half[f"degradation_{cluster}"] = 0

@@ -111,6 +111,22 @@ def as_seed(value: Any, name: str = "seed") -> int | None:
     return int(value)
 
 
+def check_seeds(seeds: Any, name: str = "--seeds") -> list[int]:
+    """Return a list of seeds, each an integer from 0 to 2⁶⁴ − 1.
+
+    Raises:
+        InputError: none, something else, or a seed twice.
+    """
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Sequence, np.ndarray, range)) or len(seeds) == 0:
+        raise InputError(f"{name} is {shown(seeds)}; give one or several integers from 0")
+    checked = [as_seed(seed, name) for seed in seeds]
+    if None in checked:
+        raise InputError(f"{name}: None is not a seed; give integers from 0")
+    if len(set(checked)) < len(checked):
+        raise InputError(f"{name} {shown(list(seeds))} has a seed twice; give each once")
+    return [int(seed) for seed in checked if seed is not None]
+
+
 def as_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """Return a finite real number after checking its type and range.
 

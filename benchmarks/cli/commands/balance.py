@@ -9,7 +9,14 @@ from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importab
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
-from benchmarks.days.compare_balancers import DEFAULT_METHODS, TRAFFICS, BalanceOptions, BalancerComparison, read_sweep
+from benchmarks.days.compare_balancers import (
+    DEFAULT_METHODS,
+    MODEL_OPTIONS,
+    TRAFFICS,
+    BalanceOptions,
+    BalancerComparison,
+    read_sweep,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--members", type=int, default=1, metavar="N", help="models in the ensemble (default: %(default)s)"
     )
+    for name, kind, text in (
+        ("hidden", int, "units of the two hidden layers of its networks"),
+        ("windows", int, "windows of the day between which the mix of requests may change"),
+        ("learning_rate", float, "step size of the fit"),
+    ):
+        source.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=MODEL_OPTIONS[name],
+            metavar="N",
+            help=f"{text} (default: %(default)s)",
+        )
     source.add_argument("--fit-only", action="store_true", help="stop after the model and its held-out errors")
     day = parser.add_argument_group("the day")
     add_trace_arguments(day, "that of --traffic")
@@ -86,8 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
     make_current_folder_importable()
-    names = ("scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests")
-    options = {name: getattr(args, name) for name in (*names, "days", "epochs", "members", "tuning")}
+    names = ["scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests", "days"]
+    names += ["epochs", "members", "tuning", "fit_only", *MODEL_OPTIONS]
+    options = {name: getattr(args, name) for name in names}
     options["trace_options"] = trace_options(args)
     out = Path(args.out)
     comparison = BalancerComparison.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)

@@ -14,6 +14,9 @@ from agents.offline import chunks as chunks_module
 from agents.offline.chunks import log_chunks, log_files
 from agents.offline.episodes import EpisodeEncoder
 from agents.offline.rows import load_rows, read_chunk
+from marca_env.integration.fit_system import fit_system
+from marca_env.integration.logged_system import read_logged_system
+from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import write_request_log
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -63,20 +66,37 @@ def test_missing_files_are_refused(tmp_path: Path, tiny_scenario: Scenario) -> N
             load_rows(source, tiny_scenario)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def published_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scenario made from the published samples: `marca fit` without a mapping."""
+    folder = tmp_path_factory.mktemp("published")
+    mapping = Mapping.load("published")
+    system = read_logged_system(mapping, *(SAMPLES / f"{name}.csv" for name in ("requests", "costs", "system")))
+    fit_system(system, folder, members=1, seed=0)
+    return folder
+
+
+@pytest.mark.slow
 @needs_samples
-def test_the_published_sample_is_read() -> None:
-    """The shipped cost model predicts the action results that the sample lacks."""
-    rows = load_rows(SAMPLES / "requests.csv")
-    assert len(rows) == 10
+def test_the_published_sample_is_read_with_the_models_of_its_own_scenario(published_system: Path) -> None:
+    """The scenario's coding gives the states, its cost model the action results that the sample lacks."""
+    rows = load_rows(SAMPLES / "requests.csv", published_system)  # type: ignore[arg-type]
+    own = load_rows(published_system / "requests.parquet", published_system)  # type: ignore[arg-type]
+    assert rows["states"].tolist() == own["states"].tolist()
+    assert rows["actions"].tolist() == own["actions"].tolist()
     assert rows["actions"][0].tolist() == [2, 4, 0, 0, 2]
     assert rows["reward"].tolist() == pd.read_csv(SAMPLES / "requests.csv", header=None)[9].tolist()
-    assert (rows["results"] > 0).all()
-    assert (rows["results"][:, 0] >= rows["results"][:, 2]).all()  # retrieved and ranked
-    assert np.isfinite(EpisodeEncoder("default")(rows)["state"]).all()
+    assert np.isfinite(EpisodeEncoder(published_system)(rows)["state"]).all()  # type: ignore[arg-type]
     with pytest.raises(InputError, match="column 'revenue' is missing; use a log with the revenue"):
-        load_rows(SAMPLES / "costs.csv")
+        load_rows(SAMPLES / "costs.csv", published_system)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must be the only file"):
-        load_rows([SAMPLES / "requests.csv", SAMPLES / "requests.csv"])
+        load_rows([SAMPLES / "requests.csv", SAMPLES / "requests.csv"], published_system)  # type: ignore[arg-type]
+
+
+@needs_samples
+def test_ids_that_are_not_codes_are_refused() -> None:
+    with pytest.raises(InputError, match="is not a code of feature 'uv' of scenario 'default'"):
+        load_rows(SAMPLES / "requests.csv")
 
 
 BAD: list[tuple[str, Any, str]] = [

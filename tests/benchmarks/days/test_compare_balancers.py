@@ -12,8 +12,12 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.days.balancer_evaluation import BalancerEvaluation
-from benchmarks.days.compare_balancers import read_sweep
+from benchmarks.days.calibration import Calibration
+from benchmarks.days.compare_balancers import check_log, check_model, read_sweep
+from marca_env.logs.log_files import read_system_log
+from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
 from mpc import SystemModel
 from tests.helpers.paths import SAMPLES
 
@@ -92,7 +96,11 @@ def test_an_interruption_keeps_the_finished_methods(
         (["--log", "nowhere.csv"], "nowhere.csv: no such file"),
         (["--trace", "nowhere.csv"], "nowhere.csv: no such trace file"),
         (["--minutes", "0"], "--minutes is 0"),
-        (["--seeds", "-1"], "--seeds: -1 is negative"),
+        (["--seeds", "-1"], "--seeds is -1; pass an integer from 0"),
+        (["--seeds", "0", "0"], "has a seed twice"),
+        (["--seeds", str(2**64)], "pass an integer from 0 to 2**64 - 1"),
+        (["--hidden", "0"], "--hidden is 0"),
+        (["--learning-rate", "7"], "--learning-rate is 7"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -119,6 +127,71 @@ def test_a_log_of_other_clusters_is_reported_but_not_run(
     assert main([*arguments, "--fit-only", "--out", str(tmp_path / "b")]) == 0
     assert json.loads((tmp_path / "b" / "summary.json").read_text())["methods"] == {}
     assert SystemModel.load(tmp_path / "b" / "model").clusters == ("only",)
+
+
+def system_log(clusters: tuple[str, ...], load: float, qps: float, price: float = 2.0) -> pd.DataFrame:
+    """Return a log of 300 minutes with loads, rates and prices about some values."""
+    rng, n = np.random.default_rng(0), 300
+    factors = [rng.uniform(0.8, 1.2, n) for _ in range(2)]
+    columns = {"day": np.zeros(n), "minute": np.arange(n), "qps": qps * factors[0], "revenue": np.ones(n)}
+    for name in clusters:
+        columns |= {f"price_{name}": price * factors[1], f"load_{name}": load * factors[0] / factors[1]}
+        columns |= {f"degradation_{name}": np.zeros(n), f"backlog_{name}": np.zeros(n)}
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize(
+    ("load", "qps", "expected"),
+    [
+        (90.0, 1.0, "the median load of cluster .* other units, or another system; use the --scenario that was made"),
+        (1e-4, 1.0, "the median load of cluster"),
+        (1.0, 100.0, "requests per second, and the peak of scenario"),
+        (1.0, 0.001, "requests per second, and the peak of scenario"),
+    ],
+)
+def test_a_log_in_other_units_is_refused_before_any_fit(
+    tiny_scenario: Scenario, load: float, qps: float, expected: str
+) -> None:
+    budget = tiny_scenario.budgets[0]
+    log = system_log(tiny_scenario.cluster_names, load * budget, qps * tiny_scenario.peak_qps)
+    with pytest.raises(InputError, match=expected):
+        check_log(log, tiny_scenario, "log.csv")
+    check_log(system_log(tiny_scenario.cluster_names, 0.5 * budget, tiny_scenario.peak_qps), tiny_scenario, "log.csv")
+
+
+@pytest.mark.parametrize(
+    ("cost_factor", "price_factor", "expected"),
+    [
+        (1.0, 1.0, None),
+        (1000.0, 1.0, "a request took .* core-seconds in the scenario"),
+        (1.0, 1e6, "the prices of cluster"),
+    ],
+)
+def test_a_system_model_in_other_units_is_refused(
+    cost_factor: float, price_factor: float, expected: str | None
+) -> None:
+    calibration = Calibration(Engine.load("stages-3-v0"), requests=40)
+    cost = calibration.pool.costs.mean(axis=(0, 1))
+    names = calibration.scenario.cluster_names
+    model = SystemModel(
+        names,
+        (calibration.usual_prices * price_factor).tolist(),
+        (calibration.usual_prices * price_factor * 5).tolist(),
+        {"price_mean": [0, 0], "price_std": [1, 1], "cost_mean": np.log(cost * cost_factor), "cost_std": [1, 1]},
+    )
+    if expected is None:
+        check_model(model, calibration)
+    else:
+        with pytest.raises(InputError, match=expected):
+            check_model(model, calibration)
+
+
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="the published sample is not available")
+def test_the_published_log_has_the_clusters_of_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = read_system_log(SAMPLE, ("retrieval", "pre_ranking"))
+    assert {"load_retrieval", "load_pre_ranking"} <= set(log.columns)
+    assert main(["balance", "--log", str(SAMPLE), "--out", str(tmp_path)]) == 2
+    assert "other units, or another system" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not SAMPLE.is_file(), reason="the published sample is not available")

@@ -20,6 +20,7 @@ from marca_env.logs.log_files import (
     write_system_log,
 )
 from marca_env.logs.schema import check_table, decision_columns, system_columns
+from marca_env.scenario.parts import Feature
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.factories import make_cost_log
@@ -210,16 +211,28 @@ def test_a_repeated_column_is_refused(tiny_scenario: Scenario, tiny_requests: pd
 @published
 def test_the_published_samples_are_read() -> None:
     scenario = Scenario.load("default")
-    requests = read_request_log(SAMPLES / "requests.csv")
+    features = tuple(Feature(name, 10_000) for name in ("uv", "w", "g", "i"))
+    ids = scenario.replace(features=features)  # wide enough for the published ids
+    requests = read_request_log(SAMPLES / "requests.csv", ids)
     assert len(requests) == 10
     assert requests["revenue"].tolist() == [0, 0, 1, 0, 0, 0, 1, 1, 0, 0]
     assert requests.loc[2, list(scenario.decision_names)].tolist() == [3, 4, 4, 0, 3]
     check_table(requests, decision_columns(scenario), "sample")
-    # ids are ranked into buckets: uv 2, 2, 13, …, 97 become 0, 0, 1, …
-    assert requests["uv"].tolist() == [0, 3, 1, 5, 4, 8, 0, 6, 2, 7]
+    assert requests["uv"].tolist()[:3] == [2, 36, 13]  # as they are
     results = read_cost_log(SAMPLES / "costs.csv")
     assert results[["result_1", "result_2"]].to_numpy().tolist()[:3] == [[0, 0], [0, 1], [1, 1]]
-    assert len(read_request_log(SAMPLES / "costs.csv")) == 10
+    assert len(read_request_log(SAMPLES / "costs.csv", ids)) == 10
+
+
+@published
+def test_ids_that_are_not_codes_of_the_scenario_are_refused() -> None:
+    """They used to be ranked into the buckets in silence."""
+    with pytest.raises(InputError, match=r"row 2: id 36 is not a code of feature 'uv' .*marca fit --requests"):
+        read_request_log(SAMPLES / "requests.csv")
+    scenario = Scenario.load("default")
+    features = (*(Feature(name, 10_000) for name in ("uv", "w", "g", "i")), Feature("history", 5))
+    with pytest.raises(InputError, match="no column for feature 'history'"):
+        read_request_log(SAMPLES / "requests.csv", scenario.replace(features=features))
 
 
 @published
@@ -239,5 +252,6 @@ def test_a_headerless_log_of_another_shape_is_refused(tmp_path: Path, tiny_scena
     with pytest.raises(InputError, match="10 columns and no header"):
         read_cost_log(tmp_path / "r.csv")
     (tmp_path / "r.csv").write_text("2,47,591,1,2,4,0,0,9,0\n36,54,6034,0,2,4,0,0,2,0\n")
+    wide = Scenario.load("default").replace(features=tuple(Feature(name, 10_000) for name in ("uv", "w", "g", "i")))
     with pytest.raises(InputError, match="row 1, column 'truncation'"):
-        read_request_log(tmp_path / "r.csv", "default")
+        read_request_log(tmp_path / "r.csv", wide)
