@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.days.compare_balancers import BalancerComparison, flat_rows, summarise
 from benchmarks.plotting.balancer_figures import side_by_side, sweep_figure
+from benchmarks.plotting.time_windows import TimeWindows
 from marca_env.logs.log_files import write_table
 from marca_env.utils.console import make_console
 from marca_env.utils.files import write_json
@@ -66,13 +67,15 @@ def draw(comparison: BalancerComparison, summary: Mapping[str, Any], out: Path) 
     names, clusters = [], comparison.calibration.scenario.cluster_names
     first = {str(m["method"].iloc[0]): m for m in reversed(comparison.minutes)}  # the first seed of each
     runs = {name: first[name] for name in summary["methods"] if name in first}
+    scenario = comparison.calibration.scenario
+    windows = TimeWindows.of(scenario, comparison.first_minute)
     title = f"{summary['traffic']}: load against budget, λ below (scenario {summary['scenario']})"
     for number, part in enumerate(_parts(list(runs)), start=1):
         names.append("balance.png" if number == 1 else f"balance_{number}.png")
-        side_by_side({n: runs[n] for n in part}, clusters, title, out / names[-1], summary["methods"])
+        side_by_side({n: runs[n] for n in part}, clusters, title, out / names[-1], summary["methods"], windows)
     if "feedback" in runs and "mpc" in runs:
         pair = {n: runs[n] for n in ("feedback", "mpc")}
-        side_by_side(pair, clusters, title, out / "feedback_mpc.png", summary["methods"])
+        side_by_side(pair, clusters, title, out / "feedback_mpc.png", summary["methods"], windows)
         names.append("feedback_mpc.png")
     if summary["sweep"]:
         points = [{"settings": r["settings"], "mu": r["mu"]["all"], "nu": r["nu"]["all"]} for r in summary["sweep"]]

@@ -143,6 +143,8 @@ class BalancerComparison:
     minutes: list[pd.DataFrame] = field(default_factory=list)
     """Minutes of every method and seed."""
     interrupted: bool = False
+    first_minute: int = 0
+    """Minute of the day at which the days begin."""
 
     @classmethod
     def prepare(cls, options: BalanceOptions, out: Path | None) -> BalancerComparison:
@@ -181,6 +183,7 @@ class BalancerComparison:
             with count_progress("Balancing", len(options.seeds) * len(jobs)) as advance:
                 for seed in options.seeds:
                     day = make_day(options, scenario, seed)
+                    self.first_minute = day.traffic.first_minute
                     evaluation = BalancerEvaluation(self.calibration, day, pool, seed)
                     for name, settings in jobs:
                         self._evaluate(evaluation, name, settings)

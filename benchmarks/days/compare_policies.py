@@ -161,7 +161,7 @@ def report(day: Day, minutes: pd.DataFrame, out: Path) -> dict[str, Any]:
     _write(out / "minutes.csv", minutes.to_csv(index=False, float_format="%.7g"))
     _write(out / "summary.json", json.dumps(summary, indent=2, default=float))
     title = f"{day.traffic.name} · scenario {day.scenario.name} · {len(day.traffic)} minutes"
-    day_figure(minutes, day.scenario, title, out / "day.png")
+    day_figure(minutes, day.scenario, title, out / "day.png", day.traffic.first_minute)
     console = make_console()
     for table in tables_of(summary):
         console.print(table)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
 
 from benchmarks.evaluation.statistics import iqm, iqm_interval, paired_difference, probability_of_improvement
 from benchmarks.offline.offline_runs import PER_ITERATION, convergence, gradient_variance
-from benchmarks.plotting.style import new_figure, open_axes, save_figure
+from benchmarks.plotting.style import BLUE, TRAFFIC, new_figure, open_axes, save_figure
 from benchmarks.suite.api import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TRUTHS = {"model": "by the ensemble", "cascade": "by the cascade"}
 SCORES = {"spearman": ("r_s", 3), "return": ("Return%", 2)}
 """Score → its symbol, and its number of digits."""
+CURVE_LABELS = {"spearman_model": "r_s by the ensemble,\nvalidation rows", "return_model": "Return%,\nvalidation rows"}
+PANELS = 5
+"""Methods side by side in a figure."""
 
 
 def group_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -57,29 +65,59 @@ def interval(values: np.ndarray, digits: int) -> str:
 
 
 def curves_figure(rows: Sequence[Row], path: Path) -> Path:
-    """Draw validation r_s and Return% against updates, mean and range over seeds, as PNG."""
-    drawing = new_figure(figsize=(10.4, 4.2))
-    left, right = drawing.subplots(1, 2)
-    for number, (name, group) in enumerate(group_rows(rows).items()):
-        updates = [point["updates"] for point in group[0].numbers["curve"]]
-        marker = "o" if len(updates) == 1 else None  # a line of one point would be invisible
-        for axis, score in ((left, "spearman_model"), (right, "return_model")):
-            lines = np.array([[point[score] for point in row.numbers["curve"]] for row in group])
-            axis.plot(updates, lines.mean(0), color=f"C{number % 10}", linewidth=1.7, label=name, marker=marker)
-            axis.fill_between(updates, lines.min(0), lines.max(0), color=f"C{number % 10}", alpha=0.12, linewidth=0)
-    for axis, title in ((left, "r_s by the ensemble, validation rows"), (right, "Return%; mean and range over seeds")):
-        axis.set_title(title, loc="left", fontsize=11)
-        axis.set_xlabel("updates")
-        open_axes(axis)
-        axis.margins(x=0.01)
-        drawn = np.concatenate([line.get_ydata() for line in axis.get_lines()])
-        low, high = np.percentile(drawn[np.isfinite(drawn)], [10, 100]) if np.isfinite(drawn).any() else (0.0, 0.0)
-        if low < high:  # otherwise all are equal, or have diverged
-            axis.set_ylim(low, high + 0.05 * (high - low))
-    handles, labels = left.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    """Draw validation r_s and Return% against updates as PNG: a column per method, its mean and range over seeds.
+
+    The means of the other methods are grey behind it, so that all compare.
+    """
+    groups = group_rows(rows)
+    columns = min(PANELS, len(groups))
+    blocks = -(-len(groups) // columns)
+    drawing = new_figure(figsize=(1.0 + 2.3 * columns, 0.5 + 3.8 * blocks))
+    axes = drawing.subplots(2 * blocks, columns, squeeze=False, sharex=True)
+    shared = _without_common_words(list(groups))
+    for number, name in enumerate(groups):
+        block, column = divmod(number, columns)
+        top, bottom = axes[2 * block, column], axes[2 * block + 1, column]
+        top.set_title(textwrap.fill(shared[name], 26), loc="left", fontsize=9)
+        for axis, score in ((top, "spearman_model"), (bottom, "return_model")):
+            _draw_method(axis, groups, name, score)
+            if column == 0:
+                axis.set_ylabel(CURVE_LABELS[score], fontsize=9)
+            else:
+                axis.tick_params(labelleft=False)
+        bottom.set_xlabel("updates", fontsize=9)
+        bottom.tick_params(labelbottom=True)
+    for unused in axes.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)[len(groups) :]:
+        for axis in unused:
+            axis.set_axis_off()
+    drawing.suptitle("mean and range over seeds; grey: the others", x=0.01, ha="left", fontsize=10)
     save_figure(drawing, path)
     return path
+
+
+def _draw_method(axis: Axes, groups: Mapping[str, Sequence[Row]], name: str, score: str) -> None:
+    """Draw a score of one method with its range over seeds, and the means of the others behind it."""
+    lines = {other: np.array([[p[score] for p in r.numbers["curve"]] for r in g]) for other, g in groups.items()}
+    updates = {other: [point["updates"] for point in g[0].numbers["curve"]] for other, g in groups.items()}
+    for other, values in lines.items():
+        if other != name:
+            axis.plot(updates[other], values.mean(0), color=TRAFFIC, linewidth=0.9, zorder=1)
+    marker = "o" if len(updates[name]) == 1 else None  # a line of one point would be invisible
+    axis.plot(updates[name], lines[name].mean(0), color=BLUE, linewidth=1.7, marker=marker, zorder=3)
+    axis.fill_between(updates[name], lines[name].min(0), lines[name].max(0), color=BLUE, alpha=0.18, linewidth=0)
+    drawn = np.concatenate([values.mean(0) for values in lines.values()])
+    low, high = np.percentile(drawn[np.isfinite(drawn)], [10, 100]) if np.isfinite(drawn).any() else (0.0, 0.0)
+    if low < high:  # otherwise all are equal, or have diverged
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    open_axes(axis)
+    axis.margins(x=0.01)
+
+
+def _without_common_words(names: Sequence[str]) -> dict[str, str]:
+    """Return the names without the words that all begin with."""
+    words = [name.split() for name in names]
+    common = next((k for k, same in enumerate(zip(*words, strict=False)) if len(set(same)) > 1), 0)
+    return {name: " ".join(w[common:]) or name for name, w in zip(names, words, strict=True)}
 
 
 def training_table(rows: Sequence[Row], window: int) -> Table:

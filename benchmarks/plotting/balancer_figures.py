@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.plotting.style import CYCLE, PURPLE, RED, TRAFFIC, new_figure, open_axes, save_figure
+from benchmarks.plotting.style import (
+    CYCLE,
+    GREY,
+    PRICE_LABEL,
+    PURPLE,
+    RED,
+    TRAFFIC,
+    mark_cut_off,
+    new_figure,
+    open_axes,
+    save_figure,
+)
+from benchmarks.plotting.time_windows import NOTE, TimeWindows, shade_windows
 
 USED, OVER, LINE, PRICE = "#9dc3dd", RED, "#1f5f8b", PURPLE
 
@@ -20,8 +32,11 @@ def side_by_side(
     title: str,
     path: Path,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
+    windows: TimeWindows | None = None,
 ) -> None:
     """Draw a column per method: traffic, then for each cluster the load in budgets and λ.
+
+    Loads above the end of their axis are marked by triangles, with the highest value.
 
     Args:
         runs: method → minutes of :func:`marca_env.traffic.day_simulator.replay`, all of the same day.
@@ -29,18 +44,19 @@ def side_by_side(
         title: title of the figure.
         path: PNG file to write.
         scores: method → :func:`benchmarks.days.balancer_evaluation.score`, for the headings.
+        windows: time windows of the request mix, drawn as bands.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
     n, rows = len(runs), 1 + 2 * len(clusters)
-    drawing = new_figure(figsize=(1.2 + 4.4 * n, 1.6 + 2.6 * len(clusters)))
+    drawing = new_figure(figsize=(1.2 + 4.4 * n, 2.0 + 2.8 * len(clusters)))
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12)
-    heights = [0.6, *[1.6, 0.8] * len(clusters)]
+    heights = [0.6, *[1.6, 1.0] * len(clusters)]
     axes = drawing.subplots(rows, n, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     tops = [_top(runs.values(), c) for c in clusters]
     for column, (name, minutes) in zip(axes.T, runs.items(), strict=True):
-        hours = minutes["minute"] / 60
+        hours = minutes["minute"].to_numpy() / 60
         column[0].fill_between(hours, minutes["qps"], color=TRAFFIC, linewidth=0)
         column[0].set_ylim(bottom=0)
         column[0].set_title(_heading(name, scores), fontsize=10, loc="left")
@@ -49,31 +65,36 @@ def side_by_side(
             column[2 + 2 * g].plot(hours, minutes[f"price_{cluster}"], color=PRICE, linewidth=0.9)
             column[2 + 2 * g].set_yscale("symlog", linthresh=1.0)
         column[-1].set_xlabel("hours since the start")
+        for axis in column:
+            shade_windows(axis, windows, len(minutes))
     axes[0, 0].set_ylabel("requests/s")
     for g, cluster in enumerate(clusters):
         axes[1 + 2 * g, 0].set_ylabel(f"{cluster}\nload / budget")
-        axes[2 + 2 * g, 0].set_ylabel("λ per\ncore-second")
+        axes[2 + 2 * g, 0].set_ylabel(PRICE_LABEL, fontsize=8)
         axes[2 + 2 * g, 0].set_ylim(bottom=0)  # shared by the row, so only once all is drawn
     for axis in axes.ravel():
         open_axes(axis)
         axis.margins(x=0)
+    if windows is not None:
+        drawing.supxlabel(NOTE, fontsize=9, x=0.01, ha="left", color=GREY)
     save_figure(drawing, path)
 
 
 def _top(runs: Any, cluster: str) -> float:
-    """Return the highest load to show, in budgets; the axis cuts off the worst two in a thousand minutes."""
+    """Return the highest load to show, in budgets; the worst two in a thousand minutes are above it."""
     highest = [float(np.quantile(m[f"load_{cluster}"] / m[f"budget_{cluster}"], 0.998)) for m in runs]
     return float(np.clip(1.05 * max(highest), 1.15, 2.5))
 
 
-def _load(axis: Any, hours: pd.Series, minutes: pd.DataFrame, cluster: str, top: float) -> None:
+def _load(axis: Any, hours: np.ndarray, minutes: pd.DataFrame, cluster: str, top: float) -> None:
     """Draw the used part of the budget, and the load above it."""
-    load = minutes[f"load_{cluster}"] / minutes[f"budget_{cluster}"]
+    load = (minutes[f"load_{cluster}"] / minutes[f"budget_{cluster}"]).to_numpy()
     axis.fill_between(hours, np.minimum(load, 1.0), color=USED, linewidth=0)
     axis.fill_between(hours, 1.0, np.maximum(load, 1.0), color=OVER, linewidth=0.4, edgecolor=OVER)
     axis.plot(hours, load, color=LINE, linewidth=0.5)
     axis.axhline(1.0, color="black", linewidth=0.9, linestyle="--")
     axis.set_ylim(0, top)
+    mark_cut_off(axis, hours, load, top)
 
 
 def _heading(name: str, scores: Mapping[str, Mapping[str, Any]] | None) -> str:

@@ -118,7 +118,7 @@ def clocks_figure(
             axis.annotate(name, (1.0, level), xycoords=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
         axis.set_xlabel(label)
         open_axes(axis)
-    axes[0].set_ylabel("greedy return (mean and 95 % interval over seeds)")
+    axes[0].set_ylabel("greedy return, currency per request\n(mean and 95 % interval over seeds)")
     axes[1].set_xscale("log")
     axes[1].xaxis.set_major_formatter("{x:g}")
     legend_below(drawing, axes[0], columns=5)

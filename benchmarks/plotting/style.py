@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -33,6 +35,8 @@ METHOD_COLOURS = {
 }
 """Name of a learner, policy or balancer → its colour in every figure."""
 DPI = 110
+PRICE_LABEL = "λ, currency\nper core-second"
+"""Label of axes of prices."""
 
 
 def new_figure(**options: Any) -> Figure:
@@ -61,10 +65,45 @@ def open_axes(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
-    """Put the legend of one axis below the figure; ``columns``: by default one for each entry."""
+def legend_below(figure: Figure, axis: Axes, columns: int | None = None, note: str | None = None) -> None:
+    """Put the legend of one axis below the figure.
+
+    Args:
+        figure: the figure.
+        axis: its axes with the entries.
+        columns: columns of the legend; ``None``: one for each entry.
+        note: text above the entries.
+    """
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(labels), frameon=False)
+    options: dict[str, Any] = {"ncols": columns or len(labels), "frameon": False, "title": note, "title_fontsize": 9}
+    figure.legend(handles, labels, loc="outside lower center", **options)
+
+
+def mark_cut_off(axis: Axes, x: np.ndarray, y: np.ndarray, top: float) -> None:
+    """Mark the values above the end of an axis by triangles at its edge, and write the highest.
+
+    Args:
+        axis: the axes.
+        x: (n,) places.
+        y: (n,) values.
+        top: end of the axis.
+    """
+    above = np.flatnonzero(y > top)
+    if len(above) == 0:
+        return
+    axis.plot(x[above], np.full(len(above), top), "^", color=RED, markersize=4, clip_on=False, linestyle="none")
+    worst = above[int(y[above].argmax())]
+    is_late = x[worst] > np.quantile(x, 0.85)
+    offset, side = ((-5, -2), "right") if is_late else ((5, -2), "left")
+    options: dict[str, Any] = {
+        "xytext": offset,
+        "textcoords": "offset points",
+        "ha": side,
+        "va": "top",
+        "fontsize": 7,
+        "color": RED,
+    }
+    axis.annotate(f"up to {y[worst]:.2g}", (x[worst], top), **options)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

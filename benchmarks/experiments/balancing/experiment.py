@@ -20,6 +20,7 @@ from benchmarks.days.balancers import check_methods
 from benchmarks.days.calibration import Calibration
 from benchmarks.experiments.balancing.report_tables import day_table, sale_table
 from benchmarks.plotting.balancer_figures import side_by_side
+from benchmarks.plotting.time_windows import TimeWindows
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.public_data import available_traces, trace_folder
 from benchmarks.suite.user_methods import is_user_object, source_digest
@@ -159,7 +160,8 @@ def figures(rows: Sequence[Row], folder: Path) -> dict[str, Path]:
         runs = {name: pd.read_parquet(minutes_file(folder, complete[0][name].case)) for name in names}
         numbers = {name: complete[0][name].numbers for name in names}
         path = folder / f"{day}.png"
-        side_by_side(runs, Scenario.load("default").cluster_names, day, path, numbers)
+        scenario = Scenario.load("default")
+        side_by_side(runs, scenario.cluster_names, day, path, numbers, TimeWindows.of(scenario))
         paths[f"{day}: load against budget, λ below"] = path
     return paths
 

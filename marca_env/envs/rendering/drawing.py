@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from marca_env.envs.rendering.views import ClusterView, StageView, View
 
 WIDTH = 720
-_MARGIN, _TITLE, _STAGE, _CLUSTER, _HISTORY = 20, 44, 74, 46, 64
+_MARGIN, _TITLE, _STAGE, _CLUSTER, _HISTORY, _LEGEND = 20, 44, 74, 46, 64, 22
 _LEFT, _RIGHT = 230, 560
 """Left and right edge of the middle column, which holds funnel and loads."""
 _PAPER, _INK, _QUIET, _LINE = (252, 252, 250), (35, 38, 43), (120, 125, 132), (214, 216, 220)
@@ -26,7 +26,7 @@ def as_pixels(view: View) -> np.ndarray:
     history = any(c.history for c in view.clusters)
     row = _CLUSTER + (_HISTORY if history else 0)
     caption = _TITLE + len(view.stages) * _STAGE
-    height = caption + 34 + len(view.clusters) * row + _MARGIN // 2
+    height = caption + 34 + len(view.clusters) * row + (_LEGEND if history else 0) + _MARGIN // 2
     image = Image.new("RGB", (WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((_MARGIN, 14), view.title, _INK, _font(19))
@@ -37,6 +37,8 @@ def as_pixels(view: View) -> np.ndarray:
     draw.text((_RIGHT + 20, caption + 10), "price of computation", _QUIET, _font(13))
     for k, cluster in enumerate(view.clusters):
         _draw_cluster(draw, cluster, caption + 34 + k * row)
+    if history:
+        _draw_legend(draw, caption + 34 + len(view.clusters) * row)
     return np.asarray(image)
 
 
@@ -94,7 +96,7 @@ def _draw_cluster(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> 
     draw.text((mark + 4, top + 24), "budget", _QUIET, _font(12))
     _draw_lambda(draw, _RIGHT + 22, top + 2, 17)
     draw.text((_RIGHT + 42, top - 1), f"{cluster.price:.3g}", _PRICE, _font(18))
-    draw.text((_RIGHT + 22, top + 23), "per core-second", _QUIET, _font(12))
+    draw.text((_RIGHT + 22, top + 23), "currency per core-second", _QUIET, _font(11))
     if cluster.history:
         _draw_history(draw, cluster, top + _CLUSTER)
 
@@ -114,6 +116,24 @@ def _draw_history(draw: ImageDraw.ImageDraw, cluster: ClusterView, top: int) -> 
     if len(x) > 1:
         draw.line(prices, _PRICE, 1)
         draw.line(loads, _LOAD, 2)
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
+    """Explain the lines of the histories."""
+    x, middle = float(_MARGIN), top + _LEGEND // 2
+    for colour, width, symbol, text in (
+        (_LOAD, 2, False, f"load, up to {_LIMIT:g} budgets"),
+        (_QUIET, 1, False, "budget"),
+        (_PRICE, 1, True, "price of computation, up to its highest so far"),
+    ):
+        draw.line((x, middle, x + 22, middle), colour, width)
+        x += 28
+        if symbol:
+            _draw_lambda(draw, x, middle - 5, 12)
+            x += 14
+        draw.text((x, middle), text, _QUIET, _font(12), anchor="lm")
+        x += draw.textlength(text, _font(12)) + 24
+    draw.text((WIDTH - _MARGIN, middle), "time", _QUIET, _font(12), anchor="rm")
 
 
 def _draw_lambda(draw: ImageDraw.ImageDraw, x: float, y: float, size: float) -> None:

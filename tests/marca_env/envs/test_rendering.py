@@ -121,6 +121,14 @@ def test_frame_of_a_day_shows_its_history(exact_engine: Engine) -> None:
     last = env.render()
     assert first.shape == last.shape
     assert width_of(last, drawing._PRICE) > width_of(first, drawing._PRICE)
+    legend = last[-drawing._LEGEND - drawing._MARGIN // 2 :]
+    assert all(width_of(legend, colour) >= 20 for colour in (drawing._LOAD, drawing._QUIET, drawing._PRICE))
+
+
+def test_no_text_of_a_frame_is_cut_off() -> None:
+    """The last columns of the picture hold paper only."""
+    pixels = drawing.as_pixels(view(0.5, history=4))
+    assert (pixels[:, -2:] == np.array(drawing._PAPER)).all()
 
 
 @pytest.fixture
