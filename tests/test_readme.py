@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks.suite import reference
+from benchmarks.experiments.online import report_tables
+from benchmarks.suite import records, reference
 from benchmarks.suite.report import write_pages
 from tests.helpers.documents import BLOCK, README, code_blocks
 from tests.helpers.paths import ROOT
@@ -46,3 +48,12 @@ def test_the_figures_are_those_of_the_records(tmp_path: Path) -> None:
     for policy, cells in rows:
         figures = [figure.replace(" %", "") for figure in cells.split(" | ")]
         assert all(figure in recorded[policy] for figure in figures if figure != "0"), (policy, figures)
+
+
+def test_a_claim_of_more_is_outside_the_noise() -> None:
+    """The README says by how much MPC earns more than feedback; the interval is that of the records and excludes 0."""
+    numbers = report_tables.by_case(records.read(reference.FOLDER / "online"))
+    gains = report_tables.uplifts(numbers, "marca-mpc", "revenue", "marca-feedback")
+    mean, low, high = report_tables.interval(100 * np.array([row.mean() for row in gains]))
+    assert low > 0
+    assert f"{mean:.1f} % [{low:.1f}, {high:.1f}] more than feedback" in " ".join(TEXT.split())
