@@ -21,7 +21,7 @@ from agents.policy.joint_action_values import JointActionValues
 from agents.policy.value_parts import value_parts
 from agents.team.team import Team, TeamSpec
 from marca_env.models.cost_model import CostModel
-from marca_env.models.engine import shipped_folder
+from marca_env.models.engine import artefact_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
@@ -181,7 +181,7 @@ class AllocationPolicy:
             )
         scenario = Scenario.from_dict(description["scenario"])
         if cost_model is None or isinstance(cost_model, (str, Path)):
-            own, shipped = path / COSTS, shipped_folder(scenario.name) / COSTS
+            own, shipped = path / COSTS, artefact_folder(scenario) / COSTS
             home = Path(cost_model) if cost_model is not None else own if own.is_dir() else shipped
             if home == shipped and not home.is_dir():
                 raise InputError(

@@ -81,6 +81,6 @@ def load_cost_map(scenario: Scenario, path: str | Path | None = None) -> CostMap
     if not log.is_file():
         raise InputError(
             f"scenario {scenario.name!r}: no cost log {log}; measure one with `marca testbench --scenario "
-            f"{scenario.home or scenario.name} --out {log}`"
+            f"{scenario.load_name} --out {log}`"
         )
     return CostMap.from_log(scenario, read_cost_log(log))

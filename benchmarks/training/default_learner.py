@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from marca_env.scenario.scenario import FILE as SCENARIO_FILE
-from marca_env.scenario.scenario import Scenario
+from marca_env.scenario.scenario import Scenario, presets
 from marca_env.utils.model_files import DESCRIPTION, WEIGHTS
 from marca_env.utils.progress import count_progress
 
@@ -35,24 +35,38 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
         def report(_numbers: dict[str, Any]) -> None:
             advance()
 
-        source = scenario.name if scenario.home is None else str(scenario.home)
-        return str(online_train(out, algo=algo, env_config={"scenario": source}, iterations=iterations, report=report))
+        config = {"scenario": _readable(scenario)}
+        return str(online_train(out, algo=algo, env_config=config, iterations=iterations, report=report))
+
+
+def _readable(scenario: Scenario) -> str:
+    """Return what reads the scenario again; one that was made in Python is written first."""
+    if scenario.source is not None or scenario.name in presets():
+        return scenario.load_name
+    path = POLICIES / f"{_scenario_key(scenario)}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scenario.save(path)
+    return str(path)
 
 
 def _scenario_key(scenario: Scenario) -> str:
-    """Return the name of a preset; for a scenario with its own folder add a hash of the files that policies depend on.
+    """Return the name of a preset; for another scenario add a hash of what policies depend on.
 
-    The folder's path is left out, so that a folder that was moved keeps its policies.
+    These are the scenario and the models of its folder, without name and path: a folder that was moved, or a scenario
+    that was renamed, keeps its policies.
     """
-    if scenario.home is None:
+    if scenario.source is None and scenario.name in presets():
         return scenario.name
-    digest = hashlib.sha256()
+    described = {name: value for name, value in scenario.to_dict().items() if name != "name"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    if scenario.home is None:
+        return f"own-{digest.hexdigest()[:10]}"
     files = [
         "population.parquet",
         *(f"{m}/{f}" for m in ("cost_model", "revenue_model") for f in (DESCRIPTION, WEIGHTS)),
     ]
-    for name in (SCENARIO_FILE, *files):
+    for name in files:
         path = scenario.home / name
         digest.update(name.encode())
         digest.update(path.read_bytes() if path.is_file() else b"")
-    return f"{scenario.name}-{digest.hexdigest()[:10]}"
+    return f"own-{digest.hexdigest()[:10]}"

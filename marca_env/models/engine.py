@@ -23,7 +23,7 @@ from marca_env.models.population import Population, Sparsity
 from marca_env.models.prediction_cache import PredictionCache
 from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
-from marca_env.scenario.scenario import Scenario
+from marca_env.scenario.scenario import Scenario, presets
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.seeding import UniformSource
 from marca_env.utils.validation import check_codes
@@ -147,8 +147,7 @@ class Engine:
         for name in needed:
             if not (home / name).exists():
                 raise InputError(
-                    f"{home / name}: no such artefact for scenario {scenario.name!r}; create it with "
-                    f"`marca fit --scenario {scenario.name} --out DIR` and pass folder=DIR"
+                    f"{home / name}: no such artefact for scenario {scenario.name!r}; {fit_remedy(scenario)}"
                 )
         sparsity = None
         if noise == "gamma":
@@ -160,8 +159,7 @@ class Engine:
             if differing:
                 raise InputError(
                     f"{home / name}: fitted to another system than scenario {scenario.name!r} "
-                    f"({', '.join(differing)} differ); fit this system with `marca fit --scenario FILE --out DIR` "
-                    "and pass folder=DIR"
+                    f"({', '.join(differing)} differ); {fit_remedy(scenario)}"
                 )
         return cls(
             scenario,
@@ -250,8 +248,28 @@ def shipped_folder(name: str) -> Path:
 
 
 def artefact_folder(scenario: Scenario) -> Path:
-    """Return the folder of a scenario's fitted artefacts: where it was read from, else the shipped one."""
-    return scenario.home if scenario.home is not None else shipped_folder(scenario.name)
+    """Return the folder of a scenario's fitted artefacts.
+
+    It is where the scenario was read from, else the shipped one of its name. A scenario of another name has the
+    artefacts of the preset that it differs from in nothing that matters to them.
+    """
+    if scenario.home is not None:
+        return scenario.home
+    if scenario.name in presets():
+        return shipped_folder(scenario.name)
+    return shipped_folder(next((p for p in presets() if not scenario.differs_from(_preset(p))), scenario.name))
+
+
+@functools.cache
+def _preset(name: str) -> Scenario:
+    return Scenario.load(name)
+
+
+def fit_remedy(scenario: Scenario) -> str:
+    """Return how to fit the artefacts that a scenario lacks, for messages."""
+    is_known = scenario.source is not None or scenario.name in presets()
+    source = scenario.source or scenario.name if is_known else "FILE.yaml"
+    return f"fit it with `marca fit --scenario {source} --out DIR`, then use the folder DIR as the scenario"
 
 
 @functools.lru_cache(maxsize=4)

@@ -83,6 +83,8 @@ class Scenario:
     site; a request then uses, loads and pays for the clusters of its site only."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
     """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
+    source: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
+    """YAML file that it was read from; ``None``: a preset, or not read from a file."""
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -291,7 +293,13 @@ class Scenario:
             remedy = ", or use the path of a .yaml file or of a folder of `marca fit`"
             raise ScenarioError(unknown_option(what, str(source), presets()) + remedy)
         scenario = cls._checked(lambda: read_mapping(path, "scenario"), str(path))
-        return scenario.replace(home=path.parent.resolve()) if path.name == FILE else scenario
+        home = path.parent.resolve() if path.name == FILE else None
+        return scenario.replace(home=home, source=path.resolve())
+
+    @property
+    def load_name(self) -> str:
+        """What :meth:`load` takes to read the scenario again: its folder, its file, or the name of a preset."""
+        return str(self.home or self.source or self.name)
 
     @classmethod
     def _checked(cls, read: Callable[[], Any], where: str) -> Scenario:

@@ -16,13 +16,14 @@ import traceback
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import psutil
 from threadpoolctl import threadpool_limits
 
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, one_line
 
 Workload = Hashable
 """Work of a service for each request of a bucket; only the service interprets it."""
@@ -155,11 +156,14 @@ class ServiceProcess:
         try:
             status, value = control.recv()
         except EOFError:
-            raise RuntimeError("the service's process ended unexpectedly; see its output above") from None
+            raise InputError(
+                "the service's process ended unexpectedly (killed, or out of memory); see its output above"
+            ) from None
         if status == "input error":
             raise InputError(value)
         if status == "failed":
-            raise RuntimeError(f"the service failed:\n{value}")
+            message, trace = value
+            raise InputError(f"the service failed: {message}; --debug shows the traceback") from RuntimeError(trace)
         return value
 
     def close(self) -> None:
@@ -204,8 +208,10 @@ def _serve(control: Connection, load: Connection, factory: Callable[[], Service]
         pass  # the bench has ended
     except InputError as error:
         control.send(("input error", str(error)))
-    except Exception:
-        control.send(("failed", traceback.format_exc()))
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {one_line(error)} ({Path(last.filename).name}, line {last.lineno})"
+        control.send(("failed", (message, traceback.format_exc())))
 
 
 def _nothing(_: int) -> None:

@@ -10,11 +10,11 @@ Example::
          against: {path: "/rank?n=1"}}
 
 With ``python: "package.module:function"`` instead of ``http`` the function is called with each bucket's ``request``.
+`marca testbench` finds modules of the current folder.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,15 +25,21 @@ from typing import Any
 from marca_env.testbench.service import Bucket, ServiceProcess, Workload
 from marca_env.testbench.targets import (
     CPU_METRIC,
+    MAX_CONNECTIONS,
+    MAX_CORES,
+    MAX_PID,
     FunctionService,
     HttpRequest,
     HttpTarget,
     Target,
+    check_address,
     metric_clock,
     process_clock,
 )
 from marca_env.utils.dataclass_schema import from_plain
-from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.errors import InputError
+from marca_env.utils.importing import import_object
+from marca_env.utils.validation import as_number, as_whole_number
 from marca_env.utils.yaml import read_mapping
 
 
@@ -95,12 +101,22 @@ def _target(file: _File) -> Callable[[int], Target]:
         raise InputError("no service, or two; give one of http and python")
     if not file.buckets:
         raise InputError("buckets: empty; add at least one")
+    as_whole_number("cores", file.cores, 1, MAX_CORES)
+    for k, bucket in enumerate(file.buckets):
+        as_whole_number(f"buckets[{k}].value_bucket", bucket.value_bucket)
+        as_number(f"buckets[{k}].queue_length", bucket.queue_length, 0)
     if file.python is not None:
         function = _function(file.python)
         service = partial(FunctionService, function, [_bucket(b, lambda text: text) for b in file.buckets])
         return lambda machines: ServiceProcess(service, machines)
     assert file.http is not None
     http = file.http
+    check_address(http.url, "http: url")
+    if http.pid is not None:
+        as_whole_number("http: pid", http.pid, 1, MAX_PID)
+    if http.cpu_url is not None:
+        check_address(http.cpu_url, "http: cpu_url")
+    as_whole_number("http: connections", http.connections, 1, MAX_CONNECTIONS)
     if (http.pid is None) == (http.cpu_url is None):
         raise InputError("http: no CPU clock, or two; give one of pid and cpu_url")
     buckets = [_bucket(b, lambda text: from_plain(HttpRequest, json.loads(text), "request")) for b in file.buckets]
@@ -126,13 +142,7 @@ def _bucket(bucket: _Bucket, workload: Callable[[str], Workload]) -> Bucket:
 
 
 def _function(path: str) -> Callable[[Any], object]:
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"python: {path!r} cannot be imported ({one_line(error)}); write package.module:function"
-        ) from None
+    function = import_object(path, "python", separator=":")
     if not callable(function):
         raise InputError(f"python: {path!r} is not a function; write package.module:function")
     return function

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Protocol
 from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 import numpy as np
@@ -20,7 +20,9 @@ import psutil
 
 from marca_env.testbench.service import Bucket, Replay, Workload, cpu_seconds, growth_of
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.validation import as_whole_number, shown
 
+MAX_PID, MAX_CORES, MAX_CONNECTIONS = 2**31 - 1, 100_000, 10_000
 CPU_METRIC = "process_cpu_seconds_total"
 """Counter of CPU-seconds that Prometheus client libraries export."""
 _TIMEOUT = 10.0
@@ -98,15 +100,13 @@ class HttpTarget:
     def __init__(
         self, url: str, buckets: Sequence[Bucket], cpu: Callable[[], float], cores: int = 1, connections: int = 8
     ) -> None:
-        if connections < 1 or cores < 1:
-            raise InputError(f"connections is {connections} and cores {cores}; both must be at least 1")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"url {url!r}: not an address of HTTP; write it like http://127.0.0.1:8080")
+        as_whole_number("connections", connections, 1, MAX_CONNECTIONS)
+        as_whole_number("cores", cores, 1, MAX_CORES)
+        parts = check_address(url)
         self.url, self.buckets, self.cores = url.rstrip("/"), list(buckets), cores
         self._cpu, self._connections = cpu, connections
         self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._address = parts.hostname, parts.port
+        self._address = str(parts.hostname), parts.port
         self._workload = HttpRequest()
 
     def prepare(self, workload: Workload) -> float:
@@ -177,7 +177,7 @@ class HttpTarget:
             connection.request(request.method, path, body, headers)
             response = connection.getresponse()
             response.read()
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a method or path that HTTP does not allow
             raise InputError(
                 f"{request.method} {self.url}{path}: {one_line(error) or type(error).__name__}; is the service running?"
             ) from None
@@ -187,12 +187,30 @@ class HttpTarget:
             )
 
 
+def check_address(url: Any, what: str = "url") -> SplitResult:
+    """Return the parts of an address of HTTP.
+
+    Raises:
+        InputError: it is none, or its port is none.
+    """
+    remedy = "write it like http://127.0.0.1:8080"
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+        port = parts.port
+    except ValueError as error:  # an address of IPv6 cut short, or a port out of range
+        raise InputError(f"{what} {shown(url)}: {one_line(error)}; {remedy}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise InputError(f"{what} {shown(url)}: not an address of HTTP; {remedy}")
+    return parts
+
+
 def process_clock(pid: int) -> Callable[[], float]:
     """Return a clock of the CPU-seconds of a process on this machine and of its children.
 
     Raises:
         InputError: the process does not exist, or it ends (raised by the clock).
     """
+    as_whole_number("pid", pid, 1, MAX_PID)
 
     def read() -> float:
         try:
@@ -213,12 +231,13 @@ def metric_clock(url: str, metric: str = CPU_METRIC) -> Callable[[], float]:
     Raises:
         InputError: nothing answers at the URL, or its answer has no such number.
     """
+    check_address(url, "address of a CPU clock")
 
     def read() -> float:
         try:
             with urlopen(url, timeout=_TIMEOUT) as response:
                 text = response.read().decode("utf-8", "replace")
-        except (URLError, OSError, ValueError) as error:
+        except (URLError, HTTPException, OSError, ValueError) as error:
             raise InputError(f"{url}: {one_line(error)}; use the address of a counter of CPU-seconds") from None
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         named = [line for line in lines if line.partition("{")[0].partition(" ")[0] == metric]

@@ -27,12 +27,14 @@ from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess,
 from marca_env.testbench.targets import Target
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import ProgressCallback
+from marca_env.utils.validation import as_number, as_seed, as_whole_number
 
 SATURATED, IDLE = 0.9, 0.02
 """Utilisation above and below which a measurement is refused."""
 GROWTH = 0.3
 """Growth of lateness, as a share of the replay, above which the bench cannot keep up."""
 ARRIVALS = ("uniform", "poisson")
+MAX_MACHINES = 1000
 MAX_QPS = 3000.0
 """Maximum rate of the load generator, requests per second."""
 _OVERHEAD = 60e-6
@@ -83,10 +85,13 @@ class TestBench:
     ) -> None:
         if arrivals not in ARRIVALS:
             raise InputError(unknown_option("arrivals", arrivals, ARRIVALS))
-        for name, value in (("machines", machines), ("seconds", seconds), ("repeats", repeats), ("qps", qps)):
-            if value is not None and not 0 < value < np.inf:
+        as_whole_number("machines", machines, 1, MAX_MACHINES)
+        as_whole_number("repeats", repeats, 1)
+        as_seed(seed)
+        for name, value in (("seconds", seconds), ("qps", qps)):
+            if value is not None and as_number(name, value) <= 0:
                 raise InputError(f"{name} is {value}; it must be positive")
-        if not IDLE < utilisation < SATURATED:
+        if not IDLE < as_number("utilisation", utilisation) < SATURATED:
             raise InputError(f"utilisation is {utilisation}; use a value between {IDLE} and {SATURATED}, such as 0.45")
         self.scenario = Scenario.load(scenario)
         if service is not None and target is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.cli.arguments import SCENARIO_HELP
+from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.testbench.target_config import load_target
 from marca_env.testbench.testbench import TestBench, describe_machine, repeat_spread, to_cost_log
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
     if args.out.exists() and not (args.resume or args.overwrite):
         raise InputError(f"{args.out}: exists already; pass --resume to continue it, --overwrite or another --out")
+    make_current_folder_importable()
     bench = TestBench(
         args.scenario,
         target=None if args.target is None else load_target(args.target),

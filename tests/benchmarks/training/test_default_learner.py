@@ -65,3 +65,24 @@ def test_another_fit_of_the_same_folder_trains_again(
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     default_checkpoint("VDN", Scenario.load(home), 3)
     assert len(trainings) == 2
+
+
+def test_a_scenario_that_was_renamed_keeps_its_policies(
+    trainings: Trainings, tmp_path: Path, tiny_scenario: Scenario, tiny_artefacts: Path
+) -> None:
+    home = tmp_path / "mine"
+    shutil.copytree(tiny_artefacts, home)
+    for name in ("before", "after"):
+        tiny_scenario.replace(name=name).save(home / "scenario.yaml")
+        default_checkpoint("VDN", Scenario.load(home), 3)
+    assert len(trainings) == 1
+
+
+def test_a_scenario_of_ones_own_file_is_found_by_the_training(trainings: Trainings, tmp_path: Path) -> None:
+    """Its name is no preset: `marca simulate --scenario mine.yaml` used to look for a preset of this name."""
+    mine = Scenario.load("default").replace(name="mine", peak_qps=1500.0)
+    mine.save(tmp_path / "mine.yaml")
+    default_checkpoint("VDN", Scenario.load(tmp_path / "mine.yaml"), 3)
+    default_checkpoint("VDN", mine.replace(peak_qps=1400.0), 3)  # made in Python
+    for (_, env_config), peak in zip(trainings, (1500.0, 1400.0), strict=True):
+        assert Scenario.load(env_config["scenario"]).peak_qps == peak

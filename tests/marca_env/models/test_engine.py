@@ -9,6 +9,7 @@ import pytest
 
 from marca_env.models.engine import Engine, get_engine
 from marca_env.models.population import Population, Sparsity
+from marca_env.scenario.parts import Feature
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -149,7 +150,7 @@ def test_wrong_options_are_named_in_the_error(tiny_scenario, exact_law, exact_en
 
 
 def test_missing_artefact_error_names_the_command(tiny_scenario, tmp_path):
-    with pytest.raises(InputError, match="marca fit --scenario tiny --out DIR"):
+    with pytest.raises(InputError, match=r"marca fit --scenario FILE\.yaml --out DIR`, then use the folder DIR"):
         Engine.load(tiny_scenario, tmp_path)
 
 
@@ -191,3 +192,15 @@ def test_table_of_no_requests_is_empty(tiny_engine: Engine) -> None:
     values, costs = tiny_engine.table(np.zeros((0, 4), dtype=int))
     assert values.shape == (0, 36)
     assert costs.shape == (0, 36, 2)
+
+
+def test_a_renamed_scenario_needs_no_fit(tmp_path: Path) -> None:
+    """Name, budgets and traffic do not matter to the models: they are those of the preset."""
+    mine = Scenario.load("default").replace(name="mine", peak_qps=1500.0)
+    mine.save(tmp_path / "mine.yaml")
+    assert Engine.load(tmp_path / "mine.yaml").scenario.name == "mine"
+    other = mine.replace(features=(*mine.features, Feature("more", 2)))
+    other.save(tmp_path / "other.yaml")
+    with pytest.raises(InputError) as caught:
+        Engine.load(tmp_path / "other.yaml")
+    assert f"marca fit --scenario {tmp_path / 'other.yaml'} --out DIR" in str(caught.value)

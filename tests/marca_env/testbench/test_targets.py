@@ -107,3 +107,66 @@ def test_more_cores_mean_less_utilisation_and_the_same_cost(server: tuple[str, i
     assert log.loc[0, "cores"] == 4
     assert log.loc[0, "utilisation"] < 0.15  # type: ignore[operator]
     assert 3.0 < log.loc[0, "cost"] / MILLISECOND < 4.6  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_a_function_of_the_current_folder_is_found_as_train_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    monkeypatch.setenv("PYTHONPATH", "")
+    (tmp_path / "my_shop.py").write_text(
+        "import time\n\ndef rank(n):\n    end = time.process_time() + 1e-3\n    while time.process_time() < end: pass\n"
+        "\ndef broken(n):\n    raise KeyError('shelf')\n"
+    )
+    target = described(lambda n: n, python="my_shop:rank")
+    target["buckets"] = target["buckets"][:1]
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(target))
+    assert main(["testbench", "--target", "t.yaml", "--repeats", "1", "--seconds", "0.3", "--out", "c.csv"]) == 0
+    assert len(read_cost_log("c.csv")) == 1
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({**target, "python": "my_shop:broken"}))
+    capsys.readouterr()
+    assert main(["testbench", "--target", "t.yaml", "--repeats", "1", "--out", "d.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "KeyError: 'shelf' (my_shop.py, line 8)" in error
+    assert "Traceback" not in error
+
+
+BUCKET = {"stage": "rank", "cluster": "rank", "component": "base", "request": {}}
+HTTP = {"url": "http://127.0.0.1:1", "pid": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"http": {**HTTP, "url": "http://127.0.0.1:99999"}}, "out of range"),
+        ({"http": {**HTTP, "url": "http://127.0.0.1:x"}}, "Port"),
+        ({"http": {**HTTP, "url": "http://127.0.0.1:0"}}, "not an address of HTTP"),
+        ({"http": {**HTTP, "url": "http://[::1"}}, "IPv6"),
+        ({"http": {**HTTP, "url": "ftp://127.0.0.1"}}, "not an address of HTTP"),
+        ({"http": {**HTTP, "url": ""}}, "not an address of HTTP"),
+        ({"http": {**HTTP, "pid": -1}}, "http: pid is -1"),
+        ({"http": {**HTTP, "pid": 0}}, "http: pid is 0"),
+        ({"http": {**HTTP, "pid": 2**70}}, "http: pid is"),
+        ({"http": {**HTTP, "pid": True}}, "expected a whole number"),
+        ({"http": {**HTTP, "pid": 2**31 - 1}}, "no such process"),
+        ({"http": {"url": HTTP["url"], "cpu_url": "file:///etc/hostname"}}, "not an address of HTTP"),
+        ({"http": {"url": HTTP["url"], "cpu_url": "http://127.0.0.1:1/a b"}}, "127.0.0.1:1/a b"),
+        ({"http": {**HTTP, "connections": 0}}, "connections is 0"),
+        ({"http": {**HTTP, "connections": 10**9}}, "connections is"),
+        ({"http": HTTP, "cores": 0}, "cores is 0"),
+        ({"http": HTTP, "buckets": [{**BUCKET, "queue_length": -1}]}, "queue_length is -1"),
+        ({"http": HTTP, "buckets": [{**BUCKET, "value_bucket": -1}]}, "value_bucket is -1"),
+        ({"http": HTTP, "buckets": [{**BUCKET, "request": {"path": 3}}]}, "expected text"),
+        ({"python": "no_module_here:f"}, "No module named"),
+        ({"python": "json"}, "write it as my_module:name"),
+        ({"python": "json:nothing"}, "unknown name in json"),
+        ({"python": "json:__name__"}, "is not a function"),
+    ],
+)
+def test_a_wrong_target_is_one_line(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({"buckets": [BUCKET], **changes}))
+    with pytest.raises(InputError, match=expected) as caught:
+        load_target(tmp_path / "t.yaml")(1)
+    assert str(caught.value).count("\n") == 0

@@ -153,7 +153,7 @@ def test_poisson_arrivals_on_two_machines_are_measured() -> None:
 def test_faults_of_the_service_are_reported() -> None:
     with pytest.raises(InputError, match="refill it"), ServiceProcess(functools.partial(Burner, "input")):
         pass
-    with pytest.raises(RuntimeError, match="the oven exploded"):
+    with pytest.raises(InputError, match="the oven exploded"):
         TestBench("default", service=functools.partial(Burner, "handler")).run()
 
 
