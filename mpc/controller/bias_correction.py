@@ -10,6 +10,8 @@ JUMP_GAIN = 0.7
 """Largest share of a prediction error that is corrected at once; below 1 in case the slopes are wrong as well."""
 TILT_LIMIT = 6.0
 """Largest size of the correction of d log c / d log λ."""
+FEW_REQUESTS = 30.0
+"""In a minute with fewer requests than this the mean cost is mostly chance, so its error counts in proportion."""
 OVERSHOOT = 0.1
 """A price change that moved the log cost by this much more than predicted has overshot. The right price then lies
 between this one and the one before."""
@@ -69,7 +71,7 @@ class BiasCorrection:
             moved: (G,) change of the log prices from the minute before.
             requests: number of requests of the minute.
         """
-        error = np.clip(log_cost - expected, -1.0, 1.0)
+        error = np.clip(log_cost - expected, -1.0, 1.0) * min(1.0, requests / FEW_REQUESTS)
         overshot = (error * moved < 0) & (np.abs(error) > OVERSHOOT) & (np.abs(moved) > TILT_REACH)
         relaxed = np.where(_RELAXATION * self.move_limit < _UNLIMITED, _RELAXATION * self.move_limit, np.inf)
         halved = np.maximum(HALVING * np.abs(moved), TILT_REACH)

@@ -161,7 +161,7 @@ class MPCBalancer:
         clock, checked = Deadline(self.settings.deadline), None
         try:
             checked = self._check(observation)
-            prices = self._plan(checked, clock)
+            prices = self._plan(checked, clock) if checked.qps > 0 else self._hold()
         except InputError:
             raise
         except Exception as error:  # the clusters need a price after any failure
@@ -224,6 +224,16 @@ class MPCBalancer:
     def _record(self, minute: int | None, kind: FaultKind, message: str, price: PriceSource) -> None:
         self.events.append(Event(-1 if minute is None else minute, kind, message, price))
         log.warning("minute %s: %s: %s; price: %s", minute, kind, message, price)
+
+    def _hold(self) -> np.ndarray:
+        """Return the prices in force, after a minute without a request: nothing was measured, and nothing is wrong.
+
+        The first minute with traffic then meets the prices from before the quiet minutes.
+        """
+        self.fallback_prices.skip(1)
+        self._predicted, self.result = None, None
+        self.expected_load = np.full(self.model.n_clusters, np.nan)
+        return self._prices
 
     # -- planning --------------------------------------------------------------------------------------------------
     def _plan(self, checked: CheckedObservation, clock: Deadline) -> np.ndarray:

@@ -31,6 +31,8 @@ FaultKind = Literal[
 - ``internal``: any other error during planning.
 """
 
+LOAD_WITHOUT_TRAFFIC = 0.05
+"""A load of more than this many budgets without a request counts as missing traffic telemetry, not as no traffic."""
 PriceSource = Literal["plan", "held", "feedback"]
 """Source of the prices of a minute: a plan of this or an earlier minute, the prices in force, or feedback."""
 
@@ -112,8 +114,8 @@ def check_observation(observation: ControlObservation, clusters: tuple[str, ...]
         raise FaultError("telemetry", f"minute is {getattr(observation, 'minute', None)!r}; it must be a whole number")
     checked: Any = CheckedObservation(minute, qps, **arrays)
     fault = telemetry_fault(checked)
-    if fault is None and qps <= 0:
-        fault = f"qps is {qps:g}; a plan needs traffic"
+    if fault is None and qps == 0 and np.any(arrays["load"] > LOAD_WITHOUT_TRAFFIC * arrays["budget"]):
+        fault = f"qps is 0 while the load is {arrays['load'].tolist()}; one of them was not measured"
     if fault is not None:
         raise FaultError("telemetry", fault)
     levels = np.nan_to_num(arrays["degradation"], nan=0.0, posinf=0.0, neginf=0.0)

@@ -65,3 +65,14 @@ def test_after_an_overshooting_move_the_next_moves_are_halved():
     assert np.all(np.isinf(correction.move_limit))
     correction = BiasCorrection(1, bias_gain=0.2, bias_jump=4.0, tilt_gain=0.0)
     assert next_move(0.3, -0.6) == pytest.approx(8.1)
+
+
+def test_a_few_requests_hardly_change_the_bias():
+    """The cost of a single request is chance: half an hour of them leaves the bias near zero."""
+    few, many = BiasCorrection(1, 0.2, 4.0, 0.0), BiasCorrection(1, 0.2, 4.0, 0.0)
+    for k in range(30):
+        error = np.array([(-1.0) ** k * 0.6])
+        few.update(error, np.zeros(1), np.zeros(1), 1.0)
+        many.update(error, np.zeros(1), np.zeros(1), 10_000.0)
+    assert abs(few.bias[0]) < 0.01
+    assert abs(many.bias[0]) > 0.02

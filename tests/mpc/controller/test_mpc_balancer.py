@@ -147,6 +147,42 @@ def test_damaged_telemetry_is_recorded_and_prices_stay_valid(system, fault):
     assert np.all(np.isfinite(again))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [0.0, 0.005])
+def test_quiet_hours_are_no_faults_and_mpc_earns_no_less_than_feedback(system, level):
+    """Six hours without traffic, or with a request in one minute of three: nothing fails, and nothing is lost after."""
+    pool, model = system
+    days = sine_days(1, seed=30)
+    days[0, 60:420] = level
+    margin = 0.07  # more than overload protection asks before it releases
+    feedback = FeedbackBalancer(FeedbackSettings(scale=tuple(model.prices.scale), release_margin=margin))
+    balancer = MPCBalancer(model, release_margin=margin)
+    runs = {
+        name: simulate(pool, each, days, start=(3.0, 3.0), minutes=(0, 720))
+        for name, each in (("mpc", balancer), ("feedback", feedback))
+    }
+    assert not balancer.events
+    revenue = {name: run.log["revenue"].sum() for name, run in runs.items()}
+    assert revenue["mpc"] >= revenue["feedback"]
+    assert np.all(runs["mpc"].over <= runs["feedback"].over)
+    load = runs["mpc"].log[["load_retrieval", "load_ranking"]].to_numpy()[422:440] / pool.scenario.budgets
+    assert load.max() < 1.25
+    assert load[3:].min() > 0.8
+
+
+def test_without_traffic_the_prices_in_force_are_held(system):
+    pool, model = system
+    balancer = MPCBalancer(model)
+    prices = balancer.update(observe(pool, minute=600))
+    for minute in range(601, 640):
+        quiet = observe(pool, minute=minute, qps=0.0, load=(0.0, 0.0), prices=prices)
+        assert balancer.update(quiet).tolist() == prices.tolist()
+    assert balancer.result is None
+    balancer.update(observe(pool, minute=640, qps=1.0, load=0.003 * pool.scenario.budgets, prices=prices))
+    assert balancer.result is not None
+    assert not balancer.events
+
+
 def test_another_number_of_clusters_is_refused(system):
     pool, model = system
     with pytest.raises(InputError, match="load has shape"):

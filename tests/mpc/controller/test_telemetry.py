@@ -31,6 +31,7 @@ def test_damaged_observations_are_telemetry_faults_and_other_clusters_an_input_e
         {"minute": np.nan},
         {"minute": None},
         {"budget": np.array([1.0, 0.0])},
+        {"qps": 0.0},  # while the load is that of a busy minute
     ):
         with pytest.raises(FaultError) as caught:
             check_observation(dataclasses.replace(good, **changes), names, False)
@@ -39,6 +40,14 @@ def test_damaged_observations_are_telemetry_faults_and_other_clusters_an_input_e
         check_observation(dataclasses.replace(good, load=np.ones(3)), names, True)
     with pytest.raises(FaultError):
         check_observation(object(), names, True)
+
+
+def test_a_minute_without_traffic_is_no_fault(system):
+    pool, _ = system
+    quiet = observe(pool, qps=0.0, load=np.zeros(2))
+    assert check_observation(quiet, pool.scenario.cluster_names, False).qps == 0.0
+    lingering = observe(pool, qps=0.0, load=0.04 * pool.scenario.budgets)  # the last requests are still served
+    assert check_observation(lingering, pool.scenario.cluster_names, False).qps == 0.0
 
 
 def test_the_timeline_finds_repeats_gaps_and_a_reset_clock():
