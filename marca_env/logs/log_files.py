@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from marca_env.logs import published_samples
 from marca_env.logs.schema import COST_COLUMNS, check_table, request_columns, system_columns
+from marca_env.logs.text_files import csv_layout
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import atomic_path
@@ -45,7 +47,8 @@ def read_table(path: str | Path, suffix: str | None = None) -> pd.DataFrame:
     if suffix == ".parquet":
         return _read_parquet(path)
     try:
-        frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", skip_blank_lines=True)
+        layout: dict[str, Any] = csv_layout(path, "\t" if suffix == ".tsv" else ",")
+        frame = pd.read_csv(path, skip_blank_lines=True, **layout)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise unreadable(path, error) from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields as an index

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from marca_env.logs.log_files import SUFFIXES, read_table
+from marca_env.logs.text_files import csv_layout
 from marca_env.utils.errors import InputError, unknown_option
 
 
@@ -29,9 +31,11 @@ def read_raw(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataF
         frame = read_table(path)
     else:
         read_table(path)  # refuses files that are not tables
-        separator = "\t" if path.suffix == ".tsv" else ","
+        layout: dict[str, Any] = csv_layout(path, "\t" if path.suffix == ".tsv" else ",")
         header = 0 if columns is None else None
-        frame = pd.read_csv(path, sep=separator, header=header, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(path, header=header, dtype=str, keep_default_na=False, **layout)
+        if layout["decimal"] == ",":
+            frame = frame.replace({r"^([-+]?\d+),(\d+)$": r"\1.\2"}, regex=True)
         if columns is not None:
             if frame.shape[1] != len(columns):
                 raise InputError(

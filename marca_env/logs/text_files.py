@@ -93,28 +93,63 @@ def _read_limited(path: Path, file: IO[bytes]) -> bytes:
     return parts.getvalue()
 
 
+def csv_layout(path: Path, separator: str) -> dict[str, str]:
+    """Return encoding, separator and decimal mark of a large text file, as options of ``pandas.read_csv``.
+
+    Args:
+        path: the file, not compressed; only its beginning is read.
+        separator: the usual one; another is used if the first line holds it and not the usual one.
+
+    Raises:
+        InputError: no text.
+    """
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    encoding, mark = _encoding(path, head, whole=len(head) < 2**16)
+    line = head[mark:].decode(encoding, errors="ignore").lstrip().partition("\n")[0]
+    if separator not in line:
+        separator = next((other for other in (";", "\t") if other in line), separator)
+    names = {"utf-8": "utf-8-sig", "utf-16-le": "utf-16", "utf-16-be": "utf-16"} if mark else {}
+    return {
+        "encoding": names.get(encoding, encoding),
+        "sep": separator,
+        "decimal": "," if separator == ";" else ".",
+    }
+
+
 def _decoded(path: Path, data: bytes) -> str:
-    """Return the text of the bytes: by their mark, by the zeros of UTF-16, as UTF-8, else as Windows-1252."""
+    """Return the text of the bytes."""
+    encoding, mark = _encoding(path, data[:100_000], whole=len(data) <= 100_000)
+    try:
+        return data[mark:].decode(encoding, errors="replace" if encoding == "cp1252" else "strict")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: cannot be read as {encoding.upper()} ({one_line(error)}); save it as UTF-8"
+        ) from None
+
+
+def _encoding(path: Path, head: bytes, whole: bool) -> tuple[str, int]:
+    """Return the encoding of a file and the length of its byte order mark.
+
+    It is told by the mark, by the zeros of UTF-16, else it is UTF-8, else Windows-1252.
+
+    Args:
+        path: for messages.
+        head: the beginning of the file.
+        whole: whether that is all.
+    """
     for mark, encoding in _BYTE_ORDER_MARKS:
-        if data.startswith(mark):
-            return _strict(path, data[len(mark) :], encoding)
-    head = data[:1000]
-    if b"\x00" in head:
-        even, odd = head[::2].count(0), head[1::2].count(0)
-        if max(even, odd) < len(head) // 4 or min(even, odd) > max(even, odd) // 2:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    if b"\x00" in head[:1000]:
+        even, odd = head[:1000:2].count(0), head[1:1000:2].count(0)
+        if max(even, odd) < len(head[:1000]) // 4 or min(even, odd) > max(even, odd) // 2:
             raise InputError(f"{path}: not a text file; export it as CSV in UTF-8")
-        return _strict(path, data, "utf-16-be" if even > odd else "utf-16-le")
+        return ("utf-16-be" if even > odd else "utf-16-le"), 0
     try:
-        return data.decode("utf-8")
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
     except UnicodeDecodeError as error:
-        if sum(byte > 127 for byte in data[:10_000]) <= _SHARE_OF_LETTERS * min(len(data), 10_000):
-            return data.decode("cp1252", errors="replace")
+        if sum(byte > 127 for byte in head) <= _SHARE_OF_LETTERS * len(head):
+            return "cp1252", 0
         raise InputError(f"{path}: cannot be read as text ({one_line(error)}); save it as CSV in UTF-8") from None
-
-
-def _strict(path: Path, data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: begins as {encoding.upper()}, but is not ({reason}); save it as UTF-8") from None
+    return "utf-8", 0

@@ -53,7 +53,7 @@ def read_text_table(path: Path) -> TextTable:
         if (surplus != "").to_numpy().any():
             raise InputError(
                 f"{path}: its rows have more fields than its header ({frame.shape[1]}, not {len(names)}); name every "
-                "column, or drop the surplus"
+                f"column, or drop the surplus{_decimal_hint(separator)}"
             )
         frame = frame.iloc[:, : len(names)]
     frame = frame.set_axis(list(names[: frame.shape[1]]), axis=1)
@@ -103,6 +103,10 @@ def _are_values(cells: Sequence[str]) -> bool:
     return len(looks) > 0 and (looks[0] or all(looks)) and any(looks)
 
 
+def _decimal_hint(separator: str) -> str:
+    return "; if numbers have decimal commas, separate the fields by semicolons" if separator == "," else ""
+
+
 def _parse(path: Path, text: str, separator: str, first: int) -> pd.DataFrame:
     """Return the rows of values below the first lines."""
     try:
@@ -119,5 +123,6 @@ def _parse(path: Path, text: str, separator: str, first: int) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: no rows below the header; write the file again") from None
     except (pd.errors.ParserError, ValueError) as error:
-        raise InputError(f"{path}: not a readable CSV file: {one_line(error)}") from None
+        hint = _decimal_hint(separator) or "; write the same number of fields in every row"
+        raise InputError(f"{path}: not a readable CSV file: {one_line(error)[:200]}{hint}") from None
     return frame.fillna("").apply(lambda column: column.str.strip())

@@ -91,7 +91,10 @@ def read_series(path: Path, options: TraceOptions) -> TimeSeries:
     """
     columns = _columns(path)
     time = _time_column(columns, options.time_column)
-    value = _value_column([c for c in columns if c is not time], options.value_column)
+    others = [c for c in columns if c is not time]
+    if not others:
+        raise InputError(f"{path}: column {time.name!r} alone; a trace needs a column of values, too")
+    value = _value_column(others, options.value_column)
     if len(time.values) < 2:
         raise InputError(f"{path}: {len(time.values)} rows; a trace needs at least two")
     instants, clock = read_stamps(time, options.timezone)
@@ -157,7 +160,8 @@ def _time_column(columns: Sequence[TraceColumn], name: str | None) -> TraceColum
     column = next(iter(usual), None) or next((c for c in columns if _holds_dates(c)), None)
     if column is None:
         raise InputError(
-            f"{columns[0].path}: no column of dates (found: {_list(columns)}); pass --time-column with its name"
+            f"{columns[0].path}: no column of dates (found: {_list(columns)}); write dates such as "
+            "2020-01-31 06:30, or pass --time-column with its name"
         )
     return column
 
@@ -172,13 +176,14 @@ def _value_column(columns: Sequence[TraceColumn], name: str | None) -> TraceColu
         return columns[0]  # the message about its first value says more
     if len(numeric) != 1:
         which = "several columns could be" if numeric else "no column holds"
-        where = columns[0].path if columns else "trace"
-        raise InputError(f"{where}: {which} the values (found: {_list(columns)}); pass --value-column with its name")
+        found = f"{which} the values (found: {_list(columns)})"
+        raise InputError(f"{columns[0].path}: {found}; pass --value-column with its name")
     return numeric[0]
 
 
 def _list(columns: Sequence[TraceColumn]) -> str:
-    names = ", ".join(c.name for c in columns)
+    """Return the names of columns, each with its first value."""
+    names = ", ".join(f"{c.name} {str(c.values.iloc[0])[:20]!r}" if len(c.values) else c.name for c in columns)
     return names if len(names) <= 200 else names[:200] + "…"
 
 

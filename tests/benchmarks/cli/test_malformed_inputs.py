@@ -115,7 +115,7 @@ READERS = {
     "another suffix": (text("r.xlsx", "x", requests_of), ["r.xlsx", "'.xlsx'", ".parquet"]),
     "empty file": (text("r.csv", "", requests_of), ["r.csv", "empty", "write the log again"]),
     "header alone": (table("r.csv", REQUESTS.head(0), requests_of), ["r.csv", "no rows", "write the log again"]),
-    "no text": (text("r.csv", bytes(range(128, 256)), requests_of), ["r.csv", "cannot be read", "write the log again"]),
+    "no text": (text("r.csv", bytes(range(128, 256)), requests_of), ["r.csv", "cannot be read", "save it as CSV"]),
     "no Parquet": (text("r.parquet", "PAR1 and no more", requests_of), ["r.parquet", "cannot be read", "cut short"]),
     "ragged rows": (text("r.csv", "a,b\n1,2\n1,2,3\n", requests_of), ["r.csv", "line 3", "write the log again"]),
     "column too few": (table("r.csv", REQUESTS.drop(columns="g"), requests_of), ["r.csv", "'g' is missing", "columns"]),

@@ -19,6 +19,7 @@ from marca_env.logs.log_files import (
     write_request_log,
     write_system_log,
 )
+from marca_env.logs.raw_tables import read_raw
 from marca_env.logs.schema import check_table, decision_columns, system_columns
 from marca_env.scenario.parts import Feature
 from marca_env.scenario.scenario import Scenario
@@ -143,7 +144,12 @@ def test_files_that_cannot_be_read_are_named(
     (tmp_path / "empty.csv").touch()
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
     (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
-    problems = {"cut.parquet": "cut short", "empty.csv": "empty", "ragged.csv": "line 3", "binary.csv": "cut short"}
+    problems = {
+        "cut.parquet": "cut short",
+        "empty.csv": "empty",
+        "ragged.csv": "line 3",
+        "binary.csv": "save it as CSV in UTF-8",
+    }
     for name, problem in {**problems, "none.csv": "no such file", "log.xlsx": "unknown kind of file"}.items():
         with pytest.raises(InputError, match=problem) as error:
             read_request_log(tmp_path / name, tiny_scenario)
@@ -173,6 +179,19 @@ def test_revenue_of_another_type_is_refused(values: Any, tmp_path: Path) -> None
         log.to_parquet(tmp_path / "log.parquet")
         with pytest.raises(InputError, match=r"'revenue': .* is not a number"):
             read_system_log(tmp_path / "log.parquet")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_logs_of_other_programs_are_read(encoding: str, separator: str, tmp_path: Path) -> None:
+    """Semicolons come with decimal commas; a name beyond ASCII tells Windows-1252 from UTF-8."""
+    log = system_log().assign(Größe=1.5)
+    text = log.to_csv(index=False, sep=separator, decimal="," if separator == ";" else ".")
+    (tmp_path / "s.csv").write_bytes(text.encode(encoding))
+    pd.testing.assert_frame_equal(read_system_log(tmp_path / "s.csv"), log, check_dtype=False)
+    raw = read_raw(tmp_path / "s.csv")
+    assert raw.columns.tolist() == log.columns.tolist()
+    assert raw["qps"].tolist() == ["10.0", "11.5"]
 
 
 def test_damaged_metadata_of_parquet_are_one_line(tmp_path: Path) -> None:
