@@ -38,6 +38,11 @@ _StrictLoader.add_implicit_resolver(
     re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
 )
+# Dates stay text, as in JSON: no setting is one, and 2020-13-45 would not be a date but an error of Python's.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _StrictLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_mapping(path: Path, what: str = "") -> dict[str, Any]:

@@ -402,7 +402,7 @@ DAMAGES = {
     ),
     "target of no function": (
         text("t.yaml", "python: os:pth\nbuckets: [{stage: a, cluster: a, component: base, request: 1}]", load_target),
-        ["t.yaml", "'os:pth'", "package.module:function"],
+        ["t.yaml", "python os:pth", "did you mean 'path'"],
     ),
 }
 OPTIONS = {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.yaml import parse_mapping, parse_yaml, read_mapping
 from tests.helpers.paths import ROOT
@@ -86,7 +87,7 @@ def test_a_merged_mapping_may_override_keys() -> None:
         ("x:\n  y: {a: 1, 'a': 2}", "line 2, column 13: key 'a' appears twice, first on line 2"),
         ('{"a": 1, "a": 1}', "key 'a' appears twice"),
         ("a: [1, 2", "line 1, column 9: expected ',' or ']', but got '<stream end>'"),
-        ("a: 2020-13-45", "month must be in 1..12"),
+        ("a: !!timestamp 2020-13-45", "month must be in 1..12"),
         ("? [1]\n: 2", "found unhashable key"),
         ("a: \x00", "special characters are not allowed"),
         ("", "expected a mapping, got nothing"),
@@ -108,3 +109,24 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"b\.yaml: not a text file in UTF-8 .*; save it as UTF-8"):
         read_mapping(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "2020-01-31",
+        "2020-13-45",
+        "0000-00-00",
+        "2020-02-30 25:61:61",
+        "2020-02-29T12:00:00+99:99",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
+def test_dates_stay_text_and_impossible_ones_are_one_line(date: str) -> None:
+    assert parse_yaml(f"start: {date}", "file") == {"start": date}
+    assert json.dumps(parse_yaml(f"[{date}, 1]", "file"))
+    data = Scenario.load("default").to_dict()
+    with pytest.raises(InputError, match=r"peak_qps: expected a finite number, got '\d{4}-\d\d-\d\d"):
+        Scenario.from_dict({**data, **parse_yaml(f"peak_qps: {date}", "file")})
+    with pytest.raises(InputError, match=r"not valid YAML or JSON: [^\n]*$"):
+        parse_yaml("a: !!timestamp 2020-13-45", "file")
