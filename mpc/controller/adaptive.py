@@ -12,6 +12,7 @@ import pandas as pd
 
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
+from mpc.controller.fallback import readable
 from mpc.controller.mpc_balancer import MPCBalancer
 from mpc.controller.telemetry import Event, FaultError, check_observation, minute_of_day
 from mpc.model.forecast_errors import response_errors
@@ -150,6 +151,7 @@ class AdaptiveBalancer:
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return prices (G,) for the coming minute; see :meth:`mpc.MPCBalancer.update`."""
+        observation = readable(observation)
         prices = self.balancer.update(observation)
         minute = minute_of_day(observation)
         minute = -1 if minute is None else minute

@@ -80,11 +80,30 @@ class BiasCorrection:
         error = error - self._update_tilt(error, moved, noise / self.bias_jump)
         # An error far above the sampling noise is an error of the model: most of it is corrected at once, unless the
         # errors alternate in sign. Then the corrections themselves overshoot.
-        significance = 1.0 - np.minimum(noise / np.maximum(np.abs(error), 1e-12), 1.0) ** 2
+        significance = _significance(error, noise)
         same_sign = error * self._error >= 0
         gain = np.maximum(self.bias_gain, JUMP_GAIN * significance * same_sign) if self.bias_gain > 0 else 0.0
         self._error = error
         self.bias = np.clip(self.bias + gain * error, -2.0, 2.0)
+
+    def begin_window(self, expected: np.ndarray, measured: np.ndarray, requests: float) -> None:
+        """Set the bias after the first minute of a time window with another mix of requests.
+
+        The error of this minute is neither that of a slope nor that of a price change that overshot.
+
+        Args:
+            expected: (G,) bias of the window before this minute; NaN: not known.
+            measured: (G,) bias by which the model would have been right.
+            requests: number of requests of the minute.
+        """
+        self.lift_limit()
+        self._error = np.zeros(self.n_clusters)
+        if self.bias_gain == 0:
+            return
+        expected = np.where(np.isfinite(expected), expected, self.bias)
+        error = np.clip(measured - expected, -1.0, 1.0)
+        significance = _significance(error, self.bias_jump / np.sqrt(max(requests, 1.0)))
+        self.bias = np.clip(expected + np.maximum(self.bias_gain, significance) * error, -2.0, 2.0)
 
     def limit_move(self, log_prices: np.ndarray, in_force: np.ndarray) -> np.ndarray:
         """Return log prices (G,) no further from those in force (G,) than ``move_limit``."""
@@ -101,3 +120,8 @@ class BiasCorrection:
         explained = (tilt - self.tilt) * reach
         self.tilt = _TILT_DECAY * tilt
         return explained
+
+
+def _significance(error: np.ndarray, noise: float) -> np.ndarray:
+    """Return how far an error (G,) stands out of the noise, from 0 to 1."""
+    return 1.0 - np.minimum(noise / np.maximum(np.abs(error), 1e-12), 1.0) ** 2

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from marca_env.traffic.control import ControlObservation
 from mpc.balancers.base import Balancer
 from mpc.controller.telemetry import CheckedObservation, FaultError, FaultKind, PriceSource
 from mpc.model.conditions import PriceScale
 from mpc.planning.deadline import DeadlineError
 from mpc.planning.load_qp import InfeasibleError, SolverError, TimeLimitError
 from mpc.planning.predicted_loads import ModelError
-
-if TYPE_CHECKING:
-    from marca_env.traffic.control import ControlObservation
 
 log = logging.getLogger(__name__)
 FAULT_KINDS: tuple[tuple[type[Exception], FaultKind], ...] = (
@@ -33,6 +31,42 @@ def fault_kind(error: Exception) -> FaultKind:
     if isinstance(error, FaultError):
         return error.kind
     return next((kind for cause, kind in FAULT_KINDS if isinstance(error, cause)), "internal")
+
+
+_UNREADABLE = object()
+
+
+def readable(observation: Any) -> ControlObservation:
+    """Return an observation whose attributes can be read, whatever reading them raised; then they are ``None``.
+
+    Args:
+        observation: anything that has, or should have, the attributes of a ``ControlObservation``.
+    """
+    values = {f.name: _read(observation, f.name) for f in dataclasses.fields(ControlObservation)}
+    if isinstance(observation, ControlObservation) and not any(value is _UNREADABLE for value in values.values()):
+        return observation
+    return ControlObservation(**{name: None if value is _UNREADABLE else value for name, value in values.items()})
+
+
+def _read(observation: Any, name: str) -> Any:
+    """Return an attribute, or ``_UNREADABLE`` if it, or its conversion to numbers, raises an unexpected error.
+
+    A property, or an array that is loaded when it is used, may raise anything.
+    """
+    try:
+        value = getattr(observation, name)
+    except Exception:
+        return _UNREADABLE
+    try:
+        if name == "minute":
+            int(value)
+        else:
+            np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return value  # the checks of the telemetry name this fault
+    except Exception:
+        return _UNREADABLE
+    return value
 
 
 class RemainingPlan(NamedTuple):

@@ -14,7 +14,7 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import Balancer, check_price_max, clip_prices
 from mpc.balancers.feedback import FeedbackBalancer, FeedbackSettings
 from mpc.controller.bias_correction import BiasCorrection
-from mpc.controller.fallback import FallbackPrices, RemainingPlan, fault_kind
+from mpc.controller.fallback import FallbackPrices, RemainingPlan, fault_kind, readable
 from mpc.controller.settings import MPCSettings
 from mpc.controller.telemetry import (
     CheckedObservation,
@@ -27,14 +27,19 @@ from mpc.controller.telemetry import (
     minute_of_day,
 )
 from mpc.controller.traffic_forecast import TrafficForecaster
+from mpc.controller.window_memory import WindowMemory
 from mpc.model.conditions import COST_FLOOR, Conditions
+from mpc.model.fitting import read_transitions
+from mpc.model.forecast_errors import response_errors
 from mpc.planning.alternatives.registry import PLANNING_METHODS, make_planning_method
-from mpc.planning.deadline import Deadline, Watchdog
+from mpc.planning.deadline import Deadline, DeadlineError, Watchdog
 from mpc.planning.objective import PlanStart
-from mpc.planning.planning_method import PlanResult
+from mpc.planning.planning_method import PlanningMethod, PlanResult
 from mpc.planning.predicted_loads import ModelError, PredictedLoads
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from marca_env.traffic.control import ControlObservation
     from mpc.model.system_model import SystemModel
 
@@ -42,6 +47,8 @@ log = logging.getLogger(__name__)
 AIM_BEYOND_REACH = 1.02
 """A cluster that cannot use its budget aims at this multiple of its load at price zero, so that its price does reach
 zero."""
+SOFT, HARD = 0.75, 0.95
+"""Shares of the deadline after which planning is asked to end, and after which its thread is abandoned."""
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is updated with
 _ZERO = 1e-6  # a log price below this is a rounding error of zero
 
@@ -72,6 +79,7 @@ class MPCBalancer:
         result: the last plan, with its iterations, convergence, objective and time; ``None`` after a failure.
         problem: the compiled program of method "scp"; ``None`` for the other methods.
         price_max: (G,) upper bounds of the prices, currency per core-second.
+        window_memory: errors of the model at the beginning of each time window of the past days.
         expected_load: (G,) load that the last plan predicts for the coming minute, core-seconds per second.
 
     Raises:
@@ -112,12 +120,20 @@ class MPCBalancer:
         self.model, self._array_response = model, model.array_response()
         limit = s.price_reach * np.maximum(model.price_limit, scale.scale) if s.price_max is None else s.price_max
         self.price_max = np.broadcast_to(check_price_max(np.asarray(limit)), model.price_limit.shape)
-        top = scale.to_log(self.price_max)
-        self.planner = make_planning_method(self.method, model.n_clusters, s, top, **self._options)
-        self.problem = getattr(self.planner, "problem", None)
+        self._top = scale.to_log(self.price_max)
+        self._use_planner(self._new_planner())
+        self.window_memory = WindowMemory(model.n_clusters, model.windows)
         feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
         self.fallback = self._custom_fallback or FeedbackBalancer(feedback, price_max=self.price_max)
         self.fallback_prices = FallbackPrices(self.fallback, scale, s.hold_minutes, s.hold_band)
+
+    def _new_planner(self) -> PlanningMethod:
+        """Return a new planner, which shares nothing with the one before."""
+        return make_planning_method(self.method, self.model.n_clusters, self.settings, self._top, **self._options)
+
+    def _use_planner(self, planner: PlanningMethod) -> None:
+        self.planner, self.problem = planner, getattr(planner, "problem", None)
+        self._planner_is_lost = False
 
     def adopt(self, system_model: SystemModel) -> None:
         """Continue with another model of the same clusters, such as one fitted to newer telemetry.
@@ -136,12 +152,30 @@ class MPCBalancer:
         self._correction.reset()
         self._predicted = None
 
+    def learn(self, system_log: pd.DataFrame) -> None:
+        """Remember how far the model was off at the beginning of each time window of the past days.
+
+        The balancer then expects the same at the beginning of this window. It learns the same from the days that it
+        controls; a log is needed for the first day only.
+
+        Args:
+            system_log: minutes of the past days, oldest first, with the columns that :meth:`mpc.SystemModel.fit` reads.
+
+        Raises:
+            InputError: a missing column, or a value that is not a finite number.
+        """
+        table, _ = read_transitions(system_log, self.model.clusters)
+        rows = np.unique([table.starts, table.starts + 1])
+        errors = response_errors(self.model, table, rows)
+        self.window_memory.learn(table.conditions.minute[rows], errors)
+
     def reset(self) -> None:
         """Forget telemetry, plan and corrections; ``events`` and the model stay."""
         self.forecaster.reset()
         self.fallback_prices.reset()
         self._timeline.reset()
         self._correction.reset()
+        self.window_memory.reset()
         n_clusters = self.model.n_clusters
         self._predicted = None
         self._levels: np.ndarray | None = None  # degradation in the last minute
@@ -151,6 +185,11 @@ class MPCBalancer:
         self.result: PlanResult | None = None
         self.expected_load = np.full(n_clusters, np.nan)
 
+    @property
+    def late_plans(self) -> int:
+        """Number of plans so far that missed the deadline."""
+        return self._watchdog.overruns
+
     # -- one minute ------------------------------------------------------------------------------------------------
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return prices (G,) for the coming minute: in time, finite and within [0, price_max] for any telemetry.
@@ -159,6 +198,7 @@ class MPCBalancer:
             InputError: the first observation is of another number of clusters than the model's.
         """
         clock, checked = Deadline(self.settings.deadline), None
+        observation = readable(observation)
         try:
             checked = self._check(observation)
             prices = self._plan(checked, clock) if checked.qps > 0 else self._hold()
@@ -238,12 +278,12 @@ class MPCBalancer:
     # -- planning --------------------------------------------------------------------------------------------------
     def _plan(self, checked: CheckedObservation, clock: Deadline) -> np.ndarray:
         """Return the prices of a new plan, and remember the plan."""
-        in_force = self.model.prices.to_log(checked.prices)
-        self._correct(checked, in_force)
+        in_force, last = self.model.prices.to_log(checked.prices), self._last_conditions(checked)
+        innovation = self._array_response.innovation(checked.load, last, checked.prices)  # (K,G)
+        self._correct(checked, in_force, innovation)
         self._check_range(checked)
-        predicted, start, nominal = self._planning_problem(checked, in_force, self._horizon(checked))
-        soft = Deadline(0.8 * clock.left)  # a method that checks the clock ends in time; the watchdog leaves the others
-        result = self._watchdog.run(lambda: self.planner.plan(predicted, start, nominal, soft), clock.left)
+        predicted, start, nominal = self._planning_problem(checked, in_force, innovation, self._horizon(checked))
+        result = self._search(predicted, start, nominal, clock)
         if result.reason == "deadline":
             self._record(checked.minute, "timeout", "the plan is the best found before the deadline", "plan")
         log_prices, loads, _ = result.plan
@@ -261,18 +301,45 @@ class MPCBalancer:
         log_prices = self._correction.limit_move(log_prices[0], in_force)
         return self.model.prices.to_price(np.where(log_prices < _ZERO, 0.0, log_prices))
 
+    def _search(
+        self, predicted: PredictedLoads, start: PlanStart, nominal: np.ndarray | None, clock: Deadline
+    ) -> PlanResult:
+        """Plan in a thread that is abandoned at the deadline.
+
+        A planner whose thread was abandoned belongs to this thread until it ends. Until then the next plans are made by
+        a new planner.
+
+        Raises:
+            DeadlineError: planning took too long.
+        """
+        soft = Deadline(
+            SOFT * clock.left
+        )  # a method that checks the clock ends in time; the watchdog leaves the others
+        self._planner_is_lost &= self._watchdog.abandoned > 0
+        current = None if self._planner_is_lost else self.planner
+
+        def work() -> tuple[PlanningMethod, PlanResult]:
+            planner = self._new_planner() if current is None else current
+            return planner, planner.plan(predicted, start, nominal, soft)
+
+        overruns = self._watchdog.overruns
+        try:
+            planner, result = self._watchdog.run(work, HARD * clock.left)
+        except DeadlineError:
+            self._planner_is_lost |= self._watchdog.overruns > overruns
+            raise
+        if current is None:
+            self._use_planner(planner)
+        return result
+
     def _planning_problem(
-        self, checked: CheckedObservation, in_force: np.ndarray, horizon: Conditions
+        self, checked: CheckedObservation, in_force: np.ndarray, innovation: np.ndarray, horizon: Conditions
     ) -> tuple[PredictedLoads, PlanStart, np.ndarray | None]:
         """Return the predicted loads, the start with its target, and the nominal log prices (N,G), if any."""
-        levels = checked.degradation if self._levels is None else self._levels
-        minute = np.array((checked.minute - self.settings.control_period) % MINUTES_PER_DAY)
-        last = Conditions(np.array(checked.qps), minute, levels)
-        costs = self._array_response.horizon(checked.load, last, checked.prices, horizon)
-        correction = self._correction
-        predicted = PredictedLoads(
-            costs, horizon.qps, checked.budget, bias=correction.bias, tilt=correction.tilt, pivot=in_force
-        )
+        fading = self._array_response.fading(len(horizon.minute)) * innovation[:, None]  # (K,N,G)
+        costs, correction = self._array_response.costs(horizon, fading), self._correction
+        bias = self._bias(horizon.minute, fading.mean(0))
+        predicted = PredictedLoads(costs, horizon.qps, checked.budget, bias=bias, tilt=correction.tilt, pivot=in_force)
         remaining = self.fallback_prices.plan
         nominal = None if remaining is None else remaining.log_prices
         around = np.broadcast_to(in_force, predicted.shape) if nominal is None else nominal
@@ -287,15 +354,50 @@ class MPCBalancer:
             raise ModelError
         return predicted, start, nominal
 
-    def _correct(self, checked: CheckedObservation, in_force: np.ndarray) -> None:
-        """Update the corrections by the last prediction error of the cost per request at the measured traffic."""
+    def _last_conditions(self, checked: CheckedObservation) -> Conditions:
+        """Return the conditions of the last minute."""
+        levels = checked.degradation if self._levels is None else self._levels
+        minute = np.array((checked.minute - self.settings.control_period) % MINUTES_PER_DAY)
+        return Conditions(np.array(checked.qps), minute, levels)
+
+    def _correct(self, checked: CheckedObservation, in_force: np.ndarray, innovation: np.ndarray) -> None:
+        """Update the corrections by the last prediction error of the cost per request at the measured traffic.
+
+        Args:
+            checked: the telemetry.
+            in_force: (G,) log prices of the last minute.
+            innovation: (K,G) error of the response in the last minute.
+        """
+        minute, error = (checked.minute - self.settings.control_period) % MINUTES_PER_DAY, innovation.mean(0)
+        requests = checked.qps * self.forecaster.period
+        is_new_window, expected = self.window_memory.begins(minute), self.window_memory.expected(np.array([minute]))[0]
+        self.window_memory.observe(minute, error)
+        if is_new_window:
+            lasting = 1.0 - self._array_response.fading(1)[:, 0].mean(0)  # share of an error that does not fade
+            self._correction.begin_window(lasting * expected, lasting * error, requests)
+            return
         if self._predicted is None:
             self._correction.lift_limit()
             return
         expected = self._predicted.first_log_cost(in_force)
         cost = np.log(np.maximum(checked.load / checked.qps, 1e-12))
-        requests = checked.qps * self.forecaster.period
         self._correction.update(cost, expected, in_force - self._pivot, requests)
+
+    def _bias(self, minutes: np.ndarray, fading: np.ndarray) -> np.ndarray:
+        """Return the correction (N,G) of the log cost per request in the coming ``minutes`` (N,).
+
+        In a time window that begins within the horizon it is the error that the past days showed, instead of what is
+        left of the errors of this window.
+
+        Args:
+            minutes: (N,) of the day.
+            fading: (N,G) what is left of the last innovation, mean over the members.
+        """
+        bias = self._correction.bias
+        if self.settings.bias_gain == 0:
+            return bias
+        expected = self.window_memory.expected(minutes)
+        return np.where(np.isfinite(expected), expected - fading, bias)
 
     def _check_range(self, checked: CheckedObservation) -> None:
         """Raise if the hour or the cost per request is outside the range of the model's training log."""

@@ -22,6 +22,7 @@ class MPCSettings(PlannerSettings):
     """Settings of :class:`mpc.MPCBalancer`: Eq. 17, its minimisation, the corrections, and the safeguards."""
 
     margin: float = 0.005
+    load_error: float = 0.004
     release_margin: float = 0.04
     """Least margin while a cluster is degraded: overload protection is released only below the budget."""
     margin_deviations: float = 0.0

@@ -61,15 +61,29 @@ class ArrayResponse:
             last_prices: (G,) prices of the last minute.
             horizon: conditions (N,) of the coming minutes.
         """
+        fading = self.fading(len(horizon.minute)) * self.innovation(load, last, last_prices)[:, None]
+        return self.costs(horizon, fading)
+
+    def innovation(self, load: np.ndarray, last: Conditions, last_prices: np.ndarray) -> np.ndarray:
+        """Return the innovation log c − r of each member, (K,G): measured log cost less that of the response.
+
+        Args:
+            load: (G,) Ĉ of the last minute, core-seconds per second.
+            last: conditions of the last minute.
+            last_prices: (G,) prices of the last minute.
+        """
         past = Conditions(*(np.asarray(x)[None] for x in (last.qps, last.minute, last.degradation)))
         in_force = self._to_log(np.asarray(last_prices, dtype=np.float64))
-        expected = self._costs(past, 0.0).members(in_force[None])[:, 0]  # (K,G)
+        expected = self.costs(past, 0.0).members(in_force[None])[:, 0]  # (K,G)
         cost = np.maximum(load, 0.0) / max(float(last.qps), 1e-9)
-        innovation = np.log(np.maximum(cost, COST_FLOOR)) - expected
-        steps = np.arange(1, len(horizon.minute) + 1)
-        return self._costs(horizon, self._gain[:, None] ** steps[:, None] * innovation[:, None])
+        return np.log(np.maximum(cost, COST_FLOOR)) - expected
 
-    def _costs(self, conditions: Conditions, innovation: np.ndarray | float) -> HorizonCosts:
+    def fading(self, steps: int) -> np.ndarray:
+        """Return the share of an innovation that is left in each of the coming ``steps`` minutes, (K,N,G)."""
+        return self._gain[:, None] ** np.arange(1, steps + 1)[:, None]
+
+    def costs(self, conditions: Conditions, innovation: np.ndarray | float) -> HorizonCosts:
+        """Return the log costs of the minutes of ``conditions`` (N,), with ``innovation`` (K,N,G) added."""
         context = self._context(conditions)  # (N,F)
         time, shift = context[:, : -self.n_clusters], context[:, -self.n_clusters :]
         offset = self._level[:, None] + shift + innovation

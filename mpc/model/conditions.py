@@ -63,5 +63,14 @@ def time_features(minute: np.ndarray, windows: int) -> np.ndarray:
     minute = np.asarray(minute, dtype=np.float64) % MINUTES_PER_DAY
     angles = 2 * math.pi * np.arange(1, HARMONICS + 1) * minute[..., None] / MINUTES_PER_DAY
     waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(*minute.shape, 2 * HARMONICS)
-    window = (minute * windows // MINUTES_PER_DAY).astype(np.int64)
-    return np.concatenate([waves, np.eye(windows)[window]], axis=-1)
+    return np.concatenate([waves, np.eye(windows)[window_of_day(minute, windows)]], axis=-1)
+
+
+def window_of_day(minute: np.ndarray, windows: int) -> np.ndarray:
+    """Return the window (…) of the day that each minute (…) lies in, 0 … ``windows`` − 1.
+
+    Args:
+        minute: (…) minute of the day.
+        windows: number of equal windows of a day.
+    """
+    return (np.asarray(minute) % MINUTES_PER_DAY * windows // MINUTES_PER_DAY).astype(np.int64)

@@ -41,20 +41,41 @@ class Deadline:
         return time.perf_counter() >= self.end
 
 
+MAX_ABANDONED = 8
+"""Number of threads that may run past their deadline at the same time."""
+
+
+class WorkError(RuntimeError):
+    """The work ended with an exception that is no ``Exception``, such as a panic of a solver written in Rust."""
+
+
 class Watchdog:
     """Runs work in a thread and stops waiting for it when the time is over.
 
-    Work that overruns cannot be killed: it continues until it ends, and its result is discarded. Until then :meth:`run`
-    refuses more work, so that two threads never use the same objects.
+    Work that overruns cannot be killed: its thread is abandoned, runs until it ends, and its result is discarded. The
+    next work gets a fresh thread. It must not use the objects of abandoned work, see :attr:`abandoned`.
+
+    Args:
+        most: number of abandoned threads that may run at the same time; then :meth:`run` refuses more work.
+
+    Attributes:
+        overruns: number of works so far that missed their deadline.
     """
 
-    def __init__(self) -> None:
-        self._overrunning: threading.Thread | None = None
+    def __init__(self, most: int = MAX_ABANDONED) -> None:
+        self.most, self.overruns = most, 0
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def abandoned(self) -> int:
+        """Number of threads that still run past their deadline."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        return len(self._threads)
 
     @property
     def busy(self) -> bool:
-        """Whether earlier work is still running past its deadline."""
-        return self._overrunning is not None and self._overrunning.is_alive()
+        """Whether so many threads are abandoned that more work is refused."""
+        return self.abandoned >= self.most
 
     def run(self, work: Callable[[], T], seconds: float) -> T:
         """Return the result of ``work``, or raise what it raises.
@@ -64,10 +85,11 @@ class Watchdog:
             seconds: time allowed.
 
         Raises:
-            DeadlineError: the work took longer than ``seconds``, or earlier work is still running.
+            DeadlineError: the work took longer than ``seconds``, or too many threads are abandoned.
+            WorkError: the work raised an exception that is no ``Exception``.
         """
         if self.busy:
-            raise DeadlineError("earlier planning still runs past its deadline")
+            raise DeadlineError(f"{self.abandoned} earlier plans still run past their deadline")
         outcome: dict[str, Any] = {}
 
         def call() -> None:
@@ -80,8 +102,12 @@ class Watchdog:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            self._overrunning = thread
-            raise DeadlineError(f"planning took longer than {seconds:g} s")
-        if "error" in outcome:
-            raise outcome["error"]
+            self._threads.append(thread)
+            self.overruns += 1
+            raise DeadlineError(f"planning took longer than {seconds:.3g} s")
+        error = outcome.get("error")
+        if error is not None and not isinstance(error, Exception):
+            raise WorkError(f"{type(error).__name__}: {error}") from error
+        if error is not None:
+            raise error
         return outcome["value"]

@@ -8,6 +8,7 @@ of minute i, which is above 1 in a peak slot.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,10 @@ from mpc.validation import (
 )
 
 DAMPING = ("predicted", "measured", "none")
+MAX_DEVIATIONS = 4.0
+"""Greatest distance of a plan below the threshold, in standard deviations of a predicted load."""
+_DISTANCES = np.linspace(0.0, MAX_DEVIATIONS, 41)
+_ABOVE = np.array([0.5 * math.erfc(d / math.sqrt(2)) for d in _DISTANCES])
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class ObjectiveSettings:
     threshold: float = 1.0
     """Load, as a fraction of the budget, at which damping starts. It is 1 in the paper; the reference code has a
     critical threshold below the budget, 44/46."""
+    load_error: float = 0.0
+    """Standard deviation of a predicted load, as a fraction of the budget, that plans allow for below the threshold. A
+    plan keeps the distance that minimises the expected Eq. 17, at most ``MAX_DEVIATIONS`` standard deviations. 0: plans
+    may lie on the threshold, where a slightly higher load than predicted is damped."""
     peak_slots: tuple[tuple[int, int], ...] = ()
     """Peak slots as (first minute, last minute) of the day, both included; a slot may pass midnight."""
     peak_emphasis: float = 2.0
@@ -64,6 +73,7 @@ class ObjectiveSettings:
                 "beta": FINITE_NOT_NEGATIVE,
                 "margin": MARGIN,
                 "threshold": FINITE_POSITIVE,
+                "load_error": FINITE_NOT_NEGATIVE,
                 "proximity": at_least(0),
                 "peak_emphasis": FINITE_POSITIVE,
             },
@@ -105,6 +115,7 @@ class Objective:
     def __init__(self, settings: ObjectiveSettings | None = None) -> None:
         self.settings = settings or ObjectiveSettings()
         self.weights = self.settings.alpha ** np.arange(self.settings.horizon)  # (N,), α^i
+        self._edge: tuple[bytes, np.ndarray] = b"", np.empty(0)
 
     def damped(self, loads: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Return where the damping term applies, (…,N,G) bool.
@@ -118,7 +129,29 @@ class Objective:
             return np.zeros(loads.shape, dtype=bool)
         if s.damping == "measured":
             return np.broadcast_to(last >= s.threshold, loads.shape)
-        return loads >= s.threshold * (1 + 1e-6)  # a load kept exactly at the threshold does not count
+        return loads >= self.edge(last) * (1 + 1e-6)  # a load kept exactly at the threshold does not count
+
+    def edge(self, last: np.ndarray) -> np.ndarray:
+        """Return the predicted load (G,) from which a plan counts as damped: the threshold, less a safe distance.
+
+        The distance d minimises Σ α^i (aim − threshold + d)² + β (last − threshold)² P(error > d): what it costs to
+        stay that far below the budget, and what it would cost to cross the threshold after all.
+
+        Args:
+            last: (G,) load of the minute before, as a fraction of the budget.
+        """
+        s, last = self.settings, np.asarray(last, dtype=np.float64)
+        if s.load_error == 0:
+            return np.full(last.shape, s.threshold)
+        key, edge = self._edge  # a plan asks many times for the same load
+        if key == last.tobytes():
+            return edge
+        distances = s.load_error * _DISTANCES
+        below = np.maximum(1 - s.margin - s.threshold + distances, 0.0)
+        risk = s.beta * (last[..., None] - s.threshold) ** 2 * _ABOVE
+        edge = s.threshold - distances[(self.weights.sum() * below**2 + risk).argmin(-1)]
+        self._edge = last.tobytes(), edge
+        return edge
 
     def damping_weights(self, damped: np.ndarray, emphasis: Any = 1.0) -> np.ndarray:
         """Return β α^i e_i where ``damped`` (…,N,G), 0 elsewhere."""

@@ -24,11 +24,14 @@ class PlannerSettings(ObjectiveSettings):
     """Initial bound on the move of a log price between two linearisations."""
     iterations: int = 12
     """Largest number of convex programs in a descent."""
-    tolerance: float = 1e-6
+    tolerance: float = 2e-7
     """The descent stops when the objective, in budgets squared, falls by less than this."""
     mode: Literal["converged", "real_time"] = "converged"
     """``converged``: iterate until the objective stops falling; ``real_time``: solve one convex program a minute, so
     that the iterations are spread over the minutes."""
+    restarts: int = 2
+    """Largest number of descents from the best of a sample of price sequences, where the threshold of damping makes
+    several valleys and the plan is not in the best one. 0: descend from the prices in force only."""
     rate_limit: float | None = None
     """Largest change of a log price from one minute to the next; ``None``: no limit."""
     solver: str = "CLARABEL"
@@ -41,7 +44,12 @@ class PlannerSettings(ObjectiveSettings):
         super().__post_init__()
         if self.mode not in MODES:
             raise InputError(unknown_option("mode", self.mode, MODES))
-        rules = {"trust_region": FINITE_POSITIVE, "tolerance": FINITE_POSITIVE, "iterations": whole_number(1)}
+        rules = {
+            "trust_region": FINITE_POSITIVE,
+            "tolerance": FINITE_POSITIVE,
+            "iterations": whole_number(1),
+            "restarts": whole_number(0),
+        }
         check_fields(self, rules | ({} if self.rate_limit is None else {"rate_limit": FINITE_POSITIVE}))
 
 
@@ -60,6 +68,11 @@ class PlanResult(NamedTuple):
     """Why the search ended: ``tolerance``, ``iterations`` or ``deadline``."""
     seconds: float
     """Time taken."""
+    restarts: int = 0
+    """Descents from other valleys than that of the nominal sequence."""
+    restart_gap: float = float("nan")
+    """J of the best restart relative to the descent from the nominal sequence, less 1. Negative: the restart was better
+    and became the plan. NaN: no restart was needed."""
 
 
 class PlanningMethod(Protocol):

@@ -39,7 +39,7 @@ class PredictedLoads:
         costs: log cost per request of the horizon by the system model.
         qps: (N,) forecast traffic, requests per second.
         budget: (G,) core-seconds per second.
-        bias: (G,) correction of the log cost per request.
+        bias: (G,) or (N,G) correction of the log cost per request.
         tilt: (G,) correction of its slope in the cluster's own log price, near ``pivot``.
         pivot: (G,) log prices in force.
     """

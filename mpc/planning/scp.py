@@ -1,32 +1,57 @@
-"""Sequential convex programming for Eq. 17 (arXiv 2512.24325): linearise the loads, solve the program, repeat."""
+"""Sequential convex programming for Eq. 17 (arXiv 2512.24325): linearise the loads, solve the program, repeat.
+
+A descent ends in the valley in which it began. So the planner also descends from other valleys
+(:mod:`mpc.planning.load_valleys`), and returns the best plan.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from mpc.planning.deadline import Deadline, DeadlineError
 from mpc.planning.load_qp import LoadQP, TimeLimitError
+from mpc.planning.load_valleys import JUST_BELOW, SampledStarts, best_load_sequence, reachable_loads
 from mpc.planning.objective import Objective, PlanStart
 from mpc.planning.planning_method import PlannerSettings, PlanResult, nominal_sequence
 from mpc.planning.predicted_loads import LinearisedLoads, PredictedLoads
 
 STEP_FRACTIONS = (1.0, 0.5, 0.2, 0.05)
 """Fractions of a step that are tried in turn. Evaluating the model takes a tenth of the time of a convex program."""
+CLOSE = 1.003
+"""A plan whose J is within this factor of the dynamic program's needs no other start."""
+NEAR = 1.02
+"""The same for a plan that damps the same minutes as the dynamic program, whose loads lie on a grid."""
+ROUNDS = 2
+"""Dynamic programs in a plan: the first is around the minimum without damping, each next one around the plan before."""
+_COUNTS = 1e-3  # least α^i of a minute that decides which valley a plan is in
 _WORTHWHILE = 1e-3  # least predicted decrease, as a share of the objective, for another iteration
 
 
 class _Search:
-    """The state of one call of :meth:`SCPPlanner.plan`."""
+    """The clock and the counts of one call of :meth:`SCPPlanner.plan`."""
 
     def __init__(self, start: PlanStart, deadline: Deadline) -> None:
         self.start, self.deadline = start, deadline
-        self.solved, self.converged, self.reason = 0, False, "iterations"
+        self.solved = self.restarts = 0
+        self.best_restart = np.inf  # J of the best restart
+        self.first = np.inf  # J of the descent from the nominal sequence
+
+
+class _Descent(NamedTuple):
+    """The end of a descent."""
+
+    plan: LinearisedLoads
+    value: float
+    """J by the objective of the descent."""
+    reason: str
+    """``tolerance``, ``iterations`` or ``deadline``."""
 
 
 class SCPPlanner:
-    """Sequential convex programming with a trust region and a line search on the true objective.
+    """Sequential convex programming with a trust region, a line search on the true objective, and restarts.
 
     Args:
         n_clusters: G.
@@ -39,12 +64,13 @@ class SCPPlanner:
     """
 
     def __init__(self, n_clusters: int, settings: PlannerSettings, top: np.ndarray) -> None:
-        self.settings, self.top = settings, top
+        self.settings, self.top = settings, np.broadcast_to(np.asarray(top, dtype=np.float64), (n_clusters,))
         self.problem = LoadQP(
             n_clusters, settings, rate_limit=settings.rate_limit, solver=settings.solver, direct=settings.direct
         )
         self.objective = self.problem.objective
         self._undamped = Objective(dataclasses.replace(settings, damping="none"))
+        self._sample = SampledStarts(self.problem.shape, self.top)
 
     def plan(
         self,
@@ -53,11 +79,12 @@ class SCPPlanner:
         nominal: np.ndarray | None = None,
         deadline: Deadline | None = None,
     ) -> PlanResult:
-        """Return a minimum of Eq. 17, searched from ``nominal``.
+        """Return a minimum of Eq. 17, searched from ``nominal`` and from other valleys.
 
         The damping term makes Eq. 17 non-convex: from above the threshold it keeps the load there. So the minimum
         without damping is searched first. If it stays below the threshold, it is the minimum with damping as well.
-        Otherwise the descent continues with damping from the better of this minimum and the nominal sequence.
+        Otherwise the descent continues with damping from the better of this minimum and the nominal sequence, then
+        from the valleys that :mod:`mpc.planning.load_valleys` proposes.
 
         Args:
             predicted: loads as a function of log prices.
@@ -74,30 +101,96 @@ class SCPPlanner:
         nominal = nominal_sequence(start, nominal, self.problem.shape, self.top, self.settings.rate_limit)
         first = predicted.linearise(nominal)
         if self.settings.mode == "real_time":
-            plan = self._single_program(first, predicted, search)
+            best = self._single_program(first, predicted, search)
         elif self.settings.damping == "measured":
-            plan = self._descend(first, predicted, self.objective, search)
+            best = self._descend(first, predicted, self.objective, search)
         else:
-            plan = self._damped_where_needed(first, predicted, search)
-        value = self._value(self.objective, plan, start)
-        return PlanResult(plan, value, search.solved, search.converged, search.reason, search.deadline.spent)
+            best = self._damped_where_needed(first, predicted, search)
+        value = self._value(self.objective, best.plan, start)
+        return PlanResult(
+            best.plan,
+            value,
+            search.solved,
+            best.reason == "tolerance",
+            best.reason,
+            search.deadline.spent,
+            search.restarts,
+            search.best_restart / max(search.first, 1e-12) - 1 if search.restarts else float("nan"),
+        )
 
-    def _damped_where_needed(
-        self, first: LinearisedLoads, predicted: PredictedLoads, search: _Search
-    ) -> LinearisedLoads:
+    def _damped_where_needed(self, first: LinearisedLoads, predicted: PredictedLoads, search: _Search) -> _Descent:
+        start, objective = search.start, self.objective
         undamped = self._descend(first, predicted, self._undamped, search)
-        if not self.objective.damped(undamped.loads, search.start.load).any():
+        if not objective.damped(undamped.plan.loads, start.load).any():
             return undamped
-        # There are three local minima: near the present load, at the target, and just below the threshold, where
-        # nothing is damped. The descent starts from the best of one candidate for each.
-        start, below = search.start, self.settings.threshold * (1 - 1e-3)
-        lower = _Search(start._replace(target=np.minimum(start.target, below)), search.deadline)
-        candidates = [first, undamped, self._descend(undamped, predicted, self._undamped, lower)]
-        search.solved += lower.solved
-        best = min(candidates, key=lambda candidate: self._value(self.objective, candidate, start))
-        return self._descend(best, predicted, self.objective, search)
+        better = min((first, undamped.plan), key=lambda candidate: self._value(objective, candidate, start))
+        best = self._descend(better, predicted, objective, search)
+        return self._restart(best, undamped.plan, predicted, search) if self.settings.restarts else best
 
-    def _single_program(self, first: LinearisedLoads, predicted: PredictedLoads, search: _Search) -> LinearisedLoads:
+    # -- restarts ----------------------------------------------------------------------------------------------------
+    def _restart(self, best: _Descent, around: LinearisedLoads, predicted: PredictedLoads, search: _Search) -> _Descent:
+        """Return the best of a descent and of descents from other valleys, which end when one is good enough.
+
+        Args:
+            best: the descent from the nominal sequence.
+            around: the plan around which the loads within reach are computed.
+            predicted: loads as a function of log prices.
+            search: clock and counts.
+        """
+        start, search.first = search.start, best.value
+        for _ in range(ROUNDS):
+            loads, bound = best_load_sequence(self.objective, start, *self._reach(around.log_prices, predicted, start))
+            if self._is_good(best, loads, bound, start) or search.deadline.passed:
+                return best
+            tracking = _Search(start._replace(target=loads), search.deadline)
+            tracking.solved = search.solved
+            around = self._descend(around, predicted, self._undamped, tracking).plan
+            search.solved = tracking.solved
+            best = self._better(best, around, predicted, search)
+        if self._is_good(best, loads, bound, start) or self.settings.rate_limit is not None:
+            return best
+        for sequence in self._sample.best(
+            self.objective, predicted, start, best.plan.log_prices, self.settings.restarts
+        ):
+            if search.deadline.passed:
+                break
+            best = self._better(best, predicted.linearise(sequence), predicted, search)
+        return best
+
+    def _better(self, best: _Descent, begin: LinearisedLoads, predicted: PredictedLoads, search: _Search) -> _Descent:
+        """Return the better of a descent and of one that begins elsewhere."""
+        other = self._descend(begin, predicted, self.objective, search)
+        search.restarts += 1
+        search.best_restart = min(search.best_restart, other.value)
+        return other if other.value < best.value else best
+
+    def _is_good(self, descent: _Descent, loads: np.ndarray, bound: float, start: PlanStart) -> bool:
+        """Return whether a descent is as good as the dynamic program, or damps the same minutes, so it is its valley.
+
+        Args:
+            descent: the end of the descent.
+            loads: (N,G) of the dynamic program.
+            bound: J of these loads.
+            start: the state from which the plan starts.
+        """
+        if descent.value <= CLOSE * bound + self.settings.tolerance:
+            return True
+        if descent.value > NEAR * bound + self.settings.tolerance:
+            return False
+        ours, others = (self.objective.damped(x, start.load) for x in (descent.plan.loads, loads))
+        return bool((ours == others)[self.objective.weights >= _COUNTS].all())
+
+    def _reach(self, nominal: np.ndarray, predicted: PredictedLoads, start: PlanStart) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and greatest loads (N,G) within the bounds of the prices and the rate limit."""
+        limit, n = self.settings.rate_limit, len(nominal)
+        low, high = np.zeros(nominal.shape), np.broadcast_to(self.top, nominal.shape)
+        if limit is not None:
+            moves = limit * np.arange(1, n + 1)[:, None]
+            low, high = np.maximum(low, start.in_force - moves), np.minimum(high, start.in_force + moves)
+        return reachable_loads(predicted, nominal, low, high)
+
+    # -- one descent -------------------------------------------------------------------------------------------------
+    def _single_program(self, first: LinearisedLoads, predicted: PredictedLoads, search: _Search) -> _Descent:
         """Solve one convex program and shorten its step until the true objective falls; else return ``first``.
 
         If the target lies below the threshold of predicted damping, the program has no damping term. With damping
@@ -107,43 +200,42 @@ class SCPPlanner:
         objective = self._undamped if is_below and self.settings.damping == "predicted" else self.objective
         log_prices, _ = self._solve(first, self.settings.trust_region, objective, search)
         value = self._value(self.objective, first, search.start)
-        return self._line_search(first, log_prices - first.log_prices, value, predicted, self.objective, search.start)[
-            0
-        ]
+        step = log_prices - first.log_prices
+        plan, value, _ = self._line_search(first, step, value, predicted, self.objective, search.start)
+        return _Descent(plan, value, "iterations")
 
     def _descend(
         self, current: LinearisedLoads, predicted: PredictedLoads, objective: Objective, search: _Search
-    ) -> LinearisedLoads:
+    ) -> _Descent:
         """Repeat: linearise, solve, accept what lowers the objective.
 
         The trust region grows where the convex model predicted the decrease well and shrinks where it did not.
         """
         s, start = self.settings, search.start
-        value, radius = self._value(objective, current, start), s.trust_region
-        search.converged, search.reason = False, "iterations"
+        value, radius, reason = self._value(objective, current, start), s.trust_region, "iterations"
         for iteration in range(s.iterations):
             if search.deadline.passed and search.solved:
-                search.reason = "deadline"
+                reason = "deadline"
                 break
             try:
                 log_prices, predicted_decrease = self._solve(current, radius, objective, search)
-            except TimeLimitError:
+            except (TimeLimitError, DeadlineError):
                 if search.solved == 0:
                     raise
-                search.reason = "deadline"
+                reason = "deadline"
                 break
             step = log_prices - current.log_prices
             current, new_value, fraction = self._line_search(current, step, value, predicted, objective, start)
             decrease, value = value - new_value, new_value
             least = max(s.tolerance, _WORTHWHILE * value)
             if predicted_decrease < least or fraction == 0.0 or (decrease < s.tolerance and iteration > 0):
-                search.converged, search.reason = True, "tolerance"
+                reason = "tolerance"
                 break
             if fraction < 1.0 or decrease < 0.25 * predicted_decrease:
                 radius = fraction * float(np.abs(step).max())
             elif decrease > 0.75 * predicted_decrease:
                 radius *= 2.0
-        return current
+        return _Descent(current, value, reason)
 
     def _line_search(
         self,
@@ -165,11 +257,17 @@ class SCPPlanner:
     def _solve(
         self, current: LinearisedLoads, radius: float, objective: Objective, search: _Search
     ) -> tuple[np.ndarray, float]:
-        """Return the log prices (N,G) that minimise the convex model around ``current``, and its decrease of J."""
+        """Return the log prices (N,G) that minimise the convex model around ``current``, and its decrease of J.
+
+        Minutes without damping aim just below the threshold at most, because the convex model does not see the jump.
+        """
         u, start = current.log_prices, search.start
         if search.deadline.passed:
             raise DeadlineError("no time to plan: raise the deadline, or shorten the horizon")
-        damped = objective.damped(current.loads, start.load)
+        damped, target = objective.damped(current.loads, start.load), start.target
+        if objective.settings.damping == "predicted":
+            edge = objective.edge(start.load) * (1 - JUST_BELOW)
+            target = np.where(damped, target, np.minimum(target, edge))
         solution = self.problem.solve(
             current.loads,
             current.slopes,
@@ -178,7 +276,7 @@ class SCPPlanner:
             low=np.maximum(u - radius, 0.0),
             high=np.minimum(u + radius, self.top),
             damped=damped,
-            target=start.target,
+            target=target,
             emphasis=start.emphasis,
             previous=start.in_force,
             time_limit=search.deadline.left,
@@ -186,7 +284,7 @@ class SCPPlanner:
         search.solved += 1
         linear = current.loads + np.einsum("igh,ih->ig", current.slopes, solution.log_prices - u)
         loads = np.stack([current.loads, linear])
-        values = objective.with_damping(loads, start.load, damped, start.target, start.emphasis)
+        values = objective.with_damping(loads, start.load, damped, target, start.emphasis)
         return solution.log_prices, float(values[0] - values[1])
 
     @staticmethod

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.days.telemetry import usual_prices
-from benchmarks.experiments.balancing_faults.faults import CHANCE, DEADLINE, HANG, SPELL, FaultInjector
+from benchmarks.experiments.balancing_faults.faults import CHANCE, DEADLINE, SPELL, FaultInjector
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.simulated_system import SimulatedSystem, draw_arrivals
 from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic, daily_traffic
 from mpc import MPCBalancer, SystemModel
 
-CALM = 20
+CALM = 1
 """After this many minutes without a fault the balancer must be planning again."""
 
 
@@ -34,7 +34,8 @@ def run_with_faults(
         spell: mean length of a fault, minutes.
 
     Returns:
-        ``violations`` (kind → minutes), ``late`` (minutes a second past the deadline), ``injected`` (fault → minutes),
+        ``violations`` (kind → minutes), ``late`` (prices after the deadline), ``late_plans``
+        (plans that missed it), ``replanned`` (minutes from the end of a fault to the next plan, as minutes → number), ``injected`` (fault → minutes),
         ``events`` (``kind/price`` → number), μ and ν per cluster as ``utilisation`` and ``overutilisation`` (fractions
         of the budget within and beyond it), and the seconds of a step.
     """
@@ -47,6 +48,7 @@ def run_with_faults(
     prices = usual_prices(pool, float(traffic.qps[0]))
     observation = system.start(prices)
     violations, seconds, load, late = Counter[str](), np.empty(steps), np.empty((steps, len(prices))), 0
+    replanned, waiting = Counter[str](), False
     for k in range(steps):
         disturbed = injector.disturb(observation)
         began = time.perf_counter()
@@ -56,17 +58,22 @@ def run_with_faults(
         except Exception as error:
             violations[f"exception {type(error).__name__}"] += 1
         seconds[k] = time.perf_counter() - began
-        late += seconds[k] > DEADLINE + 1.0
-        if injector.fault == HANG:
-            time.sleep(0.5 * DEADLINE)  # in production a whole minute passes before the next step
+        late += seconds[k] > DEADLINE
+        waiting = waiting or injector.calm_minutes == 0
+        if waiting and injector.calm_minutes > 0 and balancer.result is not None:
+            replanned[str(injector.calm_minutes)] += 1
+            waiting = False
         violations.update(_violations(prices, balancer, injector))
         outcome, observation = system.step(prices)
         load[k] = outcome.equivalent / pool.scenario.budgets
+    injector.release()
     return {
         "seed": seed,
         "steps": steps,
         "violations": dict(violations),
         "late": int(late),
+        "late_plans": balancer.late_plans,
+        "replanned": dict(replanned),
         "injected": dict(sorted(injector.injected.items())),
         "events": dict(sorted(injector.events.items())),
         "utilisation": utilisation(load).tolist(),

@@ -72,7 +72,18 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
 
 def _runs_table(rows: Sequence[Row], steps: int) -> Table:
     table = Table(title=f"{steps:,} control steps under random faults")
-    for column in ("run", "violations", "late", "events", "μ", "ν", "median step", "longest"):
+    for column in (
+        "run",
+        "violations",
+        "late prices",
+        "late plans",
+        "planned again after",
+        "events",
+        "μ",
+        "ν",
+        "median step",
+        "longest",
+    ):
         table.add_column(column, justify="right")
     for row in rows:
         numbers = row.numbers
@@ -81,6 +92,8 @@ def _runs_table(rows: Sequence[Row], steps: int) -> Table:
             f"seed {row.case.seed}" if row.case.task == FAULTS else NO_FAULTS,
             str(sum(numbers["violations"].values())),
             str(numbers["late"]),
+            str(numbers["late_plans"]),
+            ", ".join(f"{m} min: {n:,}" for m, n in sorted(numbers["replanned"].items(), key=lambda x: int(x[0]))),
             f"{sum(numbers['events'].values()):,}",
             *shares,
             f"{1e3 * numbers['median_seconds']:.1f} ms",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,14 @@ TELEMETRY_FAULTS = (
     "minute repeated",
     "minute earlier",
     "gap",
+    "traffic jumps",
+    "load jumps",
+    "frozen",
+    "delayed",
+    "attributes raise",
 )
+DELAY = 5
+"""Minutes by which delayed telemetry is late."""
 FORECAST_FAULTS = (
     "forecast missing",
     "forecast infinite",
@@ -47,7 +55,7 @@ FORECAST_FAULTS = (
     "forecast too short",
     "forecast raises",
 )
-HANG = "planner hangs"
+HANG, LONG_HANG = "planner hangs", "planner hangs for long"
 SOLVER_FAULTS = (
     "solver raises",
     "solver infeasible",
@@ -57,10 +65,18 @@ SOLVER_FAULTS = (
     "planner returns no numbers",
     "planner raises",
     "model returns no numbers",
+    "planner panics",
     HANG,
+    LONG_HANG,
 )
-HANG_SHARE = 0.1
+HANG_SHARE = 0.2
 """Share of the drawn hangs that are carried out: each costs seconds of real time."""
+LONG_HANG_MINUTES = 30
+"""Minutes after which a planner that hangs for long is released. Planning must be back long before."""
+
+
+class Panic(BaseException):
+    """An error as a solver written in Rust raises it."""
 
 
 class FaultInjector:
@@ -83,12 +99,33 @@ class FaultInjector:
         self.balancer, self.rng, self.chance, self.spell = balancer, rng, chance, spell
         self.injected, self.events = Counter[str](), Counter[str]()
         self.fault, self._minutes_left, self.calm_minutes = "", 0, 0
+        self._past: deque[ControlObservation] = deque(maxlen=DELAY + 1)
+        self._frozen: ControlObservation | None = None
+        self._hanging: deque[tuple[int, threading.Event]] = deque()  # (minute of the release, what they wait for)
+        self._minute = 0
         balancer.forecaster = _FaultyForecaster(balancer.forecaster, self)  # type: ignore[assignment]
-        balancer.planner = _FaultyPlanner(balancer.planner, self)  # type: ignore[assignment]
-        assert balancer.problem is not None
-        balancer.problem.compiled = _FaultyProgram(balancer.problem.compiled, self)
-        direct = balancer.problem.active_set  # without it every faulty step reaches the solver
-        balancer.problem.active_set = lambda *a, **k: None if self.fault in SOLVER_FAULTS else direct(*a, **k)
+        new_planner = balancer._new_planner
+        balancer._new_planner = lambda: self._wrapped(new_planner())  # type: ignore[method-assign]
+        balancer._use_planner(self._wrapped(balancer.planner))
+
+    def _wrapped(self, planner: Any) -> Any:
+        """Return a planner whose faults, and those of its solver, this injector switches on."""
+        problem = planner.problem
+        problem.compiled = _FaultyProgram(problem.compiled, self)
+        direct = problem.active_set  # without it every faulty step reaches the solver
+        problem.active_set = lambda *a, **k: None if self.fault in SOLVER_FAULTS else direct(*a, **k)
+        return _FaultyPlanner(planner, self)
+
+    def hang(self) -> None:
+        """Block the calling thread for :data:`LONG_HANG_MINUTES` control steps."""
+        released = threading.Event()
+        self._hanging.append((self._minute + LONG_HANG_MINUTES, released))
+        released.wait()
+
+    def release(self, before: float = float("inf")) -> None:
+        """End the long hangs that are due before a minute."""
+        while self._hanging and self._hanging[0][0] < before:
+            self._hanging.popleft()[1].set()
 
     @property
     def is_expected_to_plan(self) -> bool:
@@ -99,14 +136,22 @@ class FaultInjector:
     def disturb(self, observation: ControlObservation) -> Any:
         """Return the observation that the balancer gets this minute; ``None`` if it gets none."""
         self._count_events()
+        self._minute += 1
+        self.release(self._minute)
+        self._past.append(observation)
         if self._minutes_left == 0:
             self._draw_fault()
+            self._frozen = observation
         if not self.fault:
             self.calm_minutes += 1
             return observation
         self._minutes_left -= 1
         self.calm_minutes = 0
         self.injected[self.fault] += 1
+        if self.fault == "frozen":  # the last minute's values under the clock of this minute
+            return dataclasses.replace(self._frozen or observation, minute=observation.minute)
+        if self.fault == "delayed":
+            return self._past[0]
         return _damaged(observation, self.fault, self.rng) if self.fault in TELEMETRY_FAULTS else observation
 
     def _draw_fault(self) -> None:
@@ -114,9 +159,10 @@ class FaultInjector:
         if self.rng.random() < self.chance:
             kinds = (TELEMETRY_FAULTS, FORECAST_FAULTS, SOLVER_FAULTS)[int(self.rng.integers(3))]
             self.fault = str(self.rng.choice(kinds))
-            if self.fault == HANG and self.rng.random() > HANG_SHARE:
+            if self.fault in (HANG, LONG_HANG) and self.rng.random() > HANG_SHARE:
                 self.fault = "solver raises"
-            self._minutes_left = 1 if self.fault == HANG else int(self.rng.geometric(1 / self.spell))
+            is_hang = self.fault in (HANG, LONG_HANG)
+            self._minutes_left = int(self.rng.integers(1, 4)) if is_hang else int(self.rng.geometric(1 / self.spell))
 
     def _count_events(self) -> None:
         """Count the events since the last minute; the balancer keeps the last 10,000 only."""
@@ -148,8 +194,29 @@ def _damaged(observation: ControlObservation, fault: str, rng: np.random.Generat
         "minute missing": {"minute": float("nan")},
         "minute repeated": {"minute": (minute - 1) % 1440},
         "minute earlier": {"minute": (minute - int(rng.integers(2, 200))) % 1440},
+        "traffic jumps": {"qps": observation.qps * float(rng.choice([0.05, 20.0]))},
+        "load jumps": {"load": observation.load * float(rng.choice([0.2, 8.0]))},
     }
+    if fault == "attributes raise":
+        return Unreadable(observation, str(rng.choice(["load", "qps", "minute", "prices", "budget"])))
     return None if fault == "gap" else dataclasses.replace(observation, **changes[fault])
+
+
+class Unreadable:
+    """An observation of which one attribute raises an error that nobody expects.
+
+    Args:
+        observation: the values of the other attributes.
+        name: the attribute that raises.
+    """
+
+    def __init__(self, observation: ControlObservation, name: str) -> None:
+        self._observation, self._name = observation, name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise ConnectionError("the metrics store does not answer")
+        return getattr(self._observation, name)
 
 
 class _FaultyForecaster:
@@ -179,13 +246,18 @@ class _FaultyForecaster:
 class _FaultyPlanner:
     def __init__(self, inner: Any, injector: FaultInjector) -> None:
         self._inner, self._injector = inner, injector
+        self.problem = inner.problem
 
     def plan(self, predicted: Any, *rest: Any) -> Any:
         fault = self._injector.fault
         if fault == "planner raises":
             raise (ZeroDivisionError, MemoryError, RecursionError)[int(self._injector.rng.integers(3))]("injected")
+        if fault == "planner panics":
+            raise Panic("index out of bounds")
         if fault == HANG:
             time.sleep(1.25 * DEADLINE)
+        if fault == LONG_HANG:
+            self._injector.hang()
         if fault == "model returns no numbers":
             predicted.bias = np.nan
         result = self._inner.plan(predicted, *rest)

@@ -5,6 +5,7 @@ Equations are those of arXiv 2512.24325. All methods of a comparison plan in tur
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -24,6 +25,7 @@ from benchmarks.experiments.balancing_solvers.comparison import (
     price_limits,
     shooting_methods,
 )
+from benchmarks.experiments.balancing_solvers.far_states import compare_far, summarise_far
 from benchmarks.experiments.balancing_solvers.growth import compare_generated
 from benchmarks.experiments.balancing_solvers.published_shooting import WideNetwork
 from benchmarks.experiments.balancing_solvers.solver_states import State, collect_states
@@ -50,6 +52,11 @@ HORIZON = 10
 HORIZONS, CLUSTERS = (5, 10, 20, 40, 60), (1, 2, 5, 10, 20, 50)
 QUICK_HORIZONS, QUICK_CLUSTERS = (5, 10), (1, 2, 5)
 GROWTH_EPOCHS, QUICK_GROWTH_EPOCHS = 12, 3
+OFF, THRESHOLDS, LOAD_ERRORS = (0.1, 0.3, 0.6), (1.0, 44 / 46), (0.0, 0.004)
+"""States far from the budget: standard deviations of log load over budget, thresholds of damping, allowed errors."""
+FAR_SEEDS, QUICK_FAR_SEEDS = (1, 2, 3), (1,)
+"""Generated systems of these states. Settings were chosen on the systems 101 to 103."""
+FAR, QUICK_FAR = {"epochs": 60, "states": 34}, {"epochs": 5, "states": 2}
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
@@ -62,6 +69,22 @@ def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
         *(Case(METHOD, seed, task=task, budget=system, config=settings[task]) for seed in seeds for task in tasks),
         *(_growth_case("horizon", n, 2, quick) for n in horizons),
         *(_growth_case("clusters", HORIZON, g, quick) for g in clusters),
+        *_far_cases(quick),
+    ]
+
+
+def _far_cases(quick: bool) -> list[Case]:
+    combinations = itertools.product(OFF, THRESHOLDS, LOAD_ERRORS, QUICK_FAR_SEEDS if quick else FAR_SEEDS)
+    return [
+        Case(
+            METHOD,
+            seed,
+            "far",
+            f"budget off by {off:.0%}, threshold {threshold:.3f}, allowed error {load_error:.1%}",
+            QUICK_FAR if quick else FAR,
+            {"off": off, "threshold": threshold, "load_error": load_error},
+        )
+        for off, threshold, load_error, seed in combinations
     ]
 
 
@@ -79,10 +102,13 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
     Returns:
         ``states`` (their number) and ``methods`` (name → objective and times); of the parts of a step ``parts``
-        (milliseconds) and ``matmul_seconds``; of a generated system the times and objectives of three methods.
+        (milliseconds) and ``matmul_seconds``; of a generated system the times and objectives of three methods; of
+        states far from the budget those of :func:`compare_far`.
     """
     if case.scenario == "generated":
         return compare_generated(**case.config, **case.budget, seed=case.seed)
+    if case.scenario == "far":
+        return compare_far(**case.config, **case.budget, seed=case.seed)
     log, model = _system(case.seed, *(case.budget[name] for name in ("requests", "days", "epochs")))
     settings, states = PlannerSettings(**case.config), _states(case.seed, **case.budget)
     if case.task == PARTS_OF_STEP:
@@ -138,3 +164,8 @@ def tables(rows: Sequence[Row]) -> Iterable[Table]:
             yield report_tables.parts_table(row.numbers["parts"])
     if growth := [row.numbers for row in rows if row.case.scenario == "generated"]:
         yield report_tables.growth_table(growth)
+    if far := [row for row in rows if row.case.scenario == "far"]:
+        tasks = dict.fromkeys(row.case.task for row in far)
+        yield report_tables.far_table(
+            {task: summarise_far([dict(row.numbers) for row in far if row.case.task == task]) for task in tasks}
+        )

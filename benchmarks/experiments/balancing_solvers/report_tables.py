@@ -59,3 +59,29 @@ def growth_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['build_seconds']:.2f}",
         )
     return table
+
+
+def far_table(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return how good plans from states far from the budget are, by the model and by the true law.
+
+    Args:
+        summaries: by task, of :func:`benchmarks.experiments.balancing_solvers.far_states.summarise_far`.
+    """
+    table = Table(title="states far from the budget")
+    columns = "task", "states", "method", "within 1 % of best", "J over best", "worst", "J by true law", "CPU ms, 95 %"
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("task", "method") else "right")
+    for task, summary in summaries.items():
+        for k, name in enumerate(summary["as_good"]):
+            middle, high = summary["cpu_ms"][name]
+            table.add_row(
+                "" if k else task,
+                "" if k else str(summary["states"]),
+                name,
+                f"{summary['as_good'][name]:.1%}",
+                f"{summary['excess'][name]:+.2%}",
+                f"{summary['worst'][name]:.2f}",
+                f"{summary['true'][name]:.2e}" if name in summary["true"] else "",
+                f"{middle:.1f}, {high:.1f}",
+            )
+    return table
