@@ -97,6 +97,7 @@ class BiasCorrection:
             requests: number of requests of the minute.
         """
         self.lift_limit()
+        self.tilt = np.zeros(self.n_clusters)  # the slopes of another mix of requests are others
         self._error = np.zeros(self.n_clusters)
         if self.bias_gain == 0:
             return

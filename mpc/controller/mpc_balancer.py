@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 AIM_BEYOND_REACH = 1.02
 """A cluster that cannot use its budget aims at this multiple of its load at price zero, so that its price does reach
 zero."""
-SOFT, HARD = 0.75, 0.95
+SOFT, HARD = 0.75, 0.9
 """Shares of the deadline after which planning is asked to end, and after which its thread is abandoned."""
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is updated with
 _ZERO = 1e-6  # a log price below this is a rounding error of zero
@@ -339,7 +339,9 @@ class MPCBalancer:
         fading = self._array_response.fading(len(horizon.minute)) * innovation[:, None]  # (K,N,G)
         costs, correction = self._array_response.costs(horizon, fading), self._correction
         bias = self._bias(horizon.minute, fading.mean(0))
-        predicted = PredictedLoads(costs, horizon.qps, checked.budget, bias=bias, tilt=correction.tilt, pivot=in_force)
+        is_new_window = self.window_memory.is_other(horizon.minute)  # the slopes of another mix of requests are others
+        tilt = np.where(is_new_window[:, None], 0.0, correction.tilt)
+        predicted = PredictedLoads(costs, horizon.qps, checked.budget, bias=bias, tilt=tilt, pivot=in_force)
         remaining = self.fallback_prices.plan
         nominal = None if remaining is None else remaining.log_prices
         around = np.broadcast_to(in_force, predicted.shape) if nominal is None else nominal
@@ -370,7 +372,8 @@ class MPCBalancer:
         """
         minute, error = (checked.minute - self.settings.control_period) % MINUTES_PER_DAY, innovation.mean(0)
         requests = checked.qps * self.forecaster.period
-        is_new_window, expected = self.window_memory.begins(minute), self.window_memory.expected(np.array([minute]))[0]
+        minutes = np.array([minute])
+        is_new_window, expected = self.window_memory.is_other(minutes)[0], self.window_memory.expected(minutes)[0]
         self.window_memory.observe(minute, error)
         if is_new_window:
             lasting = 1.0 - self._array_response.fading(1)[:, 0].mean(0)  # share of an error that does not fade

@@ -43,9 +43,11 @@ class WindowMemory:
         self._window: int | None = None
         self._sum, self._count = np.zeros(self.n_clusters), 0
 
-    def begins(self, minute: int) -> bool:
-        """Return whether ``minute`` lies in another window than the minute observed last."""
-        return self._window is not None and int(window_of_day(np.array(minute), self.windows)) != self._window
+    def is_other(self, minutes: np.ndarray) -> np.ndarray:
+        """Return whether each of ``minutes`` (N,) lies in another window than the minute observed last, (N,)."""
+        if self._window is None:
+            return np.zeros(np.shape(minutes), dtype=bool)
+        return window_of_day(minutes, self.windows) != self._window
 
     def observe(self, minute: int, error: np.ndarray) -> None:
         """Add the error (G,) of the log cost per request of ``minute`` of the day, by the response alone."""

@@ -40,7 +40,7 @@ class PredictedLoads:
         qps: (N,) forecast traffic, requests per second.
         budget: (G,) core-seconds per second.
         bias: (G,) or (N,G) correction of the log cost per request.
-        tilt: (G,) correction of its slope in the cluster's own log price, near ``pivot``.
+        tilt: (G,) or (N,G) correction of its slope in the cluster's own log price, near ``pivot``.
         pivot: (G,) log prices in force.
     """
 

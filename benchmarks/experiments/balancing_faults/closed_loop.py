@@ -34,8 +34,8 @@ def run_with_faults(
         spell: mean length of a fault, minutes.
 
     Returns:
-        ``violations`` (kind → minutes), ``late`` (prices after the deadline), ``late_plans``
-        (plans that missed it), ``replanned`` (minutes from the end of a fault to the next plan, as minutes → number), ``injected`` (fault → minutes),
+        ``violations`` (kind → minutes), ``late`` (prices after the deadline), ``late_plans`` (plans that missed it),
+        ``replanned`` (minute after the end of a fault that was planned again → number), ``injected`` (fault → minutes),
         ``events`` (``kind/price`` → number), μ and ν per cluster as ``utilisation`` and ``overutilisation`` (fractions
         of the budget within and beyond it), and the seconds of a step.
     """

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from benchmarks.experiments.balancing_faults.closed_loop import run_with_faults
-from benchmarks.experiments.balancing_faults.faults import FORECAST_FAULTS, SOLVER_FAULTS, TELEMETRY_FAULTS
+from benchmarks.experiments.balancing_faults.faults import (
+    FORECAST_FAULTS,
+    SOLVER_FAULTS,
+    TELEMETRY_FAULTS,
+    Panic,
+    Unreadable,
+)
 from marca_env.utils.errors import InputError
-from mpc import FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel, TrafficForecaster
+from mpc import AdaptiveBalancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel, TrafficForecaster
 from mpc.controller.telemetry import Timeline
 from tests.helpers.small_system import fitted, observe
 
@@ -181,28 +188,138 @@ def test_a_failing_fallback_leaves_the_price_in_force(system, monkeypatch):
     assert kinds(balancer) == [("internal", "held")]
 
 
-def test_a_hanging_planner_is_skipped_and_used_again_when_it_is_done(system, monkeypatch):
+class Hanging:
+    """A planner that hangs until it is released."""
+
+    problem = None
+
+    def __init__(self):
+        self.released = threading.Event()
+
+    def plan(self, *_):
+        self.released.wait()
+        raise ArithmeticError("the result of an abandoned plan must not matter")
+
+
+@pytest.fixture
+def hanging():
+    planner = Hanging()
+    yield planner
+    planner.released.set()
+
+
+def test_planning_comes_back_in_the_next_minute_while_a_planner_still_hangs(system, hanging):
     pool, model = system
     balancer, prices = running(model, pool)
-    balancer.settings = dataclasses.replace(balancer.settings, deadline=0.4)
-    plan = balancer.planner.plan
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=0.5)
+    balancer.planner = hanging
+    began = time.perf_counter()
+    prices = balancer.update(observe(pool, minute=603, prices=prices, load=expected_load(balancer, pool)))
+    assert time.perf_counter() - began < 0.5
+    assert kinds(balancer) == [("timeout", "plan")]
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=30.0)
+    prices = balancer.update(observe(pool, minute=604, prices=prices))
+    assert balancer.result is not None
+    assert balancer.planner is not hanging
+    assert balancer.problem is balancer.planner.problem
+    assert (balancer.late_plans, balancer._watchdog.abandoned) == (1, 1)
+    assert len(balancer.events) == 1
+
+
+def test_planners_that_hang_for_ever_are_bounded_and_every_price_is_in_time(system, monkeypatch):
+    pool, model = system
+    balancer, prices = running(model, pool)
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=0.5)
+    balancer._watchdog.most, planners = 3, []
+
+    def new_planner():
+        planners.append(Hanging())
+        return planners[-1]
+
+    new = balancer._new_planner
+    monkeypatch.setattr(balancer, "_new_planner", new_planner)
+    balancer.planner = new_planner()
+    for k in range(5):
+        began = time.perf_counter()
+        prices = balancer.update(observe(pool, minute=603 + k, prices=prices))
+        assert time.perf_counter() - began < 0.5
+        assert np.all(np.isfinite(prices))
+    assert balancer.late_plans == balancer._watchdog.abandoned == len(planners) == 3
+    assert "still run" in balancer.events[-1].message
+    planners[0].released.set()
+    balancer._watchdog._threads[0].join(5.0)
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=30.0)
+    monkeypatch.setattr(balancer, "_new_planner", new)
+    balancer.update(observe(pool, minute=620, prices=prices))
+    assert balancer.result is not None
+    for planner in planners:
+        planner.released.set()
+
+
+def test_a_late_planner_that_has_ended_is_used_again(system, monkeypatch):
+    pool, model = system
+    balancer, prices = running(model, pool)
+    planner, plan = balancer.planner, balancer.planner.plan
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=0.2)
 
     def slow(*arguments):
-        time.sleep(1.2)
+        time.sleep(0.4)
         return plan(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(balancer.planner, "plan", slow)
-        began = time.perf_counter()
+        patch.setattr(planner, "plan", slow)
         prices = balancer.update(observe(pool, minute=603, prices=prices, load=expected_load(balancer, pool)))
-        assert time.perf_counter() - began < 1.1
-    prices = balancer.update(observe(pool, minute=604, prices=prices))  # it still runs
-    assert [e.kind for e in balancer.events] == ["timeout", "timeout"]
-    assert "still runs" in balancer.events[1].message
-    time.sleep(1.5)
+    balancer._watchdog._threads[0].join(30.0)
     balancer.settings = dataclasses.replace(balancer.settings, deadline=30.0)
-    balancer.update(observe(pool, minute=605, prices=prices))
+    balancer.update(observe(pool, minute=604, prices=prices))
     assert balancer.result is not None
+    assert balancer.planner is planner
+
+
+def test_a_panic_of_the_solver_is_recorded(system, monkeypatch):
+    pool, model = system
+    balancer, prices = running(model, pool)
+
+    def panic(*_):
+        raise Panic("index out of bounds")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(balancer.planner, "plan", panic)
+        prices = balancer.update(observe(pool, minute=603, prices=prices, load=expected_load(balancer, pool)))
+    assert kinds(balancer) == [("internal", "plan")]
+    assert "index out of bounds" in balancer.events[0].message
+
+
+@pytest.mark.parametrize("name", ["load", "qps", "minute", "prices", "budget", "degradation", "backlog"])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_an_observation_whose_attributes_raise_ends_in_a_price(system, name, adaptive):
+    pool, model = system
+    balancer, prices = running(model, pool)
+    outer = AdaptiveBalancer(balancer) if adaptive else balancer
+    if adaptive:
+        balancer.update(observe(pool, minute=600, prices=prices))
+        balancer.events.clear()
+    minute = 601 if adaptive else 603
+    damaged = Unreadable(observe(pool, minute=minute, prices=prices), name)
+    after = outer.update(damaged)
+    assert after.shape == (2,)
+    assert np.all(np.isfinite(after))
+    assert np.all((after >= 0) & (after <= balancer.price_max))
+    assert [kind for kind, _ in kinds(balancer)] == ([] if name == "backlog" else ["telemetry"])
+    outer.update(observe(pool, minute=minute + 1, prices=after))
+    assert balancer.result is not None
+
+
+def test_an_observation_whose_arrays_raise_ends_in_a_price(system):
+    pool, model = system
+    balancer, prices = running(model, pool)
+
+    class Lazy:
+        def __array__(self, *_, **__):
+            raise ConnectionError("the metrics store does not answer")
+
+    balancer.update(dataclasses.replace(observe(pool, minute=603, prices=prices), load=Lazy()))
+    assert kinds(balancer) == [("telemetry", "plan")]
 
 
 # -- the model's limits --------------------------------------------------------------------------------------------
@@ -270,6 +387,7 @@ def test_random_faults_never_raise_and_prices_stay_within_bounds(system):
     summary = run_with_faults(pool, model, 700, seed=3, chance=0.2)
     assert summary["violations"] == {}
     assert summary["late"] == 0
+    assert set(summary["replanned"]) == {"1"}  # planning works again in the first minute after every fault
     assert len(summary["injected"]) > 0.6 * len(TELEMETRY_FAULTS + FORECAST_FAULTS + SOLVER_FAULTS)
     assert {name.split("/")[0] for name in summary["events"]} >= {"telemetry", "stale", "forecast", "solver", "gap"}
     assert np.all(np.array(summary["utilisation"]) > 0.85)

@@ -41,3 +41,23 @@ def test_the_gradient_matches_finite_differences():
             step[i, g] = 1e-6
             ends = [float(objective(loads + s * step, last, target, emphasis)) for s in (1, -1)]
             assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope[i, g], rel=1e-4, abs=1e-8)
+
+
+def test_a_plan_keeps_a_distance_from_the_threshold_that_grows_with_the_step():
+    objective = Objective(ObjectiveSettings(threshold=44 / 46, load_error=0.005))
+    last = np.array([44 / 46, 1.0, 1.1, 1.5, 0.5])
+    distance = 44 / 46 - objective.edge(last)
+    assert distance[0] == 0.0
+    assert np.all(np.diff(distance[:4]) > 0)
+    assert np.all(distance <= 4 * 0.005)
+    assert distance[4] > distance[1]
+    for k in (2, 3):  # the least expected J, by simulation
+        errors = np.random.default_rng(0).normal(0, 0.005, 200_000)
+        grid = np.linspace(0, 0.02, 21)
+        weights = objective.weights.sum()
+        jump = 8.0 * (last[k] - 44 / 46) ** 2
+        cost = [weights * (1 - 44 / 46 + d) ** 2 + jump * (errors > d).mean() for d in grid]
+        assert distance[k] == pytest.approx(grid[int(np.argmin(cost))], abs=0.0021)
+    loads = np.full((10, 5), 44 / 46 - 0.004)
+    assert objective.damped(loads, last).any(0).tolist() == [False, True, True, True, True]
+    assert not Objective(ObjectiveSettings(threshold=44 / 46)).damped(loads, last).any()

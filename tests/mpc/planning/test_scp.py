@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.experiments.balancing_solvers.generated_system import GeneratedSystem
 from mpc.planning.alternatives.registry import make_planning_method
 from mpc.planning.deadline import Deadline
 from mpc.planning.objective import PlanStart
@@ -76,3 +77,67 @@ def test_the_line_search_shortens_a_step_that_would_overshoot():
     result = planner.plan(SteepLoads(), start)
     assert result.converged
     assert result.plan.loads.item() == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def far_problems():
+    """Return eight planning problems of a generated system whose loads are about 30 % off the budget."""
+    system = GeneratedSystem(2, seed=7)
+    model, rng = system.fit(epochs=10), np.random.default_rng(0)
+    states = [system.state(model, horizon=10, off=0.3, rng=rng) for _ in range(8)]
+    return [(state.predicted, state.start) for state in states]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load_error", [0.0, 0.004])
+def test_restarts_find_the_valley_below_the_threshold(far_problems, load_error):
+    options = {"horizon": 10, "threshold": 44 / 46, "load_error": load_error}
+    planner = make_method("scp", PlannerSettings(**options))
+    without = make_method("scp", PlannerSettings(**options, restarts=0))
+    best = make_method("lbfgsb", PlannerSettings(**options), starts=4)
+    large = make_method("cem", PlannerSettings(**options), samples=150, rounds=25, spread=0.5)
+    improved = 0
+    for predicted, start in far_problems:
+        result, first = planner.plan(predicted, start), without.plan(predicted, start)
+        references = (first, best.plan(predicted, start), large.plan(predicted, start))
+        assert result.objective <= 1.01 * min(r.objective for r in references) + 1e-6
+        assert (first.restarts, np.isnan(first.restart_gap)) == (0, True)
+        assert (result.restarts == 0) == np.isnan(result.restart_gap)
+        if result.restart_gap < 0:
+            improved += 1
+            assert result.objective == pytest.approx(first.objective * (1 + result.restart_gap), rel=1e-6)
+        elif result.restarts:
+            assert result.objective == pytest.approx(first.objective)
+    assert improved >= 4
+
+
+def test_a_plan_stays_below_the_threshold_by_more_than_the_error_it_allows(far_problems):
+    settings = PlannerSettings(horizon=10, threshold=44 / 46, load_error=0.005)
+    planner, bare = make_method("scp", settings), make_method("scp", PlannerSettings(horizon=10, threshold=44 / 46))
+    checked = 0
+    for predicted, start in far_problems:
+        below = planner.plan(predicted, start).plan.loads[0]
+        far = np.abs(start.load - 44 / 46) > 0.1
+        checked += far.sum()
+        assert np.all(below[far] < 44 / 46 - 0.01)
+        on_the_edge = bare.plan(predicted, start).plan.loads[0][far]
+        assert on_the_edge == pytest.approx(np.full(far.sum(), 44 / 46), abs=1e-3)
+    assert checked >= 4
+
+
+def test_plans_do_not_depend_on_the_plans_before(far_problems):
+    settings = PlannerSettings(horizon=10, threshold=44 / 46, load_error=0.004)
+    used, fresh = make_method("scp", settings), make_method("scp", settings)
+    for predicted, start in far_problems:
+        used.plan(predicted, start)
+    predicted, start = far_problems[0]
+    assert used.plan(predicted, start).plan.log_prices.tolist() == fresh.plan(predicted, start).plan.log_prices.tolist()
+
+
+def test_a_rate_limit_holds_in_the_other_valleys(far_problems):
+    settings = PlannerSettings(horizon=10, threshold=44 / 46, rate_limit=0.1, load_error=0.004)
+    planner = make_method("scp", settings)
+    for predicted, start in far_problems:
+        result = planner.plan(predicted, start)
+        prices = np.vstack([start.in_force, result.plan.log_prices])
+        assert np.abs(np.diff(prices, axis=0)).max() <= 0.1 + 1e-3
