@@ -45,7 +45,8 @@ def readable(observation: Any) -> ControlObservation:
     values = {f.name: _read(observation, f.name) for f in dataclasses.fields(ControlObservation)}
     if isinstance(observation, ControlObservation) and not any(value is _UNREADABLE for value in values.values()):
         return observation
-    return ControlObservation(**{name: None if value is _UNREADABLE else value for name, value in values.items()})
+    known: dict[str, Any] = {name: None if value is _UNREADABLE else value for name, value in values.items()}
+    return ControlObservation(**known)
 
 
 def _read(observation: Any, name: str) -> Any:
