@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from agents.policy.trust import KEY_VARIABLE
 from marca_env.logs.log_files import write_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine
@@ -19,6 +20,14 @@ from tests.helpers.factories import ExactLaw, make_cost_log, make_requests, make
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: commands under test would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A key for the checkpoints of the tests, so that none is left in the user's folder; child processes use it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY_VARIABLE, str(tmp_path_factory.mktemp("key") / "signing.key"))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 """A trained team as an allocation policy: values of all joint actions, and the best action at given prices.
 
-A policy is a folder with ``policy.json`` and ``weights.safetensors``. It needs neither ray nor the training state.
+A policy is a folder with ``policy.json`` and ``weights.safetensors``. It needs neither ray nor the training state, and
+loading it executes no code, unless the caller allows a class that it names (:mod:`agents.policy.trust`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agents.offline.episodes import team_encoder
 from agents.policy.action_tree import ActionTree
 from agents.policy.checkpoints import checkpoints_in, newest_checkpoint
 from agents.policy.joint_action_values import JointActionValues
+from agents.policy.trust import is_own_file, named_code, refuse_code
 from agents.policy.value_parts import value_parts
 from agents.team.team import Team, TeamSpec
 from marca_env.models.cost_model import CostModel
@@ -44,6 +46,7 @@ def save_team(
     reward_scale: float,
     reward_shift: float = 0.0,
     scenario: Mapping[str, Any] | None,
+    environment: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the weights of a team and everything that is needed to rebuild it.
 
@@ -55,6 +58,7 @@ def save_team(
         reward_scale: currency per unit of Q.
         reward_shift: currency that was subtracted from each step's reward.
         scenario: the scenario as a dict; ``None`` for a team of another environment.
+        environment: environment of the training as plain data, for an evaluation; ``None``: not recorded.
     """
     shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
     description = {
@@ -64,6 +68,7 @@ def save_team(
         "reward_scale": float(reward_scale),
         "reward_shift": float(reward_shift),
         "scenario": scenario,
+        "environment": environment,
     }
     write_pair(folder, (WEIGHTS, DESCRIPTION), {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
 
@@ -82,25 +87,50 @@ def policy_folder(path: str | Path) -> Path:
     return path / "policy" if (path / "policy").is_dir() else path
 
 
-def load_team(folder: str | Path, device: str = "cpu") -> tuple[Team, dict[str, Any]]:
+def load_team(
+    folder: str | Path, device: str = "cpu", *, trust: Collection[str] = ()
+) -> tuple[Team, dict[str, Any]]:
     """Rebuild a team from a policy folder, or from a training checkpoint or run that holds one.
+
+    Args:
+        folder: the folder.
+        device: device on which the networks run.
+        trust: dotted paths of the code that the folder may name, such as a user-defined mixer.
 
     Returns:
         The team, in evaluation mode, and the description (``reward_scale``, ``scenario``, …).
 
     Raises:
-        InputError: a file is missing or cut short, or the two files do not belong together.
+        InputError: a file is missing or cut short, the two files do not belong together, a weight is not finite, or
+            the folder names code that is not trusted, which is then not imported.
     """
     folder = policy_folder(folder)
     tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device, _REMEDY)
     with explain_model_faults(folder):
         if description["format"] != FORMAT:
             raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
-        team = Team(TeamSpec.from_dict(description["team"]), Preset.from_dict(description["preset"]))
+        _check_code(folder, description, trust)
+        preset = Preset.from_dict(description["preset"])
+        team = Team(TeamSpec.from_dict(description["team"]), preset)
         team.load_state_dict(tensors)
-        if not float(description["reward_scale"]) > 0:
-            raise InputError(f"{folder}: reward_scale is {description['reward_scale']}; train it for longer before use")
+        scale, shift = float(description["reward_scale"]), float(description.get("reward_shift", 0.0))
+        if not 0 < scale < math.inf:
+            raise InputError(f"{folder}: reward_scale is {scale}; train it for longer before use")
+        if not math.isfinite(shift):
+            raise InputError(f"{folder}: reward_shift is {shift}; {_REMEDY}")
     return team.to(device).eval(), description
+
+
+def _check_code(folder: Path, description: Mapping[str, Any], trust: Collection[str]) -> None:
+    """Refuse code that the description names and the caller does not allow; one's own checkpoints may name any."""
+    names = named_code(description["preset"])
+    if set(names) - set(trust) and not is_own_policy(folder):
+        refuse_code(folder / DESCRIPTION, names, trust)
+
+
+def is_own_policy(folder: str | Path) -> bool:
+    """Return whether a policy folder lies in a checkpoint that this user wrote, and is as it was written."""
+    return is_own_file(Path(folder).parent, f"{Path(folder).name}/{DESCRIPTION}")
 
 
 class AllocationPolicy:
@@ -157,7 +187,12 @@ class AllocationPolicy:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, cost_model: CostModel | str | Path | None = None, device: str = "cpu"
+        cls,
+        path: str | Path,
+        *,
+        cost_model: CostModel | str | Path | None = None,
+        device: str = "cpu",
+        trust: Collection[str] = (),
     ) -> AllocationPolicy:
         """Read the policy of a policy folder, a training checkpoint, or a training run.
 
@@ -168,13 +203,15 @@ class AllocationPolicy:
             cost_model: the model or its folder; ``None``: the policy's own (``cost_model/``), else the one shipped for
                 the scenario.
             device: device on which the networks run.
+            trust: dotted paths of the code that the policy may name, such as ``["my_module.MyMixer"]``. Loading a
+                policy executes no other code; one that names more is refused before anything is imported.
 
         Raises:
-            InputError: a file is missing, cut short or inconsistent, the team was not trained on a recommender, or
-                the cost model is missing or was fitted to another system.
+            InputError: a file is missing, cut short or inconsistent, the team was not trained on a recommender, the
+                policy names code that is not trusted, or the cost model is missing or was fitted to another system.
         """
         path = policy_folder(path)
-        team, description = load_team(path, device)
+        team, description = load_team(path, device, trust=trust)
         if description.get("scenario") is None:
             raise InputError(
                 f"{path}: trained on an environment without a scenario; use a policy trained on a recommender"

@@ -2,7 +2,7 @@
 
 A checkpoint is written to a temporary ``.part-…`` folder, sealed with a manifest of its files' sizes and SHA-256 sums,
 and renamed. A run that is killed leaves either a complete checkpoint or a ``.part-…`` folder. The manifest reveals
-later damage.
+later damage, and its signature says whether this user wrote the checkpoint (:mod:`agents.policy.trust`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agents.policy.trust import MANIFEST, sign
 from marca_env.utils.errors import InputError
+from marca_env.utils.files import explain_write_faults, is_running, read_json
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 _PREFIX, _PART = "checkpoint_", ".part-"
 
 
@@ -60,22 +61,38 @@ def require_no_checkpoints(folder: str | Path) -> None:
 def writing_checkpoint(folder: str | Path, iteration: int) -> Iterator[Path]:
     """Yield a folder to write into; it becomes ``folder/checkpoint_<iteration>`` when the block ends without error."""
     final = Path(folder).resolve() / checkpoint_name(iteration)
-    part = final.with_name(f"{_PART}{socket.gethostname()}-{os.getpid()}-{final.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        seal(part)
-        if final.exists():
-            shutil.rmtree(final)
-        part.rename(final)
-        _flush(final.parent)
-    finally:
+    part = _aside(final)
+    with explain_write_faults(final):
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            seal(part)
+            with _set_aside(final):
+                part.rename(final)
+            _flush(final.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    """Return a folder beside ``path`` whose name says to which process and machine it belongs."""
+    return path.with_name(f"{_PART}{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+@contextmanager
+def _set_aside(checkpoint: Path) -> Iterator[None]:
+    """Rename a checkpoint, if it is there, and remove it after the block: nobody loads a half of it."""
+    aside = _aside(checkpoint.with_name(f"{checkpoint.name}-old"))
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        checkpoint.rename(aside)
+    yield
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of all files in ``folder`` and flush everything to disk.
+    """Write the signed manifest of all files in ``folder`` and flush everything to disk.
 
     Call it last: a checkpoint without a manifest counts as incomplete.
     """
@@ -86,7 +103,7 @@ def seal(folder: Path) -> None:
             os.fsync(handle.fileno())
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
     with (folder / MANIFEST).open("w", encoding="utf-8") as handle:
-        json.dump({"files": files}, handle, indent=1)
+        json.dump({"files": files, "signature": sign(files)}, handle, indent=1)
         handle.flush()
         os.fsync(handle.fileno())
     for inner in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
@@ -100,7 +117,7 @@ def find_fault(checkpoint: str | Path) -> str | None:
     if not manifest.is_file():
         return f"{MANIFEST} is missing"
     try:
-        files: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        files: dict[str, Any] = read_json(manifest)["files"]
         expected = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
@@ -161,19 +178,14 @@ def remove_leftovers(folder: str | Path) -> list[Path]:
 def keep_newest(folder: str | Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints."""
     for path in checkpoints_in(folder)[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+        with _set_aside(path):
+            pass
 
 
 def _is_running(process: int) -> bool:
     if process == os.getpid():
         return False  # this runs between checkpoints: the folder belongs to an earlier process with the same id
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_running(process)
 
 
 def _flush(folder: Path) -> None:

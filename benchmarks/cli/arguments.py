@@ -12,6 +12,11 @@ from typing import Any
 from marca_env.utils.errors import InputError
 from marca_env.utils.yaml import parse_mapping, parse_yaml, read_mapping
 
+TRUST_HELP = (
+    "load a checkpoint that you did not write: this executes the code of its author (it holds pickles); without the "
+    "option you are asked on a terminal, and refused elsewhere"
+)
+ALLOW_CODE_HELP = "code that the policy may name and that is then executed, such as my_module.MyMixer (default: none)"
 SCENARIO_HELP = "preset, .yaml file, or folder of marca fit (default: %(default)s)"
 
 
@@ -56,6 +61,38 @@ def make_current_folder_importable() -> None:
         sys.path.insert(0, here)
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != here]
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *others])
+
+
+def confirm_trust(path: Path) -> bool:
+    """Return whether a checkpoint that the user did not write may be loaded; ask on a terminal.
+
+    Args:
+        path: checkpoint, or folder of a run.
+
+    Returns:
+        Whether it was confirmed; ``False`` for the user's own, which needs no trust.
+
+    Raises:
+        InputError: somebody else may have written it, and nobody confirms that it is trusted.
+    """
+    from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, require_trust
+
+    checkpoint = latest_checkpoint(path)
+    try:
+        require_trust(checkpoint, trust=False)
+    except InputError:
+        if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        print(
+            f"{checkpoint}: not signed with your key, so somebody else may have written it.\n"
+            "Loading it executes the code in its pickles, with all your rights.",
+            file=sys.stderr,
+        )
+        print("Do you trust its author? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise
+        return True
+    return False
 
 
 def join_cluster(address: str) -> None:

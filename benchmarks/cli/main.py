@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 
 from benchmarks.cli.parsers import build_parsers, split_command
 from marca_env.utils.errors import InputError
+from marca_env.utils.files import write_error
 
-INTERRUPTED = 130
+INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,11 +23,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command, rest = split_command(arguments)
         args = build_parsers(load=[command])[command].parse_args(rest)
-        return args.run(args) or 0
+        status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
     except InputError as error:
         if "--debug" in arguments:
             traceback.print_exception(error)
         return _fail(str(error))
+    except BrokenPipeError:  # such as `marca bench list | head`
+        return _abandon_output()
+    except OSError as error:  # such as a full disk
+        if not error.errno:
+            raise
+        message = _describe(error)
+        return _abandon_output(message) if error.filename is None else _fail(message)
     except ImportError as error:
         if "pip install" not in str(error):  # a missing extra names its install command; anything else is a bug
             raise
@@ -32,6 +44,22 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("marca: interrupted; finished results are saved", file=sys.stderr)
         return INTERRUPTED
+
+
+def _describe(error: OSError) -> str:
+    """Return the line for a fault of the system that nothing closer to it has explained."""
+    if error.filename is None:
+        return f"{error.strerror}; free some space, or check where the output goes"
+    return str(write_error(os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "file", error))
+
+
+def _abandon_output(message: str = "") -> int:
+    """Print nothing more to the standard output, which cannot be written; Python would fail again at its end."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _fail(message) if message else PIPE_CLOSED
 
 
 def _fail(message: str) -> int:

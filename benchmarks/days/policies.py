@@ -6,7 +6,7 @@ learnt, costs are predicted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,9 @@ def build_policy(
     return PricedPolicy(name, values(states), costs, FeedbackBalancer(own.feedback))
 
 
-def load_values(checkpoint: str) -> ValueFunction:
-    """Return the value function of a trained policy folder."""
-    return AllocationPolicy.load(checkpoint).values
+def load_values(checkpoint: str, trust: Collection[str] = ()) -> ValueFunction:
+    """Return the value function of a trained policy folder; ``trust``: dotted paths of code that it may name."""
+    return AllocationPolicy.load(checkpoint, trust=trust).values
 
 
 def needed_checkpoints(names: Sequence[Any]) -> tuple[bool, bool]:

@@ -20,6 +20,7 @@ import numpy as np
 from agents.offline.rows import load_rows
 from agents.offline.splits import Split
 from agents.policy.allocation_policy import AllocationPolicy
+from agents.policy.trust import named_code
 from benchmarks.evaluation.metrics import ranks, return_percent, spearman
 from benchmarks.evaluation.quota_allocation import action_quotas, quota_allocation
 from benchmarks.evaluation.slice_calibration import request_slices, slice_errors
@@ -29,6 +30,7 @@ from marca_env.models.engine import artefact_folder
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.model_files import NotFiniteError
 
 TRUTHS = ("model", "cascade")
 REQUESTS = 500
@@ -159,8 +161,13 @@ class OfflineEvaluation:
 
     def __call__(self, algorithm: Any) -> dict[str, float]:
         """Score an algorithm in training: ``spearman_<truth>``, r_s over all pairs, and ``return_<truth>``, Return%."""
+        own_code = named_code(algorithm.config.preset().to_dict())
         with tempfile.TemporaryDirectory() as folder:
-            policy = AllocationPolicy.load(algorithm.export_policy(folder), cost_model=self.cost_model)
+            exported = algorithm.export_policy(folder)
+            try:
+                policy = AllocationPolicy.load(exported, cost_model=self.cost_model, trust=own_code)
+            except NotFiniteError:
+                return self.score(lambda states: np.full((len(states), len(self.scenario.joint_actions)), np.nan))
         return self.score(policy.values)
 
     @property

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from agents.policy.checkpoints import checkpoints_in
 from marca_env.scenario.scenario import Scenario, presets
+from marca_env.utils.files import lock_output
 from marca_env.utils.model_files import DESCRIPTION, WEIGHTS
 from marca_env.utils.progress import count_progress
 
@@ -27,10 +29,12 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
     policy = out / f"checkpoint_{iterations:06d}" / "policy"
     if (policy / "policy.json").is_file():
         return str(policy)
-    shutil.rmtree(out, ignore_errors=True)  # left by an interrupted training
     from agents.rllib import online_train
 
-    with count_progress(f"Training {algo} (saved in {out})", iterations) as advance:
+    with lock_output(out), count_progress(f"Training {algo} (saved in {out})", iterations) as advance:
+
+        for part in checkpoints_in(out):  # left by an interrupted training
+            shutil.rmtree(part, ignore_errors=True)
 
         def report(_numbers: dict[str, Any]) -> None:
             advance()

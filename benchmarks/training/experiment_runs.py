@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import traceback
@@ -13,8 +12,8 @@ from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.training.console import show_progress
 from benchmarks.training.experiment_files import ExperimentEntry
 from benchmarks.training.trials import run_trial
-from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.files import write_json
+from marca_env.utils.errors import InputError, WriteError, one_line
+from marca_env.utils.files import lock_output, read_json, write_json
 
 RESULT = "result.json"
 DONE, FAILED, INTERRUPTED, WAITING = "done", "failed", "interrupted", "waiting"
@@ -28,6 +27,7 @@ def train_entry(
     resume: bool = False,
     keep: int | None,
     wandb: str | None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Train one run and return its row of the table; a failure is a row, too.
 
@@ -38,7 +38,13 @@ def train_entry(
         resume: continue from the newest checkpoint in ``folder``, if there is one.
         keep: newest checkpoints to keep; ``None``: all.
         wandb: project of Weights & Biases to report to.
+        trust: continue from a checkpoint that this user did not write.
     """
+    with lock_output(folder):
+        return _train_entry(entry, folder, config=config, resume=resume, keep=keep, wandb=wandb, trust=trust)
+
+
+def _train_entry(entry: ExperimentEntry, folder: Path, *, resume: bool, **options: Any) -> dict[str, Any]:
     began = time.monotonic()
     checkpoint = folder if resume and checkpoints_in(folder) else None
     row: dict[str, Any] = {"name": entry.name, "status": DONE}
@@ -46,16 +52,16 @@ def train_entry(
     numbers: dict[str, Any] = {}
     try:
         with show_progress(entry.name, entry.trial.stop) as report:
-            outcome = run_trial(
-                entry.trial, folder, config=config, resume=checkpoint, keep=keep, wandb=wandb, report=report
-            )
+            outcome = run_trial(entry.trial, folder, resume=checkpoint, report=report, **options)
         numbers = dict(outcome.numbers)
         if outcome.interrupted:
             row["status"] = INTERRUPTED
     except KeyboardInterrupt:
         row["status"] = INTERRUPTED
+    except WriteError:  # nor can the other runs be written
+        raise
     except Exception as error:  # the other runs go on
-        row |= {"status": FAILED, "error": f"{type(error).__name__}: {one_line(error)[:200]}"}
+        row |= {"status": FAILED, "error": f"{type(error).__name__}: {one_line(error, 200)}"}
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         print(f"{entry.name}: {row['error']} (traceback in {folder / 'error.txt'})", file=sys.stderr)
     else:
@@ -107,10 +113,10 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path, "remove the folder to run it again")
         return {"status": result["status"], "trial": dict(result["trial"]), **result}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({one_line(error)}); remove the folder to run it again") from None
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({one_line(error, 200)}); remove the folder to run it again") from None
 
 
 def recorded_row(entry: ExperimentEntry, out: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from agents.policy.checkpoints import checkpoint_name
 from benchmarks.evaluation.offline_evaluation import OfflineEvaluation
 from benchmarks.training.run_log import RunLog
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import lock_output
 from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
 
@@ -161,6 +162,7 @@ def run_trial(
     keep: int | None = None,
     wandb: str | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    trust: bool = False,
 ) -> TrialOutcome:
     """Train; every reported number goes to ``progress.jsonl``, ``progress.csv`` and TensorBoard events in ``out``.
 
@@ -173,6 +175,7 @@ def run_trial(
         keep: newest checkpoints to keep; ``None``: all, or as many as a resumed run remembers.
         wandb: project of Weights & Biases to report to as well.
         report: called after each iteration with the few numbers that a progress line shows.
+        trust: resume a run that this user did not write; this executes the code in its pickles.
     """
     from agents.rllib.training.first_update import missing_for_learning
     from agents.rllib.training.training import train
@@ -180,7 +183,7 @@ def run_trial(
     if resume is None and config is None:
         config = trial.build()
     evaluate = make_evaluator(trial, resume)
-    with RunLog(out, wandb=wandb, described=trial.to_dict()) as log:
+    with lock_output(out), RunLog(out, wandb=wandb, described=trial.to_dict()) as log:
         algorithm, numbers = train(
             config,
             stop=dict(trial.stop),
@@ -194,6 +197,7 @@ def run_trial(
             evaluate=evaluate,
             evaluate_freq=trial.evaluate_freq,
             begin=None if evaluate is None else evaluate.announce,
+            trust=trust,
         )
     checkpoint = out / checkpoint_name(int(algorithm.iteration))
     reported = {name: value for name, value in numbers.items() if name != "interrupted"}

@@ -1,8 +1,14 @@
-"""Models on disk: weights as safetensors beside a JSON description. Nothing is unpickled."""
+"""Models on disk: weights as safetensors beside a JSON description. Nothing is unpickled.
+
+The description names the SHA-256 sum of its weights. Loading while another process saves therefore gives one model or
+the other, never the weights of one with the description of the other, and damaged weights are found.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +16,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.files import atomic_path, write_json
+from marca_env.utils.files import atomic_path, parse_json, read_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 ANALYTIC_KIND = "Law"
 """Kind of an analytic model: a description without weights."""
+WEIGHTS_SUM = "weights_sha256"
+"""Entry of a description: the sum of its weights. Folders of earlier versions have none."""
 _REMEDY = "fit and save the model again, or copy the whole folder"
+_ATTEMPTS, _PAUSE_SECONDS = 20, 0.025  # until another process has replaced both files
+
+
+class NotFiniteError(InputError):
+    """Weights that are not numbers, such as those of a training that has diverged."""
 
 
 def write_pair(
@@ -26,16 +39,18 @@ def write_pair(
 ) -> None:
     """Write weights and their description (plain JSON values) into ``folder`` under ``names``.
 
-    The old description is removed first and the new one written last, so that a kill never leaves a description beside
-    another model's weights.
+    Both files are complete before the first one replaces its predecessor: a kill or a full disk leaves the old model.
+    A kill between the two replacements leaves a folder that :func:`read_pair` refuses.
+
+    Raises:
+        WriteError: the folder cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, text = (folder / name for name in names)
-    text.unlink(missing_ok=True)
-    with atomic_path(weights) as temporary:
-        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
-    write_json(text, description)
+    data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    text = json.dumps({**description, WEIGHTS_SUM: hashlib.sha256(data).hexdigest()}, indent=1) + "\n"
+    with atomic_path(folder / names[1]) as temporary_text, atomic_path(folder / names[0]) as temporary_weights:
+        temporary_weights.write_bytes(data)
+        temporary_text.write_text(text, encoding="utf-8")
 
 
 def read_pair(
@@ -44,17 +59,41 @@ def read_pair(
     """Read the (tensors, description) that :func:`write_pair` wrote.
 
     Raises:
-        InputError: a file is missing or cut short, or the device cannot be used.
+        InputError: a file is missing or cut short, the two do not belong together, a weight is not finite, or the
+            device cannot be used.
     """
     check_device(device)
-    weights = Path(folder) / names[0]
-    if not weights.is_file():
-        raise InputError(f"{weights}: no such file; {remedy}")
-    description = read_description(folder, names[1], remedy)
+    path = Path(folder) / names[0]
+    data, description = _read_together(Path(folder), names, remedy)
     try:
-        return load_file(weights, device=device), description
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: cannot be read ({one_line(error)}); {remedy}") from None
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error, 200)}); {remedy}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise NotFiniteError(f"{path}: tensor {name!r} has values that are not finite; {remedy}")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, description
+
+
+def _read_together(folder: Path, names: tuple[str, str], remedy: str) -> tuple[bytes, dict[str, Any]]:
+    """Read both files of one save; wait a second if another process is between its two replacements."""
+    weights, text = (folder / name for name in names)
+    for attempt in range(_ATTEMPTS):
+        for path in (weights, text):
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; {remedy}")
+        try:
+            with text.open("rb") as text_file, weights.open("rb") as weights_file:  # a replaced file stays readable
+                described, data = text_file.read(), weights_file.read()
+        except OSError as error:
+            raise InputError(f"{weights}: cannot be read ({one_line(error, 200)}); {remedy}") from None
+        description = _as_description(parse_json(described, str(text), remedy), text, remedy)
+        expected = description.pop(WEIGHTS_SUM, None)
+        if expected is None or expected == hashlib.sha256(data).hexdigest():
+            return data, description
+        if attempt + 1 < _ATTEMPTS:
+            time.sleep(_PAUSE_SECONDS)
+    raise InputError(f"{weights}: cannot be read: cut short, damaged, or of another model than {names[1]}; {remedy}")
 
 
 def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = _REMEDY) -> dict[str, Any]:
@@ -64,15 +103,15 @@ def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = 
         InputError: the file is missing or cut short.
     """
     path = Path(folder) / name
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({one_line(error)}); {remedy}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{path}: not a description of a model; {remedy}")
+    description = _as_description(read_json(path, remedy), path, remedy)
+    description.pop(WEIGHTS_SUM, None)
     return description
+
+
+def _as_description(data: Any, path: Path, remedy: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not a description of a model; {remedy}")
+    return data
 
 
 def save_model(
@@ -109,9 +148,9 @@ def explain_model_faults(folder: str | Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"{folder}: its two files do not belong together ({one_line(error)[:200]}); {_REMEDY}"
+            f"{folder}: its two files do not belong together ({one_line(error, 200)}); {_REMEDY}"
         ) from None
 
 
@@ -124,5 +163,5 @@ def check_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here ({one_line(error)[:120]}); use 'cpu'") from None
+        raise InputError(f"device {device!r} cannot be used here ({one_line(error, 120)}); use 'cpu'") from None
     return device

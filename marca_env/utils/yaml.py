@@ -1,7 +1,8 @@
 """Strict reader of YAML and JSON that people write by hand.
 
 It refuses a key that appears twice, reads ``1e-3`` as a number (as JSON and YAML 1.2 do), and reports every fault on
-one line with its file and place.
+one line with its file and place. A file that was made to exhaust time or memory is refused at once: one that is very
+long or nested deeply, one whose aliases stand for far more than it holds, and numbers of thousands of digits.
 """
 
 from __future__ import annotations
@@ -12,11 +13,51 @@ from typing import Any
 
 import yaml
 
-from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.errors import MOST_OF_A_VALUE, InputError, one_line
+
+MOST_CHARACTERS = 1_000_000
+"""Longest text that is read; hand-written files have thousands of characters."""
+MOST_DEPTH = 64
+"""Deepest nesting."""
+MOST_VALUES = 50_000
+"""Most values, each alias counted with everything that it stands for."""
+_MOST_DIGITS = 200  # characters of a scalar that is not text; a YAML integer such as 1:59:59:… takes quadratic time
 
 
 class _StrictLoader(yaml.SafeLoader):
     """Safe loader that refuses repeated keys and knows numbers without a decimal point before their exponent."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+        self._sizes: dict[int, int] = {}  # complete list or mapping → values in it, with aliases written out
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node; too many, too deeply nested and endless ones are an error."""
+        mark, is_alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+        self._count += 1
+        self._refuse(self._depth >= MOST_DEPTH, f"more than {MOST_DEPTH} levels of nesting", mark)
+        self._refuse(self._count > MOST_VALUES, f"more than {MOST_VALUES:,} values", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(node, yaml.ScalarNode):
+            is_text = len(node.value) <= _MOST_DIGITS or node.tag == "tag:yaml.org,2002:str"
+            kind = node.tag.rpartition(":")[2]
+            self._refuse(not is_text, f"{kind} of {len(node.value)} characters; put text in quotes", mark)
+            return node
+        if id(node) not in self._sizes:
+            self._refuse(is_alias, "contains itself", mark)
+            pairs = isinstance(node, yaml.MappingNode)
+            inner = [part for pair in node.value for part in pair] if pairs else node.value
+            self._sizes[id(node)] = 1 + sum(self._sizes.get(id(part), 1) for part in inner)
+        self._refuse(self._sizes[id(node)] > MOST_VALUES, f"stands for more than {MOST_VALUES:,} values", mark)
+        return node
+
+    @staticmethod
+    def _refuse(fault: bool, problem: str, mark: Any) -> None:
+        if fault:
+            raise yaml.composer.ComposerError(None, None, problem, mark)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Compose a mapping; a key that appears twice is an error."""
@@ -27,7 +68,7 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in first_lines:
-                problem = f"key {key.value!r} appears twice, first on line {first_lines[name]}"
+                problem = f"key {key.value[:MOST_OF_A_VALUE]!r} appears twice, first on line {first_lines[name]}"
                 raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
             first_lines[name] = line
         return node
@@ -58,6 +99,8 @@ def read_mapping(path: Path, what: str = "") -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such {what + ' ' if what else ''}file; check the path")
     try:
+        if path.stat().st_size > 4 * MOST_CHARACTERS:  # at most four bytes a character
+            raise InputError(f"{path}: {_too_long(path.stat().st_size, 'bytes')}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 ({one_line(error)}); save it as UTF-8") from None
@@ -92,15 +135,26 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         InputError: not YAML, or a key that appears twice; the message names ``where``, line and column.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"{where}: {_too_long(len(text), 'characters')}")
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{where}: not valid YAML or JSON: {_place(error)}; correct the text there") from None
+    except (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError):  # such as !!bool maybe
+        raise InputError(
+            f"{where}: not valid YAML or JSON: a value does not fit its tag (such as !!int or !!timestamp); leave the "
+            "tags out"
+        ) from None
+
+
+def _too_long(length: int, unit: str) -> str:
+    return f"{length:,} {unit}; it cannot be a file that is written by hand, which has at most {MOST_CHARACTERS:,}"
 
 
 def _place(error: yaml.YAMLError | ValueError) -> str:
     """Describe where and why parsing stopped."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return one_line(error)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {one_line(ValueError(error.problem), 300)}"
+    return one_line(error, 300)

@@ -24,6 +24,7 @@ from agents.rllib.core.cluster import check_resources
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from agents.rllib.core.runner_pool import RunnerPool, raise_runner_error
 from agents.rllib.core.team_config import TeamConfig
+from agents.rllib.envs.recorded_env import describe_environment
 from agents.team.reward_statistics import RewardStatistics, RewardUnits
 from marca_env.scenario.scenario import Scenario
 
@@ -257,6 +258,7 @@ class TeamAlgorithm(Algorithm):
             reward_scale=float(weights["reward_scale"]),
             reward_shift=float(weights["reward_shift"]),
             scenario=None if scenario is None else scenario.to_dict(),
+            environment=describe_environment(self.config),
         )
         if scenario is not None and scenario.home is not None:  # a user's cost model is copied into the policy
             shutil.copytree(scenario.home / COSTS, Path(folder) / COSTS, dirs_exist_ok=True)

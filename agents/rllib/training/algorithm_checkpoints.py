@@ -1,4 +1,8 @@
-"""Checkpoints of algorithms: written atomically, verified before reading, restored exactly."""
+"""Checkpoints of algorithms: written atomically, verified before reading, restored exactly.
+
+RLlib's checkpoints contain pickles: whoever loads one executes the code of its author. Only checkpoints that this user
+wrote are loaded without being asked (:mod:`agents.policy.trust`).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from agents.policy.checkpoints import (
-    MANIFEST,
     checkpoint_name,
     checkpoints_in,
     find_fault,
@@ -23,10 +26,12 @@ from agents.policy.checkpoints import (
     remove_leftovers,
     writing_checkpoint,
 )
+from agents.policy.trust import MANIFEST, is_own
 from agents.rllib.core.cluster import check_resources, start_ray_for
 from agents.rllib.training.placement import place
 from agents.rllib.training.run_settings import RunSettings
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.files import read_json
 
 NUMBERS = "numbers.json"
 """File of a checkpoint with the metrics of the iteration."""
@@ -85,26 +90,49 @@ def latest_checkpoint(path: str | Path) -> Path:
 def saved_metrics(path: str | Path) -> dict[str, Any]:
     """Return the metrics saved with a checkpoint, or with the newest intact one of a run; empty if there are none."""
     try:
-        return json.loads((latest_checkpoint(path) / NUMBERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        metrics = read_json(latest_checkpoint(path) / NUMBERS)
+    except InputError:
         return {}  # checkpoints of Tune and RLlib have no such file
+    return metrics if isinstance(metrics, dict) else {}
 
 
-def saved_config(checkpoint: str | Path) -> Any:
-    """Return the configuration in a checkpoint; checkpoints are pickles, so only read trusted ones.
+def require_trust(checkpoint: str | Path, *, trust: bool) -> None:
+    """Refuse to load the pickles of a checkpoint, unless this user wrote all of it or the caller trusts it.
 
     Raises:
-        InputError: the configuration cannot be read, or its code cannot be imported.
+        InputError: somebody else may have written it; the message says what to do.
     """
-    checkpoint = Path(checkpoint)
+    if not trust and not (is_own(checkpoint) and find_fault(checkpoint) is None):
+        raise InputError(
+            f"{checkpoint}: not signed with your key, so somebody else may have written it; loading it executes the "
+            "code in its pickles. If you trust its author, pass --trust (in Python: trust=True)"
+        )
+
+
+def saved_config(checkpoint: str | Path, *, trust: bool = False) -> Any:
+    """Return the configuration in a checkpoint; this executes the code in its pickles.
+
+    Args:
+        checkpoint: the checkpoint.
+        trust: read it even if this user did not write it.
+
+    Raises:
+        InputError: the checkpoint may be somebody else's, the configuration cannot be read, or its code cannot be
+            imported.
+    """
+    require_trust(checkpoint, trust=trust)
+    return _read_config(Path(checkpoint))
+
+
+def _read_config(checkpoint: Path) -> Any:
     try:
         with (checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as file:
             args, kwargs = pickle.load(file)["ctor_args_and_kwargs"]
-    except (OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{checkpoint}: cannot be read ({one_line(error)[:300]}); use an earlier checkpoint") from None
+    except (OSError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{checkpoint}: cannot be read ({one_line(error, 300)}); use an earlier checkpoint") from None
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error)[:300]}); "
+            f"{checkpoint}: its algorithm or environment cannot be loaded ({one_line(error, 300)}); "
             "make the code of the training importable, for example by running in the same directory"
         ) from error
     config = kwargs.get("config", args[0] if args else None)
@@ -112,18 +140,21 @@ def saved_config(checkpoint: str | Path) -> Any:
     return config.copy(copy_frozen=False)
 
 
-def restore(path: str | Path, placement: Mapping[str, Any] | None = None) -> Any:
+def restore(path: str | Path, placement: Mapping[str, Any] | None = None, *, trust: bool = False) -> Any:
     """Restore an algorithm: networks, targets, optimizer, counters, replay buffer and random state.
 
     Args:
         path: checkpoint, or folder of a run.
         placement: other numbers of processes or GPUs, see :func:`agents.rllib.training.placement.place`.
+        trust: load it even if this user did not write it; loading executes the code in its pickles.
 
     Raises:
-        InputError: no checkpoint, a damaged one, or a placement that this machine cannot serve.
+        InputError: no checkpoint, a damaged one, one that may be somebody else's, or a placement that this machine
+            cannot serve.
     """
     checkpoint = latest_checkpoint(path)
-    config = place(saved_config(checkpoint), placement or {})
+    require_trust(checkpoint, trust=trust)
+    config = place(_read_config(checkpoint), placement or {})
     start_ray_for(config)
     check_resources(config)
     try:
@@ -132,12 +163,16 @@ def restore(path: str | Path, placement: Mapping[str, Any] | None = None) -> Any
         raise
     except (EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"{checkpoint}: cannot be restored ({one_line(error)[:300]}); use an earlier checkpoint"
+            f"{checkpoint}: cannot be restored ({one_line(error, 300)}); use an earlier checkpoint"
         ) from error
 
 
 def restore_run(
-    resume: str | Path, out: str | Path | None, placement: Mapping[str, Any] | None = None
+    resume: str | Path,
+    out: str | Path | None,
+    placement: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
 ) -> tuple[Any, dict[str, Any], Path]:
     """Restore a run: return its algorithm, the metrics saved with it, and the checkpoint.
 
@@ -145,6 +180,7 @@ def restore_run(
         resume: checkpoint, or folder of a run.
         out: folder in which the run will write its checkpoints.
         placement: as in :func:`restore`.
+        trust: as in :func:`restore`.
 
     Raises:
         InputError: as :func:`restore`, or ``out`` contains a newer checkpoint.
@@ -159,4 +195,4 @@ def restore_run(
                 "choose another folder for the checkpoints"
             )
         remove_leftovers(out)
-    return restore(checkpoint, placement), saved_metrics(checkpoint), checkpoint
+    return restore(checkpoint, placement, trust=trust), saved_metrics(checkpoint), checkpoint

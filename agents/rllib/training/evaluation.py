@@ -1,8 +1,12 @@
-"""Evaluation: greedy episodes of a checkpoint of any algorithm, or of a policy folder."""
+"""Evaluation: greedy episodes of a checkpoint of any algorithm, or of a policy folder.
+
+Of a preset's checkpoint only the policy folder is read, which is JSON and safetensors. Checkpoints of other algorithms
+are pickles: somebody else's is loaded only if the caller trusts it (:mod:`agents.policy.trust`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,12 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from agents.policy.allocation_policy import DESCRIPTION, load_team, policy_folder
+from agents.policy.allocation_policy import DESCRIPTION, is_own_policy, load_team, policy_folder
+from agents.policy.trust import named_code, refuse_code
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.make_env import ENVS
+from agents.rllib.envs.recorded_env import ALGORITHM, ENV, ENV_CONFIG, needs_code, read_environment
 from agents.rllib.envs.single_env import SOURCE, SingleEnv
 from agents.rllib.envs.team_env import TeamEnv
 from agents.rllib.training.algorithm_checkpoints import latest_checkpoint, saved_config
@@ -26,9 +32,10 @@ from agents.rllib.training.any_algorithm import set_environment
 from agents.rllib.training.flat_options import apply_options
 from agents.rllib.training.record_text import make_renderable, record_frames, sub_environments, unwrap
 from agents.rllib.training.team_return import TeamReturn, return_of_config, return_of_env
-from agents.team.team import TeamSpec
+from agents.team.team import Team, TeamSpec
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.model_files import read_description
 
 WEIGHTS = ("learner_group", "learner", "rl_module")
 """Path of the modules in RLlib's checkpoints."""
@@ -63,9 +70,11 @@ class CheckpointPlayer:
         env_config: arguments added to the environment's.
         options: settings of the configuration by their flat names.
         seed: seed of the environment.
+        trust: load a checkpoint that this user did not write, and all code that it names.
+        allow_code: dotted paths of the code that a policy folder may name: its mixer, its environment.
 
     Raises:
-        InputError: no checkpoint, no environment, or an environment with other shapes.
+        InputError: no checkpoint, no environment, an environment with other shapes, or code that is not allowed.
     """
 
     def __init__(
@@ -76,15 +85,18 @@ class CheckpointPlayer:
         env_config: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
+        trust: bool = False,
+        allow_code: Collection[str] = (),
     ) -> None:
         extra_config = dict(env_config or {})
         self.source = policy_folder(path)
+        self._team: Team | None = None
         if (self.source / DESCRIPTION).is_file():
-            saved = None if self.source == Path(path) and not _is_checkpoint(self.source.parent) else self.source.parent
-            config = _team_config(self.source, saved, env, extra_config)
+            self._team, description = _load_team(self.source, trust, allow_code)
+            config = _team_config(self.source, self._team, description, env, extra_config, trust, allow_code)
         else:
             self.source = latest_checkpoint(self.source)
-            config = _rllib_config(self.source, env, extra_config)
+            config = _rllib_config(self.source, env, extra_config, trust)
         for name in EXPLORATION:
             if name in (options or {}):
                 raise InputError(f"{name}: the episodes are greedy, whatever the training explored; leave {name} out")
@@ -137,7 +149,8 @@ class CheckpointPlayer:
             raise InputError(one_line(error)) from None
         if isinstance(config, TeamConfig):
             runner = config.env_runner_cls(config=config)
-            weights = _team_weights(self.source, runner)
+            assert self._team is not None
+            weights = _team_weights(self._team, runner)
             runner.set_state({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: weights}})
             return runner
         default_class = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
@@ -150,12 +163,25 @@ def _is_checkpoint(path: Path) -> bool:
     return (path / "rllib_checkpoint.json").is_file()
 
 
-def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[str, Any]) -> TeamConfig:
+def _load_team(folder: Path, trust: bool, allow_code: Collection[str]) -> tuple[Team, dict[str, Any]]:
+    if trust:
+        allow_code = [*allow_code, *named_code(read_description(folder, DESCRIPTION).get("preset"))]
+    return load_team(folder, trust=allow_code)
+
+
+def _team_config(
+    folder: Path,
+    team: Team,
+    description: Mapping[str, Any],
+    env: Any,
+    extra: dict[str, Any],
+    trust: bool,
+    allow_code: Collection[str],
+) -> TeamConfig:
     """Build a preset's configuration for the weights in ``folder``, in ``env`` or the environment of the training."""
-    team, description = load_team(folder)
-    saved = saved_config(checkpoint) if checkpoint is not None and _is_checkpoint(checkpoint) else None
-    base = type(saved) if isinstance(saved, TeamConfig) else CONFIGS.get(team.preset.name, TeamConfig)
-    name = team.preset.name
+    recorded = read_environment(description.get("environment"), str(folder / DESCRIPTION))
+    is_trusted = trust or is_own_policy(folder)
+    base, name = _config_class(folder, team.preset.name, recorded[ALGORITHM], is_trusted, trust)
 
     class Played(base):  # type: ignore[misc, valid-type]
         preset_name = base.preset_name if hasattr(base, "preset_name") else name
@@ -163,19 +189,26 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
         def preset(self) -> Any:
             return team.preset
 
-    Played.__name__ = base.__name__ if base is not TeamConfig else name
+    Played.__name__ = name
     config = Played()
-    if saved is not None and saved.env is not None and env is None:
-        config.environment(saved.env, env_config={**saved.env_config, **extra})
-    elif env is not None:
+    if env is not None:
         config.environment(env, env_config=extra)
+    elif recorded[ENV] is not None:
+        if needs_code(recorded[ENV]) and not is_trusted:
+            refuse_code(f"{folder / DESCRIPTION}: its environment (or pass --env)", [recorded[ENV]], allow_code)
+        if recorded[ENV_CONFIG] is None:
+            raise InputError(
+                f"{folder}: the arguments of environment {recorded[ENV]} are objects, which a policy folder cannot "
+                "hold; pass --env and --config env_config={...}"
+            )
+        config.environment(recorded[ENV], env_config={**recorded[ENV_CONFIG], **extra})
     elif description.get("scenario") is not None:
         scenario = Scenario.from_dict(description["scenario"])
         config.environment(next(iter(ENVS)), env_config={"scenario": scenario, **extra})
     else:
         raise InputError(f"{folder}: the environment of the training is not recorded; pass --env")
-    config.max_episode_steps = (saved and saved.max_episode_steps) or team.spec.max_steps
-    config.team_reward = getattr(saved, "team_reward", config.team_reward)
+    config.max_episode_steps = recorded["max_episode_steps"] or team.spec.max_steps
+    config.team_reward = recorded["team_reward"]
     env_spec = TeamSpec.from_dict(config.team())
     if (env_spec.agents, env_spec.observation_sizes, env_spec.action_sizes) != (
         team.spec.agents,
@@ -189,15 +222,33 @@ def _team_config(folder: Path, checkpoint: Path | None, env: Any, extra: dict[st
     return config
 
 
-def _team_weights(folder: Path, runner: Any) -> dict[str, Any]:
-    team, _ = load_team(folder)
+def _config_class(
+    folder: Path, preset: str, recorded: str | None, is_trusted: bool, trust: bool
+) -> tuple[type[TeamConfig], str]:
+    """Return the class of the configuration, and the name of the algorithm.
+
+    A class of this package is found by its name. A user's is in the checkpoint's pickles, which are read if the
+    checkpoint is trusted; otherwise the preset that it was made from plays its weights.
+    """
+    own = CONFIGS.get(preset, TeamConfig)
+    module, _, name = (recorded or "").rpartition(".")
+    if not name or module == own.__module__:
+        return own, own.__name__.removesuffix("Config") if own is not TeamConfig else preset
+    if is_trusted and _is_checkpoint(folder.parent):
+        saved = saved_config(folder.parent, trust=trust)
+        if isinstance(saved, TeamConfig):
+            own = type(saved)
+    return own, name.removesuffix("Config")
+
+
+def _team_weights(team: Team, runner: Any) -> dict[str, Any]:
     tensors = {f"online.{name}": tensor.numpy() for name, tensor in team.state_dict().items()}
     names = runner.module.state_dict()
     return {name: value for name, value in tensors.items() if name in names}
 
 
-def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any]) -> Any:
-    config = saved_config(checkpoint)
+def _rllib_config(checkpoint: Path, env: Any, extra: dict[str, Any], trust: bool) -> Any:
+    config = saved_config(checkpoint, trust=trust)
     config.evaluation(evaluation_interval=None)
     team_config = config.env_config if config.env is TeamEnv else None
     if env is None and config.env is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, find_fault, iteration_of
 from marca_env.utils.errors import InputError, one_line
-from marca_env.utils.files import write_json
+from marca_env.utils.files import read_json, write_json
 
 SETTINGS = "run.json"
 """File with the settings, in the folder of a run and in each of its checkpoints."""
+_REMEDY = "delete it and set the limits again"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ def remembered_settings(resume: str | Path) -> RunSettings:
 
 def _read(file: Path) -> RunSettings:
     try:
-        return RunSettings(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{file}: damaged ({one_line(error)[:120]}); delete it and set the limits again") from None
+        return RunSettings(**read_json(file, _REMEDY))
+    except TypeError as error:
+        raise InputError(f"{file}: damaged ({one_line(error, 120)}); {_REMEDY}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from agents.rllib.training.run_settings import RunSettings, remembered_settings
 from agents.rllib.training.stopping import STOPS, check_reported, check_stop, stop_reached
 from agents.rllib.training.team_return import team_return
 from agents.team.team import TeamSpec
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError, WriteError, unknown_option
+from marca_env.utils.files import lock_output
 
 Report = Callable[[dict[str, Any]], None]
 """Function that is called after each iteration with its metrics."""
@@ -43,6 +45,7 @@ def train(
     keep: int | None = None,
     placement: Mapping[str, Any] | None = None,
     begin: Callable[[Any], None] | None = None,
+    trust: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Run an algorithm until a stopping criterion is met.
 
@@ -69,13 +72,15 @@ def train(
         placement: with ``resume``, other numbers of processes or GPUs than the checkpoint's: see
             :func:`agents.rllib.training.placement.place`.
         begin: called with the algorithm before the first iteration.
+        trust: with ``resume``, load a checkpoint that this user did not write. Loading executes the code in its
+            pickles, so trust its author.
 
     Returns:
         The algorithm, which the caller has to stop, and the main metrics of the last iteration.
 
     Raises:
-        InputError: an unknown or unreachable stopping criterion, a missing or damaged checkpoint, or a checkpoint of an
-            earlier run in ``out``.
+        InputError: an unknown or unreachable stopping criterion, a missing or damaged checkpoint, one that may be
+            somebody else's, a checkpoint of an earlier run in ``out``, or another process that writes to ``out``.
         SamplingError: no environment runner works any more.
         SkippedUpdatesError: too many updates in a row had a loss or a gradient that is not finite.
     """
@@ -88,24 +93,18 @@ def train(
     check_stop(stop, None if resume is not None else config, evaluates=evaluates)
     if placement and resume is None:
         raise InputError("placement changes a resumed run; set these options in the configuration of a new one")
-    algorithm, metrics, saved = _start_or_resume(config, out, resume, placement)
-    run = _Run(algorithm, settings, None if out is None else Path(out), metrics, saved, report, record, evaluate)
-    try:
-        check_stop(stop, algorithm.config, evaluates=evaluates)
-        if out is not None and not stop_reached(metrics, stop):
-            settings.write(out)
-        if begin is not None:
-            begin(algorithm)
-        run.iterate()
-    except KeyboardInterrupt:
-        run.main_metrics["interrupted"] = True
-    except Exception as error:
-        if isinstance(error, InputError) and algorithm.iteration:  # the state of the last iteration is sound
-            run.save()
-        algorithm.stop()
-        raise
-    run.save()
-    return algorithm, run.main_metrics
+    with nullcontext() if out is None else lock_output(out):
+        algorithm, metrics, saved = _start_or_resume(config, out, resume, placement, trust)
+        run = _Run(algorithm, settings, None if out is None else Path(out), metrics, saved, report, record, evaluate)
+        try:
+            check_stop(stop, algorithm.config, evaluates=evaluates)
+            if out is not None and not stop_reached(metrics, stop):
+                settings.write(out)
+            run.complete(begin)
+        except BaseException:
+            algorithm.stop()
+            raise
+        return algorithm, run.main_metrics
 
 
 class _Run:
@@ -127,6 +126,22 @@ class _Run:
         self.report, self.record, self.evaluate = report, record, evaluate
         self.team = team_return(algorithm)
         self.main_metrics = {name: value for name, value in metrics.items() if name in (*STOPS, *LEARNT)}
+
+    def complete(self, begin: Callable[[Any], None] | None) -> None:
+        """Iterate until a stopping criterion is met or Ctrl-C, and save; after wrong data, save what came before."""
+        try:
+            if begin is not None:
+                begin(self.algorithm)
+            self.iterate()
+        except KeyboardInterrupt:
+            self.main_metrics["interrupted"] = True
+        except WriteError:
+            raise  # another checkpoint cannot be written either
+        except InputError:
+            if self.algorithm.iteration:  # the state of the last iteration is sound
+                self.save()
+            raise
+        self.save()
 
     def iterate(self) -> None:
         """Iterate until a stopping criterion is met."""
@@ -184,13 +199,17 @@ def train_to_end(config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _start_or_resume(
-    config: Any, out: str | Path | None, resume: str | Path | None, placement: Mapping[str, Any] | None
+    config: Any,
+    out: str | Path | None,
+    resume: str | Path | None,
+    placement: Mapping[str, Any] | None,
+    trust: bool,
 ) -> tuple[Any, dict[str, Any], bool]:
     """Return the algorithm, the metrics of its latest iteration, and whether ``out`` contains its state already."""
     if resume is None:
         algorithm = _build(config, out)
         return algorithm, {"training_iteration": int(algorithm.iteration)}, False
-    algorithm, metrics, checkpoint = restore_run(resume, out, placement)
+    algorithm, metrics, checkpoint = restore_run(resume, out, placement, trust=trust)
     # RLlib's own algorithms would restart their time at zero
     algorithm._time_total = max(algorithm._time_total, float(metrics.get("time_total_s", 0.0)))
     metrics.setdefault("training_iteration", int(algorithm.iteration))

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.cli.arguments import make_current_folder_importable, parse_pairs
+from agents.policy.allocation_policy import DESCRIPTION as POLICY
+from agents.policy.allocation_policy import policy_folder
+from benchmarks.cli.arguments import (
+    ALLOW_CODE_HELP,
+    TRUST_HELP,
+    confirm_trust,
+    make_current_folder_importable,
+    parse_pairs,
+)
 from benchmarks.training.console import format_number, results_table, silence_libraries
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import check_writable, write_json
+from marca_env.utils.files import check_writable, read_json, write_json
 
 DESCRIPTION = """\
 Play greedy episodes with a checkpoint, the newest checkpoint of a run, or a policy folder, and report their returns.
 Every agent takes its greedy action, whatever the training explored. Returns are the team's: the mean or the sum over
 all agents (team_reward of the training), which the first line names; one reward for the whole team counts once.
+Of a preset's checkpoint only the policy folder is read, which executes no code. Checkpoints of RLlib's algorithms
+(PPO, SAC, ...) hold pickles: loading one executes the code of its author, so that of somebody else needs --trust.
 
   marca evaluate results/qmix --episodes 500
-  marca evaluate results/ppo/checkpoint_000050 --render"""
+  marca evaluate results/ppo/checkpoint_000050 --render
+  marca evaluate downloaded/policy --allow-code my_module.MyMixer"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="options, such as env_config={...} for the environment",
     )
     parser.add_argument("--render", action="store_true", help="also print one episode as text")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    parser.add_argument("--allow-code", nargs="+", action="extend", default=[], metavar="PATH", help=ALLOW_CODE_HELP)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures and every return as JSON")
 
 
@@ -54,10 +66,21 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(env_config, dict):
         raise InputError(f"env_config is {env_config!r}; give an object of the environment's options")
     silence_libraries()
-    make_current_folder_importable()
     from agents.rllib.training.evaluation import CheckpointPlayer
 
-    player = CheckpointPlayer(args.checkpoint, env=args.env, env_config=env_config, options=options, seed=args.seed)
+    trust = args.trust
+    if not (policy_folder(args.checkpoint) / POLICY).is_file():
+        trust = trust or confirm_trust(args.checkpoint)
+    make_current_folder_importable()
+    player = CheckpointPlayer(
+        args.checkpoint,
+        env=args.env,
+        env_config=env_config,
+        options=options,
+        seed=args.seed,
+        trust=trust,
+        allow_code=args.allow_code,
+    )
     played = player.play(args.episodes)
     figures = summarise(played.returns, played.lengths)
     if args.render:
@@ -85,8 +108,8 @@ def _is_unlearnt(policy: Path) -> bool:
     path = policy.parent / NUMBERS
     if not (policy / "policy.json").is_file() or not path.is_file():
         return False
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    return "training_iteration" in numbers and not numbers.get("gradient_steps")
+    numbers = read_json(path)
+    return isinstance(numbers, dict) and "training_iteration" in numbers and not numbers.get("gradient_steps")
 
 
 def summarise(returns: np.ndarray, lengths: np.ndarray, *, confidence: float = 0.95) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
-from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable, parse_pairs
+from benchmarks.cli.arguments import (
+    TRUST_HELP,
+    check_output_folder,
+    confirm_trust,
+    join_cluster,
+    make_current_folder_importable,
+    parse_pairs,
+)
 from benchmarks.training.console import (
     format_number,
     print_outcome,
@@ -22,6 +29,7 @@ from benchmarks.training.console import (
 from benchmarks.training.trials import DEFAULT_ENV, DEVICES, Trial, run_trial
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import lock_output
 
 DESCRIPTION = """\
 Train an algorithm. To train several from one file, see marca train file --help.
@@ -35,7 +43,10 @@ Train an algorithm. To train several from one file, see marca train file --help.
 --algo takes a preset (AWRQMixer, QMIX, VDN, ...), an algorithm of RLlib (PPO, DQN, ...), or the dotted path of your own
 Algorithm or AlgorithmConfig; --algo list shows all names, --env list all environments. Returns are the team's: the mean
 or the sum over all agents (--config team_reward=mean or sum); one reward for the whole team counts once. All numbers of
-the run go to OUT/progress.csv, OUT/progress.jsonl and TensorBoard (tensorboard --logdir OUT)."""
+the run go to OUT/progress.csv, OUT/progress.jsonl and TensorBoard (tensorboard --logdir OUT).
+
+Checkpoints hold pickles: resuming a run executes the code of whoever wrote it. Your own are signed with your key and
+resume at once; for any other, --resume asks, or needs --trust."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue a run, from its newest checkpoint or a given one; --stop, --checkpoint-freq, --keep and "
         "--evaluate-freq are remembered, the options of where it runs may be changed, all others are kept",
     )
+    run.add_argument("--trust", action="store_true", help=f"with --resume: {TRUST_HELP}")
     run.add_argument(
         "--checkpoint-freq", type=int, metavar="N", help="iterations between checkpoints; 0: only the last (default: 0)"
     )
@@ -122,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
     if _is_finished(metrics, trial, args, out):
         return 0
     silence_libraries()
+    trust = args.resume is not None and (args.trust or confirm_trust(args.resume))
     make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)
@@ -130,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         require_no_checkpoints(out)
         config = trial.build()
     print_start(trial, out, resume=args.resume, done=int(metrics.get("training_iteration", 0)))
-    with show_progress("training", trial.stop) as report:
+    with lock_output(out), show_progress("training", trial.stop) as report:
         outcome = run_trial(
             trial,
             out,
@@ -140,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
             keep=args.keep,
             wandb=args.wandb,
             report=report,
+            trust=trust,
         )
     print_outcome(outcome, out)
     if outcome.interrupted:
@@ -262,6 +276,8 @@ def _check(args: argparse.Namespace) -> None:
         if not args.resume.exists():
             raise InputError(f"{args.resume}: no such folder; --resume needs a checkpoint or the folder of a run")
         _placement(args)
+    elif args.trust:
+        raise InputError("--trust is for --resume; a new run loads no checkpoint: leave it out")
     if args.keep is not None and args.keep < 1:
         raise InputError(f"--keep is {args.keep}; keep at least one checkpoint")
     check_output_folder(args.out)

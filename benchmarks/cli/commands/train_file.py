@@ -6,10 +6,18 @@ import argparse
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cli.arguments import check_output_folder, join_cluster, make_current_folder_importable
+from agents.policy.checkpoints import checkpoints_in
+from benchmarks.cli.arguments import (
+    TRUST_HELP,
+    check_output_folder,
+    confirm_trust,
+    join_cluster,
+    make_current_folder_importable,
+)
 from benchmarks.training.console import results_table, silence_libraries
 from benchmarks.training.experiment_files import ExperimentEntry, read_experiments
 from benchmarks.training.experiment_runs import (
@@ -23,6 +31,7 @@ from benchmarks.training.experiment_runs import (
 )
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.files import lock_output
 
 DESCRIPTION = """\
 Train the experiments of a YAML file, {name: {run, env, stop, config}}:
@@ -61,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="experiments to train (default: all)")
     parser.add_argument("--resume", action="store_true", help="continue with what is not done")
+    parser.add_argument("--trust", action="store_true", help=f"with --resume: {TRUST_HELP}")
     parser.add_argument(
         "--concurrent",
         type=int,
@@ -79,8 +89,14 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     entries = _select(read_experiments(args.file), args)
     out = args.out or Path("results") / args.file.stem
+    with nullcontext() if args.entry is not None else lock_output(out):  # the call that starts --entry has the lock
+        return _run(entries, out, args)
+
+
+def _run(entries: list[ExperimentEntry], out: Path, args: argparse.Namespace) -> int:
     unfinished = unfinished_entries(entries, out, resume=args.resume)
     silence_libraries()
+    args.trust = args.trust or _confirm_trust(unfinished, out, args)
     make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)
@@ -100,6 +116,12 @@ def run(args: argparse.Namespace) -> int:
     if any(row["status"] != DONE for row in table):
         print(f"continue with: marca train file {args.file} --out {out} --resume")
     return _status(table)
+
+
+def _confirm_trust(entries: list[ExperimentEntry], out: Path, args: argparse.Namespace) -> bool:
+    """Ask once whether checkpoints of others are trusted; the user's own need no trust."""
+    folders = [out / entry.name for entry in entries if args.resume and checkpoints_in(out / entry.name)]
+    return any(confirm_trust(folder) for folder in folders)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -146,7 +168,7 @@ def _train_in_turn(
     rows = []
     for entry in entries:
         config = configs.get(entry.name)
-        options = {"resume": args.resume, "keep": args.keep, "wandb": args.wandb}
+        options = {"resume": args.resume, "keep": args.keep, "wandb": args.wandb, "trust": args.trust}
         rows.append(train_entry(entry, out / entry.name, config=config, **options))
         if rows[-1]["status"] == INTERRUPTED:
             break
@@ -159,7 +181,7 @@ def _train_side_by_side(entries: list[ExperimentEntry], out: Path, args: argpars
     for name in ("keep", "wandb", "address"):
         if getattr(args, name) is not None:
             command += [f"--{name}", str(getattr(args, name))]
-    command += ["--resume"] * args.resume
+    command += ["--resume"] * args.resume + ["--trust"] * args.trust
     queue = list(entries)
     running: list[subprocess.Popen[bytes]] = []
     try:

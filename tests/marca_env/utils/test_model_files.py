@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
-from marca_env.utils import model_files
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import check_device, load_model, read_pair, save_model, write_pair
 
@@ -26,17 +29,76 @@ def test_a_saved_model_is_loaded_unchanged(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_a_kill_leaves_no_description_beside_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_kill_while_saving_leaves_the_old_model_or_none(
+    call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files are complete before one is replaced; a kill between the two replacements is found when loading."""
     write_pair(tmp_path, NAMES, {"a": torch.zeros(1)}, {"scale": 1})
+    replace, calls = os.replace, iter(range(9))
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
+    def killed(*paths: Any) -> None:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        replace(*paths)
 
-    monkeypatch.setattr(model_files, "write_json", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         write_pair(tmp_path, NAMES, {"a": torch.ones(1)}, {"scale": 2})
-    with pytest.raises(InputError, match=r"w\.json: no such file"):
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(NAMES)
+    if call == 0:
+        tensors, description = read_pair(tmp_path, NAMES)
+        assert (tensors["a"].tolist(), description) == ([0.0], {"scale": 1})
+    else:
+        with pytest.raises(InputError, match=r"w\.safetensors: cannot be read: .* of another model than w\.json"):
+            read_pair(tmp_path, NAMES)
+
+
+SAVER = """
+import itertools, sys, torch
+from marca_env.utils.model_files import write_pair
+for k in itertools.count():
+    write_pair(sys.argv[1], ("w.safetensors", "w.json"), {"a": torch.full((2000,), float(k))}, {"scale": k})
+"""
+
+
+@pytest.mark.slow
+def test_loading_while_another_process_saves_gives_one_model_or_the_other(tmp_path: Path) -> None:
+    write_pair(tmp_path, NAMES, {"a": torch.zeros(2000)}, {"scale": 0})
+    with subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)]) as saver:
+        try:
+            loaded: list[int] = []
+            end = time.monotonic() + 60
+            while len(set(loaded)) < 300 and time.monotonic() < end:
+                tensors, description = read_pair(tmp_path, NAMES)
+                assert set(tensors["a"].tolist()) == {float(description["scale"])}
+                loaded.append(description["scale"])
+        finally:
+            saver.kill()
+    assert len(set(loaded)) == 300  # the other process did save meanwhile
+    assert loaded == sorted(loaded)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    write_pair(tmp_path, NAMES, {"good": torch.zeros(2), "bad.one": torch.tensor([0.0, value])}, {})
+    with pytest.raises(InputError, match=r"w\.safetensors: tensor 'bad\.one' has values that are not finite"):
         read_pair(tmp_path, NAMES)
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, NAMES, {"a": torch.zeros(4)}, {})
+    data = bytearray((tmp_path / NAMES[0]).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / NAMES[0]).write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_pair(tmp_path, NAMES)
+
+
+def test_models_of_earlier_versions_have_no_sum_and_are_read(tmp_path: Path) -> None:
+    write_pair(tmp_path, NAMES, {"a": torch.zeros(1)}, {"scale": 1})
+    (tmp_path / NAMES[1]).write_text('{"scale": 1}')
+    assert read_pair(tmp_path, NAMES)[1] == {"scale": 1}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
