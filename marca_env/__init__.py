@@ -6,8 +6,13 @@ that ``import marca_env`` stays fast. Importing the package registers the ids of
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 import lazy_loader
 from gymnasium.envs.registration import register, registry
+
+from marca_env.utils.foreign_agents import foreign_agents
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
@@ -38,3 +43,6 @@ for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in registry:
         _vector = f"marca_env.envs.vector_env:{_VECTORS[_id]}" if _id in _VECTORS else None
         register(id=_id, entry_point=_entry_point, vector_entry_point=_vector, kwargs=_ARGUMENTS.get(_id, {}))
+
+if "benchmarks.cli" not in sys.modules and (_problem := foreign_agents()) is not None:  # the command says it itself
+    warnings.warn(_problem, stacklevel=2)

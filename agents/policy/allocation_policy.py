@@ -87,9 +87,7 @@ def policy_folder(path: str | Path) -> Path:
     return path / "policy" if (path / "policy").is_dir() else path
 
 
-def load_team(
-    folder: str | Path, device: str = "cpu", *, trust: Collection[str] = ()
-) -> tuple[Team, dict[str, Any]]:
+def load_team(folder: str | Path, device: str = "cpu", *, trust: Collection[str] = ()) -> tuple[Team, dict[str, Any]]:
     """Rebuild a team from a policy folder, or from a training checkpoint or run that holds one.
 
     Args:

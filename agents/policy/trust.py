@@ -83,14 +83,23 @@ def is_own(checkpoint: str | Path) -> bool:
         listed = set(files)
     except (InputError, KeyError, TypeError):
         return False
+    if not is_signed(files, signature):
+        return False
+    there = {p.relative_to(checkpoint).as_posix() for p in checkpoint.rglob("*") if not p.is_dir() or p.is_symlink()}
+    return there - {MANIFEST} == listed
+
+
+def is_signed(files: Mapping[str, Any], signature: str) -> bool:
+    """Return whether a signature is that of :func:`sign` with the key of this user or this process.
+
+    Raises:
+        InputError: other users can read the key.
+    """
     try:
         keys = [*filter(None, [_read_key()]), *_process_key]
     except (OSError, RuntimeError):
         keys = list(_process_key)
-    if not any(hmac.compare_digest(_signature(key, files), signature) for key in keys):
-        return False
-    there = {p.relative_to(checkpoint).as_posix() for p in checkpoint.rglob("*") if not p.is_dir() or p.is_symlink()}
-    return there - {MANIFEST} == listed
+    return any(hmac.compare_digest(_signature(key, files).encode(), signature.encode()) for key in keys)
 
 
 def named_code(preset: Any) -> list[str]:

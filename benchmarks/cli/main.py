@@ -8,14 +8,17 @@ import traceback
 from contextlib import suppress
 
 from benchmarks.cli.parsers import build_parsers, split_command
-from marca_env.utils.errors import InputError
-from marca_env.utils.files import write_error
+from marca_env.utils.errors import InputError, is_missing_extra
+from marca_env.utils.files import describe_fault
+from marca_env.utils.foreign_agents import foreign_agents
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 partly failed, 2 wrong input, 130 interrupted."""
+    if (problem := foreign_agents()) is not None:
+        return _fail(problem)
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments:
         build_parsers(load=())[""].print_help(sys.stderr)
@@ -35,22 +38,16 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # such as a full disk
         if not error.errno:
             raise
-        message = _describe(error)
-        return _abandon_output(message) if error.filename is None else _fail(message)
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        return _fail(describe_fault(error)) if error.filename else _abandon_output(describe_fault(error))
     except ImportError as error:
-        if "pip install" not in str(error):  # a missing extra names its install command; anything else is a bug
+        if not is_missing_extra(error):
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
         print("marca: interrupted; finished results are saved", file=sys.stderr)
         return INTERRUPTED
-
-
-def _describe(error: OSError) -> str:
-    """Return the line for a fault of the system that nothing closer to it has explained."""
-    if error.filename is None:
-        return f"{error.strerror}; free some space, or check where the output goes"
-    return str(write_error(os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "file", error))
 
 
 def _abandon_output(message: str = "") -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Day:
         single_checkpoint: str | None,
         requests: int,
         iterations: int,
+        allow_code: Collection[str] = (),
     ) -> Day:
         """Check all input, then load, evaluate and train what is missing."""
         check_policies(policies)
@@ -77,10 +78,12 @@ class Day:
         values: dict[str, ValueFunction] = {}
         multi_agent, single_agent = needed_checkpoints(policies)
         if multi_agent:
-            learnt = load_values(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations))
+            learnt = load_values(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations), allow_code)
             values |= {"marca-feedback": learnt, "marca-mpc": learnt}
         if single_agent:
-            values["rl-mpca"] = load_values(single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations))
+            values["rl-mpca"] = load_values(
+                single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations), allow_code
+            )
         pool = true_pool(scenario, requests, JUDGE_SEED)
         with count_progress("Calibrating the policies", len(policies)) as advance:
             built = []

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marca_env.utils.files import atomic_path
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -108,5 +110,5 @@ def mark_cut_off(axis: Axes, x: np.ndarray, y: np.ndarray, top: float) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure as PNG; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)

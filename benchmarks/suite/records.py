@@ -25,6 +25,7 @@ from benchmarks.suite.api import Case, Row
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import describe_machine
 from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.files import explain_write_faults, parse_json
 
 FILE = "records.jsonl"
 PACKAGES = ("marca-env", "torch", "ray", "numpy", "scipy", "pandas", "gymnasium", "pettingzoo", "cvxpy")
@@ -43,8 +44,13 @@ def append(folder: Path, *rows: Row) -> None:
         rows: their numbers must be JSON data; NumPy scalars and arrays become numbers and lists.
     """
     lines = "".join(map(to_line, rows)).encode()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
+    with explain_write_faults(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        _append(path, lines)
+
+
+def _append(path: Path, lines: bytes) -> None:
     with FileLock(path.with_suffix(".lock")), path.open("ab+") as file:  # another run may write the same file
         file.seek(0)
         complete, newline, rest = file.read().rpartition(b"\n")
@@ -71,7 +77,7 @@ def from_line(line: str | bytes) -> Row:
         TypeError: a field has the wrong type.
         KeyError: a field is missing.
     """
-    data = json.loads(line)
+    data = parse_json(line, "record")
     row = Row(Case(**data["case"]), **{name: data[name] for name in _MEASURED})
     if not isinstance(row.numbers, dict):
         raise TypeError("`numbers` must be a mapping")

@@ -90,7 +90,7 @@ def _build_sections(out: Path, to: Path, names: Sequence[str]) -> tuple[list[Sec
         )
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) if out == reference.FOLDER else None  # the installed package is left as it is
-        sections = [build_section(name, out, to, scratch) for name in names or recorded]
+        sections = [build_section(name, out, to, scratch, is_named=bool(names)) for name in names or recorded]
     return sections, [name for name in experiment_names() if name not in recorded]
 
 

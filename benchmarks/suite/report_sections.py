@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.suite import reference
 from benchmarks.suite.api import Row, rows_by_method
 from benchmarks.suite.flat_tables import FlatTable
+from benchmarks.suite.own_experiments import may_import
 from benchmarks.suite.public_data import assume_available
 from benchmarks.suite.published_tables import PUBLISHED
 from benchmarks.suite.records import newest, read
@@ -62,7 +63,9 @@ class Section:
 
 
 @assume_available()
-def build_section(name: str, out: Path, to: Path, scratch: Path | None = None) -> Section:
+def build_section(
+    name: str, out: Path, to: Path, scratch: Path | None = None, *, is_named: bool = False
+) -> Section:
     """Build the section of an experiment; an error in its tables or figures becomes a warning.
 
     Args:
@@ -70,9 +73,15 @@ def build_section(name: str, out: Path, to: Path, scratch: Path | None = None) -
         out: folder of the records.
         to: folder of the report; figures are copied into it.
         scratch: folder in which the experiment draws its figures; ``None``: that of its records.
+        is_named: whether the user has named the experiment, and so allows its module to be imported.
     """
     folder = out / name
     try:
+        if not (is_named or may_import(folder, name)):
+            raise InputError(
+                f"its module is not imported, because these records may be somebody else's; if you trust it, name it: "
+                f"marca bench report {name}"
+            )
         experiment = load_experiment(name)
         selected = select_records(name, folder)
     except Exception as error:  # a user's module may have any fault by now

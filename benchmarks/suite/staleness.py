@@ -37,15 +37,25 @@ def _files_changed_since(row: Row, experiment: str) -> set[str]:
 
 
 def user_module_file(module: str) -> Path | None:
-    """Return the file of a user's module; ``None`` for modules of this package and for modules that do not exist."""
-    if not module or module.partition(".")[0] in OUR_PACKAGES:
+    """Return the file of a user's module; ``None`` for modules of this package and for modules that do not exist.
+
+    Nothing is imported: the name may come from the records of somebody else.
+    """
+    first, *inner = module.split(".")
+    if not all(name.isidentifier() for name in (first, *inner)) or first in OUR_PACKAGES:
         return None
     try:
-        spec = importlib.util.find_spec(module)
-    except Exception:  # a name with a dot that is not a path, or a package that fails to import
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
         return None
-    path = Path(spec.origin) if spec and spec.origin else None
-    return path if path and path.is_file() else None
+    if spec is None:
+        return None
+    if not inner:
+        files = [Path(spec.origin)] if spec.origin else []
+    else:
+        places = [Path(place).joinpath(*inner) for place in spec.submodule_search_locations or ()]
+        files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _recorded(row: Row) -> float:

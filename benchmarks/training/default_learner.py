@@ -32,7 +32,6 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
     from agents.rllib import online_train
 
     with lock_output(out), count_progress(f"Training {algo} (saved in {out})", iterations) as advance:
-
         for part in checkpoints_in(out):  # left by an interrupted training
             shutil.rmtree(part, ignore_errors=True)
 

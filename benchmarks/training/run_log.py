@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from marca_env.utils.files import check_writable
+from marca_env.utils.errors import InputError
+from marca_env.utils.files import atomic_path, check_writable, explain_write_faults, parse_json
 
 LINES, TABLE = "progress.jsonl", "progress.csv"
 STEP = "training_iteration"
@@ -56,9 +57,10 @@ class RunLog:
         """
         if not self._begun:
             self._begin(int(numbers[STEP]))
-        with (self.folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(numbers)) + "\n")
-        self._add_row(numbers)
+        with explain_write_faults(self.folder):
+            with (self.folder / LINES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(numbers)) + "\n")
+            self._add_row(numbers)
         if self._events is not None:
             for name, value in numbers.items():
                 self._events.add_scalar(name, value, int(numbers[STEP]))
@@ -68,9 +70,9 @@ class RunLog:
 
     def _begin(self, first: int) -> None:
         self._begun = True
-        self.folder.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_lines(self.folder) if row[STEP] < first]
-        (self.folder / LINES).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        with atomic_path(self.folder / LINES) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self._write_table(rows)
         self._events = _event_writer(self.folder, first)
 
@@ -84,7 +86,7 @@ class RunLog:
     def _write_table(self, rows: list[dict[str, float]]) -> None:
         names = sorted({name for row in rows for name in row}, key=lambda n: (n != STEP, "/" in n, n))
         self._columns = names
-        with (self.folder / TABLE).open("w", newline="", encoding="utf-8") as file:
+        with atomic_path(self.folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, names)
             table.writeheader()
             table.writerows(rows)
@@ -96,8 +98,8 @@ def read_lines(folder: str | Path) -> list[dict[str, float]]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(parse_json(line, str(path)))
+        except InputError:
             continue
     return rows
 

@@ -6,7 +6,6 @@ A coding is learnt from a log once and stored as JSON beside the models. Values 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ import pandas as pd
 
 from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line, unknown_option
-from marca_env.utils.files import write_json
+from marca_env.utils.files import read_json, write_json
 
 FILE = "features.json"
 MINUTES = 1440
@@ -115,8 +114,8 @@ class FeatureCoder:
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise InputError(f"{path}: no such file; `marca fit --mapping` writes it")
+        described = read_json(path, "run `marca fit` to fit again")
         try:
-            described = json.loads(path.read_text(encoding="utf-8"))
             codings = [from_plain(FeatureCoding, c, f"features[{k}]") for k, c in enumerate(described["features"])]
         except InputError as error:
             raise InputError(f"{path}: {error}; fit again") from None

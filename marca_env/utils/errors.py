@@ -34,6 +34,11 @@ class UnknownArgumentError(InputError, TypeError):
     """Unknown keyword argument; also the ``TypeError`` that Python raises, which callers of a factory expect."""
 
 
+def is_missing_extra(error: BaseException) -> bool:
+    """Return whether an error says which optional package to install; any other ImportError is a bug."""
+    return isinstance(error, ImportError) and "pip install" in str(error)
+
+
 def one_line(error: BaseException, most: int = 1_000) -> str:
     """Return the message of an error on one line, shortened to ``most`` characters."""
     return _cut(" ".join(str(error)[:_MOST_SCANNED].split()), most)

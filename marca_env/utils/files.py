@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from marca_env.utils.errors import InputError, WriteError, one_line
+from marca_env.utils.errors import InputError, WriteError, one_line, shorten
 
 LOCK, OWNER = ".lock", ".lock.json"
 """Lock of a folder, and the file that says who holds it."""
@@ -60,6 +60,14 @@ def write_error(path: str | Path, error: OSError) -> WriteError:
     """Return the error for a path that cannot be written: the system's reason, and the remedy for it."""
     remedy = _REMEDIES.get(error.errno or 0, "check the folder and its permissions, or give another")
     return WriteError(f"{path}: cannot be written ({error.strerror or one_line(error, 200)}); {remedy}")
+
+
+def describe_fault(error: OSError) -> str:
+    """Return one line for a fault of the file system that nothing closer to it has explained."""
+    where = "the output" if not error.filename else error.filename
+    where = os.fsdecode(where) if isinstance(where, (str, bytes)) else f"file {where}"
+    remedy = _REMEDIES.get(error.errno or 0, "check the path and its permissions")
+    return shorten(f"{where}: {error.strerror}; {remedy}")
 
 
 @contextmanager
@@ -157,7 +165,9 @@ def read_json(path: str | Path, remedy: str = "write the file again") -> Any:
     path = Path(path)
     try:
         if (size := path.stat().st_size) > _MOST_JSON:
-            raise InputError(f"{path}: {size / 1024**2:.0f} MiB, more than {_MOST_JSON // 1024**2} MiB of JSON; {remedy}")
+            raise InputError(
+                f"{path}: {size / 1024**2:.0f} MiB, more than {_MOST_JSON // 1024**2} MiB of JSON; {remedy}"
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {remedy}") from None
@@ -235,6 +245,7 @@ def lock_output(out: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _system_lock(out: Path, path: Path, owner: Path) -> Iterator[None]:
+    made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     with explain_write_faults(out):
         path.parent.mkdir(parents=True, exist_ok=True)
     _clean_once(path.parent)
@@ -259,6 +270,16 @@ def _system_lock(out: Path, path: Path, owner: Path) -> Iterator[None]:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+        _remove_unused(made, path)
+
+
+def _remove_unused(made: list[Path], lock: Path) -> None:
+    """Remove folders that were made for a lock, if nothing else was written there."""
+    with suppress(OSError):
+        if made and [path.name for path in lock.parent.iterdir()] == [lock.name]:
+            lock.unlink()
+        for folder in made:
+            folder.rmdir()
 
 
 def _describe_owner(owner: Path) -> str:

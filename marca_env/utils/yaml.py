@@ -41,6 +41,7 @@ class _StrictLoader(yaml.SafeLoader):
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
+        assert node is not None
         if isinstance(node, yaml.ScalarNode):
             is_text = len(node.value) <= _MOST_DIGITS or node.tag == "tag:yaml.org,2002:str"
             kind = node.tag.rpartition(":")[2]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from marca_env.utils.errors import InputError, one_line
 
@@ -17,6 +20,8 @@ START_ATTEMPTS = 2
 
 def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     """Start a minimal local ray unless one is running; RLlib needs it even if nothing is remote.
+
+    A local ray listens on the loopback interface alone: whoever can reach its ports can run code.
 
     Args:
         num_cpus: CPUs of the local ray; ``None``: those of the machine.
@@ -46,7 +51,8 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
     options = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": memory, **quiet}
     for attempt in range(START_ATTEMPTS):
         try:
-            ray.init(address="local", **options)
+            with _on_loopback():
+                ray.init(address="local", **options)
             return
         except Exception as error:  # ray has no class of its own for a start that takes too long
             ray.shutdown()
@@ -55,6 +61,22 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
                     f"ray could not be started ({one_line(error)[:200]}); try again when the machine is less busy, or "
                     "join a running cluster by its address"
                 ) from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a ray that starts meanwhile use 127.0.0.1 as its address, as ray does on macOS and Windows.
+
+    Ray's servers listen on all interfaces unless this is the address of the node, and ``ray.init`` replaces a given
+    loopback address. Ray's own environment variable for this has precedence.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    if ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR not in os.environ:
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def start_ray_for(*configs: Any) -> None:

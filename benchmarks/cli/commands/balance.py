@@ -17,6 +17,7 @@ from benchmarks.days.compare_balancers import (
     BalancerComparison,
     read_sweep,
 )
+from marca_env.utils.files import lock_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,8 +111,10 @@ def run(args: argparse.Namespace) -> int:
     options = {name: getattr(args, name) for name in names}
     options["trace_options"] = trace_options(args)
     out = Path(args.out)
-    comparison = BalancerComparison.prepare(BalanceOptions(sweep=read_sweep(args.sweep), **options), out)
-    if not args.fit_only:
-        comparison.run()
-    report(comparison, out)
+    balance_options = BalanceOptions(sweep=read_sweep(args.sweep), **options)
+    with lock_output(out):
+        comparison = BalancerComparison.prepare(balance_options, out)
+        if not args.fit_only:
+            comparison.run()
+        report(comparison, out)
     return 130 if comparison.interrupted else 0

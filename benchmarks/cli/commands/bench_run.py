@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.cli.arguments import make_current_folder_importable
+from benchmarks.suite.own_experiments import mark_own
 from benchmarks.suite.registry import expand_names, load_experiment
 from benchmarks.suite.runner import Failure, RunPlan, describe_failure, plan_run, run_here, run_on_ray
 from benchmarks.suite.select_records import select_records
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import check_writable
+from marca_env.utils.files import check_writable, lock_output
 
 DESCRIPTION = """\
 Run experiments of the benchmark suite. Every measured case is at once a line of <out>/<experiment>/records.jsonl, and a
@@ -85,7 +86,12 @@ def run(args: argparse.Namespace) -> int:
     for plan in plans:
         check_writable(plan.folder)
     remote = any(plan.todo and not plan.alone for plan in plans)
-    with _ray(args.address if remote else None):
+    with ExitStack() as stack:
+        for plan in plans:
+            if plan.todo:
+                stack.enter_context(lock_output(plan.folder))
+            mark_own(plan.folder, plan.name)
+        stack.enter_context(_ray(args.address if remote else None))
         failures = [failure for plan in plans for failure in _measure(plan, args.address)]
     return _report(failures)
 

@@ -26,6 +26,7 @@ from marca_env.logs.published_samples import is_headerless
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import TestBench
 from marca_env.utils.errors import InputError
+from marca_env.utils.files import lock_output
 from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
 
@@ -72,8 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read or make the logs, fit and evaluate the models, write the folder, and print the report."""
+    uses_mapping = _uses_mapping(args)
+    with lock_output(args.out):
+        _fit(args, uses_mapping)
+
+
+def _fit(args: argparse.Namespace, uses_mapping: bool) -> None:
     truth = None
-    if _uses_mapping(args):
+    if uses_mapping:
         system = read_logged_system(Mapping.load(args.mapping or "published"), args.requests, args.costs, args.system)
     else:
         system = _cascade_logs(args)

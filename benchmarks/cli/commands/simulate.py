@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
+from benchmarks.cli.arguments import ALLOW_CODE_HELP, SCENARIO_HELP, make_current_folder_importable
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
+from marca_env.utils.files import lock_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--single-checkpoint", metavar="DIR", help="policy folder of rl-mpca (default: train one and store it)"
     )
+    parser.add_argument("--allow-code", nargs="+", action="extend", default=[], metavar="PATH", help=ALLOW_CODE_HELP)
     parser.add_argument(
         "--requests",
         type=int,
@@ -57,18 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
     make_current_folder_importable()
-    day = Day.prepare(
-        scenario=args.scenario,
-        trace=args.trace,
-        minutes=args.minutes,
-        start=args.start,
-        trace_options=trace_options(args),
-        policies=args.policies,
-        seeds=args.seeds,
-        checkpoint=args.checkpoint,
-        single_checkpoint=args.single_checkpoint,
-        requests=args.requests,
-        iterations=args.iterations,
-    )
-    report(day, day.run(), Path(args.out))
+    with lock_output(args.out):
+        day = Day.prepare(
+            scenario=args.scenario,
+            trace=args.trace,
+            minutes=args.minutes,
+            start=args.start,
+            trace_options=trace_options(args),
+            policies=args.policies,
+            seeds=args.seeds,
+            checkpoint=args.checkpoint,
+            single_checkpoint=args.single_checkpoint,
+            allow_code=args.allow_code,
+            requests=args.requests,
+            iterations=args.iterations,
+        )
+        report(day, day.run(), Path(args.out))
     return 130 if day.interrupted else 0

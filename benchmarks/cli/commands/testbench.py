@@ -18,7 +18,7 @@ from marca_env.testbench.target_config import load_target
 from marca_env.testbench.testbench import TestBench, describe_machine, repeat_spread, to_cost_log
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import write_json
+from marca_env.utils.files import lock_output, write_json
 from marca_env.utils.progress import track_progress
 
 
@@ -85,6 +85,11 @@ def run(args: argparse.Namespace) -> None:
         arrivals=args.arrivals,
         seed=args.seed,
     )
+    with lock_output(args.out):
+        _measure_all(args, bench)
+
+
+def _measure_all(args: argparse.Namespace, bench: TestBench) -> None:
     done = read_cost_log(args.out) if args.resume and args.out.exists() else None
     print_table(measure(bench, args.out, done, only=args.buckets, budget=args.budget))
     print(f"wrote {args.out} and {args.out.with_name('machine.json')}")
