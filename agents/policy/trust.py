@@ -61,7 +61,7 @@ def sign(files: Mapping[str, Any]) -> str:
             logger.warning(
                 "%s; set %s to a file that can be written. Until then, --resume of this run in another process needs "
                 "--trust",
-                f"no key to sign checkpoints with ({one_line(error, 200)})",
+                f"no key to sign checkpoints with ({one_line(error)})",
                 KEY_VARIABLE,
             )
         key = _process_key[0]
