@@ -59,7 +59,11 @@ def explain_write_faults(path: str | Path) -> Iterator[None]:
 def write_error(path: str | Path, error: OSError) -> WriteError:
     """Return the error for a path that cannot be written: the system's reason, and the remedy for it."""
     remedy = _REMEDIES.get(error.errno or 0, "check the folder and its permissions, or give another")
-    return WriteError(f"{path}: cannot be written ({error.strerror or one_line(error, 200)}); {remedy}")
+    return WriteError(f"{path}: cannot be written ({_reason(error)}); {remedy}")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else one_line(error, 200)
 
 
 def describe_fault(error: OSError) -> str:
@@ -67,7 +71,7 @@ def describe_fault(error: OSError) -> str:
     where = "the output" if not error.filename else error.filename
     where = os.fsdecode(where) if isinstance(where, (str, bytes)) else f"file {where}"
     remedy = _REMEDIES.get(error.errno or 0, "check the path and its permissions")
-    return shorten(f"{where}: {error.strerror}; {remedy}")
+    return shorten(f"{where}: {_reason(error)}; {remedy}")
 
 
 @contextmanager
@@ -174,7 +178,7 @@ def read_json(path: str | Path, remedy: str = "write the file again") -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 ({one_line(error, 200)}); {remedy}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error, 200)}); {remedy}") from None
+        raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from None
     return parse_json(text, str(path), remedy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,60 @@ def test_dates_stay_text_and_impossible_ones_are_one_line(date: str) -> None:
         Scenario.from_dict({**data, **parse_yaml(f"peak_qps: {date}", "file")})
     with pytest.raises(InputError, match=r"not valid YAML or JSON: [^\n]*$"):
         parse_yaml("a: !!timestamp 2020-13-45", "file")
+
+
+def nested_aliases(level: str) -> str:
+    """Return lists of which each holds the one before nine times: twenty lines stand for 9²⁰ values."""
+    return "a0: &a0 {x: 1}\n" + "".join(
+        f"a{k}: &a{k} {level.format(', '.join([f'*a{k - 1}'] * 9))}\n" for k in range(1, 21)
+    )
+
+
+HOSTILE = {
+    "aliases": (nested_aliases("[{}]"), "stands for more than 50,000 values"),
+    "merges": (nested_aliases("{{<<: [{}]}}"), "stands for more than 50,000 values"),
+    "endless list": ("a: &a [1, *a]", "contains itself"),
+    "endless mapping": ("a: &a {<<: *a}", "contains itself"),
+    "deep list": ("a: " + "[" * 100_000, "more than 64 levels of nesting"),
+    "deep mapping": ("{a: " * 100_000, "more than 64 levels of nesting"),
+    "deep lines": ("- " * 100_000 + "x", "more than 64 levels of nesting"),
+    "many values": ("a: [" + "1," * 300_000 + "]", "more than 50,000 values"),
+    "giant text": ("a: " + "x" * 2_000_000, "2,000,003 characters"),
+    "giant integer": ("a: " + "1" * 900_000, "int of 900000 characters"),
+    "sexagesimal integer": ("a: 1" + ":1" * 300_000, "int of 600001 characters"),
+    "giant float": ("a: 0." + "1" * 900_000, "float of 900002 characters"),
+    "giant key": (f"? {'k' * 9000}\n: 1\n? {'k' * 9000}\n: 2", "appears twice, first on line 1"),
+    "code": ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
+    "wrong tag": ("a: !!bool maybe", "does not fit its tag"),
+    "wrong time": ("a: !!timestamp x", "does not fit its tag"),
+    "empty integer": ("a: !!int ''", "does not fit its tag"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_made_to_exhaust_time_or_memory_is_one_line_at_once(kind: str, tmp_path: Path) -> None:
+    text, message = HOSTILE[kind]
+    (tmp_path / "f.yaml").write_text(text)
+    began = time.process_time()
+    for read in (lambda: parse_mapping(text, "f.yaml"), lambda: read_mapping(tmp_path / "f.yaml")):
+        with pytest.raises(InputError) as error:
+            read()
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 500
+    assert time.process_time() - began < 5
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "f.yaml").open("wb") as file:
+        file.truncate(10 * 1024**3)
+    with pytest.raises(InputError, match=r"10,737,418,240 bytes; it cannot be a file that is written by hand"):
+        read_mapping(tmp_path / "f.yaml")
+
+
+def test_a_few_aliases_and_long_texts_are_read() -> None:
+    text = f"a: &a {{x: [1, 2]}}\nb: [*a, *a]\nc: {'word ' * 5000}\nd: '{'1' * 5000}'\n"
+    data = parse_mapping(text, "text")
+    assert data["b"] == [{"x": [1, 2]}] * 2
+    assert len(data["c"]) == 24_999
+    assert data["d"] == "1" * 5000
