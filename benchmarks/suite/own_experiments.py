@@ -1,12 +1,15 @@
-"""Mark of a user's own experiment in the folder of its records.
+"""Mark of what a user has run, in the folder of an experiment's records.
 
-The name of an experiment is the path of a module. A report of records from elsewhere must not import whatever module
-their folder is named after: without the mark, the user has to name the experiment.
+Records name code: the experiment is the path of a module, and a method may be that of a class. A report of records from
+elsewhere must not import it. What the user has named in a run here is marked and signed with the user's key
+(:mod:`agents.policy.trust`); for anything else the user has to name it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from agents.policy.trust import is_signed, sign
 from benchmarks.suite.registry import experiment_names
@@ -16,18 +19,30 @@ from marca_env.utils.files import read_json, write_json
 FILE = "own.json"
 
 
-def mark_own(folder: Path, name: str) -> None:
-    """Write the mark of an experiment that the user has named and run; the suite's own need none."""
-    if name not in experiment_names():
-        write_json(folder / FILE, {"experiment": name, "signature": sign({"experiment": name})})
+def mark_own(folder: Path, name: str, methods: Collection[str] = ()) -> None:
+    """Mark an experiment that the user has named and run, and the methods whose names are paths of code.
+
+    Args:
+        folder: of the experiment's records.
+        name: of the experiment.
+        methods: of the run; those of earlier runs stay marked.
+    """
+    before = _own_names(folder)
+    names = before | {name} - set(experiment_names()) | {method for method in methods if "." in method}
+    if names != before:
+        listed: dict[str, Any] = {"names": sorted(names)}
+        write_json(folder / FILE, {**listed, "signature": sign(listed)})
 
 
 def may_import(folder: Path, name: str) -> bool:
-    """Return whether a report may import an experiment that the user has not named: the suite's, or a marked one."""
-    if name in experiment_names():
-        return True
+    """Return whether a report may import an experiment or a method that the user has not named in its command."""
+    return name in experiment_names() or name in _own_names(folder)
+
+
+def _own_names(folder: Path) -> set[str]:
     try:
-        signature = str(read_json(folder / FILE)["signature"])
+        mark = read_json(folder / FILE)
+        names, signature = mark["names"], str(mark["signature"])
+        return set(names) if is_signed({"names": names}, signature) else set()
     except (InputError, KeyError, TypeError):
-        return False
-    return is_signed({"experiment": name}, signature)
+        return set()

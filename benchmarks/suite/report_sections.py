@@ -63,9 +63,7 @@ class Section:
 
 
 @assume_available()
-def build_section(
-    name: str, out: Path, to: Path, scratch: Path | None = None, *, is_named: bool = False
-) -> Section:
+def build_section(name: str, out: Path, to: Path, scratch: Path | None = None, *, is_named: bool = False) -> Section:
     """Build the section of an experiment; an error in its tables or figures becomes a warning.
 
     Args:

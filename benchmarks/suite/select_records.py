@@ -9,13 +9,14 @@ from typing import Any
 
 from benchmarks.suite import records
 from benchmarks.suite.api import Case, Row
+from benchmarks.suite.own_experiments import may_import
 from benchmarks.suite.public_data import assume_available
 from benchmarks.suite.registry import load_experiment
 from benchmarks.suite.runner import takes_methods
 from marca_env.utils.errors import InputError
 
 OTHER_SETTINGS = "of other settings than the experiment has now"
-UNKNOWN_METHOD = "of methods that the experiment does not find now"
+UNKNOWN_METHOD = "of methods that the experiment does not find now, or whose code you have not run here"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def select_records(name: str, folder: Path, *, quick: bool | None = None) -> Sel
     alike = [row for row in rows if bool(row.about.get("quick")) == quick]
     left_out["of full runs" if quick else "of quick runs"] = len(rows) - len(alike)
     experiment = load_experiment(name)
-    current, methods = _current(experiment, alike, quick)
+    current, methods = _current(experiment, alike, quick, folder)
     keys = {row.case.key for row in current}
     outdated = [row for row in alike if row.case.key not in keys]
     left_out[UNKNOWN_METHOD] = sum(row.case.method not in methods for row in outdated)
@@ -71,8 +72,10 @@ def select_records(name: str, folder: Path, *, quick: bool | None = None) -> Sel
     return SelectedRecords(current, quick, _run_seeds(experiment, current, quick), left_out, outdated)
 
 
-def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Row], set[str]]:
+def _current(experiment: Any, rows: Sequence[Row], quick: bool, folder: Path) -> tuple[list[Row], set[str]]:
     """Return the rows that the experiment does not define differently now, and its methods.
+
+    A method that is a path of code counts only if this user has run it here: to describe its cases is to import it.
 
     The rows are in the order of the experiment's cases: tables compare neighbours, and on a cluster cases end in any
     order.
@@ -81,6 +84,8 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool) -> tuple[list[Ro
     cases: list[Case] = list(experiment.cases(quick=quick, seeds=seeds))
     others = {row.case.method for row in rows} - {case.method for case in cases}
     for method in sorted(others) if takes_methods(experiment) else ():
+        if "." in method and not may_import(folder, method):
+            continue
         try:
             cases += experiment.cases(quick=quick, seeds=seeds, methods=(method,))
         except InputError:  # the experiment no longer has the method

@@ -90,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
         for plan in plans:
             if plan.todo:
                 stack.enter_context(lock_output(plan.folder))
-            mark_own(plan.folder, plan.name)
         stack.enter_context(_ray(args.address if remote else None))
+        for plan in plans:
+            mark_own(plan.folder, plan.name, [case.method for case in plan.cases])
         failures = [failure for plan in plans for failure in _measure(plan, args.address)]
     return _report(failures)
 

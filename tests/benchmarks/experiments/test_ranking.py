@@ -12,6 +12,7 @@ from benchmarks.offline.offline_runs import REFERENCES, offline_config, tuned_se
 from benchmarks.offline.offline_tables import group_rows
 from benchmarks.suite import records
 from benchmarks.suite.api import Row
+from benchmarks.suite.own_experiments import mark_own
 from benchmarks.suite.select_records import select_records
 from marca_env.utils.errors import InputError
 from tests.helpers.documents import USER_METHOD
@@ -99,6 +100,8 @@ def test_a_users_method_comes_after_all_others(tmp_path: Path, monkeypatch: pyte
     *_, own = ranking.cases(quick=True, seeds=(0,), methods=["late_comer.MyQMIX"])
     for case in (own, *reversed(usual)):
         records.append(tmp_path / "ranking", Row(case, {}, 1.0, {"quick": True}))
+    assert [row.case for row in select_records("ranking", tmp_path / "ranking").rows] == usual  # nobody has run it here
+    mark_own(tmp_path / "ranking", "ranking", ["late_comer.MyQMIX"])
     assert [row.case for row in select_records("ranking", tmp_path / "ranking").rows] == [*usual, own]
 
 

@@ -20,6 +20,7 @@ from benchmarks.experiments.online.report_tables import MEASURES
 from benchmarks.suite import records, reference
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.flat_tables import FlatTable
+from benchmarks.suite.own_experiments import mark_own
 from benchmarks.suite.published_tables import LABEL, PUBLISHED
 from benchmarks.suite.select_records import UNKNOWN_METHOD, select_records
 
@@ -210,6 +211,7 @@ def test_an_experiment_that_cannot_be_shown_does_not_stop_the_others(
 ) -> None:
     records.append(recorded / ROOTS, Row(Case("newton", 9), {"unknown": 1}, 1.0))
     records.append(recorded / "gone_module", Row(Case("m", 0), {"x": 1}, 1.0))
+    mark_own(recorded / "gone_module", "gone_module")
     case = games.cases(quick=False, seeds=(0,))[0]
     records.append(recorded / "games", Row(case, {"return": 7.0}, 1.0))
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1
@@ -225,6 +227,7 @@ def test_a_broken_module_does_not_stop_the_others(
     (tmp_path / "broken_by_now.py").write_text("def cases(:")
     monkeypatch.syspath_prepend(tmp_path)
     records.append(recorded / "broken_by_now", Row(Case("m", 0), {"x": 1}, 1.0))
+    mark_own(recorded / "broken_by_now", "broken_by_now")
     assert run("report", "--out", recorded, "--to", tmp_path / "report") == 1
     assert "broken_by_now: SyntaxError" in capsys.readouterr().err
     assert ROOTS in page(tmp_path / "report").ids

@@ -96,8 +96,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(name: str, tmp_path: Pa
 )
 def test_other_faults_name_their_remedy(code: int, remedy: str, tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=remedy), atomic_path(tmp_path / "a.json") as temporary:
-        temporary.write_text("half")
-        raise OSError(code, os.strerror(code), "elsewhere")
+        fail_half_way(temporary, code)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,8 +105,17 @@ def test_a_device_without_space_is_one_line(tmp_path: Path) -> None:
         pytest.raises(WriteError, match=r"No space left on device\); free some space"),
         atomic_path(tmp_path / "a") as p,
     ):
-        p.symlink_to("/dev/full")
-        p.write_text("x" * 10_000)
+        write_to_full_device(p)
+
+
+def fail_half_way(path: Path, code: int) -> None:
+    path.write_text("half")
+    raise OSError(code, os.strerror(code), "elsewhere")
+
+
+def write_to_full_device(path: Path) -> None:
+    path.symlink_to("/dev/full")
+    path.write_text("x" * 10_000)
 
 
 def dead_process() -> int:
@@ -265,5 +273,5 @@ def test_a_model_is_saved_and_loaded_with_its_sum(tiny_artefacts: Path, tmp_path
     assert len(description["weights_sha256"]) == 64
     CostModel.load(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**description, "weights_sha256": "0" * 64}))
-    with pytest.raises(InputError, match="of another model than model.json"):
+    with pytest.raises(InputError, match=r"of another model than model\.json"):
         read_pair(tmp_path, ("model.safetensors", "model.json"))
