@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from marca_env.traffic.stamps import without_offset
 from marca_env.utils.dataclass_schema import from_plain, to_plain
 from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import read_json, write_json
@@ -188,11 +189,8 @@ def _time_windows(coding: FeatureCoding, column: pd.Series, where: str) -> np.nd
     stamped = pd.api.types.is_datetime64_any_dtype(column)
     minutes = np.full(len(column), np.nan) if stamped else pd.to_numeric(column, errors="coerce").to_numpy(float)
     if np.isnan(minutes).any():
-        try:
-            stamps = column if stamped else pd.to_datetime(column.astype(str), errors="coerce", format="ISO8601")
-        except ValueError:
-            problem = f"column {coding.column!r} has times of different time zones; write them all in one time zone"
-            raise InputError(f"{where}: {problem}") from None
+        texts = column if stamped else without_offset(column.astype(str).str.strip())
+        stamps = column if stamped else pd.to_datetime(texts, errors="coerce", format="ISO8601")
         minutes = np.where(np.isnan(minutes), (stamps.dt.hour * 60 + stamps.dt.minute).to_numpy(float), minutes)
     bad = ~((minutes >= 0) & (minutes < MINUTES))
     _refuse(coding, column, bad, where, "is neither a date and time nor a minute of the day (0 … 1439); correct it")

@@ -20,6 +20,10 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.units import SECONDS_PER_MINUTE
 
 
+MOST_QPS = 3e7
+"""Highest rate that is simulated, requests per second; the requests of a minute are counted in 32 bits."""
+
+
 @dataclass(frozen=True)
 class SystemChanges:
     """Changes of the clusters while a day goes on."""
@@ -169,10 +173,10 @@ def sample_arrivals(rng: np.random.Generator, pool: RequestPool, qps: float, sec
         (M,) int64 counts.
 
     Raises:
-        InputError: a rate that is negative or not finite.
+        InputError: a rate that is negative, not a number or above :data:`MOST_QPS`.
     """
-    if not (np.isfinite(qps) and qps >= 0):
-        raise InputError(f"qps is {qps}; use a rate that is finite and not negative")
+    if not 0 <= qps <= MOST_QPS:
+        raise InputError(f"qps is {qps}; use a rate from 0 to {MOST_QPS:g} requests per second, or scale the traffic")
     return rng.multinomial(rng.poisson(qps * seconds), pool.probabilities(minute))
 
 

@@ -169,8 +169,13 @@ def _from_text(column: TraceColumn) -> tuple[np.ndarray, np.ndarray | None]:
         return _microseconds(_dates(column, texts)), None
     column.refuse(~with_offset, "has no offset from UTC although others do; write the same form in every row")
     amounts = offsets.map({text: _offset(text) for text in offsets.unique()}).to_numpy(dtype=np.int64)
-    local = texts.str.replace(r"\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$", "", regex=True)
-    return _microseconds(_dates(column, local)) - amounts, amounts
+    return _microseconds(_dates(column, without_offset(texts))) - amounts, amounts
+
+
+def without_offset(texts: pd.Series) -> pd.Series:
+    """Return dates as text without their offsets from UTC: each as its own local clock shows it."""
+    has_offset = texts.str.contains(_OFFSET.replace("(Z", "(?:Z"), regex=True)
+    return texts.mask(has_offset, texts.str.replace(r"\s*(?:Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$", "", regex=True))
 
 
 def _offset(text: str) -> int:

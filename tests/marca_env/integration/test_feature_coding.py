@@ -66,6 +66,12 @@ def test_time_of_day_is_read_from_times_minutes_and_dates() -> None:
     assert f.encode({"x": pd.to_datetime(["2025-06-01 23:59"])})[0, 0] == 23
 
 
+def test_time_of_day_is_that_of_the_local_clock_also_over_a_change_of_summer_time() -> None:
+    f = coder(log=["2025-01-01T00:00"], coding="time", size=24)
+    times = ["2025-03-30T01:30:00+01:00", "2025-03-30T03:30:00+02:00", "2025-10-26 02:30+01:00", "2025-10-26T12:00Z"]
+    assert f.encode({"x": times})[:, 0].tolist() == [1, 3, 2, 12]
+
+
 def test_a_saved_coder_gives_the_same_codes(tmp_path: Path) -> None:
     log = pd.DataFrame({"n": [1.0, 2.0, 3.0, 9.0], "c": ["u", "v", "u", "w"]})
     first = FeatureCoder.fit(

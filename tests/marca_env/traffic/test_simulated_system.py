@@ -9,8 +9,9 @@ from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import AllocationTable
 from marca_env.traffic.day_simulator import replay
 from marca_env.traffic.policies import PricedPolicy
-from marca_env.traffic.simulated_system import SimulatedSystem, SystemChanges, draw_arrivals
+from marca_env.traffic.simulated_system import MOST_QPS, SimulatedSystem, SystemChanges, draw_arrivals
 from marca_env.traffic.workload import Traffic
+from marca_env.utils.errors import InputError
 from mpc import StaticBalancer
 from tests.helpers.small_system import make_pool
 
@@ -78,3 +79,15 @@ def test_changes_of_capacity_and_cost_act_in_their_minute(pool: RequestPool, tra
     assert changed.load == pytest.approx(2 * plain.load)
     assert after.budget == pytest.approx(0.5 * before.budget)
     assert later.budget == pytest.approx(before.budget)
+
+
+@pytest.mark.parametrize("qps", [1e308, 1e9, np.inf, np.nan, -1.0])
+def test_rates_that_cannot_be_counted_are_refused(qps: float, pool: RequestPool) -> None:
+    with pytest.raises(InputError, match="use a rate from 0 to 3e.07 requests per second"):
+        draw_arrivals(pool, Traffic("absurd", np.array([10.0, qps])), 0)
+
+
+def test_the_highest_rate_is_counted_without_overflow(pool: RequestPool) -> None:
+    counts = draw_arrivals(pool, Traffic("high", np.array([MOST_QPS])), 0)
+    assert counts.sum() == pytest.approx(60 * MOST_QPS, rel=1e-3)
+    assert counts.min() >= 0
