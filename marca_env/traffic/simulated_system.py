@@ -19,7 +19,6 @@ from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import SECONDS_PER_MINUTE
 
-
 MOST_QPS = 3e7
 """Highest rate that is simulated, requests per second; the requests of a minute are counted in 32 bits."""
 

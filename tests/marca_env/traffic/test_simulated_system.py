@@ -83,7 +83,7 @@ def test_changes_of_capacity_and_cost_act_in_their_minute(pool: RequestPool, tra
 
 @pytest.mark.parametrize("qps", [1e308, 1e9, np.inf, np.nan, -1.0])
 def test_rates_that_cannot_be_counted_are_refused(qps: float, pool: RequestPool) -> None:
-    with pytest.raises(InputError, match="use a rate from 0 to 3e.07 requests per second"):
+    with pytest.raises(InputError, match=r"use a rate from 0 to 3e\+07 requests per second"):
         draw_arrivals(pool, Traffic("absurd", np.array([10.0, qps])), 0)
 
 
