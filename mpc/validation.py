@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
+
+_MOST_SHOWN = 10
 
 
 class ValueRule(NamedTuple):
@@ -64,9 +66,13 @@ def check_values(values: Mapping[str, Any], rules: Mapping[str, ValueRule], pref
     """
     for name, rule in rules.items():
         value = values[name]
-        if not rule.holds(value):
-            shown = repr(value) if isinstance(value, str) else np.asarray(value).tolist()
-            raise InputError(f"{prefix}{name} is {shown}; it must {rule.requirement}")
+        try:
+            holds = bool(rule.holds(value))
+        except Exception:  # text, an object, or an array where a number belongs
+            holds = False
+        if not holds:
+            plain = value.tolist() if isinstance(value, np.ndarray) and value.size <= _MOST_SHOWN else value
+            raise InputError(f"{prefix}{name} is {shown(plain)}; it must {rule.requirement}")
 
 
 def check_fields(settings: object, rules: Mapping[str, ValueRule], prefix: str = "") -> None:

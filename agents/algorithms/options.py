@@ -206,12 +206,12 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
     """
     for option, rule in RULES.items():
         value = options[option]
-        if option == "mixer" and "." in str(value):
+        if option == "mixer" and isinstance(value, str) and "." in value:
             import_mixer(value)
         elif isinstance(rule, OptionRule):
             if not rule.is_valid(value):
                 raise PresetError(f"{name}: {option} is {value!r}; it must be {rule.text}")
-        elif value not in rule:
+        elif not isinstance(value, (str, bool, int, float, type(None))) or value not in rule:
             raise PresetError(f"{name}: {unknown_option(option, value, rule)}")
 
 

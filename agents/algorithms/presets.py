@@ -26,6 +26,7 @@ from agents.algorithms.options import (
     check_together,
     check_values,
 )
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import unknown_option
 
 SWITCHES = ("adaptive_weighting", "softplus_mixer", "variance_credit")
@@ -102,6 +103,7 @@ class Preset:
         return dataclasses.asdict(self)
 
     @classmethod
+    @checked_arguments
     def from_dict(cls, data: Mapping[str, Any]) -> Preset:
         """Rebuild a preset.
 
@@ -182,6 +184,7 @@ def algorithm_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
+@checked_arguments
 def preset(name: str, **options: Any) -> Preset:
     """Return a preset by name or alias, with some options replaced.
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.errors import InputError, one_line, shown, unknown_option
 
 CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
     "absolute": torch.abs,
@@ -197,12 +197,12 @@ def import_mixer(path: str) -> type[nn.Module]:
     Raises:
         InputError: the module or name does not exist, or is not a ``torch.nn.Module``.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     try:
         mixer_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"mixer {path!r}: {one_line(error)}; define the class at the top level of an importable module"
+            f"mixer {shown(path)}: {one_line(error)}; define the class at the top level of an importable module"
         ) from None
     if not (isinstance(mixer_class, type) and issubclass(mixer_class, nn.Module)):
         raise InputError(f"mixer {path!r}: not a torch.nn.Module; pass a class with forward(utilities, condition)")

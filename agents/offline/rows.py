@@ -112,7 +112,7 @@ def _cost_model(folder: Path) -> CostModel:
 
 def load_rows(
     sources: str | Path | Sequence[str | Path],
-    scenario: Scenario | str = "default",
+    scenario: Scenario | str | Path = "default",
     *,
     split: Split | None = None,
     part: str = "train",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_fields
 from marca_env.utils.errors import InputError, unknown_option
 
 SPLIT_METHODS = ("hash", "period")
@@ -13,6 +14,7 @@ PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Split:
     """Assignment of rows to parts; it depends on the position of a row in the log, never on its values.
 

@@ -26,9 +26,10 @@ from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import artefact_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import explain_model_faults, read_pair, write_pair
-from marca_env.utils.validation import check_codes
+from marca_env.utils.validation import as_array, check_codes, prices_by_cluster
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
 _REMEDY = "export the policy again, or pass the complete folder of a policy, a checkpoint or a run"
@@ -184,6 +185,7 @@ class AllocationPolicy:
         self._leaf_costs = _StateCache(self._compute_costs, n_states, limit)
 
     @classmethod
+    @checked_arguments
     def load(
         cls,
         path: str | Path,
@@ -232,6 +234,7 @@ class AllocationPolicy:
         units = {"reward_scale": description["reward_scale"], "reward_shift": description.get("reward_shift", 0.0)}
         return cls(team, scenario, cost_model, **units, device=device)
 
+    @checked_arguments
     def save(self, path: str | Path) -> None:
         """Write a folder that :meth:`load` reads, including the cost model."""
         self.cost_model.save(Path(path) / COSTS)
@@ -287,19 +290,21 @@ class AllocationPolicy:
         distinct, index = self._distinct(states)
         return self._leaf_costs.get(distinct)[index[:, None], self._tree.leaf_of_action]
 
-    def decide(self, states: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    def decide(self, states: np.ndarray, prices: np.ndarray | Mapping[str, float]) -> np.ndarray:
         """Return the best joint action of each request at the prices.
 
         Args:
             states: (B, F) int.
-            prices: (G,) λ, currency per core-second.
+            prices: (G,) λ, currency per core-second, in the scenario's order of clusters; or the price of each cluster
+                by its name.
 
         Returns:
             (B, D) int64 option indices; among joint actions with the same effect or equal value, the first.
         """
         distinct, index = self._distinct(states)
+        prices = prices_by_cluster(prices, self.scenario.cluster_names)
         values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
-        return self._tree.leaves[allocate(values, costs, np.asarray(prices, dtype=float))[index]]
+        return self._tree.leaves[allocate(values, costs, prices)[index]]
 
     def forget(self) -> None:
         """Clear the cached values and costs; call this after changing the team's weights."""
@@ -308,7 +313,7 @@ class AllocationPolicy:
 
     def _distinct(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes of the distinct states, and for each request its index among them."""
-        states = np.asarray(states)
+        states = as_array(states)
         if states.ndim != 2:
             raise InputError(f"states have shape {states.shape}; pass an array of shape (requests, features)")
         checked = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)

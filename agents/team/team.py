@@ -13,6 +13,8 @@ from agents.algorithms.presets import Preset
 from agents.networks.mixers import UnrestrictedMixer, make_mixer
 from agents.team.images import as_float
 from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
+from marca_env.utils.argument_types import checked_arguments
+from marca_env.utils.errors import InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,14 @@ class TeamSpec:
         return asdict(self)
 
     @classmethod
+    @checked_arguments
     def from_dict(cls, data: Mapping[str, Any]) -> TeamSpec:
         """Rebuild a spec from plain data; lists become tuples."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
-        return cls(**plain)
+        try:
+            return cls(**plain)
+        except TypeError as error:  # an unknown or missing field
+            raise InputError(f"team: {one_line(error)}; export the policy again") from None
 
 
 def column(kind: str, agent: str) -> str:

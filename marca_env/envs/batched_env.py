@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,12 @@ from marca_env.envs.request_window import WindowClusters, as_window
 from marca_env.envs.rewards import REWARDS, priced_computation
 from marca_env.models.engine import RequestOutcome, get_engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
 from marca_env.utils.seeding import EpisodeStreams, RandomStreams, SeparateStreams
+from marca_env.utils.validation import as_array, as_real_array, as_seed, as_whole_number, prices_by_cluster
+
+MAX_ENVS = 10_000_000
+"""Most sub-environments side by side; a reset of so many takes some gigabytes."""
 
 
 class IllegalActionError(InputError):
@@ -113,8 +118,7 @@ class BatchedRecommender:
     """  # noqa: E501
 
     def __init__(self, num_envs: int, options: EnvOptions) -> None:
-        if not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-            raise InputError(f"num_envs is {num_envs}; pass an integer of at least 1")
+        num_envs = as_whole_number("num_envs", num_envs, 1, MAX_ENVS)
         self.engine = get_engine(options.scenario, options.engine)
         self.scenario = self.engine.scenario
         self.window = as_window(options.window)
@@ -178,6 +182,7 @@ class BatchedRecommender:
         """
         if self._streams is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
+        self._check_agents(actions)
         legal = {agent: self._legal_actions(agent, actions) for agent in self.agents}
         self.actions[:, self.turn] = legal[self.encoder.turn_agent[self.turn]]
         self.turn += 1
@@ -194,15 +199,16 @@ class BatchedRecommender:
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         """Make the random streams, or seed them again."""
         requests = 1 if self.window is None else self.window.requests
-        if isinstance(seed, (Sequence, np.ndarray)):
-            if len(seed) != self.num_envs:
-                raise InputError(f"{len(seed)} seeds for {self.num_envs} environments; pass one seed for each")
+        if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes)):
+            if np.ndim(as_array(seed)) == 0 or len(seed) != self.num_envs:
+                raise InputError(f"seed is {shown(seed)} for {self.num_envs} environments; pass one seed for each")
+            seed = [as_seed(one) for one in seed]
             if isinstance(self._streams, SeparateStreams):
                 self._streams.reseed(seed)
             else:
                 self._streams = SeparateStreams(seed, requests)
         elif seed is not None or self._streams is None:
-            self._streams = RandomStreams(seed, requests)
+            self._streams = RandomStreams(as_seed(seed), requests)
 
     def _begin_request(self) -> None:
         """Draw the next request of every sub-environment."""
@@ -255,7 +261,9 @@ class BatchedRecommender:
 
     def _checked_reward(self, outcome: RequestOutcome) -> np.ndarray:
         """Return the reward (B,) float32, or raise an InputError if the reward function is wrong."""
-        reward = np.asarray(self._reward(outcome, self.prices), dtype=np.float32)
+        returned = self._reward(outcome, self.prices)
+        remedy = f"fix the callable to return {(self.num_envs,)}, one number per request"
+        reward = as_real_array("the reward", returned, remedy).astype(np.float32)
         if reward.shape != (self.num_envs,):
             raise InputError(
                 f"the reward callable returned shape {reward.shape}; fix it to return {(self.num_envs,)}, one number "
@@ -297,12 +305,20 @@ class BatchedRecommender:
         return BatchedStep(*encoded, reward, terminated, np.zeros_like(terminated), infos, on_turn)
 
     # -- actions -------------------------------------------------------------------------------------------
+    def _check_agents(self, actions: Any) -> None:
+        """Check that actions are a mapping of this environment's agents."""
+        if not isinstance(actions, Mapping):
+            raise InputError(f"actions are {shown(actions)}; pass a dict of one action per agent")
+        if len(actions) > len(self.agents):
+            unknown = next(agent for agent in actions if agent not in self.agents)
+            raise UnknownAgentError(unknown_option("agent", unknown, self.agents))
+
     def _legal_actions(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the agent's actions (B,) as legal ones, or raise an error."""
         if agent not in actions:
             names = ", ".join(self.agents)
             raise InputError(f"no action of agent {agent!r}; pass one action of every agent: {names}")
-        taken = np.asarray(actions[agent])
+        taken = as_array(actions[agent])
         if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
             raise InputError(
                 f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; "
@@ -330,19 +346,11 @@ class BatchedRecommender:
         )
 
 
-def _checked_prices(scenario: Scenario, prices: Sequence[float] | np.ndarray | None) -> np.ndarray:
+def _checked_prices(
+    scenario: Scenario, prices: Sequence[float] | np.ndarray | Mapping[str, float] | None
+) -> np.ndarray:
     """Return the prices as float64 (G,), or raise an InputError."""
-    n = len(scenario.clusters)
-    try:
-        checked = np.zeros(n) if prices is None else np.asarray(prices, dtype=np.float64)
-    except (TypeError, ValueError):
-        checked = np.full(1, np.nan)
-    if checked.shape != (n,) or not np.all(np.isfinite(checked)) or np.any(checked < 0):
-        raise InputError(
-            f"prices are {prices}; pass one finite, non-negative number of currency per core-second for "
-            f"each cluster: {', '.join(scenario.cluster_names)}"
-        )
-    return checked
+    return np.zeros(len(scenario.clusters)) if prices is None else prices_by_cluster(prices, scenario.cluster_names)
 
 
 @arguments_of(EnvOptions)

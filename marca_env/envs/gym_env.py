@@ -12,6 +12,7 @@ from marca_env.envs.options import ViewOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
 from marca_env.utils.errors import InputError
+from marca_env.utils.validation import as_seed
 
 
 class RecommenderEnv(SingleEpisode, gymnasium.Env):
@@ -81,7 +82,7 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw a request; without a seed the random stream continues."""
-        super().reset(seed=seed)
+        super().reset(seed=as_seed(seed))
         self._step = self._core.reset(seed)
         self._render_if_human()
         return self._step.state[0], self._info()

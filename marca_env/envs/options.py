@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -15,7 +15,8 @@ from marca_env.envs.request_window import RequestWindow
 from marca_env.envs.rewards import REWARDS, RewardFunction
 from marca_env.models.engine import Engine
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.argument_types import checked_fields
+from marca_env.utils.errors import InputError, UnknownArgumentError, shown, unknown_option
 from marca_env.utils.validation import reject_unknown_options
 
 ON_ILLEGAL = ("nearest", "error")
@@ -32,6 +33,7 @@ Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class EnvOptions:
     """Options of every environment of requests. G clusters, B requests side by side.
 
@@ -44,8 +46,9 @@ class EnvOptions:
     _: KW_ONLY
     reward: str | RewardFunction = "revenue"
     """``revenue``; ``lagrangian`` (revenue − Σ_g λ_g C_g); or a callable ``(outcome, prices) → (B,)``, in currency."""
-    prices: Sequence[float] | np.ndarray | None = None
-    """(G,) λ in currency per core-second, observed by the agents and used by the reward; ``None``: zeros."""
+    prices: Sequence[float] | np.ndarray | Mapping[str, float] | None = None
+    """(G,) λ in currency per core-second, observed by the agents and used by the reward, or the price of each cluster
+    by its name; ``None``: zeros."""
     engine: Engine | None = None
     """Engine to run; ``None``: the engine of the scenario's fitted models."""
     on_illegal: str = "nearest"
@@ -64,12 +67,13 @@ class EnvOptions:
             raise InputError(unknown_option("reward", self.reward, REWARDS) + ", or pass a callable (outcome, prices)")
         if not isinstance(self.reward, str) and not callable(self.reward):
             names = ", ".join(REWARDS)
-            raise InputError(f"reward is {self.reward!r}; pass one of {names}, or a callable (outcome, prices)")
+            raise InputError(f"reward is {shown(self.reward)}; pass one of {names}, or a callable (outcome, prices)")
         if self.reward == "lagrangian" and self.prices is None:
             raise InputError("reward 'lagrangian' needs prices; pass one per cluster, in currency per core-second")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class ViewOptions(EnvOptions):
     """Options of a view of one request, which can also be rendered."""
 
@@ -79,6 +83,7 @@ class ViewOptions(EnvOptions):
 
 
 @dataclass(frozen=True)
+@checked_fields
 class TeamOptions(ViewOptions):
     """Options of a PettingZoo environment.
 
@@ -121,7 +126,10 @@ class _ArgumentsOf(Generic[P, Options]):
 
         @functools.wraps(function)
         def with_arguments(*args: Any, **keywords: Any) -> Any:
-            arguments = signature.bind(*args, **keywords).arguments
+            try:
+                arguments = signature.bind(*args, **keywords).arguments
+            except TypeError as error:  # too many, or a missing one
+                raise UnknownArgumentError(f"{function.__name__}: {error}") from None
             first = [arguments.pop(parameter.name) for parameter in leading]
             return function(*first, self.options(**arguments))  # type: ignore[call-arg]
 

@@ -13,7 +13,7 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 from marca_env.envs.options import TeamOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
 
 Observation = dict[str, np.ndarray] | np.ndarray
 
@@ -42,11 +42,17 @@ class _TeamEpisode(SingleEpisode):
 
     def observation_space(self, agent: str) -> spaces.Space:
         """Return the Dict space of ``observation`` and ``action_mask``, or the Box; always the same object."""
-        return self.observation_spaces[agent]
+        return self.observation_spaces[self._known(agent)]
 
     def action_space(self, agent: str) -> spaces.Space:
         """Return the Discrete space of the agent's actions; always the same object."""
-        return self.action_spaces[agent]
+        return self.action_spaces[self._known(agent)]
+
+    def _known(self, agent: Any) -> str:
+        """Return an agent's name, or raise an UnknownAgentError."""
+        if not isinstance(agent, str) or agent not in self.action_spaces:
+            raise UnknownAgentError(unknown_option("agent", agent, self.possible_agents))
+        return agent
 
     def state(self) -> np.ndarray:
         """Return the state for centralised training, (state_size,) float32."""
@@ -54,7 +60,7 @@ class _TeamEpisode(SingleEpisode):
 
     def is_on_turn(self, agent: str) -> bool:
         """Return whether the agent makes the next decision; another agent may only ``wait``."""
-        return agent == self._core.agent_on_turn
+        return self._known(agent) == self._core.agent_on_turn
 
     def _observation(self, agent: str) -> Observation:
         """Return the agent's current observation, with its action mask in a Dict."""
@@ -246,7 +252,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
         if not self.agents:
             raise InputError("the episode is over; call reset() first")
         if not isinstance(actions, Mapping):
-            raise InputError(f"actions are a {type(actions).__name__}; pass a dict of one action per agent")
+            raise InputError(f"actions are {shown(actions)}; pass a dict of one action per agent")
         self._step = self._core.step({agent: np.array([as_int_action(agent, a)]) for agent, a in actions.items()})
         agents, terminated = self.agents, bool(self._step.terminated[0])
         if terminated:

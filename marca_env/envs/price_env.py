@@ -25,9 +25,12 @@ from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.simulated_system import SimulatedSystem
 from marca_env.traffic.utilisation import overutilisation
 from marca_env.traffic.workload import Traffic, daily_traffic, read_trace
-from marca_env.utils.errors import InputError
+from marca_env.utils.argument_types import checked_arguments
+from marca_env.utils.errors import InputError, shown
 from marca_env.utils.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE
-from marca_env.utils.validation import reject_unknown_options
+from marca_env.utils.validation import as_number, as_real_array, as_seed, as_whole_number, reject_unknown_options
+
+MAX_MINUTES, MAX_POOL = 100 * 366 * MINUTES_PER_DAY, 100_000
 
 POWER = 3.0
 """λ = price_max · action^POWER. Most of the action's range goes to small prices, where the load changes most."""
@@ -106,6 +109,7 @@ class BalancingEnv(gymnasium.Env):
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 4}  # noqa: RUF012
 
     @reject_unknown_options
+    @checked_arguments
     def __init__(
         self,
         scenario: str | Path | Scenario = "default",
@@ -118,12 +122,9 @@ class BalancingEnv(gymnasium.Env):
         engine: Engine | None = None,
         pool: RequestPool | None = None,
     ) -> None:
-        if minutes < 1 or not penalty >= 0:
-            raise InputError(
-                f"minutes is {minutes} and penalty is {penalty}; pass at least one minute and a penalty of at least 0"
-            )
-        if pool_size < 1:
-            raise InputError(f"pool_size is {pool_size}; pass at least 1")
+        minutes = as_whole_number("minutes", minutes, 1, MAX_MINUTES)
+        penalty = as_number("penalty", penalty, 0)
+        pool_size = as_whole_number("pool_size", pool_size, 1, MAX_POOL)
         self.pool = pool if pool is not None else get_engine(scenario, engine).pool(pool_size)
         self.scenario = self.pool.scenario
         self.penalty, self.minutes = float(penalty), minutes
@@ -155,19 +156,27 @@ class BalancingEnv(gymnasium.Env):
     # -- units ---------------------------------------------------------------------------------------------
     def prices_of(self, action: np.ndarray) -> np.ndarray:
         """Return λ (G,) in currency per core-second for an action (G,) in [0, 1]."""
-        return self.price_max * np.clip(np.asarray(action, dtype=np.float64), 0.0, 1.0) ** POWER
+        return self.price_max * np.clip(self._per_cluster("action", action), 0.0, 1.0) ** POWER
 
     def action_of(self, prices: np.ndarray) -> np.ndarray:
         """Return the action (G,) that sets λ (G,); prices above ``price_max`` are clipped to it."""
-        share = np.clip(np.asarray(prices, dtype=np.float64) / self.price_max, 0.0, 1.0)
+        share = np.clip(self._per_cluster("prices", prices) / self.price_max, 0.0, 1.0)
         return (share ** (1 / POWER)).astype(np.float32)
+
+    def _per_cluster(self, name: str, values: Any) -> np.ndarray:
+        """Return numbers (G,) or (…, G) as float64, or raise an InputError."""
+        remedy = f"pass one finite number per cluster: {', '.join(self.scenario.cluster_names)}"
+        numbers = as_real_array(name, values, remedy)
+        if numbers.ndim == 0 or numbers.shape[-1:] != self.price_max.shape or not np.all(np.isfinite(numbers)):
+            raise InputError(f"{name} is {shown(values)}; {remedy}")
+        return numbers
 
     # -- episode -------------------------------------------------------------------------------------------
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start a day and return the first observation and an empty info."""
-        super().reset(seed=seed)
+        super().reset(seed=as_seed(seed))
         traffic = self._fixed_traffic
         if traffic is None:
             traffic = daily_traffic(self.scenario, self.np_random, self.minutes)
@@ -242,10 +251,10 @@ class BalancingEnv(gymnasium.Env):
     def _checked_action(self, action: np.ndarray) -> np.ndarray:
         """Return the action as float64 (G,), or raise an InputError."""
         self._running_system()
-        values = np.asarray(action, dtype=np.float64)
-        if values.shape != self.price_max.shape or not np.all(np.isfinite(values)):
+        values = self._per_cluster("action", action)
+        if values.shape != self.price_max.shape:
             names = ", ".join(self.scenario.cluster_names)
-            raise InputError(f"action is {values.tolist()}; pass one finite number in [0, 1] per cluster: {names}")
+            raise InputError(f"action is {shown(action)}; pass one finite number in [0, 1] per cluster: {names}")
         return values
 
 
@@ -275,10 +284,7 @@ def _checked_ceiling(price_max: float | Sequence[float] | np.ndarray, n: int) ->
 
 def _numbers(name: str, values: Any) -> np.ndarray:
     """Return ``values`` as float64, or raise an InputError that names the option."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {values!r}; pass numbers") from None
+    return as_real_array(name, values, "pass numbers")
 
 
 def _price_ceiling(pool: RequestPool) -> np.ndarray:

@@ -17,14 +17,18 @@ import numpy as np
 
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.utils.argument_types import checked_fields
 from marca_env.utils.dataclass_schema import from_plain
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
+from marca_env.utils.validation import as_number, as_real_array, as_whole_number
 
+MAX_REQUESTS = 1_000_000
 LOAD_LIMIT = 4.0
 """Observed loads over budget are clipped here."""
 
 
 @dataclass(frozen=True)
+@checked_fields
 class RequestWindow:
     """An episode of several requests.
 
@@ -44,15 +48,13 @@ class RequestWindow:
     leaves λ unchanged."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.requests, (int, np.integer)) or self.requests < 1:
-            raise InputError(f"window.requests is {self.requests}; pass an integer of at least 1")
-        if not (np.isfinite(self.seconds) and self.seconds > 0):
+        as_whole_number("window.requests", self.requests, 1, MAX_REQUESTS)
+        if as_number("window.seconds", self.seconds) <= 0:
             raise InputError(f"window.seconds is {self.seconds}; pass a positive number")
-        if not (np.isfinite(self.price_rate) and self.price_rate >= 0):
-            raise InputError(f"window.price_rate is {self.price_rate}; pass a number of at least 0")
-        rates = np.asarray((1.0,) if self.traffic is None else self.traffic, dtype=float)
+        as_number("window.price_rate", self.price_rate, 0)
+        rates = as_real_array("window.traffic", (1.0,) if self.traffic is None else self.traffic, "pass rates")
         if rates.ndim != 1 or len(rates) == 0 or not np.all(np.isfinite(rates)) or np.any(rates < 0):
-            raise InputError(f"window.traffic is {self.traffic}; pass finite rates that are not negative")
+            raise InputError(f"window.traffic is {shown(self.traffic)}; pass finite rates that are not negative")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from marca_env.envs.batched_env import BatchedRecommender, BatchedStep
 from marca_env.envs.episode_info import request_frame, request_info
 from marca_env.envs.options import ViewOptions
 from marca_env.envs.rendering.screen import Screen
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
+from marca_env.utils.validation import as_array
+
+_LIMIT = 2**63
 
 
 class SingleEpisode:
@@ -70,8 +73,16 @@ def as_int_action(agent: str, action: Any) -> int:
         InputError: the action is no integer; a fraction would be truncated without notice.
     """
     if type(action) is int:
-        return action
+        return _in_range(agent, action)
     is_number = isinstance(action, (int, float, np.number, np.ndarray)) and not isinstance(action, bool)
-    if not is_number or np.ndim(action) != 0 or action % 1 != 0:  # nan and inf included
-        raise InputError(f"agent {agent!r}: action {action!r} is not an integer; pass the index of one of its options")
-    return int(action)
+    if not is_number or np.ndim(action) != 0 or as_array(action).dtype.kind not in "iuf" or action % 1 != 0:  # or nan
+        raise InputError(
+            f"agent {agent!r}: action {shown(action)} is not an integer; pass the index of one of its options"
+        )
+    return _in_range(agent, int(action))
+
+
+def _in_range(agent: str, action: int) -> int:
+    if not -_LIMIT <= action < _LIMIT:
+        raise InputError(f"agent {agent!r}: action {shown(action)} is not the index of one of its options")
+    return action

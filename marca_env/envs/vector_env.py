@@ -15,12 +15,15 @@ from marca_env.envs.batched_env import BatchedRecommender, BatchedStep
 from marca_env.envs.episode_info import CLUSTER_TERMS, NUMBER_TERMS, request_frame
 from marca_env.envs.options import ViewOptions, arguments_of
 from marca_env.envs.rendering.screen import Screen
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.argument_types import checked_fields
+from marca_env.utils.errors import InputError, shown, unknown_option
+from marca_env.utils.validation import as_array, as_seed
 
 RENDER_MODES = ("ansi", "rgb_array")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class VectorOptions(ViewOptions):
     """Options of a vector of environments.
 
@@ -110,15 +113,20 @@ class RecommenderVectorEnv(VectorEnv):
         Raises:
             InputError: another number of seeds, or a mask that leaves an environment out.
         """
-        mask = np.asarray((options or {}).get("reset_mask", True))
+        if options is not None and not isinstance(options, Mapping):
+            raise InputError(f"options are {shown(options)}; pass a dict or None")
+        mask = as_array((options or {}).get("reset_mask", True))
+        if mask.dtype != bool or mask.shape not in ((), (self.num_envs,)):
+            raise InputError(f"reset_mask is {shown(mask)}; pass {self.num_envs} booleans, one per environment")
         if not mask.all():
             left_out = int(np.argmin(mask))
             raise InputError(
                 f"reset_mask leaves out environment {left_out}; all episodes run in step: reset all of them, or make "
                 "the vector with vectorization_mode='sync'"
             )
-        if isinstance(seed, (int, np.integer)):
-            seed = [int(seed) + k for k in range(self.num_envs)]
+        if seed is not None and not (isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes))):
+            first = as_seed(seed) or 0
+            seed = [as_seed(first + k) for k in range(self.num_envs)]
         if seed is None and self._step is None:
             seed = [None] * self.num_envs
         return self._begin(seed)
@@ -172,7 +180,7 @@ class RecommenderVectorEnv(VectorEnv):
 
     def _options(self, actions: np.ndarray) -> np.ndarray:
         """Return the options (B,) that the actions take; an action that is none is left as it is."""
-        actions = np.asarray(actions)
+        actions = as_array(actions)
         if self._core.on_illegal != "nearest" or actions.dtype.kind not in "iu":
             return actions
         last = self._n_options[self._core.turn] - 1

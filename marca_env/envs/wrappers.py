@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from pettingzoo import ParallelEnv
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
 from marca_env.envs.pettingzoo_env import Observation, RecommenderParallel
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
 
 
 class UniformAgents(BaseParallelWrapper):
@@ -26,6 +27,10 @@ class UniformAgents(BaseParallelWrapper):
     """
 
     def __init__(self, env: RecommenderParallel, flat: bool = False) -> None:
+        if not isinstance(flat, (bool, np.bool_)):
+            raise InputError(f"UniformAgents: flat is {shown(flat)}; pass True or False")
+        if not isinstance(env, ParallelEnv) or not isinstance(env.unwrapped, RecommenderParallel):
+            raise InputError(f"UniformAgents takes an environment of marca_env.parallel_env; got {shown(env)}")
         super().__init__(env)
         if not all(isinstance(env.observation_space(agent), spaces.Dict) for agent in env.possible_agents):
             raise InputError("UniformAgents takes Dict observations; leave out observations='box' and pass flat=True")

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from marca_env.traffic.stamps import without_offset
+from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.dataclass_schema import from_plain, to_plain
-from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.errors import InputError, one_line, shown, unknown_option
 from marca_env.utils.files import read_json, write_json
 
 FILE = "features.json"
@@ -27,6 +28,7 @@ _WHOLE = re.compile(r"-?\d+\.0+")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class FeatureCoding:
     """Rule that turns one column into a feature.
 
@@ -67,10 +69,12 @@ class _Coder:
 class FeatureCoder:
     """Coder of raw features of requests to states (B, F); build it with :meth:`fit` or :meth:`load`."""
 
+    @checked_arguments
     def __init__(self, codings: Sequence[FeatureCoding]) -> None:
         self.codings = tuple(codings)
 
     @classmethod
+    @checked_arguments
     def fit(cls, codings: Sequence[FeatureCoding], log: pd.DataFrame, where: str | Path = "log") -> FeatureCoder:
         """Learn quantiles and frequencies from a log.
 
@@ -101,11 +105,13 @@ class FeatureCoder:
         columns = [CODINGS[c.coding].encode(c, _column(frame, c, where), str(where)) for c in self.codings]
         return np.stack(columns, axis=1).astype(np.int64)
 
+    @checked_arguments
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
         write_json(path, {"features": [to_plain(c) for c in self.codings]})
 
     @classmethod
+    @checked_arguments
     def load(cls, path: str | Path) -> FeatureCoder:
         """Read the file that :meth:`save` wrote; ``path`` is the file or a scenario's folder.
 
@@ -239,9 +245,14 @@ def _column(frame: pd.DataFrame, coding: FeatureCoding, where: str | Path) -> pd
 def _frame(raw: Any) -> pd.DataFrame:
     if isinstance(raw, pd.DataFrame):
         return raw
-    if isinstance(raw, Mapping) and all(np.ndim(v) == 0 for v in raw.values()):
-        raw = [raw]
-    return pd.DataFrame(raw, dtype=object)
+    try:
+        if isinstance(raw, Mapping) and all(np.ndim(v) == 0 for v in raw.values()):
+            raw = [raw]
+        return pd.DataFrame(raw, dtype=object)
+    except Exception:  # pandas refuses in many ways
+        raise InputError(
+            f"requests are {shown(raw)}; pass a table, columns by name, or one mapping for each request"
+        ) from None
 
 
 CODINGS = {

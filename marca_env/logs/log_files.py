@@ -18,6 +18,7 @@ from marca_env.logs import published_samples
 from marca_env.logs.schema import COST_COLUMNS, check_table, request_columns, system_columns
 from marca_env.logs.text_files import csv_layout
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, one_line, unknown_option
 from marca_env.utils.files import atomic_path
 
@@ -26,6 +27,7 @@ _LONGEST_REASON = 200  # characters of another library's message
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
+@checked_arguments
 def read_table(path: str | Path, suffix: str | None = None) -> pd.DataFrame:
     """Read a CSV or Parquet file without checking its columns.
 
@@ -74,7 +76,8 @@ def unreadable(place: object, error: BaseException) -> InputError:
     return InputError(f"{place}: cannot be read ({reason}); it may be cut short: write the log again")
 
 
-def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> pd.DataFrame:
+@checked_arguments
+def read_request_log(path: str | Path, scenario: Scenario | str | Path = "default") -> pd.DataFrame:
     """Read a request log: features, decisions (option indices), ``result_<stage>``, impressions, clicks, revenue, gmv.
 
     It recognises logs in the published layout, which have no header (state, five actions, then a revenue or two action
@@ -90,6 +93,7 @@ def read_request_log(path: str | Path, scenario: Scenario | str = "default") -> 
     return check_table(frame, request_columns(scenario), path)
 
 
+@checked_arguments
 def read_cost_log(path: str | Path) -> pd.DataFrame:
     """Read the TestBench's cost log (columns: ``COST_COLUMNS``; cost in core-seconds per request).
 
@@ -105,6 +109,7 @@ def read_cost_log(path: str | Path) -> pd.DataFrame:
     return check_table(frame, COST_COLUMNS, path)
 
 
+@checked_arguments
 def read_system_log(path: str | Path, clusters: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a system log; its clusters are those with a ``load_<cluster>`` column.
 
@@ -128,6 +133,7 @@ def read_system_log(path: str | Path, clusters: Sequence[str] | None = None) -> 
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
+@checked_arguments
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table atomically in the format of its suffix; a kill never leaves half a file."""
     path = Path(path)
@@ -140,16 +146,19 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
             frame.to_csv(temporary, index=False, sep="\t" if path.suffix == ".tsv" else ",")
 
 
-def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario | str = "default") -> None:
+@checked_arguments
+def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario | str | Path = "default") -> None:
     """Check a request log against the schema of the scenario, then write it."""
     write_table(check_table(frame, request_columns(Scenario.load(scenario)), path), path)
 
 
+@checked_arguments
 def write_cost_log(frame: pd.DataFrame, path: str | Path) -> None:
     """Check a cost log, then write it."""
     write_table(check_table(frame, COST_COLUMNS, path), path)
 
 
+@checked_arguments
 def write_system_log(frame: pd.DataFrame, path: str | Path, clusters: Iterable[str]) -> None:
     """Check a system log against the schema of the named clusters, then write it."""
     write_table(check_table(frame, system_columns(clusters), path), path)

@@ -20,6 +20,7 @@ from marca_env.models.deterministic_linear import DeterministicLinear
 from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.model_files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.progress import ProgressCallback
 
@@ -87,9 +88,10 @@ class CostModel:
         self._scale = np.asarray(scale, dtype=np.float32)
 
     @classmethod
+    @checked_arguments
     def fit(
         cls,
-        scenario: Scenario | str,
+        scenario: Scenario | str | Path,
         request_log: pd.DataFrame,
         cost_log: pd.DataFrame | CostMap,
         *,
@@ -160,6 +162,7 @@ class CostModel:
         """Return f(D) of Eq. 1, the core-seconds per request that degradation saves: ``levels`` (G,) → (G,)."""
         return self.cost_map.degradation(levels)
 
+    @checked_arguments
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
         description = {
@@ -170,6 +173,7 @@ class CostModel:
         save_model(folder, "CostModel", self._net.state_dict(), description)
 
     @classmethod
+    @checked_arguments
     def load(cls, folder: str | Path, device: str = "cpu") -> CostModel:
         """Read what :meth:`save` wrote; a folder with a law gives an :class:`AnalyticCostModel`.
 

@@ -24,9 +24,13 @@ from marca_env.models.prediction_cache import PredictionCache
 from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario, presets
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.seeding import UniformSource
-from marca_env.utils.validation import check_codes
+from marca_env.utils.validation import as_seed, as_whole_number, check_codes
+
+MAX_REQUESTS = 100_000_000
+"""Most requests of one draw."""
 
 Noise = Literal["none", "gamma"]
 NOISES = ("none", "gamma")
@@ -88,6 +92,7 @@ class Engine:
             scenario.
     """
 
+    @checked_arguments
     def __init__(
         self,
         scenario: Scenario,
@@ -120,6 +125,7 @@ class Engine:
         self._cache = PredictionCache(scenario, self._predict)
 
     @classmethod
+    @checked_arguments
     def load(
         cls,
         scenario: str | Path | Scenario = "default",
@@ -177,6 +183,7 @@ class Engine:
     # -- transition ----------------------------------------------------------------------------------------
     def sample_states(self, rng: UniformSource, n: int) -> np.ndarray:
         """Draw ``n`` requests from the population, (n,F) int64; the k-th is also the k-th of n single draws."""
+        n = as_whole_number("n", n, 0, MAX_REQUESTS)
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
 
@@ -196,6 +203,8 @@ class Engine:
 
     def results(self, states: np.ndarray, actions: np.ndarray, turn: int) -> np.ndarray:
         """Return (B,S) candidates with the decisions before ``turn``; later decisions count as option 0."""
+        as_whole_number("turn", turn, 0, len(self.scenario.decisions))
+        actions = check_codes("action", actions, self.scenario.decision_names, self.scenario.action_shape)
         known_actions = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
         return self.evaluate(states, known_actions)[0]
 
@@ -227,9 +236,11 @@ class Engine:
         for start in range(0, len(self.population.states), chunk):
             self.table(self.population.states[start : start + chunk])
 
+    @checked_arguments
     def pool(self, size: int, seed: int = 0) -> RequestPool:
         """Draw ``size`` requests from the population, with their complete tables, to simulate days with."""
-        drawn = self.sample_states(np.random.default_rng(seed), size)
+        as_whole_number("size", size, 1, MAX_REQUESTS)
+        drawn = self.sample_states(np.random.default_rng(as_seed(seed)), size)
         states, counts = np.unique(drawn, axis=0, return_counts=True)
         values, costs = self.table(states)
         return RequestPool(self.scenario, states, {"revenue": values}, costs, counts.astype(np.float64))
@@ -278,6 +289,7 @@ def _cached_engine(scenario: str, home: Path | None, _written: int) -> Engine:
     return Engine.load(Scenario.from_dict(json.loads(scenario)).replace(home=home))
 
 
+@checked_arguments
 def get_engine(scenario: str | Path | Scenario = "default", engine: Engine | None = None) -> Engine:
     """Return ``engine`` if it is given, else the engine of the scenario, which is loaded once and cached."""
     if engine is not None:

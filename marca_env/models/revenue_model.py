@@ -24,6 +24,7 @@ from marca_env.models.deterministic_linear import DeterministicFactor
 from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.progress import ProgressCallback
@@ -123,9 +124,10 @@ class RevenueModel:
         self.members = len(net.linear)
 
     @classmethod
+    @checked_arguments
     def fit(
         cls,
-        scenario: Scenario | str,
+        scenario: Scenario | str | Path,
         request_log: pd.DataFrame,
         *,
         members: int = 5,
@@ -224,12 +226,14 @@ class RevenueModel:
         return self._net.first_layer(torch.from_numpy(x * columns).to(self.device), product)
 
     # -- in and out ----------------------------------------------------------------------------------------
+    @checked_arguments
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
         description: dict[str, Any] = {"scenario": self.scenario.to_dict(), "members": self.members}
         save_model(folder, "RevenueModel", self._net.state_dict(), description)
 
     @classmethod
+    @checked_arguments
     def load(cls, folder: str | Path, device: str = "cpu") -> RevenueModel:
         """Read what :meth:`save` wrote; a folder with a law gives an :class:`AnalyticRevenueModel`.
 
@@ -261,7 +265,8 @@ class AnalyticRevenueModel(RevenueModel):
     def table(self, states: np.ndarray) -> np.ndarray:
         """Return the expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
         joint = self.scenario.joint_actions
-        pairs = np.repeat(np.asarray(states), len(joint), axis=0), np.tile(joint, (len(states), 1))
+        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
+        pairs = np.repeat(states, len(joint), axis=0), np.tile(joint, (len(states), 1))
         return self.predict(*pairs).reshape(len(states), len(joint))
 
     def save(self, folder: str | Path) -> None:

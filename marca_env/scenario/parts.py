@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from marca_env.utils.argument_types import checked_fields
 from marca_env.utils.errors import InputError, unknown_option
 
 Kind = Literal["channel", "queue", "model"]
@@ -29,6 +30,7 @@ def require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Feature:
     """Categorical feature of a request, coded 0 … size − 1."""
 
@@ -43,6 +45,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Decision:
     """Decision of a stage (a knob); its options are ordered from the cheapest to the most expensive.
 
@@ -92,6 +95,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Stage:
     """Stage of the cascade; a stage with decisions is an agent."""
 
@@ -115,6 +119,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Cluster:
     """Group of machines that share a budget of computation."""
 
@@ -134,6 +139,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Protection:
     """Overload protection: degradation of a cluster and time-out of its backlog."""
 
@@ -160,6 +166,7 @@ class Protection:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Catalogue:
     """Items of the generated world, and how precisely each model of the cascade estimates affinity."""
 
@@ -184,6 +191,7 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Audience:
     """Users of the generated world: their value, clicks and purchases."""
 
@@ -207,6 +215,7 @@ class Audience:
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Display:
     """Items that the user sees."""
 

@@ -30,10 +30,11 @@ from marca_env.scenario.parts import (
     Stage,
     require,
 )
+from marca_env.utils.argument_types import check_type, checked_arguments, checked_fields, checked_path
 from marca_env.utils.dataclass_schema import EXCLUDED, from_plain, to_plain
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import atomic_path
-from marca_env.utils.validation import check_codes
+from marca_env.utils.validation import as_whole_number, check_codes
 from marca_env.utils.yaml import parse_mapping, read_mapping
 
 __all__ = [
@@ -57,6 +58,7 @@ FILE = "scenario.yaml"
 
 
 @dataclass(frozen=True)
+@checked_fields
 class Scenario:
     """Complete recommender system; :mod:`marca_env.scenario.parts` explains its parts."""
 
@@ -250,6 +252,9 @@ class Scenario:
             level: level of degradation; 0: none.
             site: site of the requests.
         """
+        as_whole_number("cluster", cluster, 0, len(self.clusters) - 1)
+        as_whole_number("level", level, 0, len(self.protection.levels))
+        as_whole_number("site", site, 0, self.n_sites - 1)
         capped = self.joint_actions.copy()
         if level > 0:
             share = self.protection.levels[level - 1]
@@ -259,9 +264,17 @@ class Scenario:
         return self.joint_index(capped)
 
     def replace(self, **changes: Any) -> Scenario:
-        """Return a copy with some fields changed, checked again."""
+        """Return a copy with some fields changed, checked again.
+
+        Raises:
+            ScenarioError: an unknown field, or values that do not fit.
+        """
+        for name in changes:
+            if name not in self.__dataclass_fields__:
+                raise ScenarioError(unknown_option("field of a scenario", name, self.__dataclass_fields__))
         return dataclasses.replace(self, **changes)
 
+    @checked_arguments
     def differs_from(self, other: Scenario) -> tuple[str, ...]:
         """Return the names of the fields whose difference makes models of this scenario wrong for ``other``.
 
@@ -280,7 +293,8 @@ class Scenario:
         """
         if isinstance(source, Scenario):
             return source
-        path = Path(source)
+        check_type("Scenario.load: source", source, str | Path)
+        path = checked_path(source, "scenario")
         if str(source) in presets():
             text = (_presets_folder() / f"{source}.yaml").read_text(encoding="utf-8")
             return cls._checked(lambda: parse_mapping(text, f"preset {source!r}"), f"preset {source!r}")
@@ -331,6 +345,7 @@ class Scenario:
 
     def save(self, path: str | Path) -> None:
         """Write as YAML, atomically."""
+        path = checked_path(path, "scenario")
         with atomic_path(path) as temporary:
             text = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
             temporary.write_text(text, encoding="utf-8")

@@ -25,6 +25,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.cascade_service import CascadeService
 from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess, Workload
 from marca_env.testbench.targets import Target
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import ProgressCallback
 from marca_env.utils.validation import as_number, as_seed, as_whole_number
@@ -69,9 +70,10 @@ class TestBench:
 
     __test__ = False
 
+    @checked_arguments
     def __init__(
         self,
-        scenario: Scenario | str = "default",
+        scenario: Scenario | str | Path = "default",
         *,
         service: Callable[[], Service] | None = None,
         target: Callable[[int], Target] | None = None,

@@ -15,6 +15,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.minutes import MinuteSeries, show, without_outliers
 from marca_env.traffic.stamps import MINUTE, LocalClock
 from marca_env.traffic.time_series import TraceOptions, read_series
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
 
@@ -60,9 +61,10 @@ class Traffic:
         return replace(self, qps=self.qps[:minutes])
 
 
+@checked_arguments
 def read_trace(
     path: str | Path,
-    scenario: Scenario | str = "default",
+    scenario: Scenario | str | Path = "default",
     minutes: int = MINUTES_PER_DAY,
     start: str | None = None,
     options: TraceOptions | None = None,
@@ -183,7 +185,11 @@ def _instant(clock: LocalClock, local: pd.Timestamp) -> int:
 
 
 def daily_traffic(
-    scenario: Scenario | str, rng: np.random.Generator, minutes: int = MINUTES_PER_DAY, *, roughness: float = 0.03
+    scenario: Scenario | str,
+    rng: np.random.Generator,
+    minutes: int = MINUTES_PER_DAY,
+    *,
+    roughness: float = 0.03,
 ) -> Traffic:
     """Generate a day with a morning and an evening peak and a slow autoregressive noise.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from marca_env.utils.errors import InputError, shown, unknown_option
 
-from marca_env.utils.errors import InputError, unknown_option
-
+_LARGEST = sys.float_info.max
 EXCLUDED = {"plain": False}
 """Metadata of a field that plain data leaves out: ``field(metadata=EXCLUDED)``."""
 
@@ -34,7 +35,7 @@ def from_plain(cls: type, data: Any, where: str) -> Any:
         InputError: an unknown or missing field, or a value of another type; names the field and its place in ``where``.
     """
     if not isinstance(data, Mapping):
-        raise InputError(f"{where}: expected a mapping, got {data!r}")
+        raise InputError(f"{where}: expected a mapping, got {shown(data)}")
     fields = {f.name: f for f in _plain_fields(cls)}
     hints = typing.get_type_hints(cls)
     for key in data:
@@ -58,18 +59,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_plain(typing.cast(type, hint), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise InputError(f"{where}: expected a list, got {value!r}")
+            raise InputError(f"{where}: expected a list, got {shown(value)}")
         return tuple(_convert(args[0], v, f"{where}[{k}]") for k, v in enumerate(value))
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(_alternative(args, value), value, where)
     if hint is float:
         return _number(value, where)
     if hint is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise InputError(f"{where}: expected a whole number, got {value!r}")
+        raise InputError(f"{where}: expected a whole number, got {shown(value)}")
     if hint is str and not isinstance(value, str):
-        raise InputError(f"{where}: expected text, got {value!r}")
-    if isinstance(value, Mapping):
+        raise InputError(f"{where}: expected text, got {shown(value)}")
+    if origin is collections.abc.Mapping:
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: expected a mapping, got {shown(value)}")
         return {k: _number(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, Mapping):
+        raise InputError(f"{where}: expected a plain value, got {shown(value)}")
     if isinstance(value, list):
         return tuple(value)
     return value
@@ -83,6 +88,7 @@ def _alternative(hints: tuple[Any, ...], value: Any) -> Any:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise InputError(f"{where}: expected a finite number, got {value!r}")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or abs(value) > _LARGEST or value != value:
+        raise InputError(f"{where}: expected a finite number, got {shown(value)}")
     return float(value)

@@ -14,6 +14,7 @@ _MOST_OF_A_MESSAGE = 6_000  # characters; a list of about a hundred names fits
 _QUOTED = re.compile(r"(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|(?<!\w)\"(?:[^\"\\]|\\.)*\"(?!\w)", re.DOTALL)
 _WORD = re.compile(rf"\S{{{MOST_OF_A_VALUE + 1},}}")
 _BRACKET = re.compile(r"[\[{\]}]")
+_SHOWN = 80  # characters of a value that is shown in short
 
 
 class InputError(ValueError):
@@ -32,6 +33,30 @@ class WriteError(InputError, OSError):
 
 class UnknownArgumentError(InputError, TypeError):
     """Unknown keyword argument; also the ``TypeError`` that Python raises, which callers of a factory expect."""
+
+
+class UnknownAgentError(InputError, KeyError):
+    """Unknown agent; also the ``KeyError`` of a mapping of agents."""
+
+    def __str__(self) -> str:
+        """Return the message; a ``KeyError`` would quote it."""
+        return str(self.args[0])
+
+
+def shown(value: object) -> str:
+    """Return a short description of a value for a message; big arrays and objects are described, not printed."""
+    kind = type(value).__name__
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        if getattr(value, "shape", None) == ():
+            return str(value)[:_SHOWN]
+        return f"an array of {value.dtype} of shape {value.shape}"
+    if kind in ("DataFrame", "Series", "Scenario"):
+        return f"a {kind}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a user's object may not even print
+        return f"an object of type {kind}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def is_missing_extra(error: BaseException) -> bool:
@@ -89,11 +114,10 @@ def _split_brackets(message: str) -> Iterator[tuple[str, bool]]:
 
 def unknown_option(what: str, name: object, valid: Iterable[str]) -> str:
     """Return the message for an unknown name: the nearest valid name, and all valid names if they are few."""
-    valid = sorted(set(valid))
-    given = str(name)[:MOST_OF_A_VALUE]
+    valid, given = sorted(set(valid)), name[:MOST_OF_A_VALUE] if isinstance(name, str) else ""
     near = difflib.get_close_matches(given, valid, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if len(valid) > _MOST_LISTED:
         close = difflib.get_close_matches(given, valid, n=6, cutoff=0.4)[1:]
-        return f"unknown {what} {name!r}{hint}" + (f" (also near: {', '.join(close)})" if close else "")
-    return f"unknown {what} {name!r}{hint} (valid: {', '.join(valid)})"
+        return f"unknown {what} {shown(name)}{hint}" + (f" (also near: {', '.join(close)})" if close else "")
+    return f"unknown {what} {shown(name)}{hint} (valid: {', '.join(valid)})"

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from marca_env.utils.errors import InputError, UnknownArgumentError, unknown_option
+from marca_env.utils.errors import InputError, UnknownArgumentError, shown, unknown_option
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Seque
     Raises:
         InputError: a wrong shape, numbers that are not integers, or a code out of range; names its row and column.
     """
-    codes, sizes = np.asarray(codes), np.asarray(sizes)
+    codes, sizes = as_array(codes), np.asarray(sizes)
     if codes.ndim == 0 or codes.shape[-1] != len(names) or codes.dtype.kind not in "iu":
         raise InputError(
             f"{what}s are {codes.dtype} of shape {codes.shape}; give whole numbers, "
@@ -66,18 +66,6 @@ def check_codes(what: str, codes: np.ndarray, names: Sequence[str], sizes: Seque
 
 SEED_LIMIT = 2**64
 """Seeds lie below it: torch takes no greater one."""
-_SHOWN = 80  # characters of a value in a message
-
-
-def shown(value: object) -> str:
-    """Return a short description of a value for a message; big arrays and objects are described, not printed."""
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} of shape {value.shape}"
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a user's object may not even print
-        text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def as_whole_number(name: str, value: Any, least: int = 0, most: float = math.inf) -> int:
@@ -145,6 +133,14 @@ def as_number(name: str, value: Any, least: float = -math.inf, most: float = mat
     return number
 
 
+def as_array(value: Any) -> np.ndarray:
+    """Return an array of anything; what is no array, such as rows of different lengths, is one of objects."""
+    try:
+        return np.asarray(value)
+    except Exception:  # rows of different lengths, or an object that refuses
+        return np.empty(0, dtype=object)
+
+
 def as_real_array(name: str, value: Any, remedy: str) -> np.ndarray:
     """Return a float64 array of real numbers.
 
@@ -156,10 +152,7 @@ def as_real_array(name: str, value: Any, remedy: str) -> np.ndarray:
     Raises:
         InputError: text, complex numbers, objects, or rows of different lengths.
     """
-    try:
-        array = np.asarray(value)
-    except Exception:
-        array = np.empty(0, dtype=object)
+    array = as_array(value)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: {shown(value)} is not an array of real numbers; {remedy}")
     return array.astype(np.float64)

@@ -12,7 +12,8 @@ import numpy as np
 
 from marca_env.traffic.control import Balancer as Balancer
 from marca_env.traffic.control import ControlObservation
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
+from marca_env.utils.validation import as_real_array
 
 PRICE_MAX = 1e6
 """Default upper bound of a price, currency per core-second. No computation earns this much."""
@@ -50,7 +51,9 @@ def check_price_max(price_max: float | np.ndarray) -> np.ndarray:
     Raises:
         InputError: a bound that is not finite or not positive.
     """
-    limit = np.asarray(price_max, dtype=np.float64)
+    limit = as_real_array("price_max", price_max, "give one positive number, or one per cluster")
     if not np.all(np.isfinite(limit)) or np.any(limit <= 0):
-        raise InputError(f"price_max is {limit.tolist()}; it must be finite and positive, currency per core-second")
+        raise InputError(
+            f"price_max is {shown(limit.tolist())}; it must be finite and positive, currency per core-second"
+        )
     return limit

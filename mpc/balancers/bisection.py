@@ -12,8 +12,10 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from marca_env.traffic.allocation import allocate
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.validation import as_whole_number
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
 from mpc.validation import FINITE_POSITIVE, MARGIN, at_least, check_values
 
@@ -47,6 +49,7 @@ class BisectionBalancer:
         InputError: shapes that do not match, values that are not finite, or a setting out of range.
     """
 
+    @checked_arguments
     def __init__(
         self,
         values: np.ndarray,
@@ -230,6 +233,8 @@ def split_tables(
         )
     if not (np.isfinite(values).all() and np.isfinite(costs).all() and (costs >= 0).all()):
         raise InputError("values and costs must be finite, and costs not negative; check the fitted models")
+    if n_windows is not None:
+        as_whole_number("n_windows", n_windows, 1, MINUTES_PER_DAY)
     n_windows = n_windows or (1 if windows is None else int(np.max(windows)) + 1)
     n = len(values)
     weights = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_arguments
+from marca_env.utils.validation import as_seed
 from mpc.balancers.base import PRICE_MAX, Balancer, check_price_max, clip_prices
 from mpc.validation import FRACTION, FRACTION_BELOW_ONE, at_least, check_values
 
@@ -32,6 +34,7 @@ class DitheredBalancer:
         InputError: a setting outside its range.
     """
 
+    @checked_arguments
     def __init__(
         self,
         base: Balancer,
@@ -49,7 +52,7 @@ class DitheredBalancer:
         )
         self.base, self.spread, self.memory, self.zero = base, spread, memory, zero
         self.price_max = check_price_max(price_max)
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(as_seed(seed))
         self._log_factor: np.ndarray | None = None
         self._undisturbed: np.ndarray | None = None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.errors import InputError, unknown_option
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
 from mpc.validation import FINITE_NOT_NEGATIVE, FINITE_POSITIVE, FRACTION_BELOW_ONE, check_fields
@@ -18,6 +19,7 @@ FORMS = ("logarithmic", "additive")
 
 
 @dataclass(frozen=True)
+@checked_fields
 class FeedbackSettings:
     """Gains of :class:`FeedbackBalancer`. The error of a cluster is load/budget − (1 − margin)."""
 
@@ -77,6 +79,7 @@ class FeedbackBalancer:
         price_max: () or (G,) upper bound of the prices, currency per core-second.
     """
 
+    @checked_arguments
     def __init__(self, settings: FeedbackSettings | None = None, *, price_max: float | np.ndarray = PRICE_MAX) -> None:
         self.settings = settings or FeedbackSettings()
         self.price_max = check_price_max(price_max)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_arguments
+from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.validation import as_real_array
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
-from mpc.validation import FINITE_POSITIVE, at_least, check_values
+from mpc.validation import FINITE_POSITIVE, check_values, whole_number
 
 if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
@@ -26,9 +29,11 @@ class PrimalDualBalancer:
         InputError: a setting outside its range.
     """
 
+    @checked_arguments
     def __init__(self, rate: Any, *, window: int = 1, price_max: float | np.ndarray = PRICE_MAX) -> None:
-        self.rate = np.asarray(rate, dtype=np.float64)
-        check_values({"rate": self.rate, "window": window}, {"rate": FINITE_POSITIVE, "window": at_least(1)})
+        self.rate = as_real_array("rate", rate, "give one positive number, or one per cluster")
+        rules = {"rate": FINITE_POSITIVE, "window": whole_number(1, MINUTES_PER_DAY)}
+        check_values({"rate": self.rate, "window": window}, rules)
         self.window = window
         self.price_max = check_price_max(price_max)
         self.reset()

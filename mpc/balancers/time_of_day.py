@@ -13,6 +13,7 @@ import numpy as np
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.validation import as_real_array
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices
 from mpc.balancers.bisection import RequestTable, price_scale, split_tables
 from mpc.planning.cross_entropy import cross_entropy
@@ -33,7 +34,7 @@ class SliceBalancer:
     """
 
     def __init__(self, prices: Any) -> None:
-        self.prices = np.asarray(prices, dtype=np.float64)
+        self.prices = as_real_array("prices", prices, "pass numbers of shape (slices, clusters)")
         has_shape = self.prices.ndim == 2 and 1 <= len(self.prices) <= MINUTES_PER_DAY
         if not has_shape or not np.all(np.isfinite(self.prices)) or np.any(self.prices < 0):
             raise InputError(

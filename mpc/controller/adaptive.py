@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.controller.fallback import readable
@@ -40,6 +41,7 @@ _MAX_ADAPTATIONS = 1_000
 
 
 @dataclass(frozen=True)
+@checked_fields
 class AdaptationSettings:
     """Settings of :class:`AdaptiveBalancer`: when it refits, and how."""
 
@@ -121,6 +123,7 @@ class AdaptiveBalancer:
         InputError: a model without a report of its errors.
     """
 
+    @checked_arguments
     def __init__(self, balancer: MPCBalancer, settings: AdaptationSettings | None = None, *, seed: int = 0) -> None:
         self.balancer, self.settings, self.seed = balancer, settings or AdaptationSettings(), seed
         try:

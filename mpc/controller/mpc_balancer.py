@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import Balancer, check_price_max, clip_prices
@@ -86,6 +87,7 @@ class MPCBalancer:
         InputError: an unknown or impossible setting.
     """
 
+    @checked_arguments
     def __init__(
         self,
         system_model: SystemModel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marca_env.utils.argument_types import checked_fields
 from mpc.planning.planning_method import PlannerSettings
 from mpc.validation import (
     FINITE_NOT_NEGATIVE,
@@ -18,6 +19,7 @@ from mpc.validation import (
 
 
 @dataclass(frozen=True)
+@checked_fields
 class MPCSettings(PlannerSettings):
     """Settings of :class:`mpc.MPCBalancer`: Eq. 17, its minimisation, the corrections, and the safeguards."""
 

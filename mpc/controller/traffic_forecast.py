@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.validation import as_real_array
 from mpc.validation import (
     FINITE_POSITIVE,
     FRACTION,
@@ -29,6 +31,7 @@ from mpc.validation import (
 
 
 @dataclass(frozen=True)
+@checked_fields
 class ForecastSettings:
     """Gains of the forecaster. A surprise is the log of measured over forecast QPS."""
 
@@ -59,6 +62,7 @@ class TrafficForecaster:
         InputError: a profile of another shape or with values that are not finite, or a period that is not positive.
     """
 
+    @checked_arguments
     def __init__(
         self,
         settings: ForecastSettings | None = None,
@@ -138,6 +142,7 @@ class TrafficForecaster:
         return 0.0 if self.profile is None else self.profile[minute]
 
     @classmethod
+    @checked_arguments
     def fit(
         cls,
         days: Sequence[np.ndarray] | np.ndarray,
@@ -161,7 +166,7 @@ class TrafficForecaster:
         Raises:
             InputError: no day, a day of another length, or QPS that are negative or not finite.
         """
-        table = np.asarray(days, dtype=np.float64)
+        table = as_real_array("days", days, "pass one row of 1440 QPS per past day")
         if table.ndim != 2 or table.shape[1] != MINUTES_PER_DAY or len(table) == 0:
             raise InputError(f"days has shape {table.shape}; pass one row of 1440 QPS per past day")
         if not np.isfinite(table).all() or (table < 0).any():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import load_model, save_model
 from mpc.model.fitting import Trainer, level_shift, read_transitions, split_by_time, training_scales
@@ -29,6 +30,7 @@ class SystemModel(LoadDynamics):
     """
 
     @classmethod
+    @checked_arguments
     def fit(
         cls,
         system_log: pd.DataFrame,
@@ -98,6 +100,7 @@ class SystemModel(LoadDynamics):
         }
         return model
 
+    @checked_arguments
     def save(self, folder: str | Path) -> None:
         """Write weights (safetensors) and description (JSON) into ``folder``; each file is complete or absent."""
         tensors = {**self.response.state_dict(), "persistence": self.persistence.data}
@@ -116,6 +119,7 @@ class SystemModel(LoadDynamics):
         save_model(folder, KIND, tensors, description)
 
     @classmethod
+    @checked_arguments
     def load(cls, folder: str | Path, device: str = "cpu") -> SystemModel:
         """Read a model that :meth:`save` wrote.
 

@@ -249,9 +249,9 @@ def test_nearest_takes_the_last_option_for_a_higher_action(exact_engine):
         ({"reward": "revenu"}, "did you mean 'revenue'"),
         ({"reward": "lagrangian"}, "needs prices"),
         ({"prices": [1.0]}, "retrieval, ranking"),
-        ({"prices": [1.0, -1.0]}, "non-negative"),
-        ({"prices": "high"}, "prices are high; pass one finite"),
-        ({"reward": 3}, "reward is 3; pass one of revenue, lagrangian"),
+        ({"prices": [1.0, -1.0]}, "finite and not negative"),
+        ({"prices": "high"}, "prices is 'high'; pass a list of numbers"),
+        ({"reward": 3}, "reward is 3; pass text or a function"),
         ({"render_mode": "humn"}, "did you mean .human."),
         ({"on_illegal": "nearst"}, "did you mean 'nearest'"),
         ({"observations": "bx"}, "did you mean 'box'"),
@@ -289,7 +289,7 @@ def test_actions_that_are_no_single_integer_raise_in_every_view(tiny_engine, act
     for call in (*calls, lambda: single.step(action)):
         with pytest.raises(InputError, match="not an integer"):
             call()
-    with pytest.raises(InputError, match="actions are a list; pass a dict"):
+    with pytest.raises(InputError, match=r"actions are .*; pass a dict"):
         parallel.step([0, 3])
 
 

@@ -212,7 +212,7 @@ def test_frame_shows_load_backlog_and_degraded_options(exact_engine: Engine) -> 
         ({"price_rate": -1.0}, "window.price_rate is -1.0"),
         ({"traffic": []}, "window.traffic"),
         ({"traffic": [1.0, -1.0]}, "not negative"),
-        ("long", "window.requests is long"),
+        ("long", "window is 'long'; pass a RequestWindow or an integer"),
     ],
 )
 def test_impossible_windows_raise(exact_engine: Engine, window: object, message: str) -> None:
