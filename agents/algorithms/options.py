@@ -20,7 +20,7 @@ from agents.algorithms.td_targets import (
 from agents.networks.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
 from agents.networks.mixers import MIXER_INPUTS, MIXERS, import_mixer, mixer_name
 from agents.networks.q_network import ACTIVATIONS, INITIALIZER_NAMES, NORMALIZATIONS
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError, shown, unknown_option
 
 
 class PresetError(InputError):
@@ -210,7 +210,7 @@ def check_values(name: str, options: Mapping[str, Any]) -> None:
             import_mixer(value)
         elif isinstance(rule, OptionRule):
             if not rule.is_valid(value):
-                raise PresetError(f"{name}: {option} is {value!r}; it must be {rule.text}")
+                raise PresetError(f"{name}: {option} is {shown(value)}; it must be {rule.text}")
         elif not isinstance(value, (str, bool, int, float, type(None))) or value not in rule:
             raise PresetError(f"{name}: {unknown_option(option, value, rule)}")
 

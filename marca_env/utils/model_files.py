@@ -162,6 +162,6 @@ def check_device(device: str) -> str:
     """
     try:
         torch.empty(0, device=device)
-from marca_env.utils.errors import InputError, one_line, shown
-from marca_env.utils.files import atomic_path, parse_json, read_json
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise InputError(f"device {shown(device)} cannot be used here ({one_line(error)[:120]}); use 'cpu'") from None
     return device
