@@ -14,6 +14,7 @@ from .models.engine import Engine as Engine
 from .models.revenue_model import RevenueModel as RevenueModel
 from .scenario.scenario import Scenario as Scenario
 from .testbench.testbench import TestBench as TestBench
+from .traffic.time_series import TraceOptions as TraceOptions
 from .traffic.workload import read_trace as read_trace
 from .utils.errors import InputError as InputError
 
