@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.days.balancers import CLAIRVOYANT, build_balancer
+from benchmarks.days.balancers import CLAIRVOYANT, SECOND_DAY, build_balancer
 from benchmarks.days.calibration import Calibration, replay_options
 from benchmarks.suite.user_methods import user_object_name
 from marca_env.models.request_pool import RequestPool
@@ -27,10 +27,13 @@ from marca_env.traffic.days import DayScenario
 from marca_env.traffic.policies import PricedPolicy
 from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.utilisation import overutilisation, utilisation
+from marca_env.traffic.workload import Traffic
 from marca_env.utils.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE
-from mpc import BisectionBalancer
+from mpc import BisectionBalancer, MPCBalancer
 from mpc.planning.planning_method import PlanResult
 
+DAY_BEFORE = 30_000
+"""Seed of the arrivals of the day before, less that of the day."""
 JUDGE_SEED = 20_001
 """Seed of the test requests: no log, no model and no calibration uses them."""
 
@@ -124,6 +127,10 @@ class BalancerEvaluation:
         if isinstance(name, str) and name == CLAIRVOYANT:
             return self.clairvoyant_minutes, self._score(self.clairvoyant_minutes, {})
         balancer = build_balancer(name, self.calibration, self.day, settings)
+        if isinstance(name, str) and name == SECOND_DAY and isinstance(balancer, MPCBalancer):
+            balancer.learn(self._day_before(balancer))
+            balancer.reset()
+            balancer.events.clear()
         plans: list[PlanResult] = []
 
         def after_minute() -> None:
@@ -148,6 +155,15 @@ class BalancerEvaluation:
     def _replay(self, name: str, balancer: Balancer, on_minute: Callable[[], None] | None = None) -> pd.DataFrame:
         policy = PricedPolicy(name, self.pool.outcomes["revenue"], self.pool.costs, balancer, self.table.actions)
         return replay(policy, self.pool, self.day.traffic, self.counts, on_minute, self.day.changes)
+
+    def _day_before(self, balancer: Balancer) -> pd.DataFrame:
+        """Return the system log of the day before under a balancer, with the same kinds of request."""
+        history, seed = self.day.traffic.history_days(), DAY_BEFORE + self.seed
+        traffic = Traffic("day before", history[-1]) if len(history) else self.calibration.past_days[0]
+        policy = PricedPolicy(
+            "day before", self.pool.outcomes["revenue"], self.pool.costs, balancer, self.table.actions
+        )
+        return replay(policy, self.pool, traffic, draw_arrivals(self.pool, traffic, seed)).assign(day=0)
 
     def _clairvoyant(self) -> ClairvoyantBalancer:
         bisection = BisectionBalancer(

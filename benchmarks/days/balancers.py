@@ -13,6 +13,8 @@ from marca_env.traffic.days import DayScenario
 from mpc import FeedbackBalancer, PrimalDualBalancer
 
 CLAIRVOYANT = "clairvoyant"
+SECOND_DAY = "mpc-second-day"
+"""MPC that has controlled this system, with the same kinds of request, on the day before."""
 METHODS: dict[str, dict[str, Any]] = {
     "static": {},
     "bisection": {},
@@ -22,6 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "mpc": {},
     "mpc-real-time": {"mode": "real_time"},
     "mpc-announced": {},
+    SECOND_DAY: {},
     "mpc-shooting": {"method": "shooting"},
     "mpc-lbfgsb": {"method": "lbfgsb"},
     "mpc-slsqp": {"method": "slsqp"},

@@ -29,6 +29,7 @@ from marca_env.utils.progress import count_progress
 from marca_env.utils.validation import as_number, as_whole_number, check_seeds
 from marca_env.utils.yaml import parse_yaml
 from mpc import MPCSettings, SystemModel
+from mpc.planning.objective import read_peak_slots
 
 DEFAULT_METHODS = ("static", "bisection", "feedback", "primal-dual", "slices", "mpc", CLAIRVOYANT)
 TRAFFICS = (*GENERATED, "day")
@@ -103,6 +104,8 @@ class BalanceOptions:
 def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
     """Read a sweep over settings of the model-predictive balancer: ``alpha=0.2,0.4`` → {"alpha": [0.2, 0.4]}.
 
+    Peak slots are written as times: ``peak_slots=none,11:00-13:00+19:00-22:00``.
+
     Raises:
         InputError: not of that form, an unknown setting, or a value that it refuses.
     """
@@ -116,7 +119,10 @@ def read_sweep(words: Sequence[str]) -> dict[str, list[Any]]:
             raise InputError(f"--sweep: {unknown_option('setting', name, sorted(names))}")
         if name in sweep:
             raise InputError(f"--sweep: {name} is given twice; put all its values in one list")
-        sweep[name] = [parse_yaml(value, f"--sweep {word!r}") for value in text.split(",")]
+        is_slots = name == "peak_slots"
+        sweep[name] = [
+            read_peak_slots(value) if is_slots else parse_yaml(value, f"--sweep {word!r}") for value in text.split(",")
+        ]
     for settings in combinations(sweep):
         try:
             MPCSettings(**settings)

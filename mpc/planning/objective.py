@@ -9,6 +9,8 @@ of minute i, which is above 1 in a peak slot.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +31,7 @@ from mpc.validation import (
 DAMPING = ("predicted", "measured", "none")
 MAX_DEVIATIONS = 4.0
 """Greatest distance of a plan below the threshold, in standard deviations of a predicted load."""
+_MINUTE = whole_number(0, MINUTES_PER_DAY - 1)
 _DISTANCES = np.linspace(0.0, MAX_DEVIATIONS, 41)
 _ABOVE = np.array([0.5 * math.erfc(d / math.sqrt(2)) for d in _DISTANCES])
 
@@ -78,8 +81,9 @@ class ObjectiveSettings:
                 "peak_emphasis": FINITE_POSITIVE,
             },
         )
-        for slot in self.peak_slots:
-            if len(slot) != 2 or not all(0 <= minute < MINUTES_PER_DAY for minute in slot):
+        slots = self.peak_slots
+        for slot in slots if isinstance(slots, Sequence) and not isinstance(slots, str) else (slots,):
+            if not (isinstance(slot, Sequence) and len(slot) == 2 and all(map(_MINUTE.holds, slot))):
                 raise InputError(f"peak_slots holds {slot!r}; give pairs (first, last) of minutes in 0 to 1439")
 
     def emphasis(self, minutes: np.ndarray) -> np.ndarray:
@@ -90,6 +94,27 @@ class ObjectiveSettings:
             in_slot = (minutes >= first) & (minutes <= last)
             in_peak |= in_slot if first <= last else (minutes >= first) | (minutes <= last)
         return np.where(in_peak, self.peak_emphasis, 1.0)
+
+
+def read_peak_slots(text: str) -> tuple[tuple[int, int], ...]:
+    """Read ``11:00-13:00+19:30-22:00`` as ``peak_slots``; ``none`` is no slot.
+
+    Raises:
+        InputError: not of that form.
+    """
+    if text.strip().lower() == "none":
+        return ()
+    slots = []
+    for word in text.split("+"):
+        match = _SLOT.fullmatch(word.strip())
+        hours, minutes = ([int(x) for x in match.group(*pair)] if match else [99] for pair in ((1, 3), (2, 4)))
+        if match is None or max(hours) > 23 or max(minutes) > 59:
+            raise InputError(f"peak_slots {text!r}: write HH:MM-HH:MM, several joined by +, or none")
+        slots.append((60 * hours[0] + minutes[0], 60 * hours[1] + minutes[1]))
+    return tuple(slots)
+
+
+_SLOT = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 
 
 class PlanStart(NamedTuple):

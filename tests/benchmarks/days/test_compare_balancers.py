@@ -91,6 +91,7 @@ def test_an_interruption_keeps_the_finished_methods(
         (["--sweep", "alpa=0.2"], "did you mean 'alpha'"),
         (["--sweep", "alpha=0.2,7"], "alpha=7: alpha is 7"),
         (["--sweep", "alpha=0.2", "alpha=0.3"], "given twice"),
+        (["--sweep", "peak_slots=11-13"], "write HH:MM-HH:MM"),
         (["--model", "a", "--log", "b"], "keep one of them"),
         (["--model", "nowhere"], "nowhere"),
         (["--log", "nowhere.csv"], "nowhere.csv: no such file"),
@@ -204,6 +205,8 @@ def test_the_published_log_needs_no_conversion(tmp_path: Path) -> None:
 
 def test_sweeps_are_read() -> None:
     assert read_sweep(["alpha=0.2,0.4", "horizon=5"]) == {"alpha": [0.2, 0.4], "horizon": [5]}
+    slots = read_sweep(["peak_slots=none,11:00-13:00+19:00-22:00"])
+    assert slots == {"peak_slots": [(), ((660, 780), (1140, 1320))]}
     assert read_sweep(["damping=measured,none", "rate_limit=null"]) == {
         "damping": ["measured", "none"],
         "rate_limit": [None],

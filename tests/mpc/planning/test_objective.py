@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mpc.planning.objective import Objective, ObjectiveSettings
+from marca_env.utils.errors import InputError
+from mpc.planning.objective import Objective, ObjectiveSettings, read_peak_slots
 
 
 def test_the_damping_settings_select_the_damped_minutes():
@@ -61,3 +62,20 @@ def test_a_plan_keeps_a_distance_from_the_threshold_that_grows_with_the_step():
     loads = np.full((10, 5), 44 / 46 - 0.004)
     assert objective.damped(loads, last).any(0).tolist() == [False, True, True, True, True]
     assert not Objective(ObjectiveSettings(threshold=44 / 46)).damped(loads, last).any()
+
+
+def test_peak_slots_are_read_as_times():
+    assert read_peak_slots("11:00-13:00") == ((660, 780),)
+    assert read_peak_slots("9:05-10:00+22:30-1:15") == ((545, 600), (1350, 75))
+    assert read_peak_slots("none") == ()
+    for text in ("", "11-13", "11:00", "24:00-25:00", "11:60-12:00", "11:00-13:00,", "11:00-13:00+"):
+        with pytest.raises(InputError, match="write HH:MM-HH:MM"):
+            read_peak_slots(text)
+
+
+@pytest.mark.parametrize(
+    "slots", [5, "11:00-13:00", ((600,),), ((600, 1440),), ((600.5, 700),), (600, 700), (("a", "b"),)]
+)
+def test_peak_slots_that_are_no_pairs_of_minutes_are_refused(slots):
+    with pytest.raises(InputError, match="give pairs"):
+        ObjectiveSettings(peak_slots=slots)
