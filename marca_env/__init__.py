@@ -15,7 +15,7 @@ from gymnasium.envs.registration import register, registry
 from marca_env.utils.foreign_agents import foreign_agents
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, _list_names, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 STAGES = range(2, 11)
 """Numbers of stages of the generated chains."""
@@ -46,3 +46,8 @@ for _id, _entry_point in ENVIRONMENTS.items():
 
 if "benchmarks.cli" not in sys.modules and (_problem := foreign_agents()) is not None:  # the command says it itself
     warnings.warn(_problem, stacklevel=2)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not imported yet."""
+    return sorted({*_list_names(), "ENVIRONMENTS", "STAGES", "__version__"})
