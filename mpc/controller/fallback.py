@@ -12,7 +12,7 @@ from marca_env.traffic.control import ControlObservation
 from mpc.balancers.base import Balancer
 from mpc.controller.telemetry import CheckedObservation, FaultError, FaultKind, PriceSource
 from mpc.model.conditions import PriceScale
-from mpc.planning.deadline import DeadlineError
+from mpc.planning.deadline import DeadlineError, Watchdog
 from mpc.planning.load_qp import InfeasibleError, SolverError, TimeLimitError
 from mpc.planning.predicted_loads import ModelError
 
@@ -96,14 +96,24 @@ class FallbackPrices:
         hold_minutes: number of consecutive minutes for which the last plan is used.
         hold_band: distance of the load from the plan's prediction, as a fraction of the budget, above which the plan
             counts as wrong.
+        seconds: time after which the prices in force are used instead of an answer of the balancer; ``None``: it always
+            answers.
 
     Attributes:
         plan: the plan from the coming minute on; ``None`` if there is no usable one.
         faults: number of consecutive minutes without a new plan.
     """
 
-    def __init__(self, balancer: Balancer, scale: PriceScale, hold_minutes: int, hold_band: float) -> None:
+    def __init__(
+        self,
+        balancer: Balancer,
+        scale: PriceScale,
+        hold_minutes: int,
+        hold_band: float,
+        seconds: float | None = None,
+    ) -> None:
         self.balancer, self.scale, self.hold_minutes, self.hold_band = balancer, scale, hold_minutes, hold_band
+        self.seconds, self._watchdog = seconds, Watchdog(most=1)
         self.reset()
 
     def reset(self) -> None:
@@ -140,11 +150,17 @@ class FallbackPrices:
         if checked is None:
             return in_force, "held"
         try:
-            prices = self.balancer.update(dataclasses.replace(observation, **checked.fields()))
+            known = dataclasses.replace(observation, **checked.fields())
+            prices = self._answer(known)
             return np.asarray(prices, dtype=np.float64).reshape(in_force.shape), "feedback"
         except Exception as error:  # nothing is left to fall back on, so this must not raise
             log.error("the fallback balancer failed: %s: %s", type(error).__name__, error)
             return checked.prices, "held"
+
+    def _answer(self, observation: ControlObservation) -> np.ndarray:
+        if self.seconds is None:
+            return self.balancer.update(observation)
+        return self._watchdog.run(lambda: self.balancer.update(observation), self.seconds)
 
     def _is_as_expected(self, checked: CheckedObservation | None) -> bool:
         """Return whether the load is near the plan's prediction; without valid values it is assumed to be."""

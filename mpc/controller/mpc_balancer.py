@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -44,12 +45,15 @@ if TYPE_CHECKING:
     from marca_env.traffic.control import ControlObservation
     from mpc.model.system_model import SystemModel
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 AIM_BEYOND_REACH = 1.02
 """A cluster that cannot use its budget aims at this multiple of its load at price zero, so that its price does reach
 zero."""
-SOFT, HARD = 0.75, 0.9
+SOFT, HARD = 0.75, 0.85
 """Shares of the deadline after which planning is asked to end, and after which its thread is abandoned."""
+FOREIGN = 0.1
+"""Share of the deadline that a forecaster, and a fallback balancer, of the user may take."""
 _MAX_SKIPPED = 60  # minutes of a gap that the forecaster is updated with
 _ZERO = 1e-6  # a log price below this is a rounding error of zero
 
@@ -109,6 +113,7 @@ class MPCBalancer:
         self.forecaster = forecaster or TrafficForecaster(step=s.control_period)
         self._custom_fallback = fallback
         self.events: deque[Event] = deque(maxlen=10_000)
+        self._forecast_watchdog = None if type(self.forecaster) is TrafficForecaster else Watchdog(most=1)
         self._watchdog, self._timeline = Watchdog(), Timeline(s.hold_minutes, s.control_period)
         self._correction = BiasCorrection(system_model.n_clusters, s.bias_gain, s.bias_jump, s.tilt_gain)
         self._predicted: PredictedLoads | None = None  # the prediction for the last minute
@@ -127,7 +132,8 @@ class MPCBalancer:
         self.window_memory = WindowMemory(model.n_clusters, model.windows)
         feedback = FeedbackSettings(scale=tuple(scale.scale.tolist()))
         self.fallback = self._custom_fallback or FeedbackBalancer(feedback, price_max=self.price_max)
-        self.fallback_prices = FallbackPrices(self.fallback, scale, s.hold_minutes, s.hold_band)
+        seconds = None if self._custom_fallback is None else FOREIGN * s.deadline
+        self.fallback_prices = FallbackPrices(self.fallback, scale, s.hold_minutes, s.hold_band, seconds)
 
     def _new_planner(self) -> PlanningMethod:
         """Return a new planner, which shares nothing with the one before."""
@@ -242,7 +248,8 @@ class MPCBalancer:
         """Pass the QPS of the minute before ``minute`` to the forecaster."""
         before = self._timeline.last if minute is None else minute
         try:
-            self.forecaster.observe(((before or 0) - self.settings.control_period) % MINUTES_PER_DAY, qps)
+            minute = ((before or 0) - self.settings.control_period) % MINUTES_PER_DAY
+            self._in_time(lambda: self.forecaster.observe(minute, qps))
         except Exception as error:  # a forecaster of the user may raise anything
             self._forecast_fault = f"{type(error).__name__}: {error}"
 
@@ -421,6 +428,12 @@ class MPCBalancer:
                         f"{np.exp(least):.3g} to {np.exp(most):.3g}",
                     )
 
+    def _in_time(self, work: Callable[[], T]) -> T:
+        """Return the result of the forecaster; one of the user runs in a thread, because it may hang."""
+        if self._forecast_watchdog is None:
+            return work()
+        return self._forecast_watchdog.run(work, FOREIGN * self.settings.deadline)
+
     def _horizon(self, checked: CheckedObservation) -> Conditions:
         """Return the conditions (N,) of the coming minutes, with forecast traffic."""
         n, fault = self.settings.horizon, self._forecast_fault
@@ -428,7 +441,7 @@ class MPCBalancer:
         if fault is not None:
             raise FaultError("forecast", fault)
         try:
-            qps = np.asarray(self.forecaster.forecast(n), dtype=np.float64)
+            qps = np.asarray(self._in_time(lambda: self.forecaster.forecast(n)), dtype=np.float64)
         except Exception as error:  # a forecaster of the user may raise anything
             raise FaultError("forecast", f"{type(error).__name__}: {error}") from error
         if qps.shape != (n,) or not np.all(np.isfinite(qps)) or np.any(qps < 0):

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class DeadlineError(RuntimeError):
-    """Planning took too long; raise ``deadline``, shorten the horizon or use the real-time mode."""
+    """Planning or a call took too long; raise ``deadline``, shorten the horizon or use the real-time mode."""
 
 
 class Deadline:
@@ -89,7 +89,7 @@ class Watchdog:
             WorkError: the work raised an exception that is no ``Exception``.
         """
         if self.busy:
-            raise DeadlineError(f"{self.abandoned} earlier plans still run past their deadline")
+            raise DeadlineError(f"{self.abandoned} earlier calls still run past their deadline")
         outcome: dict[str, Any] = {}
 
         def call() -> None:
@@ -100,11 +100,11 @@ class Watchdog:
 
         thread = threading.Thread(target=call, name="marca-mpc", daemon=True)
         thread.start()
-        thread.join(seconds)
+        thread.join(None if seconds > threading.TIMEOUT_MAX else seconds)
         if thread.is_alive():
             self._threads.append(thread)
             self.overruns += 1
-            raise DeadlineError(f"planning took longer than {seconds:.3g} s")
+            raise DeadlineError(f"no answer within {seconds:.3g} s")
         error = outcome.get("error")
         if error is not None and not isinstance(error, Exception):
             raise WorkError(f"{type(error).__name__}: {error}") from error

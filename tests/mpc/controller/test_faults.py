@@ -310,6 +310,62 @@ def test_an_observation_whose_attributes_raise_ends_in_a_price(system, name, ada
     assert balancer.result is not None
 
 
+def test_a_forecaster_that_hangs_delays_no_price_and_planning_comes_back_with_it(system):
+    pool, model = system
+    released = threading.Event()
+
+    class Slow(TrafficForecaster):
+        hangs = False
+
+        def forecast(self, horizon):
+            if self.hangs:
+                released.wait()
+            return super().forecast(horizon)
+
+    forecaster = Slow()
+    balancer, prices = running(model, pool, forecaster=forecaster, deadline=30.0)
+    balancer.settings, forecaster.hangs = dataclasses.replace(balancer.settings, deadline=0.5), True
+    for k in range(3):
+        began = time.perf_counter()
+        prices = balancer.update(observe(pool, minute=603 + k, prices=prices))
+        assert time.perf_counter() - began < 0.5
+    assert {kind for kind, _ in kinds(balancer)} == {"forecast"}
+    forecaster.hangs = False
+    released.set()
+    for thread in balancer._forecast_watchdog._threads:
+        thread.join(5.0)
+    balancer.settings = dataclasses.replace(balancer.settings, deadline=30.0)
+    balancer.update(observe(pool, minute=606, prices=prices))
+    assert balancer.result is not None
+
+
+def test_a_fallback_balancer_that_hangs_leaves_the_price_in_force(system, monkeypatch):
+    pool, model = system
+    released = threading.Event()
+
+    class Slow:
+        def update(self, observation):
+            released.wait()
+
+        def reset(self):
+            pass
+
+    balancer = MPCBalancer(model, fallback=Slow(), deadline=0.5)
+    monkeypatch.setattr(balancer.planner, "plan", lambda *_: 1 / 0)
+    for k in range(2):
+        began = time.perf_counter()
+        assert balancer.update(observe(pool, minute=600 + k, prices=(4.0, 3.0))).tolist() == [4.0, 3.0]
+        assert time.perf_counter() - began < 0.5
+    assert kinds(balancer) == [("internal", "held")] * 2
+    released.set()
+
+
+def test_a_deadline_of_infinity_plans(system):
+    pool, model = system
+    balancer, _ = running(model, pool, deadline=float("inf"))
+    assert balancer.result is not None
+
+
 def test_an_observation_whose_arrays_raise_ends_in_a_price(system):
     pool, model = system
     balancer, prices = running(model, pool)
