@@ -17,7 +17,7 @@ from benchmarks.suite import records
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.registry import load_experiment
 from benchmarks.suite.staleness import outdated_note
-from marca_env.utils.errors import InputError, WriteError, is_missing_extra, one_line
+from marca_env.utils.errors import InputError, SystemFaultError, is_missing_extra, one_line
 from marca_env.utils.progress import count_progress
 
 QUICK_SEEDS = 2
@@ -168,7 +168,7 @@ def measure_case(name: str, case: Case, folder: Path, quick: bool) -> Row | Fail
             raise InputError(f"measure must return a dict of numbers; got {type(numbers).__name__}")
         return records.new_row(case, numbers, seconds, _cpu_seconds() - cpu, quick=quick)
     except Exception as error:
-        if isinstance(error, WriteError) or is_missing_extra(error):  # every other case would fail, too
+        if isinstance(error, SystemFaultError) or is_missing_extra(error):  # every other case would fail, too
             raise
         return describe_failure(name, case, error)
 

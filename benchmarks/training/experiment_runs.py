@@ -12,7 +12,7 @@ from agents.policy.checkpoints import checkpoints_in, require_no_checkpoints
 from benchmarks.training.console import show_progress
 from benchmarks.training.experiment_files import ExperimentEntry
 from benchmarks.training.trials import run_trial
-from marca_env.utils.errors import InputError, WriteError, one_line
+from marca_env.utils.errors import InputError, SystemFaultError, one_line
 from marca_env.utils.files import lock_output, read_json, write_json
 
 RESULT = "result.json"
@@ -58,7 +58,7 @@ def _train_entry(entry: ExperimentEntry, folder: Path, *, resume: bool, **option
             row["status"] = INTERRUPTED
     except KeyboardInterrupt:
         row["status"] = INTERRUPTED
-    except WriteError:  # nor can the other runs be written
+    except SystemFaultError:  # the other runs would meet it, too
         raise
     except Exception as error:  # the other runs go on
         row |= {"status": FAILED, "error": f"{type(error).__name__}: {one_line(error, 200)}"}

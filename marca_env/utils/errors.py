@@ -27,7 +27,11 @@ class InputError(ValueError):
         super().__init__(*(shorten(a) if isinstance(a, str) else a for a in args))
 
 
-class WriteError(InputError, OSError):
+class SystemFaultError(InputError):
+    """Fault of the machine that all further work would meet too, such as a full disk or a ray that does not start."""
+
+
+class WriteError(SystemFaultError, OSError):
     """File or folder that cannot be written; also the ``OSError`` that it began as."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from marca_env.utils.errors import InputError, one_line
+from marca_env.utils.errors import InputError, SystemFaultError, one_line
 
 START_ATTEMPTS = 2
 """Starts of a local ray; on a busy machine one may take longer than the half minute that ray waits."""
@@ -29,7 +29,8 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
             package and the requirements of a user's environment.
 
     Raises:
-        InputError: no cluster at the address, or ray cannot be started here.
+        InputError: no cluster at the address.
+        SystemFaultError: ray cannot be started here.
     """
     if address is not None:
         _check_reachable(address)
@@ -57,7 +58,7 @@ def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
         except Exception as error:  # ray has no class of its own for a start that takes too long
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1:
-                raise InputError(
+                raise SystemFaultError(
                     f"ray could not be started ({one_line(error)[:200]}); try again when the machine is less busy, or "
                     "join a running cluster by its address"
                 ) from error

@@ -186,3 +186,36 @@ def test_a_report_imports_no_module_that_records_of_others_are_named_after(
     mark_own(folder, name)
     assert may_import(folder, name)
     assert not may_import(folder, "another")
+
+
+SLOW_RAY = """
+import sys, time, types
+import ray._private.node as node
+fast = types.SimpleNamespace(**{n: getattr(time, n) for n in dir(time) if not n.startswith("_")})
+fast.monotonic = lambda: 60 * time.monotonic()
+node.time = fast
+def never(*_):
+    time.sleep(0.2)
+    raise RuntimeError("the node is not known yet")
+node.ray._private.services.get_node = never
+from benchmarks.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""Program: a command with a ray that never becomes ready; its half minute of patience passes in half a second."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--algo", "VDN", "--env", "games/two_step-v0", "--out"],
+        ["bench", "run", "games", "--quick", "--seeds", "0", "--out"],
+    ],
+    ids=["train", "bench"],
+)
+def test_a_ray_that_does_not_start_in_time_is_one_line_once(command: list[str], tmp_path: Path) -> None:
+    status, errors = run(SLOW_RAY, *command, tmp_path)
+    assert status == 2
+    (line,) = errors
+    assert line.startswith("marca: error: ray could not be started (The current node timed out during startup.")
+    assert "try again when the machine is less busy" in line

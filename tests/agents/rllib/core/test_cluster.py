@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from agents.rllib.core.cluster import start_ray
 from marca_env.utils.errors import InputError
-from tests.helpers.dice_runs import make_config, shown, workers_that_find_dice
+from tests.helpers.dice_runs import local_ray, make_config, shown, workers_that_find_dice
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,20 @@ def test_training_survives_the_loss_of_a_node(cluster: Any) -> None:
     finally:
         algorithm.stop()
     assert first is not None
+
+
+@pytest.mark.slow
+def test_a_local_ray_listens_on_the_loopback_interface_alone() -> None:
+    """Every port of ray's processes and of this one, as the system lists them."""
+    ray.shutdown()
+    before = {c.laddr for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    with local_ray(1):
+        ray.get(ray.remote(num_cpus=0)(lambda: os.getpid()).remote())
+        processes = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
+        listening = {
+            c.laddr.ip
+            for c in psutil.net_connections("inet")
+            if c.status == psutil.CONN_LISTEN and c.pid in processes and c.laddr not in before
+        }
+    assert listening
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
