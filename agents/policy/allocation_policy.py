@@ -6,7 +6,9 @@ loading it executes no code, unless the caller allows a class that it names (:mo
 
 from __future__ import annotations
 
+import hashlib
 import math
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,14 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
+from marca_env.utils.model_files import DESCRIPTION as MODEL_DESCRIPTION
 from marca_env.utils.model_files import explain_model_faults, read_pair, write_pair
 from marca_env.utils.validation import as_array, check_codes, prices_by_cluster
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
 _REMEDY = "export the policy again, or pass the complete folder of a policy, a checkpoint or a run"
-COSTS = "cost_model"
+COSTS, COSTS_SUM = "cost_model", "cost_model_sha256"
+_ATTEMPTS, _PAUSE_SECONDS = 20, 0.025
 _MAX_CACHED_NUMBERS = 25_000_000  # maximum size of a table of all states
 _CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model evaluates together
 
@@ -48,6 +52,7 @@ def save_team(
     reward_shift: float = 0.0,
     scenario: Mapping[str, Any] | None,
     environment: Mapping[str, Any] | None = None,
+    cost_model_sum: str | None = None,
 ) -> None:
     """Write the weights of a team and everything that is needed to rebuild it.
 
@@ -60,6 +65,7 @@ def save_team(
         reward_shift: currency that was subtracted from each step's reward.
         scenario: the scenario as a dict; ``None`` for a team of another environment.
         environment: environment of the training as plain data, for an evaluation; ``None``: not recorded.
+        cost_model_sum: SHA-256 sum of the description of the cost model in the folder; ``None``: any will do.
     """
     shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
     description = {
@@ -70,6 +76,7 @@ def save_team(
         "reward_shift": float(reward_shift),
         "scenario": scenario,
         "environment": environment,
+        COSTS_SUM: cost_model_sum,
     }
     write_pair(folder, (WEIGHTS, DESCRIPTION), {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
 
@@ -109,8 +116,11 @@ def load_team(folder: str | Path, device: str = "cpu", *, trust: Collection[str]
         if description["format"] != FORMAT:
             raise InputError(f"{folder}: format {description['format']}, this version reads {FORMAT}; train it again")
         _check_code(folder, description, trust)
-        preset = Preset.from_dict(description["preset"])
-        team = Team(TeamSpec.from_dict(description["team"]), preset)
+        preset, spec = Preset.from_dict(description["preset"]), TeamSpec.from_dict(description["team"])
+        if not (isinstance(spec.max_steps, int) and spec.max_steps >= 1):
+            raise ValueError(f"max_steps is {spec.max_steps!r}")
+        _check_shapes(spec, preset, tensors)
+        team = Team(spec, preset)
         team.load_state_dict(tensors)
         scale, shift = float(description["reward_scale"]), float(description.get("reward_shift", 0.0))
         if not 0 < scale < math.inf:
@@ -118,6 +128,20 @@ def load_team(folder: str | Path, device: str = "cpu", *, trust: Collection[str]
         if not math.isfinite(shift):
             raise InputError(f"{folder}: reward_shift is {shift}; {_REMEDY}")
     return team.to(device).eval(), description
+
+
+def _check_shapes(spec: TeamSpec, preset: Preset, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Compare the networks that a description asks for with the weights, before memory is taken for them.
+
+    Raises:
+        ValueError: they differ; the message names a tensor.
+    """
+    with torch.device("meta"):  # shapes without numbers
+        team = Team(spec, preset, mixing="." not in preset.mixer.mixer)
+    for name, tensor in team.state_dict().items():
+        there = tuple(tensors[name].shape) if name in tensors else "missing"
+        if there != tuple(tensor.shape):
+            raise ValueError(f"{name} is {there} in {WEIGHTS} and {tuple(tensor.shape)} in {DESCRIPTION}")
 
 
 def _check_code(folder: Path, description: Mapping[str, Any], trust: Collection[str]) -> None:
@@ -130,6 +154,29 @@ def _check_code(folder: Path, description: Mapping[str, Any], trust: Collection[
 def is_own_policy(folder: str | Path) -> bool:
     """Return whether a policy folder lies in a checkpoint that this user wrote, and is as it was written."""
     return is_own_file(Path(folder).parent, f"{Path(folder).name}/{DESCRIPTION}")
+
+
+def _load_cost_model(
+    path: Path, scenario: Scenario, given: str | Path | None, device: str
+) -> tuple[CostModel, str | None]:
+    """Return the cost model of a policy and, if it is the policy's own, the sum of its description."""
+    own, shipped = path / COSTS, artefact_folder(scenario) / COSTS
+    home = Path(given) if given is not None else own if own.is_dir() else shipped
+    if home == shipped and not home.is_dir():
+        raise InputError(
+            f"{own}: no cost model, and none is shipped for scenario {scenario.name!r}; copy the one that "
+            "`marca fit` made to this folder, or pass cost_model"
+        )
+    before = _model_sum(home)
+    model = CostModel.load(home, device=device)
+    is_stable = before == _model_sum(home)
+    return model, None if given is not None or home != own else before if is_stable else ""
+
+
+def _model_sum(folder: Path) -> str | None:
+    """Return the sum of a model's description, which names the sum of its weights; ``None`` without a description."""
+    path = folder / MODEL_DESCRIPTION
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 class AllocationPolicy:
@@ -211,28 +258,32 @@ class AllocationPolicy:
                 policy names code that is not trusted, or the cost model is missing or was fitted to another system.
         """
         path = policy_folder(path)
-        team, description = load_team(path, device, trust=trust)
-        if description.get("scenario") is None:
+        for attempt in range(_ATTEMPTS):  # another process may be between saving the cost model and saving the team
+            team, description = load_team(path, device, trust=trust)
+            if description.get("scenario") is None:
+                raise InputError(
+                    f"{path}: trained on an environment without a scenario; use a policy trained on a recommender"
+                )
+            scenario = Scenario.from_dict(description["scenario"])
+            if isinstance(cost_model, CostModel):
+                model, model_sum = cost_model, None
+            else:
+                model, model_sum = _load_cost_model(path, scenario, cost_model, device)
+            if model_sum is None or description.get(COSTS_SUM) in (None, model_sum):
+                break
+            if attempt == _ATTEMPTS - 1:
+                raise InputError(
+                    f"{path / COSTS}: not the cost model with which this policy was saved; pass cost_model to use "
+                    "another one, or save the policy again"
+                )
+            time.sleep(_PAUSE_SECONDS)
+        if not isinstance(cost_model, CostModel) and (differing := scenario.differs_from(model.scenario)):
             raise InputError(
-                f"{path}: trained on an environment without a scenario; use a policy trained on a recommender"
+                f"{path}: cost model fitted to another system than the policy ({', '.join(differing)} differ); "
+                "pass the cost_model of the policy's scenario"
             )
-        scenario = Scenario.from_dict(description["scenario"])
-        if cost_model is None or isinstance(cost_model, (str, Path)):
-            own, shipped = path / COSTS, artefact_folder(scenario) / COSTS
-            home = Path(cost_model) if cost_model is not None else own if own.is_dir() else shipped
-            if home == shipped and not home.is_dir():
-                raise InputError(
-                    f"{own}: no cost model, and none is shipped for scenario {scenario.name!r}; copy the one that "
-                    "`marca fit` made to this folder, or pass cost_model"
-                )
-            cost_model = CostModel.load(home, device=device)
-            if differing := scenario.differs_from(cost_model.scenario):
-                raise InputError(
-                    f"{home}: fitted to another system than the policy ({', '.join(differing)} differ); "
-                    "pass the cost_model of the policy's scenario"
-                )
         units = {"reward_scale": description["reward_scale"], "reward_shift": description.get("reward_shift", 0.0)}
-        return cls(team, scenario, cost_model, **units, device=device)
+        return cls(team, scenario, model, **units, device=device)
 
     @checked_arguments
     def save(self, path: str | Path) -> None:
@@ -246,6 +297,7 @@ class AllocationPolicy:
             reward_scale=self.reward_scale,
             reward_shift=self.reward_shift,
             scenario=self.scenario.to_dict(),
+            cost_model_sum=_model_sum(Path(path) / COSTS),
         )
 
     def values(self, states: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from agents.team.team import Team, TeamSpec, action_key
 from marca_env.models.cost_model import CostModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
+from tests.helpers.factories import make_cost_log
 
 SMALL = {"gru": 8, "hidden": (8,)}
 VARIANTS = [
@@ -162,6 +165,57 @@ def test_a_saved_policy_is_loaded_unchanged(
     states = np.zeros((3, 4), dtype=int)
     assert np.array_equal(again.values(states), policy.values(states))
     assert again.scenario == tiny_scenario
+
+
+SAVER = """
+import itertools, sys, time
+from agents.policy.allocation_policy import AllocationPolicy
+policies = [AllocationPolicy.load(path) for path in sys.argv[2:]]
+for policy in itertools.cycle(policies):
+    policy.save(sys.argv[1])
+    print("saved", flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.slow
+def test_loading_while_another_process_saves_gives_one_policy_or_the_other(
+    tiny_scenario: Scenario, cost_model: CostModel, tiny_requests: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Two policies with other teams, units and cost models: never the weights, units or costs of both."""
+    other_costs = CostModel.fit(tiny_scenario, tiny_requests, make_cost_log(tiny_scenario), epochs=1)
+    make_policy(tiny_scenario, cost_model, "VDN", SMALL, 1.0).save(tmp_path / "a")
+    torch.manual_seed(9)
+    make_policy(tiny_scenario, other_costs, "VDN", SMALL, 2.0).save(tmp_path / "b")
+    states = np.zeros((1, 4), dtype=int)
+
+    def seen(folder: Path) -> tuple[float, bytes, bytes]:
+        policy = AllocationPolicy.load(folder)
+        return policy.reward_scale, policy.values(states).tobytes(), policy.costs(states).tobytes()
+
+    whole = {seen(tmp_path / name) for name in "ab"}
+    assert len(whole) == 2
+    assert len(set(zip(*whole, strict=True))) == 3
+    command = [sys.executable, "-c", SAVER, *(str(tmp_path / name) for name in ("live", "a", "b"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as saver:
+        try:
+            assert saver.stdout is not None
+            assert saver.stdout.readline() == b"saved\n"
+            loaded = [seen(tmp_path / "live") for _ in range(150)]
+        finally:
+            saver.kill()
+    assert set(loaded) == whole
+
+
+def test_a_cost_model_that_was_not_saved_with_the_policy_is_named(
+    tiny_scenario: Scenario, cost_model: CostModel, tiny_requests: pd.DataFrame, tmp_path: Path
+) -> None:
+    make_policy(tiny_scenario, cost_model, "VDN", SMALL).save(tmp_path)
+    other = CostModel.fit(tiny_scenario, tiny_requests, make_cost_log(tiny_scenario), epochs=1)
+    other.save(tmp_path / "cost_model")
+    with pytest.raises(InputError, match="not the cost model with which this policy was saved; pass cost_model"):
+        AllocationPolicy.load(tmp_path)
+    assert AllocationPolicy.load(tmp_path, cost_model=tmp_path / "cost_model").cost_model.scenario == tiny_scenario
 
 
 def test_a_run_is_loaded_from_its_newest_checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import stat
 import subprocess
 import sys
@@ -241,3 +242,20 @@ def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -
     save_team(tmp_path, tensors=tensors, preset=PRESET, spec=SPEC, reward_scale=1.0, scenario=None)
     with pytest.raises(InputError, match=f"tensor '{name}' has values that are not finite"):
         load_team(tmp_path)
+
+
+@pytest.mark.parametrize("value", [10**9, 10**30, -1, 0, "x", None, [], float("nan")])
+@pytest.mark.parametrize("place", ["state_size", "max_steps", "observation_sizes", "mixer_width", "heads", "hidden"])
+def test_sizes_that_the_weights_do_not_have_take_no_memory(place: str, value: Any, tmp_path: Path) -> None:
+    folder = write_policy(tmp_path)
+    data = json.loads((folder / DESCRIPTION).read_text())
+    group = data["team"] if place in data["team"] else data["preset"]["mixer" if "mixer" in place else "network"]
+    group[place] = [3, value] if place == "observation_sizes" else [value] if place == "hidden" else value
+    (folder / DESCRIPTION).write_text(json.dumps(data))
+    if place == "max_steps" and isinstance(value, int) and value > 0:
+        return  # the length of an episode takes no memory here; a policy compares it with its scenario's
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError) as error:
+        load_team(folder)
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
