@@ -219,8 +219,8 @@ def check_writable(folder: Path) -> None:
 def lock_output(out: str | Path) -> Iterator[None]:
     """Keep other processes from writing to the same output while the block runs.
 
-    The lock is the system's (``flock``): it ends with its process, however that ends. Within a process it may be taken
-    several times. Where the file system knows no locks, there is none.
+    The lock is the system's (``flock``): it ends with its process, however that ends, and leaves no file unless that is
+    killed. Within a process it may be taken several times. Where the file system knows no locks, there is none.
 
     Args:
         out: a folder, which is made if it is missing, or a file.
@@ -250,40 +250,41 @@ def lock_output(out: str | Path) -> Iterator[None]:
 @contextmanager
 def _system_lock(out: Path, path: Path, owner: Path) -> Iterator[None]:
     made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    check_writable(path.parent)
     with explain_write_faults(out):
         path.parent.mkdir(parents=True, exist_ok=True)
-    _clean_once(path.parent)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"{out}: in use by {_describe_owner(owner)}; wait until it ends, or give another folder"
-        ) from None
-    except NotImplementedError:  # a file system without locks
-        yield
-        return
-    except OSError as error:
-        raise write_error(out, error) from error
+        _clean_once(path.parent)
+        lock = _acquire(out, path, owner)
     try:
         command = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:3]])[:100]
         about = {"pid": os.getpid(), "host": socket.gethostname(), "command": command}
         write_json(owner, {**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
         yield
     finally:
-        with suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
-        _remove_unused(made, path)
+        for file in (owner, path):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        if lock is not None:
+            lock.release()
+        for folder in made:  # if nothing was written there
+            with suppress(OSError):
+                folder.rmdir()
 
 
-def _remove_unused(made: list[Path], lock: Path) -> None:
-    """Remove folders that were made for a lock, if nothing else was written there."""
-    with suppress(OSError):
-        if made and [path.name for path in lock.parent.iterdir()] == [lock.name]:
-            lock.unlink()
-        for folder in made:
-            folder.rmdir()
+def _acquire(out: Path, path: Path, owner: Path) -> Any:
+    """Take the lock; ``None`` on a file system that has none."""
+    lock = FileLock(path)
+    for _ in range(100):
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:
+            return None
+        except Timeout:
+            break
+        if path.exists():
+            return lock
+        lock.release()  # it is of a file that its last owner was just removing
+    raise InputError(f"{out}: in use by {_describe_owner(owner)}; wait until it ends, or give another folder")
 
 
 def _describe_owner(owner: Path) -> str:

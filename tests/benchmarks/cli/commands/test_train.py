@@ -236,14 +236,14 @@ def test_a_users_mixer_is_served_without_ray(tmp_path: Path, monkeypatch: pytest
         weights = weights or team.state_dict()
         team.load_state_dict(weights)
         AllocationPolicy(team, engine.scenario, engine.cost_model).save(tmp_path / mixer)  # type: ignore[arg-type]
-        values.append(AllocationPolicy.load(tmp_path / mixer).values(states))
+        values.append(AllocationPolicy.load(tmp_path / mixer, trust=["own_sum.Plain"]).values(states))
     assert np.ptp(values[0]) > 0
     np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
     description = json.loads((tmp_path / "own_sum.Plain" / "policy.json").read_text())
     description["preset"]["mixer"]["mixer"] = "own_sum.Gone"
     (tmp_path / "own_sum.Plain" / "policy.json").write_text(json.dumps(description))
     with pytest.raises(InputError, match="Gone"):
-        AllocationPolicy.load(tmp_path / "own_sum.Plain")
+        AllocationPolicy.load(tmp_path / "own_sum.Plain", trust=["own_sum.Gone"])
 
 
 def test_a_mixer_of_the_wrong_shape_is_named() -> None:
