@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from benchmarks.cli.parsers import COMMANDS, build_parsers, split_command
+from marca_env.integration.feature_coding import FeatureCoder, FeatureCoding
+from marca_env.scenario.scenario import Scenario
 from tests.helpers.documents import BLOCK, DOCS, code_blocks
 from tests.helpers.paths import ROOT
 from tests.helpers.policies import save_untrained_policy
@@ -49,6 +52,16 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert (tmp_path / "site" / page).exists()
 
 
+def save_coding(folder: Path) -> None:
+    """Save a coding of raw features as `marca fit` does, for the features of the default scenario."""
+    log = pd.DataFrame({"value": range(20), "time": 600, "page": "home", "site": "Lyon", "visits": range(20)})
+    columns = ("value", "quantile"), ("time", "time"), ("page", "frequency"), ("site", "hash"), ("visits", "quantile")
+    features = zip(Scenario.load("default").features, columns, strict=True)
+    codings = [FeatureCoding(f.name, f.size, column, coding) for f, (column, coding) in features]
+    folder.mkdir(parents=True)
+    FeatureCoder.fit(codings, log).save(folder / "features.json")
+
+
 SLOW_PAGES = ("how-to/your-policy.md", "how-to/your-controller.md")
 """Pages whose blocks calibrate controllers."""
 
@@ -66,6 +79,7 @@ def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
     namespace: dict[str, Any] = {"__name__": "page"}
     if "AllocationPolicy.load" in path.read_text(encoding="utf-8"):
         save_untrained_policy(tmp_path / "results" / "awrq")
+        save_coding(tmp_path / "results" / "mine")
     for code in code_blocks(path, "python"):
         exec(compile(code, name_of(path), "exec"), namespace)
 

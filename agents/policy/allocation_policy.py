@@ -35,6 +35,7 @@ from marca_env.utils.model_files import explain_model_faults, read_pair, write_p
 from marca_env.utils.validation import as_array, check_codes, prices_by_cluster
 
 DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
+RLLIB_CHECKPOINT = "rllib_checkpoint.json"
 _REMEDY = "export the policy again, or pass the complete folder of a policy, a checkpoint or a run"
 COSTS, COSTS_SUM = "cost_model", "cost_model_sha256"
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.025
@@ -111,6 +112,7 @@ def load_team(folder: str | Path, device: str = "cpu", *, trust: Collection[str]
             the folder names code that is not trusted, which is then not imported.
     """
     folder = policy_folder(folder)
+    _check_serves(folder)
     tensors, description = read_pair(folder, (WEIGHTS, DESCRIPTION), device, _REMEDY)
     with explain_model_faults(folder):
         if description["format"] != FORMAT:
@@ -142,6 +144,16 @@ def _check_shapes(spec: TeamSpec, preset: Preset, tensors: Mapping[str, torch.Te
         there = tuple(tensors[name].shape) if name in tensors else "missing"
         if there != tuple(tensor.shape):
             raise ValueError(f"{name} is {there} in {WEIGHTS} and {tuple(tensor.shape)} in {DESCRIPTION}")
+
+
+def _check_serves(folder: Path) -> None:
+    """Refuse a checkpoint of an algorithm without values of actions: nothing can be weighed against a price."""
+    if (folder / RLLIB_CHECKPOINT).is_file() and not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{folder}: a checkpoint of one of RLlib's own algorithms, such as PPO, which cannot serve: it has no "
+            "value of each joint action to weigh against the price. `marca evaluate` plays it; train a preset to "
+            "serve, such as `marca train --algo AWRQMixer`, or compare it through a policy class of yours"
+        )
 
 
 def _check_code(folder: Path, description: Mapping[str, Any], trust: Collection[str]) -> None:

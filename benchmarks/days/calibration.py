@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from marca_env.traffic.policies import PricedPolicy
 from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.workload import Traffic, daily_traffic
 from marca_env.utils.errors import InputError
+from marca_env.utils.progress import count_progress
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc import (
     BisectionBalancer,
@@ -104,6 +106,10 @@ def replay_options(pool: RequestPool) -> dict[str, Any]:
     return {"weights": pool.weights, "windows": pool.states[:, column], "n_windows": n_windows}
 
 
+def _count_nothing(n: int = 1) -> None:
+    """Count nothing."""
+
+
 @dataclass
 class Calibration:
     """A sample of requests and generated days, and all that is tuned or fitted on them.
@@ -133,6 +139,8 @@ class Calibration:
     """System model to use; ``None``: fit one on simulated telemetry."""
     model_options: Mapping[str, Any] = field(default_factory=dict)
     """Other options of :meth:`mpc.SystemModel.fit`, such as ``hidden``."""
+    progress: bool = False
+    """Whether long parts show their progress."""
     _forecasters: dict[bytes, TrafficForecaster] = field(default_factory=dict, init=False, repr=False)
 
     def with_values(self, values: ValueFunction) -> Calibration:
@@ -219,20 +227,36 @@ class Calibration:
         days = self.past_days[0].clipped(self.tuning), sale
         return [(day, draw_arrivals(self.pool, day, 5_000 + 10 * self.seed + k)) for k, day in enumerate(days)]
 
+    def _count(self, label: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """Return a counter of ``total`` units of work, which shows them if ``progress`` says so."""
+        return count_progress(label, total) if self.progress else nullcontext(_count_nothing)
+
     def best(
-        self, candidates: Sequence[Candidate], build: Callable[[Candidate], Balancer], days: slice = slice(None)
+        self,
+        candidates: Sequence[Candidate],
+        build: Callable[[Candidate], Balancer],
+        days: slice = slice(None),
+        label: str = "Tuning",
     ) -> Candidate:
-        """Return the candidate whose balancer earns most on the two days of tuning, or on one of them."""
+        """Return the candidate whose balancer earns most on the two days of tuning, or on one of them.
+
+        ``label`` names the work for the progress.
+        """
+        if len(candidates) == 1:
+            return candidates[0]
 
         def revenue(candidate: Candidate) -> float:
             total = 0.0
-            for day, counts in self._tuning_days[days]:
+            for day, counts in tuning_days:
                 balancer = build(candidate)
                 policy = PricedPolicy("trial", self.pool.outcomes["revenue"], self.pool.costs, balancer, self.actions)
                 total += float(replay(policy, self.pool, day, counts)["revenue"].sum())
+                advance()
             return total
 
-        return candidates[int(np.argmax([revenue(candidate) for candidate in candidates]))]
+        tuning_days = self._tuning_days[days]
+        with self._count(label, len(candidates) * len(tuning_days)) as advance:
+            return candidates[int(np.argmax([revenue(candidate) for candidate in candidates]))]
 
     # -- what is tuned and fitted ----------------------------------------------------------------------------------
     @property
@@ -255,19 +279,27 @@ class Calibration:
             )
 
         def best(candidates: list[tuple[float, ...]]) -> tuple[float, ...]:
-            return self.best(candidates, lambda gains: FeedbackBalancer(settings(gains)))
+            return self.best(candidates, lambda gains: FeedbackBalancer(settings(gains)), label="Tuning feedback")
 
         return settings(two_passes(best, gain_grid(GAIN_MARGINS, PROPORTIONAL)))
 
     @cached_property
     def rate(self) -> np.ndarray:
         """Step (G,) of primal–dual, the one of :data:`RATES` that earns most."""
-        return self.best(RATES, lambda rate: PrimalDualBalancer(rate * self.usual_prices)) * self.usual_prices
+
+        def build(rate: float) -> Balancer:
+            return PrimalDualBalancer(rate * self.usual_prices)
+
+        return self.best(RATES, build, label="Tuning primal–dual") * self.usual_prices
 
     @cached_property
     def margin(self) -> float:
         """Margin below the budget with which MPC earns most on the first day of tuning, one of :data:`MARGINS`."""
-        return self.best(MARGINS, lambda margin: self.mpc(TrafficForecaster(), margin=margin), slice(1))
+
+        def build(margin: float) -> Balancer:
+            return self.mpc(TrafficForecaster(), margin=margin)
+
+        return self.best(MARGINS, build, slice(1), label="Tuning the margin of MPC")
 
     @cached_property
     def model(self) -> SystemModel:
@@ -276,21 +308,23 @@ class Calibration:
 
     def telemetry(self) -> pd.DataFrame:
         """Simulate a system log of generated days; its requests are another sample than the one for tuning."""
-        return system_log(
-            self._sample(round(TELEMETRY_SHARE * self.requests), self.seed + 1), days=self.days, seed=self.seed
-        )
+        pool = self._sample(round(TELEMETRY_SHARE * self.requests), self.seed + 1)
+        with self._count("Simulating telemetry, days", self.days) as advance:
+            return system_log(pool, days=self.days, seed=self.seed, on_day=advance)
 
     def fit_model(self, log: pd.DataFrame, clusters: tuple[str, ...] | None = None) -> SystemModel:
         """Fit a system model on a log; its report holds the errors on the end of the log."""
-        return SystemModel.fit(
-            log,
-            clusters=clusters or self.scenario.cluster_names,
-            seed=self.seed,
-            epochs=self.epochs,
-            members=self.members,
-            horizons=sorted({1, self.horizon}),
-            **self.model_options,
-        )
+        with self._count("Fitting the system model, epochs", self.epochs) as advance:
+            return SystemModel.fit(
+                log,
+                clusters=clusters or self.scenario.cluster_names,
+                seed=self.seed,
+                epochs=self.epochs,
+                members=self.members,
+                horizons=sorted({1, self.horizon}),
+                progress=lambda epoch, loss: advance(),
+                **self.model_options,
+            )
 
     # -- balancers -------------------------------------------------------------------------------------------------
     def forecaster(self, history: np.ndarray, announced: np.ndarray | None = None) -> TrafficForecaster:

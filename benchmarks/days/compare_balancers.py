@@ -164,6 +164,7 @@ class BalancerComparison:
             members=options.members,
             horizon=max([10, *options.sweep.get("horizon", ())]),
             tuning=options.tuning,
+            progress=True,
             model_options={name: getattr(options, name) for name in MODEL_OPTIONS},
         )
         calibration.given_model = make_model(options, calibration)
@@ -229,12 +230,7 @@ def make_model(options: BalanceOptions, calibration: Calibration) -> SystemModel
             check_clusters(calibration.scenario.cluster_names if same else clusters, calibration.scenario)
             check_log(log, calibration.scenario, options.log)
         return calibration.fit_model(log, calibration.scenario.cluster_names if same else clusters)
-    with count_progress("Calibration: telemetry and system model", 2) as advance:
-        log = calibration.telemetry()
-        advance()
-        model = calibration.fit_model(log)
-        advance()
-    return model
+    return calibration.fit_model(calibration.telemetry())
 
 
 REMEDY = (

@@ -73,7 +73,7 @@ class Day:
         check_policies(policies)
         scenario = Scenario.load(scenario)
         traffic = trace_day(trace, scenario, minutes, start, trace_options).traffic
-        calibration = Calibration(Engine.load(scenario), requests=SAMPLE)
+        calibration = Calibration(Engine.load(scenario), requests=SAMPLE, progress=True)
         _ = calibration.static_action  # refuses a budget that nothing fits before any long work
         values: dict[str, ValueFunction] = {}
         multi_agent, single_agent = needed_checkpoints(policies)

@@ -5,6 +5,7 @@ Shapes: M kinds of request, J joint actions, G clusters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,13 @@ def usual_prices(pool: RequestPool, qps: float) -> np.ndarray:
     return np.maximum(prices, 1e-3 * prices.max() + 1e-9)
 
 
-def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float = 0.6) -> pd.DataFrame:
+def system_log(
+    pool: RequestPool,
+    days: int = DAYS,
+    seed: int = 0,
+    spread: float = 0.6,
+    on_day: Callable[[], None] | None = None,
+) -> pd.DataFrame:
     """Simulate days of generated traffic under feedback whose prices are disturbed.
 
     Args:
@@ -47,6 +54,7 @@ def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float
         days: number of days.
         seed: seed of traffic, arrivals and disturbances.
         spread: standard deviation of the disturbance of the log prices.
+        on_day: called after each day.
 
     Returns:
         A system log (:func:`marca_env.logs.schema.system_columns`), a row per minute.
@@ -62,6 +70,8 @@ def system_log(pool: RequestPool, days: int = DAYS, seed: int = 0, spread: float
         counts = draw_arrivals(pool, traffic, 1000 * seed + day)
         rows = replay(PricedPolicy("explore", values, pool.costs, explore, actions), pool, traffic, counts)
         logs.append(rows.assign(day=day, minute=np.arange(len(traffic)) % MINUTES_PER_DAY))
+        if on_day is not None:
+            on_day()
     return pd.concat(logs, ignore_index=True)
 
 

@@ -244,6 +244,17 @@ class Scenario:
         actions = check_codes("action", actions, self.decision_names, self.action_shape)
         return np.ravel_multi_index(tuple(np.moveaxis(actions, -1, 0)), self.action_shape)
 
+    def named_options(self, actions: np.ndarray) -> list[dict[str, Any]]:
+        """Return the option that each decision takes, by its name: ``actions`` (B, D) → B mappings.
+
+        Raises:
+            InputError: another shape, or an option that does not exist.
+        """
+        actions = check_codes("action", actions, self.decision_names, self.action_shape).reshape(
+            -1, len(self.decisions)
+        )
+        return [{d.name: d.options[k] for d, k in zip(self.decisions, row, strict=True)} for row in actions]
+
     def degraded(self, cluster: int, level: int, site: int = 0) -> np.ndarray:
         """Return the joint action that runs for each joint action while ``cluster`` is degraded to ``level``; (J,).
 

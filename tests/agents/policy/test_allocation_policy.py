@@ -24,6 +24,7 @@ from marca_env.models.cost_model import CostModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.factories import make_cost_log
+from tests.helpers.policies import save_untrained_policy
 
 SMALL = {"gru": 8, "hidden": (8,)}
 VARIANTS = [
@@ -367,3 +368,30 @@ def test_large_state_spaces_are_not_cached(
             np.testing.assert_allclose(policy.values(states), expected, rtol=1e-6)
             assert policy.decide(states, np.ones(2)).shape == (20, 4)
         assert policy._leaf_costs.table is None
+
+
+def test_prices_may_be_named_by_cluster(tmp_path: Path) -> None:
+    save_untrained_policy(tmp_path)
+    policy = AllocationPolicy.load(tmp_path)
+    states = np.zeros((2, len(policy.scenario.features)), dtype=int)
+    by_name = dict(zip(policy.scenario.cluster_names, (3.0, 50.0), strict=True))
+    shuffled = dict(reversed(by_name.items()))
+    np.testing.assert_array_equal(policy.decide(states, shuffled), policy.decide(states, np.array([3.0, 50.0])))
+    for prices, expected in (
+        ({"retrieval": 1.0}, "cluster 'ranking' has none"),
+        ({"retrieval": 1.0, "rankin": 1.0}, "did you mean 'ranking'"),
+        ({"retrieval": 1.0, "ranking": -1.0}, "-1 for cluster 'ranking'"),
+        ({"retrieval": 1.0, "ranking": "x"}, "not an array of real numbers"),
+        ([1.0], "prices of shape"),
+        ([1.0, 1j], "not an array of real numbers"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            policy.decide(states, prices)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_ppo_says_that_it_cannot_serve(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint_000001"
+    checkpoint.mkdir()
+    (checkpoint / "rllib_checkpoint.json").write_text("{}")
+    with pytest.raises(InputError, match=r"such as PPO, which cannot serve.*train a preset to serve"):
+        AllocationPolicy.load(checkpoint)

@@ -65,3 +65,16 @@ def test_an_announced_sale_is_forecast(exact_engine: Engine) -> None:
         forecasts.append(forecaster.forecast(1)[0])
     assert forecasts[1] / day.traffic.qps[start] == pytest.approx(1.0, abs=0.25)
     assert forecasts[0] < 0.3 * day.traffic.qps[start]
+
+
+def test_long_parts_show_their_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """Minutes of silence otherwise: the tuning, the telemetry and the fit are the longest parts of the commands."""
+    engine = Engine.load("stages-3-v0")
+    calibration = Calibration(engine, requests=20, tuning=3, days=1, epochs=2, progress=True)
+    _ = calibration.feedback, calibration.margin
+    shown = capsys.readouterr().err
+    for line in ("Tuning feedback: 12 of 12", "Simulating telemetry, days: 1 of 1", "Tuning the margin of MPC: 4 of 4"):
+        assert line in shown
+    assert "Fitting the system model, epochs: 1 of 2" in shown
+    _ = Calibration(engine, requests=20, tuning=3).rate
+    assert capsys.readouterr().err == ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from marca_env.scenario.scenario import Catalogue, Decision, Protection, Scenario, ScenarioError
+from marca_env.utils.errors import InputError
 
 
 def test_default_preset_has_the_published_shape() -> None:
@@ -127,3 +128,13 @@ def test_protection_and_decision_check_themselves() -> None:
 def test_models_missing_from_the_noise_get_the_default() -> None:
     data = change(Scenario.load("default").to_dict(), "catalogue.noise", {"ranking": 0.1})
     assert Scenario.from_dict(data).catalogue.noise == {**Catalogue().noise, "ranking": 0.1}
+
+
+def test_options_are_named() -> None:
+    scenario = Scenario.load("default")
+    first, last = scenario.named_options(np.array([[0] * 5, np.array(scenario.action_shape) - 1]))
+    assert list(first) == list(scenario.decision_names)
+    assert first["truncation"] == scenario.decisions[-1].options[0]
+    assert last["truncation"] == scenario.decisions[-1].options[-1]
+    with pytest.raises(InputError, match="it must lie in"):
+        scenario.named_options(np.full((1, 5), 99))
