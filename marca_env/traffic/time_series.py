@@ -19,6 +19,7 @@ from marca_env.logs.numbers import parse_numbers
 from marca_env.logs.text_tables import read_text_table
 from marca_env.traffic.stamps import LocalClock, check_timezone, read_stamps
 from marca_env.traffic.trace_columns import TraceColumn
+from marca_env.utils.argument_types import checked_fields
 from marca_env.utils.errors import InputError, unknown_option
 
 Fill = Literal["interpolate", "previous", "zero", "error"]
@@ -36,6 +37,7 @@ _SAMPLE = 200  # values that decide whether a column holds numbers or dates
 
 
 @dataclass(frozen=True)
+@checked_fields
 class TraceOptions:
     """How to read a trace."""
 

@@ -259,6 +259,7 @@ def model_calls(folder: Path) -> list[Call]:
     bench = {"scenario": SCENARIO, "machines": 1, "seconds": 1.0, "repeats": 1, "qps": None, "utilisation": 0.45}
     bench |= {"arrivals": "uniform", "seed": 0, "service": None, "target": None}
     outcome = {"states": states, "actions": actions, "rng": rng}
+    options = {f.name: f.default for f in dataclasses.fields(marca_env.TraceOptions)}
     calls = [
         Call("Scenario.load", marca_env.Scenario.load, {"source": SCENARIO}),
         Call("Scenario.from_dict", marca_env.Scenario.from_dict, {"data": scenario.to_dict()}),
@@ -301,6 +302,7 @@ def model_calls(folder: Path) -> list[Call]:
             marca_env.read_trace,
             {"path": folder / "t.csv", "scenario": scenario, "minutes": 3, "start": None},
         ),
+        Call("TraceOptions", marca_env.TraceOptions, options),
         Call("FeatureCoding", type(coding), {"name": "a", "size": 2, "column": "a", "coding": "hash"}),
     ]
     return calls + part_calls()
