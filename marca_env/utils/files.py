@@ -9,6 +9,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -155,12 +156,13 @@ def write_json(path: str | Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path, remedy: str = "write the file again") -> Any:
+def read_json(path: str | Path, remedy: str = "write the file again", *, finite: bool = False) -> Any:
     """Read a JSON file.
 
     Args:
         path: the file, in UTF-8.
         remedy: what to do about a damaged file, for messages.
+        finite: refuse NaN and infinities.
 
     Raises:
         InputError: the file is missing, cannot be read, is not JSON, or is too large or nested too deeply for JSON of
@@ -179,17 +181,33 @@ def read_json(path: str | Path, remedy: str = "write the file again") -> Any:
         raise InputError(f"{path}: not a text file in UTF-8 ({one_line(error, 200)}); {remedy}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({_reason(error)}); {remedy}") from None
-    return parse_json(text, str(path), remedy)
+    return parse_json(text, str(path), remedy, finite=finite)
 
 
-def parse_json(text: str | bytes, where: str, remedy: str = "write the file again") -> Any:
+def parse_json(text: str | bytes, where: str, remedy: str = "write the file again", *, finite: bool = False) -> Any:
     """Parse JSON text; any fault, such as one of 100,000 nested lists, is one line.
 
+    Args:
+        text: the text.
+        where: its source, for messages.
+        remedy: what to do about a fault, for messages.
+        finite: refuse NaN and infinities, which Python writes and other readers do not know.
+
     Raises:
-        InputError: not JSON; the message names ``where``.
+        InputError: not JSON, or a number that is not finite; the message names ``where``.
     """
+
+    def refuse(name: str) -> Any:
+        raise InputError(f"{where}: has {name} in place of a number; {remedy}")
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else refuse(digits)
+
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=refuse, parse_float=number) if finite else json.loads(text)
+    except InputError:
+        raise
     except RecursionError:
         raise InputError(f"{where}: damaged: not valid JSON, nested too deeply; {remedy}") from None
     except ValueError as error:

@@ -87,7 +87,7 @@ def _read_together(folder: Path, names: tuple[str, str], remedy: str) -> tuple[b
                 described, data = text_file.read(), weights_file.read()
         except OSError as error:
             raise InputError(f"{weights}: cannot be read ({one_line(error, 200)}); {remedy}") from None
-        description = _as_description(parse_json(described, str(text), remedy), text, remedy)
+        description = _as_description(parse_json(described, str(text), remedy, finite=True), text, remedy)
         expected = description.pop(WEIGHTS_SUM, None)
         if expected is None or expected == hashlib.sha256(data).hexdigest():
             return data, description
@@ -103,7 +103,7 @@ def read_description(folder: str | Path, name: str = DESCRIPTION, remedy: str = 
         InputError: the file is missing or cut short.
     """
     path = Path(folder) / name
-    description = _as_description(read_json(path, remedy), path, remedy)
+    description = _as_description(read_json(path, remedy, finite=True), path, remedy)
     description.pop(WEIGHTS_SUM, None)
     return description
 

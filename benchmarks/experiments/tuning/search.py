@@ -13,6 +13,7 @@ from ray import tune
 from agents.algorithms.presets import PRESETS
 from agents.rllib.core.cluster import start_ray
 from benchmarks.offline.offline_runs import run_offline
+from benchmarks.suite.own_experiments import mark_own, may_import
 from benchmarks.suite.user_methods import user_config
 from marca_env.utils.errors import InputError
 
@@ -109,12 +110,19 @@ def _numbers(result: Any) -> dict[str, float]:
 
 def _run_tune(home: Path, trainable: Any, space: Mapping[str, Any], config: Any) -> list[Any]:
     """Return Tune's results in the order of the trials, each on one CPU; continue a run whose state is in ``home``."""
+    can_restore = tune.Tuner.can_restore(str(home))
+    if can_restore and not may_import(home, home.name):
+        raise InputError(
+            f"{home}: a search that you have not run here, or of an earlier version; continuing it executes the code in "
+            "its pickles: remove the folder to search again"
+        )
     start_ray()
     trainable = tune.with_resources(trainable, {"cpu": 1})
-    if tune.Tuner.can_restore(str(home)):
+    if can_restore:
         tuner = tune.Tuner.restore(str(home), trainable, resume_unfinished=True, restart_errored=True)
     else:
         run_config = tune.RunConfig(name=home.name, storage_path=str(home.parent), verbose=0)
+        mark_own(home, home.name)
         tuner = tune.Tuner(trainable, param_space=dict(space), tune_config=config, run_config=run_config)
     results = tuner.fit()
     if results.num_errors:

@@ -57,6 +57,10 @@ def test_a_search_ends_with_finals_and_continues_from_its_state(one_cpu_ray: Non
     assert measured_row(tuning, row.case, tmp_path).numbers == row.numbers  # nothing is trained twice
     (table,) = tuning.tables([row])
     assert table.row_count == 1
+    for mark in tmp_path.rglob("own.json"):  # as in a folder from elsewhere: its state is pickles
+        mark.unlink()
+    with pytest.raises(InputError, match="a search that you have not run here"):
+        measured_row(tuning, row.case, tmp_path)
 
 
 def test_a_users_method_is_searched_in_the_space_of_its_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
