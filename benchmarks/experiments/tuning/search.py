@@ -113,8 +113,8 @@ def _run_tune(home: Path, trainable: Any, space: Mapping[str, Any], config: Any)
     can_restore = tune.Tuner.can_restore(str(home))
     if can_restore and not may_import(home, home.name):
         raise InputError(
-            f"{home}: a search that you have not run here, or of an earlier version; continuing it executes the code in "
-            "its pickles: remove the folder to search again"
+            f"{home}: a search that you have not run here, or of an earlier version; continuing it executes the code "
+            "in its pickles: remove the folder to search again"
         )
     start_ray()
     trainable = tune.with_resources(trainable, {"cpu": 1})
