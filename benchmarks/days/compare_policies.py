@@ -73,17 +73,18 @@ class Day:
         check_policies(policies)
         scenario = Scenario.load(scenario)
         traffic = trace_day(trace, scenario, minutes, start, trace_options).traffic
-        calibration = Calibration(Engine.load(scenario), requests=SAMPLE, progress=True)
-        _ = calibration.static_action  # refuses a budget that nothing fits before any long work
-        values: dict[str, ValueFunction] = {}
         multi_agent, single_agent = needed_checkpoints(policies)
+        # What can be refused is read before any long work: given policies, and a budget that nothing fits.
+        team = load_values(checkpoint, allow_code) if multi_agent and checkpoint else None
+        single = load_values(single_checkpoint, allow_code) if single_agent and single_checkpoint else None
+        calibration = Calibration(Engine.load(scenario), requests=SAMPLE, progress=True)
+        _ = calibration.static_action
+        values: dict[str, ValueFunction] = {}
         if multi_agent:
-            learnt = load_values(checkpoint or default_checkpoint("AWRQMixer", scenario, iterations), allow_code)
+            learnt = team or load_values(default_checkpoint("AWRQMixer", scenario, iterations), allow_code)
             values |= {"marca-feedback": learnt, "marca-mpc": learnt}
         if single_agent:
-            values["rl-mpca"] = load_values(
-                single_checkpoint or default_checkpoint("JointDRQN", scenario, iterations), allow_code
-            )
+            values["rl-mpca"] = single or load_values(default_checkpoint("JointDRQN", scenario, iterations), allow_code)
         pool = true_pool(scenario, requests, JUDGE_SEED)
         with count_progress("Calibrating the policies", len(policies)) as advance:
             built = []
