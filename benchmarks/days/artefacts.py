@@ -17,6 +17,10 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import is_analytic_model
 from marca_env.utils.progress import track_progress
+from marca_env.utils.validation import as_seed, as_whole_number
+
+MOST_REQUESTS = 1_000_000
+"""Most test requests: each has the outcome of every joint action."""
 
 
 def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTable:
@@ -40,13 +44,14 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     Raises:
         InputError: no cost log, or one for a scenario without a live cascade.
     """
-    if is_analytic_model(artefact_folder(scenario) / "revenue_model"):
-        return Engine.load(scenario).pool(requests, seed)
-    if not has_live_cascade(scenario):
+    requests = as_whole_number("--requests", requests, 1, MOST_REQUESTS)
+    as_seed(seed, "--seed")
+    is_analytic = is_analytic_model(artefact_folder(scenario) / "revenue_model")
+    if is_analytic or not has_live_cascade(scenario):
         if costs is not None:
             raise InputError(
                 f"cost log {costs}: scenario {scenario.name!r} has no live cascade whose work it could price; "
-                "leave it out, the costs come from the fitted models"
+                "leave it out, the costs come from the scenario's models"
             )
         return Engine.load(scenario).pool(requests, seed)
     cost_map = load_cost_map(scenario, costs)

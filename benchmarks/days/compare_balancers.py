@@ -26,6 +26,7 @@ from marca_env.traffic.days import GENERATED, DayScenario, generated
 from marca_env.traffic.time_series import TraceOptions
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import count_progress
+from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import as_number, as_whole_number, check_seeds
 from marca_env.utils.yaml import parse_yaml
 from mpc import MPCSettings, SystemModel
@@ -37,6 +38,17 @@ ROW_KEYS = ("method", "seed", "settings")
 _FIT = inspect.signature(SystemModel.fit).parameters
 MODEL_OPTIONS: dict[str, Any] = {name: _FIT[name].default for name in ("hidden", "windows", "learning_rate")}
 """Options of the fit of the system model that `marca balance` takes, with their defaults."""
+MOST = {
+    "minutes": 366 * MINUTES_PER_DAY,
+    "requests": 1_000_000,
+    "days": 1000,
+    "epochs": 1_000_000,
+    "members": 100,
+    "tuning": 366 * MINUTES_PER_DAY,
+    "hidden": 4096,
+    "windows": MINUTES_PER_DAY,
+}
+"""Largest value of each option that counts something."""
 OTHER_COSTS, OTHER_PRICES = 4.0, 100.0
 """A cost per request outside those of all joint actions, and a price outside the logged ones, by such a factor is of
 another system, or in other units."""
@@ -94,8 +106,8 @@ class BalanceOptions:
             raise InputError(unknown_option("traffic", self.traffic, TRAFFICS))
         if self.model and self.log:
             raise InputError("--model and --log both say where the system model comes from; keep one of them")
-        for name in ("minutes", "requests", "days", "epochs", "members", "tuning", "hidden", "windows"):
-            as_whole_number(f"--{name}", getattr(self, name), 1)
+        for name, most in MOST.items():
+            as_whole_number(f"--{name}", getattr(self, name), 1, most)
         if not 0 < as_number("--learning-rate", self.learning_rate) <= 1:
             raise InputError(f"--learning-rate is {self.learning_rate:g}; it must lie in (0, 1]")
         check_seeds(self.seeds)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from benchmarks.days.artefacts import true_pool, truth_note
+from benchmarks.days.artefacts import MOST_REQUESTS, true_pool, truth_note
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.policies import build_policy, check_policies, load_values, needed_checkpoints
@@ -29,12 +29,16 @@ from marca_env.traffic.simulated_system import draw_arrivals
 from marca_env.traffic.time_series import TraceOptions
 from marca_env.traffic.utilisation import overutilisation, utilisation
 from marca_env.traffic.workload import Traffic
+from marca_env.utils.argument_types import checked_path
 from marca_env.utils.console import make_console
+from marca_env.utils.errors import InputError
 from marca_env.utils.files import atomic_path
 from marca_env.utils.progress import count_progress
+from marca_env.utils.validation import as_whole_number, check_seeds
 
 SAMPLE = 600
 """Requests of the calibration: enough to choose one of 1,000 joint actions by its mean revenue."""
+MOST_ITERATIONS = 1_000_000
 BLOCK_MINUTES = 60
 """Length of the bootstrap's blocks, longer than the memory of the clusters and of every balancer."""
 
@@ -71,6 +75,12 @@ class Day:
     ) -> Day:
         """Check all input, then load, evaluate and train what is missing."""
         check_policies(policies)
+        check_seeds(seeds)
+        as_whole_number("--requests", requests, 1, MOST_REQUESTS)
+        as_whole_number("--iterations", iterations, 1, MOST_ITERATIONS)
+        for option, folder in (("--checkpoint", checkpoint), ("--single-checkpoint", single_checkpoint)):
+            if folder is not None and not checked_path(folder, option).exists():
+                raise InputError(f"{option} {folder}: no such folder; pass a policy folder, a checkpoint or a run")
         scenario = Scenario.load(scenario)
         traffic = trace_day(trace, scenario, minutes, start, trace_options).traffic
         multi_agent, single_agent = needed_checkpoints(policies)

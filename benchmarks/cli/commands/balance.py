@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
@@ -17,6 +16,7 @@ from benchmarks.days.compare_balancers import (
     BalancerComparison,
     read_sweep,
 )
+from marca_env.utils.argument_types import checked_path
 from marca_env.utils.files import lock_output
 
 
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     names += ["epochs", "members", "tuning", "fit_only", *MODEL_OPTIONS]
     options = {name: getattr(args, name) for name in names}
     options["trace_options"] = trace_options(args)
-    out = Path(args.out)
+    out = checked_path(args.out, "--out")
     balance_options = BalanceOptions(sweep=read_sweep(args.sweep), **options)
     with lock_output(out):
         comparison = BalancerComparison.prepare(balance_options, out)

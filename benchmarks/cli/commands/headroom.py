@@ -11,8 +11,11 @@ from benchmarks.days.artefacts import true_pool, truth_note
 from benchmarks.days.headroom import headroom, least_share
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.console import make_console
+from marca_env.utils.validation import as_number
 
 BUDGETS = (0.125, 0.2, 0.5)
+MOST_BUDGET = 100.0
+"""Largest budget, as a share; above 1 nothing binds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0."""
+    budgets = [as_number("--budgets", share, 0, MOST_BUDGET) for share in args.budgets or ()]
     scenario = Scenario.load(args.scenario)
     pool = true_pool(scenario, args.requests, args.seed, args.costs)
-    rows = headroom(pool, args.budgets or [b for b in BUDGETS if b >= least_share(pool)])
+    rows = headroom(pool, budgets or [b for b in BUDGETS if b >= least_share(pool)])
     view = Table(title=f"Headroom of scenario {scenario.name!r}: gain over the best static action that fits")
     names = ["budget", "static", "truncation only", "independent stages", "joint (bound)", "per request (bound)"]
     for name in names:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmarks.cli.arguments import ALLOW_CODE_HELP, SCENARIO_HELP, make_current_folder_importable
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
 from benchmarks.training.default_learner import ITERATIONS
+from marca_env.utils.argument_types import checked_path
 from marca_env.utils.files import lock_output
 
 
@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
     make_current_folder_importable()
-    with lock_output(args.out):
+    out = checked_path(args.out, "--out")
+    with lock_output(out):
         day = Day.prepare(
             scenario=args.scenario,
             trace=args.trace,
@@ -74,5 +75,5 @@ def run(args: argparse.Namespace) -> int:
             requests=args.requests,
             iterations=args.iterations,
         )
-        report(day, day.run(), Path(args.out))
+        report(day, day.run(), out)
     return 130 if day.interrupted else 0
