@@ -36,6 +36,7 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.ENAMETOOLONG: "give a shorter name",
 }
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LEFTOVER = re.compile(r"\.(\d+)(?:-([0-9a-f]{8})-\d+)?\..+", re.DOTALL)
 _OLD_SECONDS = 600  # age at which a temporary file of an unknown machine counts as abandoned
 _REUSED_SECONDS = 86_400  # age at which the process of a temporary file is another one with the same number
@@ -234,21 +235,21 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def lock_output(out: str | Path) -> Iterator[None]:
+def lock_output(out: str | Path, *, is_file: bool = False) -> Iterator[None]:
     """Keep other processes from writing to the same output while the block runs.
 
     The lock is the system's (``flock``): it ends with its process, however that ends, and leaves no file unless that is
     killed. Within a process it may be taken several times. Where the file system knows no locks, there is none.
 
     Args:
-        out: a folder, which is made if it is missing, or a file.
+        out: the folder, which is made if it is missing, or the file.
+        is_file: whether ``out`` is a file.
 
     Raises:
         InputError: another process writes there; the message names it and its machine.
         WriteError: the folder cannot be written.
     """
     out = Path(out)
-    is_file = out.is_file() or (not out.is_dir() and bool(out.suffix))
     home, prefix = (out.parent, f".{out.name}") if is_file else (out, "")
     key = home.absolute() / f"{prefix}{LOCK}"
     with _locks_guard:
@@ -295,10 +296,14 @@ def _acquire(out: Path, path: Path, owner: Path) -> Any:
     for _ in range(100):
         try:
             lock.acquire(timeout=0)
+        except Timeout:  # an OSError, too
+            break
         except NotImplementedError:
             return None
-        except Timeout:
-            break
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
         if path.exists():
             return lock
         lock.release()  # it is of a file that its last owner was just removing

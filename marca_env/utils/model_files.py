@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ ANALYTIC_KIND = "Law"
 WEIGHTS_SUM = "weights_sha256"
 """Entry of a description: the sum of its weights. Folders of earlier versions have none."""
 _REMEDY = "fit and save the model again, or copy the whole folder"
+_MOST_WEIGHTS, _MOST_DESCRIPTION = 1024**3, 64 * 1024**2  # bytes
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.025  # until another process has replaced both files
 
 
@@ -84,7 +86,9 @@ def _read_together(folder: Path, names: tuple[str, str], remedy: str) -> tuple[b
                 raise InputError(f"{path}: no such file; {remedy}")
         try:
             with text.open("rb") as text_file, weights.open("rb") as weights_file:  # a replaced file stays readable
-                described, data = text_file.read(), weights_file.read()
+                if (size := os.fstat(weights_file.fileno()).st_size) > _MOST_WEIGHTS:
+                    raise InputError(f"{weights}: {size / 1024**3:.1f} GiB, too large for a model; {remedy}")
+                described, data = text_file.read(_MOST_DESCRIPTION), weights_file.read()
         except OSError as error:
             raise InputError(f"{weights}: cannot be read ({one_line(error, 200)}); {remedy}") from None
         description = _as_description(parse_json(described, str(text), remedy, finite=True), text, remedy)

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         arrivals=args.arrivals,
         seed=args.seed,
     )
-    with lock_output(args.out):
+    with lock_output(args.out, is_file=True):
         _measure_all(args, bench)
 
 

@@ -149,7 +149,7 @@ def test_a_second_process_on_an_output_is_refused(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / ("log.csv" if command[0] == "testbench" else "out")
-    with holder(out) as first:
+    with holder(out, is_file=command[0] == "testbench") as first:
         assert main([*command, str(out)]) == 2
     assert f"marca: error: {out}: in use by process {first.pid} on " in capsys.readouterr().err
 

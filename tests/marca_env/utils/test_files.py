@@ -170,16 +170,17 @@ def test_two_threads_that_write_one_file_have_their_own_temporary_files(tmp_path
 HOLDER = """
 import sys, time
 from marca_env.utils.files import lock_output
-with lock_output(sys.argv[1]):
+with lock_output(sys.argv[1], is_file=sys.argv[2] == "True"):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
 @contextmanager
-def holder(out: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(out: Path, *, is_file: bool = False) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of an output."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(out)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", HOLDER, str(out), str(is_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:
@@ -189,17 +190,19 @@ def holder(out: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["run", "cost_log.csv"])
-def test_a_second_process_is_refused_with_the_first_ones_number_and_machine(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "is_file"), [("run", False), ("run.v2", False), ("cost_log.csv", True)])
+def test_a_second_process_is_refused_with_the_first_ones_number_and_machine(
+    name: str, is_file: bool, tmp_path: Path
+) -> None:
     out = tmp_path / name
-    with holder(out) as first:
-        with pytest.raises(InputError) as error, lock_output(out):
+    with holder(out, is_file=is_file) as first:
+        with pytest.raises(InputError) as error, lock_output(out, is_file=is_file):
             pass
         assert f"{out}: in use by process {first.pid} on {socket.gethostname()} since 2" in str(error.value)
         assert "wait until it ends" in str(error.value)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        with lock_output(out):  # a kill leaves no lock
+        with lock_output(out, is_file=is_file):  # a kill leaves no lock
             pass
 
 

@@ -140,3 +140,10 @@ def test_a_damaged_description_is_one_line(
     with pytest.raises(InputError) as error:
         model.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_giant_file_of_weights_is_not_read(tmp_path: Path) -> None:
+    write_pair(tmp_path, NAMES, {"a": torch.zeros(1)}, {})
+    os.truncate(tmp_path / NAMES[0], 20 * 1024**3)
+    with pytest.raises(InputError, match=r"w\.safetensors: 20\.0 GiB, too large for a model"):
+        read_pair(tmp_path, NAMES)

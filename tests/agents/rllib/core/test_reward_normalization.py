@@ -93,7 +93,7 @@ def test_statistics_are_in_the_checkpoint(tmp_path: Path) -> None:
     algorithm.save_to_path(str(tmp_path / "checkpoint"))
     expected = algorithm.reward_statistics.state()
     algorithm.stop()
-    resumed = restore(tmp_path / "checkpoint")
+    resumed = restore(tmp_path / "checkpoint", trust=True)
     assert resumed.reward_statistics.state() == expected
     resumed.train()
     scale = float(resumed.learner_group._learner._team.reward_scale)
