@@ -55,7 +55,7 @@ class ObjectiveSettings:
     load_error: float = 0.0
     """Standard deviation of a predicted load, as a fraction of the budget, that plans allow for below the threshold. A
     plan keeps the distance that minimises the expected Eq. 17, at most ``MAX_DEVIATIONS`` standard deviations. 0: plans
-    may lie on the threshold, where a slightly higher load than predicted is damped."""
+    may lie on the threshold, where a slightly higher load than predicted is damped. Not used in mode ``real_time``."""
     peak_slots: tuple[tuple[int, int], ...] = ()
     """Peak slots as (first minute, last minute) of the day, both included; a slot may pass midnight."""
     peak_emphasis: float = 2.0

@@ -69,6 +69,8 @@ class SCPPlanner:
             n_clusters, settings, rate_limit=settings.rate_limit, solver=settings.solver, direct=settings.direct
         )
         self.objective = self.problem.objective
+        if settings.mode == "real_time":  # one program a minute ends too far from its aim to keep a small distance
+            self.objective = Objective(dataclasses.replace(settings, load_error=0.0))
         self._undamped = Objective(dataclasses.replace(settings, damping="none"))
         self._sample = SampledStarts(self.problem.shape, self.top)
 
@@ -194,14 +196,20 @@ class SCPPlanner:
         """Solve one convex program and shorten its step until the true objective falls; else return ``first``.
 
         If the target lies below the threshold of predicted damping, the program has no damping term. With damping
-        assumed from a nominal sequence above the threshold, it would keep the load there.
+        assumed from a nominal sequence above the threshold, it would keep the load there. A step that does not reach
+        the threshold from far above is then accepted where it brings the load nearer to the target.
         """
-        is_below = np.all(np.asarray(search.start.target) < self.settings.threshold)
-        objective = self._undamped if is_below and self.settings.damping == "predicted" else self.objective
+        start, is_below = search.start, np.all(np.asarray(search.start.target) < self.settings.threshold)
+        is_undamped = bool(is_below) and self.settings.damping == "predicted"
+        objective = self._undamped if is_undamped else self.objective
         log_prices, _ = self._solve(first, self.settings.trust_region, objective, search)
-        value = self._value(self.objective, first, search.start)
         step = log_prices - first.log_prices
-        plan, value, _ = self._line_search(first, step, value, predicted, self.objective, search.start)
+        value = self._value(self.objective, first, start)
+        plan, value, fraction = self._line_search(first, step, value, predicted, self.objective, start)
+        if fraction == 0.0 and is_undamped:
+            nearer = self._value(self._undamped, first, start)
+            plan, _, _ = self._line_search(first, step, nearer, predicted, self._undamped, start)
+            value = self._value(self.objective, plan, start)
         return _Descent(plan, value, "iterations")
 
     def _descend(

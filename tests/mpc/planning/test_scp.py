@@ -88,6 +88,20 @@ def far_problems():
     return [(state.predicted, state.start) for state in states]
 
 
+def test_real_time_mode_leaves_an_overload_although_the_target_is_within_the_allowed_error(far_problems):
+    planner = make_method("scp", PlannerSettings(horizon=10, mode="real_time", load_error=0.004))
+    overloaded = 0
+    for predicted, start in far_problems:
+        nominal = None
+        for _ in range(8):
+            nominal = planner.plan(predicted, start, nominal).plan.log_prices
+        loads = predicted.loads(nominal)[0]
+        high = start.load > 1.05
+        overloaded += high.sum()
+        assert np.all(loads[high] < 1.0)
+    assert overloaded >= 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("load_error", [0.0, 0.004])
 def test_restarts_find_the_valley_below_the_threshold(far_problems, load_error):
