@@ -54,8 +54,17 @@ def _value(text: str, where: str) -> Any:
         return words.get(text.strip().lower(), text)
 
 
+def names_code(*words: Any) -> bool:
+    """Return whether one of the words of a command may be the path of a user's code; other objects are code."""
+    return any(not isinstance(word, str) or "." in word or ":" in word for word in words if word is not None)
+
+
 def make_current_folder_importable() -> None:
-    """Let dotted paths name modules of the current folder, here and in worker processes."""
+    """Let dotted paths name modules of the current folder, here and in worker processes.
+
+    Call it only if the user names code: in a folder that was downloaded, a ``scipy.py`` would otherwise be executed in
+    place of the package that a command imports.
+    """
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -39,6 +39,11 @@ def may_import(folder: Path, name: str) -> bool:
     return name in experiment_names() or name in _own_names(folder)
 
 
+def has_own_code(out: Path) -> bool:
+    """Return whether a report of the records in ``out`` imports code of the user."""
+    return any(_own_names(path.parent) for path in Path(out).glob(f"*/{FILE}"))
+
+
 def _own_names(folder: Path) -> set[str]:
     try:
         mark = read_json(folder / FILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable
+from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable, names_code
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.balancer_report import report
 from benchmarks.days.balancers import METHODS
@@ -105,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
-    make_current_folder_importable()
+    if names_code(*args.methods):
+        make_current_folder_importable()
     names = ["scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests", "days"]
     names += ["epochs", "members", "tuning", "fit_only", *MODEL_OPTIONS]
     options = {name: getattr(args, name) for name in names}

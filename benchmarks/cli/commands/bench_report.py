@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.cli.arguments import make_current_folder_importable
 from benchmarks.cli.commands.bench_run import OUT
 from benchmarks.suite import reference
-from benchmarks.suite.registry import import_experiment
+from benchmarks.suite.own_experiments import has_own_code
+from benchmarks.suite.registry import experiment_names, import_experiment
 from benchmarks.suite.report import write_pages, write_report
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import check_writable
@@ -45,11 +46,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the report; return 1 if something that is recorded cannot be shown."""
     if args.reference and args.out is not None:
         raise InputError("--reference and --out exclude each other; leave one of them out")
-    make_current_folder_importable()
+    out = reference.FOLDER if args.reference else args.out or OUT
+    if set(args.names) - set(experiment_names()) or has_own_code(out):
+        make_current_folder_importable()
     for name in args.names:
         import_experiment(name)
     check_writable(args.to)
-    out = reference.FOLDER if args.reference else args.out or OUT
     files, sections = (write_pages if args.pages else write_report)(out, args.to, args.names)
     for path in files:
         print(f"wrote {path}")

@@ -10,12 +10,13 @@ import numpy as np
 from scipy import stats
 
 from agents.policy.allocation_policy import DESCRIPTION as POLICY
-from agents.policy.allocation_policy import policy_folder
+from agents.policy.allocation_policy import is_own_policy, policy_folder
 from benchmarks.cli.arguments import (
     ALLOW_CODE_HELP,
     TRUST_HELP,
     confirm_trust,
     make_current_folder_importable,
+    names_code,
     parse_pairs,
 )
 from benchmarks.training.console import format_number, results_table, silence_libraries
@@ -68,10 +69,12 @@ def run(args: argparse.Namespace) -> int:
     silence_libraries()
     from agents.rllib.training.evaluation import CheckpointPlayer
 
-    trust = args.trust
-    if not (policy_folder(args.checkpoint) / POLICY).is_file():
+    folder, trust = policy_folder(args.checkpoint), args.trust
+    is_preset = (folder / POLICY).is_file()
+    if not is_preset:
         trust = trust or confirm_trust(args.checkpoint)
-    make_current_folder_importable()
+    if names_code(args.env, *args.allow_code) or trust or not is_preset or is_own_policy(folder):
+        make_current_folder_importable()
     player = CheckpointPlayer(
         args.checkpoint,
         env=args.env,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli.arguments import ALLOW_CODE_HELP, SCENARIO_HELP, make_current_folder_importable
+from benchmarks.cli.arguments import ALLOW_CODE_HELP, SCENARIO_HELP, make_current_folder_importable, names_code
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.compare_policies import Day, report
 from benchmarks.days.policies import POLICIES
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0, or 130 after an interruption."""
-    make_current_folder_importable()
+    if names_code(*args.policies, *args.allow_code):
+        make_current_folder_importable()
     out = checked_path(args.out, "--out")
     with lock_output(out):
         day = Day.prepare(

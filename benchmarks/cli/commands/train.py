@@ -16,6 +16,7 @@ from benchmarks.cli.arguments import (
     confirm_trust,
     join_cluster,
     make_current_folder_importable,
+    names_code,
     parse_pairs,
 )
 from benchmarks.training.console import (
@@ -135,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     silence_libraries()
     trust = args.resume is not None and (args.trust or confirm_trust(args.resume))
-    make_current_folder_importable()
+    if args.resume is not None or names_code(args.algo, args.env, *args.config):
+        make_current_folder_importable()
     if args.address is not None:
         join_cluster(args.address)
     config = None

@@ -18,6 +18,7 @@ from benchmarks.suite.own_experiments import mark_own, may_import
 from benchmarks.suite.registry import experiment_names
 from benchmarks.suite.staleness import user_module_file
 from marca_env.utils.foreign_agents import foreign_agents
+from tests.agents.policy.test_trust import write_policy
 from tests.helpers.paths import ROOT
 from tests.marca_env.utils.test_files import holder
 
@@ -220,3 +221,23 @@ def test_a_ray_that_does_not_start_in_time_is_one_line_once(command: list[str], 
     (line,) = errors
     assert line.startswith("marca: error: ray could not be started (The current node timed out during startup.")
     assert "try again when the machine is less busy" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["evaluate", "."], ["simulate", "--checkpoint", ".", "--policies", "marca-mpc"]])
+def test_modules_in_a_downloaded_folder_are_not_imported(command: list[str], tmp_path: Path) -> None:
+    """A file that is named after a package must not be executed in its place, wherever the command is run."""
+    marker, folder = tmp_path / "marker", tmp_path / "downloaded"
+    write_policy(folder)
+    description = json.loads((folder / "policy.json").read_text())
+    description["environment"] = {"env": "mpe2.simple_spread_v3", "env_config": {}}
+    (folder / "policy.json").write_text(json.dumps(description))
+    for name in ("mpe2", "matplotlib", "scipy", "ray", "jinja2", "my_module"):
+        (folder / f"{name}.py").write_text(f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n")
+    program = "import sys; from benchmarks.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    interpreter = [sys.executable, "-P", "-c", program]  # as the installed command: the folder is not on the path
+    done = subprocess.run([*interpreter, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("marca: error: ")
+    assert not marker.exists()
