@@ -30,6 +30,7 @@ from agents.policy.trust import MANIFEST, is_own
 from agents.rllib.core.cluster import check_resources, start_ray_for
 from agents.rllib.training.placement import place
 from agents.rllib.training.run_settings import RunSettings
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.files import read_json
 
@@ -140,6 +141,7 @@ def _read_config(checkpoint: Path) -> Any:
     return config.copy(copy_frozen=False)
 
 
+@checked_arguments
 def restore(path: str | Path, placement: Mapping[str, Any] | None = None, *, trust: bool = False) -> Any:
     """Restore an algorithm: networks, targets, optimizer, counters, replay buffer and random state.
 

@@ -25,7 +25,8 @@ from agents.rllib.envs.lookup import env_name
 from agents.rllib.envs.single_env import SOURCE, SingleEnv, has_network
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_rllib_env
 from agents.rllib.modules.masked_modules import masked_module
-from marca_env.utils.errors import InputError, one_line, unknown_option
+from marca_env.utils.argument_types import checked_arguments
+from marca_env.utils.errors import InputError, one_line, shown, unknown_option
 from marca_env.utils.importing import import_object
 
 SHARED = "shared"
@@ -49,7 +50,7 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
         InputError: an unknown name, or an object of another type.
     """
     if not isinstance(algo, str):
-        return _as_config(algo, repr(algo))
+        return _as_config(algo, shown(algo))
     algo = algorithm_name(algo)
     if algo in CONFIGS:
         return CONFIGS[algo]()
@@ -87,6 +88,7 @@ def _registered(name: str) -> Any:
     return _global_registry.get(TRAINABLE_CLASS, name) if _global_registry.contains(TRAINABLE_CLASS, name) else None
 
 
+@checked_arguments
 def set_environment(
     config: AlgorithmConfig, env: Any, env_config: Mapping[str, Any] | None = None, *, share: bool = False
 ) -> AlgorithmConfig:
@@ -137,11 +139,13 @@ def _set_single_env(config: AlgorithmConfig, env: Any, options: dict[str, Any], 
     return config.environment(SingleEnv, env_config={SOURCE: env, **options})
 
 
+@checked_arguments
 def independent(config: AlgorithmConfig, env: Any, env_config: Mapping[str, Any] | None = None) -> AlgorithmConfig:
     """Configure RLlib's algorithm with one policy per agent; action masks are respected."""
     return set_environment(config, env, env_config)
 
 
+@checked_arguments
 def shared(config: AlgorithmConfig, env: Any, env_config: Mapping[str, Any] | None = None) -> AlgorithmConfig:
     """Configure RLlib's algorithm with one policy for all agents; observations and actions are padded to one size."""
     return set_environment(config, env, env_config, share=True)

@@ -34,6 +34,7 @@ from agents.rllib.training.record_text import make_renderable, record_frames, su
 from agents.rllib.training.team_return import TeamReturn, return_of_config, return_of_env
 from agents.team.team import Team, TeamSpec
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.model_files import read_description
 
@@ -77,6 +78,7 @@ class CheckpointPlayer:
         InputError: no checkpoint, no environment, an environment with other shapes, or code that is not allowed.
     """
 
+    @checked_arguments
     def __init__(
         self,
         path: str | Path,

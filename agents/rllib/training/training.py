@@ -20,6 +20,7 @@ from agents.rllib.training.run_settings import RunSettings, remembered_settings
 from agents.rllib.training.stopping import STOPS, check_reported, check_stop, stop_reached
 from agents.rllib.training.team_return import team_return
 from agents.team.team import TeamSpec
+from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError, WriteError, unknown_option
 from marca_env.utils.files import lock_output
 
@@ -31,6 +32,7 @@ BATCH, UPDATES = 512, 50
 """Episodes per gradient step and gradient steps per iteration of the small runs."""
 
 
+@checked_arguments
 def train(
     config: Any,
     *,
@@ -232,12 +234,13 @@ def _evaluation_due(metrics: Mapping[str, Any], frequency: int, stop: Mapping[st
     return bool(frequency and metrics["training_iteration"] % frequency == 0) or stop_reached(metrics, stop)
 
 
+@checked_arguments
 def offline_train(
     log: str | Path,
     out: str | Path,
     *,
     algo: str = "AWRQMixer",
-    scenario: str = "default",
+    scenario: str | Path = "default",
     iterations: int = 40,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
@@ -261,10 +264,11 @@ def offline_train(
     algo = algorithm_name(algo)
     config = _config(algo).offline_data(input_=[str(Path(log).resolve())]).debugging(seed=seed)
     sizes = small_options(algo, iterations * UPDATES * BATCH)
-    config.training(**{**sizes, "scenario": scenario, **(options or {})})
+    config.training(**{**sizes, "scenario": str(scenario), **(options or {})})
     return _train_policy(config, out, iterations, report)
 
 
+@checked_arguments
 def online_train(
     out: str | Path,
     *,
