@@ -14,6 +14,7 @@ from marca_env.envs.options import TeamOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
 from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
+from marca_env.utils.validation import as_seed
 
 Observation = dict[str, np.ndarray] | np.ndarray
 
@@ -159,7 +160,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> None:
         """Draw a request; without a seed the random stream continues."""
-        self._step = self._core.reset(seed)
+        self._step = self._core.reset(as_seed(seed))
         self.agents = list(self.possible_agents)
         self.rewards = dict.fromkeys(self.agents, 0.0)
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
@@ -236,7 +237,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
         self, seed: int | None = None, options: dict | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Draw a request; without a seed the random stream continues."""
-        self._step = self._core.reset(seed)
+        self._step = self._core.reset(as_seed(seed))
         self.agents = list(self.possible_agents)
         self._render_if_human()
         return {agent: self._observation(agent) for agent in self.agents}, self._infos(self.agents)

@@ -1,6 +1,7 @@
 """Tests of the environments of requests: conformance, and the same trajectory in each of them."""
 
 import warnings
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, see
 import marca_env
 from marca_env.envs.batched_env import IllegalActionError
 from marca_env.envs.gym_env import RecommenderEnv
+from marca_env.envs.price_env import BalancingEnv
 from marca_env.utils.errors import InputError
 
 EXPECTED_WARNINGS = {
@@ -317,3 +319,37 @@ def test_frames_show_the_decisions_and_costs_of_the_request(exact_engine):
     pixels.reset(seed=0)
     assert pixels.render().shape[2] == 3
     assert pixels.render().dtype == np.uint8
+
+
+def test_agents_of_a_step_are_those_of_the_environment() -> None:
+    parallel = marca_env.parallel_env()
+    parallel.reset(seed=0)
+    actions = dict.fromkeys(parallel.agents, 0)
+    with pytest.raises(InputError, match="unknown agent 'retrievl'; did you mean 'retrieval'"):
+        parallel.step({**actions, "retrievl": 0})
+    with pytest.raises(InputError, match="no action of agent 'pre_ranking'"):
+        parallel.step({"retrieval": 0})
+    with pytest.raises(KeyError, match="unknown agent 'retrievl'"):  # also the error of a mapping
+        parallel.action_space("retrievl")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, "x", 0.5, True, [1]])
+def test_a_seed_that_is_none_is_refused_in_every_view(seed: Any) -> None:
+    for view in (marca_env.parallel_env(), marca_env.env(), RecommenderEnv(), BalancingEnv(minutes=2, pool_size=5)):
+        with pytest.raises(InputError, match="seed"):
+            view.reset(seed=seed)  # type: ignore[attr-defined]
+
+
+def test_a_reward_of_complex_numbers_is_refused() -> None:
+    environment = marca_env.batched_env(2, reward=lambda outcome, prices: np.ones(2) * 1j)
+    environment.reset(seed=0)
+    actions = {agent: np.zeros(2, dtype=int) for agent in environment.agents}
+    for _ in range(environment.max_steps - 1):
+        environment.step(actions)
+    with pytest.raises(InputError, match=r"the reward: .* is not an array of real numbers"):
+        environment.step(actions)
+
+
+def test_a_number_of_environments_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(InputError, match="num_envs is 1000000000000; pass an integer from 1"):
+        marca_env.batched_env(10**12)

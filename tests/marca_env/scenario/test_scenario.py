@@ -138,3 +138,10 @@ def test_options_are_named() -> None:
     assert last["truncation"] == scenario.decisions[-1].options[-1]
     with pytest.raises(InputError, match="it must lie in"):
         scenario.named_options(np.full((1, 5), 99))
+
+
+def test_noise_must_be_a_mapping() -> None:
+    data = Scenario.load("default").to_dict()
+    data["catalogue"]["noise"] = [1, 2]
+    with pytest.raises(ScenarioError, match=r"scenario\.catalogue\.noise: expected a mapping, got \[1, 2\]"):
+        Scenario.from_dict(data)
