@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,4 +232,6 @@ def _uplift_text(row: dict[str, Any]) -> str:
     if row["uplift"] is None:
         return "–"
     low, high = row["uplift_interval"]
+    if not (math.isfinite(low) and math.isfinite(high)):  # less than two blocks of the bootstrap
+        return f"{row['uplift']:+.1%}"
     return f"{row['uplift']:+.1%} [{100 * low:+.1f}, {100 * high:+.1f}]"

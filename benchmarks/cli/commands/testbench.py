@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
     """Measure, write the log and ``machine.json`` beside it, print a table."""
     if args.out.exists() and not (args.resume or args.overwrite):
         raise InputError(f"{args.out}: exists already; pass --resume to continue it, --overwrite or another --out")
-    make_current_folder_importable()
+    if args.target is not None:  # which may name a function
+        make_current_folder_importable()
     bench = TestBench(
         args.scenario,
         target=None if args.target is None else load_target(args.target),
