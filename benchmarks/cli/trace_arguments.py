@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from marca_env.traffic.time_series import FILLS, OUTLIERS, TraceOptions
+from marca_env.utils.errors import InputError
 
 
 def add_trace_arguments(parser: argparse._ActionsContainer, default: str) -> None:
@@ -54,10 +55,18 @@ def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def trace_options(args: argparse.Namespace) -> TraceOptions:
+def trace_options(args: argparse.Namespace, file: str | None, flag: str = "--trace") -> TraceOptions:
     """Return how to read the trace.
 
+    Args:
+        args: parsed arguments.
+        file: the trace, if there is one.
+        flag: the option that names it.
+
     Raises:
-        InputError: an unknown time zone or choice.
+        InputError: an unknown time zone or choice, or options without a trace.
     """
-    return TraceOptions(args.time_column, args.value_column, args.timezone, args.fill, args.outliers)
+    options = TraceOptions(args.time_column, args.value_column, args.timezone, args.fill, args.outliers)
+    if file is None and options != TraceOptions():
+        raise InputError(f"the options say how a trace is read, and there is none; add {flag} FILE")
+    return options

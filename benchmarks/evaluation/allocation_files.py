@@ -23,6 +23,8 @@ from marca_env.logs.schema import Column, check_table
 from marca_env.utils.errors import InputError
 
 VALUE, QUOTA, REQUESTS = "value", "quota", "requests"
+MOST_NAMED = 12
+"""Most columns that a message names."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ def _read_numbers(
         frame, name = read_published(path), published_name
         keys = [column for column in frame.columns if column not in published_numbers]
     else:
+        if name not in frame.columns:
+            found = ", ".join(map(str, frame.columns[:MOST_NAMED]))
+            raise InputError(
+                f"{path}: column {name!r} is missing (columns: {found}); name the column with the numbers so"
+            )
         keys = [str(column) for column in frame.columns if column != name]
     frame = check_table(_as_text(frame, keys), [*_text_columns(keys), Column(name, "int")], path)
     if not keys:

@@ -16,6 +16,7 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.files import lock_output
 from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
+from marca_env.utils.validation import as_seed
 
 if TYPE_CHECKING:
     from agents.rllib.training.first_update import NothingLearnt
@@ -52,6 +53,7 @@ class Trial:
     def __post_init__(self) -> None:
         if self.offline is not None and self.env is not None:
             raise InputError("offline and env exclude each other; give one of them")
+        as_seed(self.seed)
         for name in ("seed", "checkpoint_freq", "evaluate_freq"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:

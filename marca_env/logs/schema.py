@@ -15,6 +15,8 @@ from marca_env.utils.errors import InputError
 
 _NOT_NUMBERS = (bytes, complex, date, time, timedelta, np.datetime64, np.timedelta64)
 OUTCOMES = ("impressions", "clicks", "revenue", "gmv")
+LARGEST = 1e15
+"""Largest size of a number: whole numbers up to it are exact in float64, and sums of many rows stay finite."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def check_table(
         _refuse(where, column, raw, first_row, ~np.isfinite(numbers), "is not a finite number; correct it")
         _refuse(where, column, raw, first_row, numbers < column.low, _below(column))
         _refuse(where, column, raw, first_row, numbers > column.high, _above(column))
+        _refuse(where, column, raw, first_row, np.abs(numbers) > LARGEST, f"is larger than {LARGEST:g}; correct it")
         if column.kind == "int":
             _refuse(where, column, raw, first_row, numbers % 1 != 0, "must be a whole number; correct it")
             numbers = numbers.astype(np.int64)

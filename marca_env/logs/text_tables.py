@@ -94,7 +94,10 @@ def _separator(path: Path, lines: Sequence[str]) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
+    except csv.Error:  # a cell of more than 131,072 characters
+        return []
 
 
 def _are_values(cells: Sequence[str]) -> bool:

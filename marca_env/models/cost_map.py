@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from marca_env.logs.schema import COST_COLUMNS, check_table
 from marca_env.scenario.scenario import Decision, Scenario, Stage
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.errors import InputError, one_line, unknown_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,12 @@ class Curve:
         if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.shape != self.costs.shape:
             raise ValueError(
                 f"curve has knots of shape {self.lengths.shape} and costs {self.costs.shape}; give one cost per knot"
+            )
+        if not (np.isfinite(self.lengths).all() and np.isfinite(self.costs).all()):
+            raise ValueError("curve has knots or costs that are not finite; give finite numbers")
+        if (np.diff(self.lengths) <= 0).any() or (np.diff(self.costs) < 0).any() or self.costs[0] < 0:
+            raise ValueError(
+                "curve falls, is negative, or has knots out of order; give rising knots and costs from 0 up"
             )
 
     @classmethod
@@ -211,8 +217,12 @@ class CostMap:
                 for c in data["curves"]
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"cost map: field {error} is missing or wrong; fit and save the model again") from None
+            raise InputError(f"cost map: {_fault(error)}; fit and save the model again") from None
         return cls(scenario, curves)
+
+
+def _fault(error: Exception) -> str:
+    return f"field {error} is missing" if isinstance(error, KeyError) else one_line(error)
 
 
 def model_component(decision: Decision, option: str) -> str:

@@ -1,7 +1,8 @@
 """Strict reader of YAML and JSON that people write by hand.
 
-It refuses a key that appears twice, reads ``1e-3`` as a number (as JSON and YAML 1.2 do), and reports every fault on
-one line with its file and place. A file that was made to exhaust time or memory is refused at once: one that is very
+It refuses a key that appears twice, knows the values of JSON and of YAML 1.2's core schema alone, and reports every
+fault on one line with its file and place: ``1e-3`` is a number, and ``on``, ``no``, ``12:30`` and dates are text, which
+they are not in YAML 1.1. A file that was made to exhaust time or memory is refused at once: one that is very
 long or nested deeply, one whose aliases stand for far more than it holds, and numbers of thousands of digits.
 """
 
@@ -25,7 +26,7 @@ _MOST_DIGITS = 200  # characters of a scalar that is not text; a YAML integer su
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loader that refuses repeated keys and knows numbers without a decimal point before their exponent."""
+    """Safe loader that refuses repeated keys and every tag but those of JSON's values."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -75,16 +76,22 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
 
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-# Dates stay text, as in JSON: no setting is one, and 2020-13-45 would not be a date but an error of Python's.
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _StrictLoader.yaml_implicit_resolvers.items()
+_FORMS = {
+    "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "int": (r"[-+]?(0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+", [*"-+0123456789"]),
+    "float": (
+        r"[-+]?((\.[0-9]+|[0-9][0-9_]*\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+    "merge": (r"<<", ["<"]),
 }
+"""Kind of an unquoted value → its form, and the characters with which it can begin."""
+_StrictLoader.yaml_implicit_resolvers = {}
+for _kind, (_form, _first) in _FORMS.items():
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_form})$"), _first)
+for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", yaml.SafeLoader.construct_undefined)
 
 
 def read_mapping(path: Path, what: str = "") -> dict[str, Any]:

@@ -82,11 +82,21 @@ def _check_count(config: Any, name: str, least: int) -> None:
 
 def _check_lr(lr: Any) -> None:
     """Refuse rates that are negative or not finite; RLlib only checks the form of a schedule."""
-    rates = [point[-1] for point in lr] if isinstance(lr, (list, tuple)) else [lr]
-    if not all(_is_number(rate) and 0 <= rate < float("inf") for rate in rates):
+    constant = _is_number(lr) and 0 <= lr < float("inf")
+    if not constant and not _is_schedule(lr, float("inf")):
         raise InputError(
             f"lr is {lr!r}; use a finite number that is not negative, or [[step, rate], …] with rising steps from 0"
         )
+
+
+def _is_schedule(points: Any, high: float) -> bool:
+    """Return whether ``points`` are [[step, value], …] with rising whole steps and finite values in [0, ``high``]."""
+    if not isinstance(points, (list, tuple)) or not points:
+        return False
+    pairs = all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
+    if not pairs or not all(step >= 0 and step % 1 == 0 and 0 <= value <= high for step, value in points):
+        return False
+    return all(a[0] < b[0] for a, b in pairwise(points)) and all(value < float("inf") for _, value in points)
 
 
 def _is_number(value: Any) -> bool:
@@ -94,10 +104,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_epsilon(epsilon: Any) -> None:
-    points = [[0, epsilon]] if _is_number(epsilon) else epsilon
-    pairs = isinstance(points, (list, tuple)) and len(points) > 0
-    pairs = pairs and all(isinstance(p, (list, tuple)) and len(p) == 2 and all(map(_is_number, p)) for p in points)
-    if not pairs or not all(0 <= p[1] <= 1 for p in points) or any(a[0] >= b[0] for a, b in pairwise(points)):
+    constant = _is_number(epsilon) and 0 <= epsilon <= 1
+    if not constant and not _is_schedule(epsilon, 1.0):
         raise InputError(
             f"epsilon is {epsilon!r}; use a probability in [0, 1], or [[environment step, probability], …] with rising "
             "steps"

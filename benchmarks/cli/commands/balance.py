@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     names = ["scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests", "days"]
     names += ["epochs", "members", "tuning", "fit_only", *MODEL_OPTIONS]
     options = {name: getattr(args, name) for name in names}
-    options["trace_options"] = trace_options(args)
+    options["trace_options"] = trace_options(args, args.trace)
     out = checked_path(args.out, "--out")
     balance_options = BalanceOptions(sweep=read_sweep(args.sweep), **options)
     with lock_output(out):

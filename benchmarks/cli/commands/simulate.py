@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             trace=args.trace,
             minutes=args.minutes,
             start=args.start,
-            trace_options=trace_options(args),
+            trace_options=trace_options(args, args.trace),
             policies=args.policies,
             seeds=args.seeds,
             checkpoint=args.checkpoint,

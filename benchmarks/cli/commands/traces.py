@@ -31,14 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return exit status 0."""
     known = {trace.name: trace for trace in PUBLIC_TRACES}
+    options = trace_options(args, args.check, "--check")
     for name in args.names:
         if name not in known:
             raise InputError(f"{unknown_option('public trace', name, known)}; for a file of yours: --check FILE")
     console = make_console()
     if args.check is not None:
-        console.print(
-            describe_file(Path(args.check), trace_options(args)), highlight=False, soft_wrap=True, markup=False
-        )
+        console.print(describe_file(Path(args.check), options), highlight=False, soft_wrap=True, markup=False)
     elif args.names:
         for name in args.names:
             console.print(describe(known[name]), highlight=False, soft_wrap=True, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_a_merged_mapping_may_override_keys() -> None:
         ("x:\n  y: {a: 1, 'a': 2}", "line 2, column 13: key 'a' appears twice, first on line 2"),
         ('{"a": 1, "a": 1}', "key 'a' appears twice"),
         ("a: [1, 2", "line 1, column 9: expected ',' or ']', but got '<stream end>'"),
-        ("a: !!timestamp 2020-13-45", "month must be in 1..12"),
+        ("a: !!timestamp 2020-13-45", "could not determine a constructor"),
         ("? [1]\n: 2", "found unhashable key"),
         ("a: \x00", "special characters are not allowed"),
         ("", "expected a mapping, got nothing"),
@@ -133,6 +134,42 @@ def test_dates_stay_text_and_impossible_ones_are_one_line(date: str) -> None:
         parse_yaml("a: !!timestamp 2020-13-45", "file")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("on", "on"),
+        ("off", "off"),
+        ("no", "no"),
+        ("Yes", "Yes"),
+        ("12:30:45", "12:30:45"),
+        ("1:30.5", "1:30.5"),
+        ("010", "010"),
+        ("=", "="),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("", None),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("-0", 0),
+        ("1.", 1.0),
+        (".5e-3", 0.0005),
+        ("2e3", 2000.0),
+        ("-.inf", -math.inf),
+        ("[a, on, 1]", ["a", "on", 1]),
+    ],
+)
+def test_values_are_those_of_json_and_yaml_1_2(text: str, value: object) -> None:
+    """An option or a channel named off, and a time of day, are what they look like."""
+    assert parse_yaml(f"a: {text}", "file") == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["!!set {a, b}", "!!binary aGk=", "!!timestamp 2024-01-01", "!!omap [a: 1]"])
+def test_types_that_json_does_not_have_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="could not determine a constructor for the tag"):
+        parse_yaml(f"a: {text}", "file")
+
+
 def nested_aliases(level: str) -> str:
     """Return lists of which each holds the one before nine times: twenty lines stand for 9²⁰ values."""
     return "a0: &a0 {x: 1}\n" + "".join(
@@ -151,12 +188,11 @@ HOSTILE = {
     "many values": ("a: [" + "1," * 300_000 + "]", "more than 50,000 values"),
     "giant text": ("a: " + "x" * 2_000_000, "2,000,003 characters"),
     "giant integer": ("a: " + "1" * 900_000, "int of 900000 characters"),
-    "sexagesimal integer": ("a: 1" + ":1" * 300_000, "int of 600001 characters"),
     "giant float": ("a: 0." + "1" * 900_000, "float of 900002 characters"),
     "giant key": (f"? {'k' * 9000}\n: 1\n? {'k' * 9000}\n: 2", "appears twice, first on line 1"),
     "code": ("!!python/object/apply:os.system [ls]", "could not determine a constructor"),
     "wrong tag": ("a: !!bool maybe", "does not fit its tag"),
-    "wrong time": ("a: !!timestamp x", "does not fit its tag"),
+    "no time": ("a: !!timestamp x", "could not determine a constructor"),
     "empty integer": ("a: !!int ''", "does not fit its tag"),
 }
 
