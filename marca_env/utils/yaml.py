@@ -91,7 +91,7 @@ _StrictLoader.yaml_implicit_resolvers = {}
 for _kind, (_form, _first) in _FORMS.items():
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_form})$"), _first)
 for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", yaml.SafeLoader.construct_undefined)
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_undefined)
 
 
 def read_mapping(path: Path, what: str = "") -> dict[str, Any]:
