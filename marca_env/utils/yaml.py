@@ -90,8 +90,12 @@ _FORMS = {
 _StrictLoader.yaml_implicit_resolvers = {}
 for _kind, (_form, _first) in _FORMS.items():
     _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_form})$"), _first)
-for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
-    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_undefined)
+_KINDS = (*_FORMS, "str", "seq", "map")
+_StrictLoader.yaml_constructors = {
+    tag: construct
+    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _KINDS
+}
 
 
 def read_mapping(path: Path, what: str = "") -> dict[str, Any]:
