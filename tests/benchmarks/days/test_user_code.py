@@ -251,7 +251,7 @@ def test_python_functions_return_the_table(my_module: Path) -> None:
     assert table.index.tolist() == ["static", "Proportional"]
     assert 0 < table["mu_all"].min() <= 1
     with pytest.raises(InputError, match="did you mean 'minutes'"):
-        balance_day(["static"], minuts=10)
+        balance_day(["static"], minuten=10)
 
 
 @pytest.mark.slow
