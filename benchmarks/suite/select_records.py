@@ -87,7 +87,11 @@ def _current(experiment: Any, rows: Sequence[Row], quick: bool, folder: Path) ->
         if "." in method and not may_import(folder, method):
             continue
         try:
-            cases += experiment.cases(quick=quick, seeds=seeds, methods=(method,))
+            own_cases = experiment.cases(quick=quick, seeds=seeds, methods=(method,))
+            if hasattr(experiment, "check"):
+                for case in own_cases:
+                    experiment.check(case)
+            cases += own_cases
         except InputError:  # the experiment no longer has the method
             continue
     order = {key: k for k, key in enumerate(dict.fromkeys(case.key for case in cases))}

@@ -81,6 +81,6 @@ def test_days_of_traces_are_cases_if_their_folder_exists(
 ) -> None:
     monkeypatch.setenv("MARCA_TRACES", str(tmp_path))
     assert {case.task for case in online.cases(quick=False, seeds=(0,))} == {"embedded day", "smooth", "flash-sale"}
-    assert "set MARCA_TRACES" in caplog.text
+    assert "MARCA_TRACES names their folder" in caplog.text
     (tmp_path / "nyc_taxi.csv").write_text("timestamp,value\n")
     assert len({case.task for case in online.cases(quick=False, seeds=(0,))}) == 5
