@@ -8,8 +8,10 @@ CONFORMANCE := .venv-conformance
 # Where the wheel is installed alone, without extras.
 WHEEL_VENV := .venv-wheel
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Four workers also on two cores: half of the time of the slow tests is spent waiting for other processes.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --max-worker-restart 0 --dist loadfile
+# Four workers also on two cores: slow tests wait for other processes. RLlib's algorithms on all kinds of foreign
+# environments are left to test-conformance; tests/agents has those that differ.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --max-worker-restart 0 --dist loadfile \
+	--ignore tests/conformance/test_foreign_envs.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint format docs coverage bench bench-quick test-conformance wheel clean

@@ -25,6 +25,7 @@ VIEWS = {
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
+    ray.shutdown()  # another module of this process may have left one
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()

@@ -208,3 +208,5 @@ KINDS = (
     Kind("unknown id", "games/climbin-v0", "did you mean 'games/climbing-v0'?"),
     Kind("unknown option", "mpe2.simple_spread_v3", "takes no option 'agents'", env_config={"agents": 3}, needs="mpe2"),
 )
+OTHER_KINDS = ("LateJoiner", "Leaver", "DictObservations", "MaskInInfos", "Aec", "TupleGym")
+"""Environments on which RLlib's other algorithms are tried."""

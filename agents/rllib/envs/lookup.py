@@ -72,10 +72,20 @@ def find_factory(env: Any) -> Callable[..., Any]:
         return env
     if env in ENVS:
         return _by_name(ENVS[env], env)
-    if _global_registry.contains(ENV_CREATOR, env):
-        return _global_registry.get(ENV_CREATOR, env)
+    if (creator := registered_with_tune(ENV_CREATOR, env)) is not None:
+        return creator
     task = find_task(env)
     return _by_name(env if task is None else task.source, env)
+
+
+def registered_with_tune(kind: str, name: str) -> Any:
+    """Return what was registered with Ray Tune by this name, or ``None``.
+
+    Args:
+        kind: ``ENV_CREATOR`` or ``TRAINABLE_CLASS`` of :mod:`ray.tune.registry`.
+        name: a name; Tune's keys are ASCII, and a running ray fails on others.
+    """
+    return _global_registry.get(kind, name) if name.isascii() and _global_registry.contains(kind, name) else None
 
 
 def env_name(env: Any) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-from ray.tune.registry import ENV_CREATOR, _global_registry
+from ray.tune.registry import ENV_CREATOR
 
-from agents.rllib.envs.lookup import ENVS, aec_registry, parallel_registry
+from agents.rllib.envs.lookup import ENVS, aec_registry, parallel_registry, registered_with_tune
 from agents.tasks.registry import find_task
 from marca_env.utils.errors import InputError
 
@@ -63,7 +63,7 @@ def read_environment(recorded: Any, where: str) -> dict[str, Any]:
 def needs_code(env: str) -> bool:
     """Return whether a name is a path whose code would be imported, not the id of a registered environment."""
     known = any(env in registry for registry in (ENVS, gym.registry, parallel_registry, aec_registry))
-    return not (known or _global_registry.contains(ENV_CREATOR, env) or find_task(env) is not None)
+    return not (known or registered_with_tune(ENV_CREATOR, env) is not None or find_task(env) is not None)
 
 
 def _dotted_path(env: Any) -> str | None:

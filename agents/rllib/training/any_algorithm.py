@@ -15,13 +15,13 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.registry import ALGORITHMS
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
-from ray.tune.registry import TRAINABLE_CLASS, _global_registry
+from ray.tune.registry import TRAINABLE_CLASS
 
 from agents.algorithms.presets import algorithm_name
 from agents.rllib.core.algorithms import CONFIGS
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.honest_runner import HonestSingleRunner, HonestTeamRunner
-from agents.rllib.envs.lookup import env_name
+from agents.rllib.envs.lookup import env_name, registered_with_tune
 from agents.rllib.envs.single_env import SOURCE, SingleEnv, has_network
 from agents.rllib.envs.team_env import TeamEnv, gym_id, make_rllib_env
 from agents.rllib.modules.masked_modules import masked_module
@@ -59,7 +59,7 @@ def algorithm_config(algo: Any) -> AlgorithmConfig:
             return ALGORITHMS[algo]()[1]
         except ImportError as error:
             raise InputError(f"algorithm {algo}: {one_line(error)}") from None
-    registered = _registered(algo)
+    registered = registered_with_tune(TRAINABLE_CLASS, algo)
     if registered is not None:
         return _as_config(registered, algo)
     if "." not in algo:
@@ -82,10 +82,6 @@ def _as_config(algo: Any, name: str) -> AlgorithmConfig:
         f"algorithm {name}: neither an Algorithm nor an AlgorithmConfig, but {type(algo).__name__}; "
         "use the path of such a class, or of a configuration"
     )
-
-
-def _registered(name: str) -> Any:
-    return _global_registry.get(TRAINABLE_CLASS, name) if _global_registry.contains(TRAINABLE_CLASS, name) else None
 
 
 @checked_arguments

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from tests.helpers.foreign_kinds import KINDS, WORKS, Kind
+from tests.helpers.foreign_kinds import KINDS, OTHER_KINDS, WORKS, Kind
 from tests.helpers.foreign_runs import check_kind, say, say_of, start
 
 PPO_KINDS = [kind for k, kind in enumerate(KINDS) if kind.ppo is not None or k % 5 == 0]
@@ -39,9 +39,11 @@ def test_ppo_trains_or_refuses_in_one_line(kind: Kind) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["DQN", "APPO", "IMPALA"])
-@pytest.mark.parametrize("name", ["LateJoiner", "Leaver", "DictObservations", "MaskInInfos", "Aec", "TupleGym"])
+@pytest.mark.parametrize(
+    ("algo", "name"), [*(("DQN", name) for name in OTHER_KINDS), ("APPO", "Leaver"), ("IMPALA", "DictObservations")]
+)
 def test_rllibs_other_algorithms_train_too(algo: str, name: str) -> None:
+    """APPO and IMPALA on the other kinds are in the conformance tests."""
     assert say_of(algo, next(kind for kind in KINDS if kind.env == name)) == WORKS
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
+import ray
 
+from agents.rllib.core.cluster import start_ray
 from agents.rllib.envs.lookup import list_environments
 from agents.rllib.envs.make_env import make_batched
+from agents.rllib.training.any_algorithm import algorithm_config
 from marca_env.utils.errors import InputError
 
 
@@ -104,3 +107,17 @@ def test_foraging_pays_the_sum_and_spread_the_mean_of_the_agents_rewards():
     assert make_batched("Foraging-5x5-2p-1f-v3", 1).team_reward == "sum"
     assert make_batched("Foraging-5x5-2p-1f-v3", 1, team_reward="mean").team_reward == "mean"
     assert make_batched("mpe2.simple_spread_v3", 1).team_reward == "mean"
+
+
+@pytest.mark.slow
+def test_a_name_that_tune_cannot_store_is_unknown_while_ray_runs():
+    """A running ray looks names up in its own store, whose keys are ASCII."""
+    ray.shutdown()
+    start_ray(num_cpus=1)
+    try:
+        with pytest.raises(InputError, match="unknown environment 'größe'"):
+            make_batched("größe", 2, {})
+        with pytest.raises(InputError, match="unknown algorithm 'größe'"):
+            algorithm_config("größe")
+    finally:
+        ray.shutdown()
