@@ -173,8 +173,8 @@ def _agent_losses(
             for x, a in zip(losses, agents, strict=True)
         ]
     for x, e, w, a in zip(losses, errors, weights, agents, strict=True):
-        team_loss = td_targets.ensemble_loss(x, e, w, options.ensemble_loss, options.loss, options.huber_delta)
-        loss = loss + td_targets.masked_mean(team_loss, a.is_acting)
+        agent_loss = td_targets.ensemble_loss(x, e, w, options.ensemble_loss, options.loss, options.huber_delta)
+        loss = loss + td_targets.masked_mean(agent_loss, a.is_acting)
     sizes = [
         td_targets.masked_mean(e.detach().abs().mean(-1), a.is_acting) for e, a in zip(errors, agents, strict=True)
     ]

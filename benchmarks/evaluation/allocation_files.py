@@ -60,9 +60,9 @@ class AllocationTask:
         Args:
             allocation: columns of state and action, and ``requests``.
         """
-        value = self.values[_places(self.states, allocation), _places(self.actions, allocation)]
-        known = (_places(self.states, allocation) >= 0) & (_places(self.actions, allocation) >= 0)
-        return np.where(known & np.isfinite(value), value, 0.0) * allocation[REQUESTS].to_numpy()
+        at, to = _places(self.states, allocation), _places(self.actions, allocation)
+        value = np.where((at >= 0) & (to >= 0), self.values[at, to], 0.0)
+        return np.where(np.isfinite(value), value, 0.0) * allocation[REQUESTS].to_numpy()
 
     def return_percent(self, allocation: pd.DataFrame) -> float:
         """Return the Return% of an allocation (Eq. 20), with the greedy allocation as the reference."""

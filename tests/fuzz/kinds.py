@@ -33,28 +33,13 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.target_config import load_target
 from marca_env.traffic.workload import read_trace
 from marca_env.utils.errors import InputError
-from tests.helpers.factories import make_cost_log, make_requests, make_tiny_scenario
+from tests.helpers.factories import OWN_MAPPING, make_cost_log, make_requests, make_tiny_scenario
 
 SECONDS = 10
 """No input may take longer."""
 ACCEPTED = "accepted"
 SCENARIO = make_tiny_scenario()
 
-MAPPING: dict[str, Any] = {
-    "name": "own",
-    "requests": {"revenue": "euros"},
-    "system": {"qps": "rps"},
-    "features": [{"name": "city", "size": 4}, {"name": "spend", "size": 3, "coding": "quantile"}],
-    "stages": [
-        {
-            "name": "search",
-            "cluster": "pool",
-            "result": "seen",
-            "decisions": [{"name": "depth", "kind": "queue", "options": [10, 20, 40]}],
-        }
-    ],
-    "clusters": [{"name": "pool", "cost": "ms", "cost_scale": 0.001, "load": "busy"}],
-}
 TARGET: dict[str, Any] = {
     "http": {"url": "http://127.0.0.1:9", "pid": 1, "connections": 2},
     "cores": 1,
@@ -96,7 +81,7 @@ def _options(path: Path) -> object:
 
 DOCUMENTS: dict[str, tuple[str, Any, Reader]] = {
     "scenario": ("scenario.yaml", SCENARIO.to_dict(), Scenario.load),
-    "mapping": ("mapping.yaml", MAPPING, Mapping.load),
+    "mapping": ("mapping.yaml", OWN_MAPPING, Mapping.load),
     "target": ("target.yaml", TARGET, load_target),
     "experiments": ("experiments.yaml", EXPERIMENTS, _experiments),
     "options": ("options.yaml", OPTIONS, _options),

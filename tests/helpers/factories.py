@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,23 @@ from marca_env.scenario.scenario import (
     Scenario,
     Stage,
 )
+
+OWN_MAPPING: dict[str, Any] = {
+    "name": "own",
+    "requests": {"revenue": "euros"},
+    "system": {"qps": "rps"},
+    "features": [{"name": "city", "size": 4}, {"name": "spend", "size": 3, "coding": "quantile"}],
+    "stages": [
+        {
+            "name": "search",
+            "cluster": "pool",
+            "result": "seen",
+            "decisions": [{"name": "depth", "kind": "queue", "options": [10, 20, 40]}],
+        }
+    ],
+    "clusters": [{"name": "pool", "cost": "ms", "cost_scale": 0.001, "load": "busy"}],
+}
+"""A mapping of a user's logs: two features, one stage with one decision, one cluster."""
 
 
 def make_tiny_scenario() -> Scenario:

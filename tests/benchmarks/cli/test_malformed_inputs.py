@@ -28,7 +28,7 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.target_config import load_target
 from marca_env.traffic.workload import read_trace
 from marca_env.utils.errors import InputError
-from tests.helpers.factories import make_cost_log, make_requests, make_tiny_scenario
+from tests.helpers.factories import OWN_MAPPING, make_cost_log, make_requests, make_tiny_scenario
 
 SCENARIO = make_tiny_scenario()
 RAW = pd.DataFrame(
@@ -42,21 +42,7 @@ RAW = pd.DataFrame(
     }
 )
 SYSTEM = pd.DataFrame({"rps": [5.0, 10.0], "busy": [0.4, 0.8]})
-MAPPING: dict[str, Any] = {
-    "name": "own",
-    "requests": {"revenue": "euros"},
-    "system": {"qps": "rps"},
-    "features": [{"name": "city", "size": 4}, {"name": "spend", "size": 3, "coding": "quantile"}],
-    "stages": [
-        {
-            "name": "search",
-            "cluster": "pool",
-            "result": "seen",
-            "decisions": [{"name": "depth", "kind": "queue", "options": [10, 20, 40]}],
-        }
-    ],
-    "clusters": [{"name": "pool", "cost": "ms", "cost_scale": 0.001, "load": "busy"}],
-}
+MAPPING = OWN_MAPPING
 
 
 def put(data: Any, path: str, value: Any) -> Any:
