@@ -184,8 +184,12 @@ def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
         "channels",
         "traffic",
         "site",
+        "window",
+        "prices",
+        "latency",
+        "agent_kind",
     ):
-        del data[key]
+        data.pop(key, None)
     text = json.dumps([_VERSION, data, n, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -50,9 +50,9 @@ class BatchedStep:
     """(B,) bool, always False: an episode has a fixed number of steps."""
     infos: dict[str, np.ndarray] = field(default_factory=dict)
     """Empty except at the end of a request. Then ``revenue``, ``expected_revenue`` and ``computation`` (Σ_g λ_g C_g),
-    (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates. In windows also ``load`` (B,G)
-    core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G) seconds, ``dropped`` (B,) share, and
-    ``prices`` (B,G), λ of the next request."""
+    (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates, and ``signals`` (B,N) if stages report
+    any. In windows also ``load`` (B,G) core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G)
+    seconds, ``dropped`` (B,) share, and ``prices`` (B,G), λ of the next request."""
     on_turn: dict[str, np.ndarray] | None = None
     """Agent → (B,) bool, the agents that act in the next step; the others may only wait. ``None``: every agent acts in
     every step."""
@@ -121,11 +121,16 @@ class BatchedRecommender:
         num_envs = as_whole_number("num_envs", num_envs, 1, MAX_ENVS)
         self.engine = get_engine(options.scenario, options.engine)
         self.scenario = self.engine.scenario
-        self.window = as_window(options.window)
+        self.window = self.scenario.window if options.window is None else as_window(options.window)
         self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
         self.num_envs = num_envs
         self.on_illegal = options.on_illegal
-        self.prices = _checked_prices(self.scenario, options.prices)  # (G,)
+        prices = options.prices
+        if prices is None and options.reward == "lagrangian":
+            prices = self.scenario.prices
+            if not prices:
+                raise InputError("reward 'lagrangian' needs prices; pass one per cluster, in currency per core-second")
+        self.prices = _checked_prices(self.scenario, prices)  # (G,)
         self.clusters: WindowClusters | None = None
         if self.window is not None:
             site_shares = self.engine.population.site_shares(self.scenario)
@@ -138,7 +143,8 @@ class BatchedRecommender:
         self.state_size = self.encoder.state_size
         self.max_steps = self.encoder.n_turns * (1 if self.window is None else self.window.requests)
         self.turn = self.encoder.n_turns  # no episode runs before the first reset
-        self.states = np.zeros((num_envs, len(self.scenario.features)), dtype=np.int64)
+        number = np.int64 if self.scenario.is_categorical else np.float64
+        self.states = np.zeros((num_envs, len(self.scenario.state_columns)), dtype=number)
         self.actions = np.zeros((num_envs, self.encoder.n_turns), dtype=np.int64)
         self.executed_actions = self.actions
         """(B,D) options that ran for the last finished request, after degradation."""
@@ -191,7 +197,7 @@ class BatchedRecommender:
         return self._finish_request()
 
     def visible_results(self) -> np.ndarray:
-        """Return (B,S) candidates of the stages whose result is settled; 0 for the others."""
+        """Return (B,R) results of the stages whose results are settled; 0 for the others."""
         results = self._current_results()
         return np.where(self.encoder.settled(self.turn), results, 0.0)
 
@@ -227,6 +233,7 @@ class BatchedRecommender:
             "computation": priced_computation(outcome, self.prices),
             "cost": outcome.cost,
             "results": outcome.results,
+            **({} if outcome.signals is None else {"signals": outcome.signals}),
             **cluster_infos,
         }
         terminated = self.clusters is None or self.clusters.is_over
@@ -234,7 +241,7 @@ class BatchedRecommender:
             self.prices = self.clusters.prices
         if not terminated:
             self._begin_request()
-        results = outcome.results if terminated else self._current_results()
+        results = outcome.all_results if terminated else self._current_results()
         return self._observe(results, reward, np.full(self.num_envs, terminated), infos)
 
     def _serve(self) -> tuple[RequestOutcome, dict[str, np.ndarray]]:
@@ -277,10 +284,10 @@ class BatchedRecommender:
         return reward
 
     def _current_results(self) -> np.ndarray:
-        """Return (B,S) candidates under the decisions so far; zeros before any stage is settled."""
+        """Return (B,R) results under the decisions so far; zeros before any stage is settled."""
         if self.encoder.has_settled_stage(self.turn):
             return self.engine.evaluate(self.states, self.actions)[0]  # open decisions count as option 0
-        return np.zeros((self.num_envs, len(self.scenario.stages)), dtype=np.float32)
+        return np.zeros((self.num_envs, len(self.scenario.result_columns)), dtype=np.float32)
 
     def _observe(
         self,

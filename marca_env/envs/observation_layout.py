@@ -16,11 +16,15 @@ class Layout:
     """Positions of the parts of one vector."""
 
     one_hots: tuple[tuple[tuple[int, int], ...], ...]
-    """One-hots at each turn: index into [states, actions, 0] and start column of each."""
+    """One-hots at each turn: index into [states, actions, 0], whose states have W columns, and start column of each."""
     settled_results: tuple[IndexedColumns, ...]
-    """Stages whose results are visible at each turn, and their columns."""
+    """Results (counts, then signals) that are visible at each turn, and their columns."""
     results: tuple[int, ...]
-    """Columns of all results."""
+    """Columns of all counts of candidates."""
+    unbounded: tuple[int, ...]
+    """Columns of numbers and signals, which may be negative."""
+    numbers: IndexedColumns
+    """Columns of a state that hold numbers, and their columns here."""
     clusters: int
     """First column of the clusters' state."""
     prices: int

@@ -1,9 +1,9 @@
 """Observations, action masks and spaces of the agents: one encoder for every view of an episode.
 
 An episode is one request. Turn t makes decision t of the scenario, in pipeline order; turn ``n_turns`` is the end. The
-result of a stage is the number of candidates that it processes. It is settled, and visible to later stages, once all
-decisions of the stage and of the stages before it are made. Shapes: B batch, D decisions, S stages, G clusters,
-F features, O observation, A actions.
+results of a stage are the number of candidates that it processes, and its signals. They are settled, and visible to
+later stages, once all decisions of the stage and of the stages before it are made. Shapes: B batch, D decisions,
+S stages, N signals, R = S + N results, G clusters, W columns of a state, O observation, A actions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from marca_env.utils.validation import check_codes
 
 RESULT_LIMIT = 4.0
 """Observed results over the stage's queue are clipped here."""
+NUMBER_LIMIT = 10.0
+"""Observed numbers and signals, which are standardised, are clipped to ±10."""
 PRICE_LIMIT = 8.0
 """Observed prices log(1 + λ·budget/peak_qps) are clipped here."""
 
@@ -31,11 +33,13 @@ class ObservationEncoder:
 
     Attributes:
         agents: stages that decide, in pipeline order.
-        sizes: agent → O. An observation holds, in this order: one-hots of the features that the agent sees, one-hot of
-            the turn, one-hots of its own decisions so far, results of earlier stages, in windows the state of the
+        sizes: agent → O. An observation holds, in this order: features that the agent sees (one-hots of
+            categories, numbers as they are), one-hot of the turn, one-hots of its own decisions so far, counts of
+            candidates of earlier stages, their signals, in windows the state of the
             clusters (:meth:`marca_env.envs.request_window.WindowClusters.observe`), prices.
         n_actions: agent → A, the largest number of options of its decisions plus one: action A − 1 is ``wait``.
-        state_size: length of the state, which holds the same parts for all features, decisions and stages.
+        state_size: length of the state, which holds the same parts for all features that are not hidden, all decisions
+            and all stages.
         n_turns: D, decisions of an episode.
         turn_agent: agent that decides at each turn.
 
@@ -51,14 +55,15 @@ class ObservationEncoder:
         self.n_turns = len(scenario.decisions)
         self.turn_agent: tuple[str, ...] = tuple(scenario.stage_names[k] for k in scenario.decision_stage)
         self.n_actions = {stage.name: 1 + max(len(d.options) for d in stage.decisions) for stage in scenario.agents}
-        # (S,) turn from which on the result of each stage is settled
-        self._settled = (scenario.decision_stage[:, None] <= np.arange(len(scenario.stages))).sum(axis=0)
+        # (R,) turn from which on each result is settled
+        self._settled = (scenario.decision_stage[:, None] <= scenario.result_stages).sum(axis=0)
         self._first_settled = int(self._settled.min())
-        self._result_scale = _result_scale(scenario).astype(np.float32)
+        limits = _result_limits(scenario)
+        self._result_scale, self._least_result, self._most_result = (x.astype(np.float32) for x in limits)  # (R,) each
         self._price_scale = scenario.budgets / scenario.peak_qps
         self._layouts = {stage.name: self._agent_layout(stage) for stage in scenario.agents}
-        everything = range(len(scenario.stages))
-        self._state_layout = self._layout(range(len(scenario.features)), range(self.n_turns), everything)
+        visible = [k for k, feature in enumerate(scenario.features) if not feature.hidden]
+        self._state_layout = self._layout(visible, range(self.n_turns), range(len(scenario.stages)))
         self.sizes = {agent: layout.size for agent, layout in self._layouts.items()}
         self.state_size = self._state_layout.size
         self._total, self._one_hots = join_layouts([*self._layouts.values(), self._state_layout])
@@ -85,7 +90,7 @@ class ObservationEncoder:
         return self._box(self._state_layout)
 
     def settled(self, turn: int) -> np.ndarray:
-        """Return (S,) bool: whether the result of each stage is settled at ``turn``."""
+        """Return (R,) bool: whether each result is settled at ``turn``."""
         return turn >= self._settled
 
     def has_settled_stage(self, turn: int) -> bool:
@@ -109,9 +114,9 @@ class ObservationEncoder:
         """Encode a batch of requests that are all at the same turn.
 
         Args:
-            states: (B,F) int.
+            states: (B,W), see :meth:`Scenario.check_states`.
             actions: (B,D) int; only the decisions before ``turn`` are used.
-            results: (B,S) candidates of each stage; only settled ones are used.
+            results: (B,R) counts of candidates, then signals; only settled ones are used.
             turn: 0 … D; at D, the end, every agent waits.
             prices: (G,) or (B,G) currency per core-second; ``None``: zeros.
             clusters: (B, 3G+1) state of the clusters, in windows; ``None``: zeros.
@@ -125,7 +130,7 @@ class ObservationEncoder:
         if not 0 <= turn <= self.n_turns:
             raise InputError(f"turn is {turn}; pass 0 to {self.n_turns}")
         scenario, actions = self.scenario, np.asarray(actions)
-        states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
+        states = scenario.check_states(states)
         check_codes("action", actions[:, :turn], scenario.decision_names[:turn], scenario.action_shape[:turn])
         return self.encode_unchecked(states, actions, results, turn, self.scale_prices(prices), clusters)
 
@@ -141,15 +146,21 @@ class ObservationEncoder:
         """Encode without the checks of :meth:`encode`; ``prices`` are the output of :meth:`scale_prices`."""
         n = len(states)
         flat = np.zeros(n * self._total, dtype=np.float32)  # all vectors of one layout, then those of the next
-        codes = np.concatenate([states, actions, np.zeros((n, 1), dtype=np.int64)], axis=1)  # (B, F+D+1)
+        is_categorical = self.scenario.is_categorical
+        whole = states if is_categorical else states.astype(np.int64)  # columns of numbers are not used as codes
+        codes = np.concatenate([whole, actions, np.zeros((n, 1), dtype=np.int64)], axis=1)  # (B, W+D+1)
         index, start, size, before = self._one_hots[turn]
         flat[codes[:, index] + (start + n * before) + np.arange(n)[:, None] * size] = 1.0
-        scaled = (np.asarray(results, dtype=np.float32) / self._result_scale).clip(0.0, RESULT_LIMIT)  # (B,S)
+        scaled = np.asarray(results, dtype=np.float32) / self._result_scale
+        scaled = scaled.clip(self._least_result, self._most_result)  # (B,R)
+        numbers = None if is_categorical else states.clip(-NUMBER_LIMIT, NUMBER_LIMIT).astype(np.float32)
         parts, end = [], 0
         for layout in (*self._layouts.values(), self._state_layout):
             begin, end = end, end + n * layout.size
             out = flat[begin:end].reshape(n, layout.size)
             parts.append(out)
+            if numbers is not None:
+                out[:, layout.numbers[1]] = numbers[:, layout.numbers[0]]
             stages, columns = layout.settled_results[turn]
             if len(stages):
                 out[:, columns] = scaled[:, stages]
@@ -170,9 +181,9 @@ class ObservationEncoder:
         """Encode complete episodes of a log, for offline training; T = n_turns.
 
         Args:
-            states: (B,F) int.
+            states: (B,W).
             actions: (B,D) int.
-            results: (B,S) candidates of each stage.
+            results: (B,R) counts of candidates, then signals.
             prices: (G,) or (B,G) currency per core-second; ``None``: zeros.
 
         Returns:
@@ -213,7 +224,11 @@ class ObservationEncoder:
     def _agent_layout(self, stage: Stage) -> Layout:
         """Lay out the observation of a stage."""
         index = self.scenario.stage_names.index(stage.name)
-        features = [k for k, f in enumerate(self.scenario.features) if not f.seen_by or stage.name in f.seen_by]
+        features = [
+            k
+            for k, f in enumerate(self.scenario.features)
+            if not f.hidden and (not f.seen_by or stage.name in f.seen_by)
+        ]
         own = [d for d in range(self.n_turns) if self.scenario.decision_stage[d] == index]
         return self._layout(features, own, range(index))
 
@@ -229,24 +244,41 @@ class ObservationEncoder:
                 at += int(width)
             return tuple(starts)
 
-        n_features, turns = len(self.scenario.features), range(self.n_turns + 1)
-        feature_starts = place(features, [self.scenario.features[k].size for k in features])
+        scenario, turns = self.scenario, range(self.n_turns + 1)
+        width = len(scenario.state_columns)
+        feature_starts = place(features, [scenario.features[k].size for k in features])
         turn_start = place([0], [self.n_turns + 1])[0][1]
-        decision_starts = place(decisions, [self.scenario.action_shape[d] for d in decisions])
-        result_columns = place(stages, [1] * len(stages))
+        decision_starts = place(decisions, [scenario.action_shape[d] for d in decisions])
+        count_columns = place(stages, [1] * len(stages))
+        signals = [len(scenario.stages) + n for n, (stage, _) in enumerate(scenario.signals) if stage in stages]
+        signal_columns = place(signals, [1] * len(signals))
+        numbers = [
+            (column, start + k)
+            for f, start in feature_starts
+            if scenario.features[f].kind == "number"
+            for k, column in enumerate(range(scenario.feature_slices[f].start, scenario.feature_slices[f].stop))
+        ]
         # codes of [states, actions, 0] that are one-hot at each turn, and the column where each one-hot starts
+        categories = [
+            (scenario.feature_slices[f].start, start)
+            for f, start in feature_starts
+            if scenario.features[f].kind == "category"
+        ]
         one_hots = [
-            [*feature_starts, (-1, turn_start + t), *((n_features + d, start) for d, start in decision_starts if d < t)]
+            [*categories, (-1, turn_start + t), *((width + d, start) for d, start in decision_starts if d < t)]
             for t in turns
         ]
+        results = [*count_columns, *signal_columns]
         return Layout(
             one_hots=tuple(tuple(pairs) for pairs in one_hots),
             settled_results=tuple(
-                as_indexed_columns([(s, c) for s, c in result_columns if t >= self._settled[s]]) for t in turns
+                as_indexed_columns([(r, c) for r, c in results if t >= self._settled[r]]) for t in turns
             ),
-            results=tuple(column for _, column in result_columns),
+            results=tuple(column for _, column in count_columns),
+            unbounded=tuple(column for _, column in [*signal_columns, *numbers]),
+            numbers=as_indexed_columns(numbers),
             clusters=place([0], [self._cluster_width])[0][1],
-            prices=place([0], [len(self.scenario.clusters)])[0][1],
+            prices=place([0], [len(scenario.clusters)])[0][1],
             size=at,
         )
 
@@ -267,7 +299,9 @@ class ObservationEncoder:
         if self._cluster_width:
             high[layout.clusters : layout.clusters + len(self.scenario.clusters)] = LOAD_LIMIT
         high[layout.prices :] = PRICE_LIMIT
-        return spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        low = np.zeros_like(high)
+        high[list(layout.unbounded)], low[list(layout.unbounded)] = NUMBER_LIMIT, -NUMBER_LIMIT
+        return spaces.Box(low, high, dtype=np.float32)
 
     def _checked_agent(self, agent: str) -> str:
         """Return the agent's name, or raise an InputError if it is unknown."""
@@ -276,7 +310,17 @@ class ObservationEncoder:
         return agent
 
 
-def _result_scale(scenario: Scenario) -> np.ndarray:
+def _result_limits(scenario: Scenario) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what is scaled to 1, and the least and the most that is observed after it, of every result; (R,) each."""
+    n, scale = len(scenario.signals), _count_scale(scenario)
+    return (
+        np.append(scale, np.ones(n)),
+        np.append(np.zeros(len(scale)), np.full(n, -NUMBER_LIMIT)),
+        np.append(np.full(len(scale), RESULT_LIMIT), np.full(n, NUMBER_LIMIT)),
+    )
+
+
+def _count_scale(scenario: Scenario) -> np.ndarray:
     """Return (S,) the candidates that are scaled to 1: the stage's queue limit, or the most that can arrive."""
     scale = np.ones(len(scenario.stages))
     arriving = 1.0

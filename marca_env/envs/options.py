@@ -38,7 +38,7 @@ class EnvOptions:
     """Options of every environment of requests. G clusters, B requests side by side.
 
     Raises:
-        InputError: an option is invalid, or ``reward="lagrangian"`` has no prices.
+        InputError: an option is invalid.
     """
 
     scenario: str | Path | Scenario = "default"
@@ -48,7 +48,7 @@ class EnvOptions:
     """``revenue``; ``lagrangian`` (revenue − Σ_g λ_g C_g); or a callable ``(outcome, prices) → (B,)``, in currency."""
     prices: Sequence[float] | np.ndarray | Mapping[str, float] | None = None
     """(G,) λ in currency per core-second, observed by the agents and used by the reward, or the price of each cluster
-    by its name; ``None``: zeros."""
+    by its name. ``None``: zeros, or with the reward ``lagrangian`` the scenario's own."""
     engine: Engine | None = None
     """Engine to run; ``None``: the engine of the scenario's fitted models."""
     on_illegal: str = "nearest"
@@ -58,7 +58,7 @@ class EnvOptions:
     window: RequestWindow | int | dict | None = None
     """Episode of several requests whose computation affects the later ones: a ``RequestWindow``, a dict of its fields,
     or a number of requests. Revenue is then net of dropped requests, and costs are those of the degraded options that
-    ran. ``None``: one request per episode."""
+    ran. ``None``: the scenario's own, or else one request per episode."""
 
     def __post_init__(self) -> None:
         if self.on_illegal not in ON_ILLEGAL:
@@ -68,8 +68,6 @@ class EnvOptions:
         if not isinstance(self.reward, str) and not callable(self.reward):
             names = ", ".join(REWARDS)
             raise InputError(f"reward is {shown(self.reward)}; pass one of {names}, or a callable (outcome, prices)")
-        if self.reward == "lagrangian" and self.prices is None:
-            raise InputError("reward 'lagrangian' needs prices; pass one per cluster, in currency per core-second")
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,14 @@ COST_COLUMNS = _log_columns(
 
 
 def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """Return one column per feature, with codes 0 … size − 1."""
-    return tuple(
-        Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}") for f in scenario.features
-    )
+    """Return the columns of the features: codes 0 … size − 1, or standardised numbers."""
+    columns: list[Column] = []
+    for f in scenario.features:
+        if f.kind == "category":
+            columns.append(Column(f.name, "int", high=f.size - 1, meaning=f"code of feature {f.name!r}"))
+        else:
+            columns += [Column(name, low=-np.inf, meaning=f"number of feature {f.name!r}") for name in f.columns]
+    return tuple(columns)
 
 
 def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
@@ -67,8 +71,10 @@ def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
 
 
 def result_columns(scenario: Scenario) -> tuple[Column, ...]:
-    """Return one column per stage, with the candidates that it processed."""
-    return tuple(Column(f"result_{name}", meaning=f"candidates processed by {name}") for name in scenario.stage_names)
+    """Return one column per stage, with the candidates that it processed, and one per signal."""
+    counts = [Column(f"result_{name}", meaning=f"candidates processed by {name}") for name in scenario.stage_names]
+    names = scenario.result_columns[len(counts) :]
+    return (*counts, *(Column(name, low=-np.inf, meaning="signal of a stage") for name in names))
 
 
 def request_columns(scenario: Scenario) -> tuple[Column, ...]:

@@ -1,8 +1,10 @@
 """Revenue and cost of requests under joint actions: arrays in, arrays out, without an environment.
 
-The engine combines the fitted models with the empirical requests. Requests are categorical, so that a scenario has
-finitely many pairs of state and joint action; each pair is predicted once and cached.
-Shapes: B batch, F features, D decisions, S stages, G clusters, J joint actions, U distinct states.
+The engine combines the fitted models with the empirical requests. Where all features are categories, a scenario has
+finitely many pairs of state and joint action; each pair is predicted once and cached. Where features are numbers,
+predictions are made in batches. Where the outcomes of requests were recorded, the records are served.
+Shapes: B batch, W columns of a state, D decisions, S stages, N signals, R = S + N results, G clusters, J joint actions,
+U distinct states.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import numpy as np
 from marca_env.logs.log_files import read_request_log
 from marca_env.models.cost_model import CostModel
 from marca_env.models.population import Population, Sparsity
-from marca_env.models.prediction_cache import PredictionCache
+from marca_env.models.prediction_cache import DirectPredictions, PredictionCache
+from marca_env.models.recorded_outcomes import RecordedOutcomes
 from marca_env.models.request_pool import RequestPool
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import Scenario, presets
@@ -40,7 +43,7 @@ class CostPredictor(Protocol):
     """Interface of a cost model, such as :class:`marca_env.CostModel`."""
 
     def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict the candidates of each stage: (B,F), (B,D) → (B,S)."""
+        """Predict the candidates of each stage, then the signals: (B,W), (B,D) → (B,R)."""
 
     @property
     def cost_map(self) -> CostFunction:
@@ -51,14 +54,14 @@ class CostFunction(Protocol):
     """Interface of a cost map, such as :class:`marca_env.models.cost_map.CostMap`."""
 
     def cost(self, actions: np.ndarray, results: np.ndarray, site: np.ndarray | None = None) -> np.ndarray:
-        """Return core-seconds on each cluster: actions (B,D), candidates (B,S), sites (B,) or None → (B,G)."""
+        """Return core-seconds on each cluster: actions (B,D), results (B,R), sites (B,) or None → (B,G)."""
 
 
 class RevenuePredictor(Protocol):
     """Interface of a revenue model, such as :class:`marca_env.RevenueModel`."""
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict expected revenue, currency per request: (B,F), (B,D) → (B,)."""
+        """Predict expected revenue, currency per request: (B,W), (B,D) → (B,)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,13 @@ class RequestOutcome:
     """(B,) currency; drawn if the engine has noise, else the expectation."""
     expected_revenue: np.ndarray
     """(B,) mean of the revenue model, currency."""
+    signals: np.ndarray | None = None
+    """(B,N) signals of the stages; ``None`` if none reports any."""
+
+    @property
+    def all_results(self) -> np.ndarray:
+        """(B,R) candidates, then signals."""
+        return self.results if self.signals is None else np.concatenate([self.results, self.signals], axis=1)
 
 
 class Engine:
@@ -86,6 +96,8 @@ class Engine:
         noise: ``none`` (the default): the revenue of a request is its expectation, as in offline evaluation.
             ``gamma``: sparse revenue with the same mean, as in a log (:class:`Sparsity`).
         sparsity: distribution of the revenue; required for ``gamma``.
+        records: what each request really earns and costs under each joint action; ``None``: what the models predict.
+        heldout: requests of the records that no learner has seen; ``None``: there are none.
 
     Raises:
         InputError: the noise is unknown, ``gamma`` has no sparsity, or the population has other features than the
@@ -102,6 +114,8 @@ class Engine:
         *,
         noise: Noise = "none",
         sparsity: Sparsity | None = None,
+        records: RecordedOutcomes | None = None,
+        heldout: Population | None = None,
     ) -> None:
         if noise not in NOISES:
             raise InputError(unknown_option("noise", noise, NOISES))
@@ -110,10 +124,10 @@ class Engine:
                 "noise 'gamma' needs `sparsity`; use Engine.load(scenario, noise='gamma'), which takes it from the "
                 "request log"
             )
-        if population.states.shape[1] != len(scenario.features):
+        if population.states.shape[1] != len(scenario.state_columns):
             raise InputError(
                 f"population has {population.states.shape[1]} features but scenario {scenario.name!r} has "
-                f"{len(scenario.features)}; fit the artefacts for this scenario"
+                f"{len(scenario.state_columns)}; fit the artefacts for this scenario"
             )
         self.scenario = scenario
         self.cost_model = cost_model
@@ -122,7 +136,10 @@ class Engine:
         self.noise = noise
         self.sparsity = sparsity
         self._cumulative = np.cumsum(population.counts / population.counts.sum())
-        self._cache = PredictionCache(scenario, self._predict)
+        self.records, self.heldout = records, heldout
+        self._n_results = len(scenario.result_columns)
+        predictions = PredictionCache if scenario.is_categorical else DirectPredictions
+        self._predictions = predictions(scenario, self._predict)
 
     @classmethod
     @checked_arguments
@@ -167,6 +184,7 @@ class Engine:
                     f"{home / name}: fitted to another system than scenario {scenario.name!r} "
                     f"({', '.join(differing)} differ); {fit_remedy(scenario)}"
                 )
+        records, heldout = home / "outcomes.parquet", home / "heldout.parquet"
         return cls(
             scenario,
             cost_model,
@@ -174,6 +192,8 @@ class Engine:
             Population.load(home / "population.parquet", scenario),
             noise=noise,
             sparsity=sparsity,
+            records=RecordedOutcomes.load(records, scenario) if records.exists() else None,
+            heldout=Population.load(heldout, scenario) if heldout.exists() else None,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
@@ -182,7 +202,7 @@ class Engine:
 
     # -- transition ----------------------------------------------------------------------------------------
     def sample_states(self, rng: UniformSource, n: int) -> np.ndarray:
-        """Draw ``n`` requests from the population, (n,F) int64; the k-th is also the k-th of n single draws."""
+        """Draw ``n`` requests from the population, (n,W); the k-th is also the k-th of n single draws."""
         n = as_whole_number("n", n, 0, MAX_REQUESTS)
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
@@ -191,7 +211,7 @@ class Engine:
         """Serve a batch of requests.
 
         Args:
-            states: (B,F) int.
+            states: (B,W).
             actions: (B,D) option indices.
             rng: source of one number per request if the engine has noise; unused otherwise.
         """
@@ -199,21 +219,22 @@ class Engine:
         revenue = expected
         if self.noise == "gamma" and self.sparsity is not None:
             revenue = self.sparsity.sample(expected.astype(np.float64), rng.random(len(expected))).astype(np.float32)
-        return RequestOutcome(results, cost, revenue, expected)
+        n_stages = len(self.scenario.stages)
+        signals = results[:, n_stages:] if self._n_results > n_stages else None
+        return RequestOutcome(results[:, :n_stages], cost, revenue, expected, signals)
 
     def results(self, states: np.ndarray, actions: np.ndarray, turn: int) -> np.ndarray:
-        """Return (B,S) candidates with the decisions before ``turn``; later decisions count as option 0."""
+        """Return (B,R) results with the decisions before ``turn``; later decisions count as option 0."""
         as_whole_number("turn", turn, 0, len(self.scenario.decisions))
         actions = check_codes("action", actions, self.scenario.decision_names, self.scenario.action_shape)
         known_actions = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
         return self.evaluate(states, known_actions)[0]
 
     def evaluate(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return candidates (B,S), cost (B,G) and expected revenue (B,), float32; each pair is predicted only once."""
-        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        rows = self._cache.look_up(states, self.scenario.joint_index(actions))
-        n_stages = len(self.scenario.stages)
-        return rows[:, :n_stages], rows[:, n_stages:-1], rows[:, -1]
+        """Return results (B,R), cost (B,G) and expected revenue (B,), float32; recorded ones if there are any."""
+        source = self._predictions if self.records is None else self.records
+        rows = source.look_up(self.scenario.check_states(states), self.scenario.joint_index(actions))
+        return rows[:, : self._n_results], rows[:, self._n_results : -1], rows[:, -1]
 
     def stage_costs(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray | None:
         """Return core-seconds of each stage, (B,D), (B,S) → (B,S); ``None`` if the cost map has no costs by stage."""
@@ -223,30 +244,53 @@ class Engine:
         return np.stack([stage_cost(k, actions, results[:, k]) for k in range(results.shape[1])], axis=1)
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return expected revenue (B,J) and cost (B,J,G) of every joint action, float32."""
-        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        distinct, distinct_of = self._cache.distinct, self._cache.distinct_of
-        rows = self._cache.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
-        rows = rows.reshape(len(states), len(distinct), rows.shape[-1])
-        n_stages = len(self.scenario.stages)
-        return rows[:, distinct_of, -1], rows[:, distinct_of, n_stages:-1]
+        """Return the revenue (B,J) and cost (B,J,G) that the models expect of every joint action, float32."""
+        return self._table(self._predictions, states)
+
+    def true_table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the revenue (B,J) and cost (B,J,G) of every joint action as :meth:`evaluate` serves them, float32."""
+        return self._table(self._predictions if self.records is None else self.records, states)
 
     def warm(self, chunk: int = 200) -> None:
         """Fill the cache with every action of every state of the population, ``chunk`` states at a time."""
-        for start in range(0, len(self.population.states), chunk):
-            self.table(self.population.states[start : start + chunk])
+        if self.scenario.is_categorical:
+            for start in range(0, len(self.population.states), chunk):
+                self.table(self.population.states[start : start + chunk])
 
     @checked_arguments
     def pool(self, size: int, seed: int = 0) -> RequestPool:
         """Draw ``size`` requests from the population, with their complete tables, to simulate days with."""
         as_whole_number("size", size, 1, MAX_REQUESTS)
-        drawn = self.sample_states(np.random.default_rng(as_seed(seed)), size)
+        return self._pool(self.sample_states(np.random.default_rng(as_seed(seed)), size))
+
+    @checked_arguments
+    def heldout_pool(self) -> RequestPool:
+        """Return the held-out requests with their complete tables, to judge what was learnt from the population.
+
+        Raises:
+            InputError: the scenario has no held-out requests.
+        """
+        if self.heldout is None:
+            raise InputError(f"scenario {self.scenario.name!r} has no held-out requests; use pool()")
+        return self._pool(np.repeat(self.heldout.states, self.heldout.counts.astype(np.int64), axis=0))
+
+    def _pool(self, drawn: np.ndarray) -> RequestPool:
         states, counts = np.unique(drawn, axis=0, return_counts=True)
-        values, costs = self.table(states)
+        values, costs = self.true_table(states)
         return RequestPool(self.scenario, states, {"revenue": values}, costs, counts.astype(np.float64))
 
+    def _table(
+        self, source: PredictionCache | DirectPredictions | RecordedOutcomes, states: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return revenue (B,J) and cost (B,J,G) of every joint action from one of the sources of outcomes."""
+        states = self.scenario.check_states(states)
+        distinct, distinct_of = source.distinct, source.distinct_of
+        rows = source.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
+        rows = rows.reshape(len(states), len(distinct), rows.shape[-1])
+        return rows[:, distinct_of, -1], rows[:, distinct_of, self._n_results : -1]
+
     def _predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict candidates, cost and expected revenue without the cache; float32 (B, S+G+1)."""
+        """Predict candidates, cost and expected revenue without the cache; float32 (B, R+G+1)."""
         results = self.cost_model.results(states, actions)
         cost = self.cost_model.cost_map.cost(actions, results, self.scenario.site_of(states))
         revenue = np.maximum(self.revenue_model.predict(states, actions), 0.0)

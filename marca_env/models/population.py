@@ -17,10 +17,10 @@ from marca_env.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Population:
-    """Distinct states of requests and how often each occurred. U states, F features."""
+    """Distinct states of requests and how often each occurred. U states, W columns."""
 
     states: np.ndarray
-    """(U,F) int64, columns in the scenario's order of features."""
+    """(U,W) int64, or float64 where features are numbers; columns as :attr:`Scenario.state_columns`."""
     counts: np.ndarray
     """(U,) positive."""
 
@@ -37,8 +37,7 @@ class Population:
     @classmethod
     def from_log(cls, scenario: Scenario, requests: pd.DataFrame) -> Population:
         """Count the distinct states of a request log."""
-        columns = requests[list(scenario.feature_names)].to_numpy(dtype=np.int64)
-        states, counts = np.unique(columns, axis=0, return_counts=True)
+        states, counts = np.unique(_state_table(scenario, requests), axis=0, return_counts=True)
         return cls(states, counts.astype(np.float64))
 
     @classmethod
@@ -50,8 +49,7 @@ class Population:
         """
         columns = (*feature_columns(scenario), Column("count", "int", low=1))
         frame = check_table(read_table(path), columns, path)
-        states = frame[list(scenario.feature_names)].to_numpy(dtype=np.int64)
-        return cls(states, frame["count"].to_numpy(dtype=np.float64))
+        return cls(_state_table(scenario, frame), frame["count"].to_numpy(dtype=np.float64))
 
     def site_shares(self, scenario: Scenario) -> np.ndarray:
         """Return the share of the requests that each site serves, (sites,)."""
@@ -62,8 +60,14 @@ class Population:
 
     def save(self, path: str | Path, scenario: Scenario) -> None:
         """Write a table with one column per feature and ``count``; the suffix selects CSV or Parquet."""
-        frame = pd.DataFrame(self.states, columns=list(scenario.feature_names))
+        frame = pd.DataFrame(self.states, columns=list(scenario.state_columns))
         write_table(frame.assign(count=self.counts.astype(np.int64)), path)
+
+
+def _state_table(scenario: Scenario, frame: pd.DataFrame) -> np.ndarray:
+    """Return the states (rows, W) of a checked table."""
+    number = np.int64 if scenario.is_categorical else np.float64
+    return frame[list(scenario.state_columns)].to_numpy(dtype=number)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A cache of the models' predictions: each pair of state and joint action is predicted once."""
+"""Predictions of the models by state and joint action: remembered where states are codes, made in batches elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""States (B,F) and actions (B,D) → predictions (B, S+G+1) float32."""
+"""States (B,W) and actions (B,D) → predictions (B, R+G+1) float32."""
 
 _LARGEST_TABLE = 2**24
 """Number of pairs up to which each pair has its own row."""
@@ -44,7 +44,7 @@ class PredictionCache:
         n_rows = _SLOTS if self._shared else n_pairs
         if self._numbered:
             self._strides = np.cumprod([1, *self.shape[:0:-1]], dtype=np.int64)[:0:-1]  # of the features
-        width = len(scenario.stages) + len(scenario.clusters) + 1
+        width = len(scenario.result_columns) + len(scenario.clusters) + 1
         self.table = np.zeros((n_rows, width), dtype=np.float32)  # the system allocates a page when it is first written
         self.stored_codes = np.zeros(n_rows, dtype=np.int64)  # code of the row's pair plus 1; 0 for an empty row
 
@@ -53,7 +53,7 @@ class PredictionCache:
         return type(self), (self.scenario, self.predict)
 
     def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
-        """Return predictions (B, S+G+1) float32 for states (B,F) and indices of joint actions (B,)."""
+        """Return predictions (B, R+G+1) float32 for states (B,F) and indices of joint actions (B,)."""
         if not self._numbered:  # too many pairs to number them with 64 bits: predict without a cache
             pairs = np.column_stack([states, self.distinct_of[joint]])
             new, inverse = np.unique(pairs, axis=0, return_inverse=True)
@@ -80,3 +80,22 @@ class PredictionCache:
         if not self._shared:
             return code
         return ((code.astype(np.uint64) * _SPREAD) >> np.uint64(65 - _SLOTS.bit_length())).astype(np.int64)
+
+
+class DirectPredictions:
+    """Predictions of a scenario whose features are numbers: nothing is remembered, because states seldom repeat.
+
+    Args:
+        scenario: the system.
+        predict: makes the predictions.
+    """
+
+    def __init__(self, scenario: Scenario, predict: Predict) -> None:
+        self.scenario, self.predict = scenario, predict
+        encoder = InputEncoder(scenario)
+        self.distinct_of: np.ndarray = encoder.distinct_of  # (J,) in 0 … J' − 1
+        self.distinct = encoder.distinct_actions  # (J',) one joint action of each group
+
+    def look_up(self, states: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        """Return predictions (B, R+G+1) float32 for states (B,W) and indices of joint actions (B,)."""
+        return self.predict(states, self.scenario.joint_actions[self.distinct[self.distinct_of[joint]]])

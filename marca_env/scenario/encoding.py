@@ -9,7 +9,9 @@ from marca_env.utils.validation import check_codes
 
 
 class InputEncoder:
-    """Encoder of features and decisions: one-hot codes, then each code's position in its range, 0 … 1.
+    """Encoder of features and decisions: one-hot codes, each code's position in its range, 0 … 1, then the numbers.
+
+    Hidden features are no inputs. C of the features are categories, and V columns of a state are numbers.
 
     A recall length whose channel is off has no effect, so it gets an extra code "off". Joint actions with the same
     effect thus have the same inputs, and tables are computed for distinct joint actions only.
@@ -17,8 +19,14 @@ class InputEncoder:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.n_features = len(scenario.features)
-        self.sizes = [int(n) for n in scenario.feature_sizes]
+        categories = [f for f in scenario.features if f.kind == "category" and not f.hidden]
+        self.n_features = len(categories)
+        """C, categories among the inputs; the columns after them are the decisions'."""
+        self.sizes = [f.size for f in categories]
+        observable = set(scenario.observable_columns.tolist())
+        self._categories = np.array([k for k in scenario.category_columns if k in observable], dtype=np.int64)
+        self._numbers = np.array([k for k in scenario.number_columns if k in observable], dtype=np.int64)
+        self._is_plain = len(self._categories) == len(scenario.state_columns)
         self._off: list[tuple[int, int, np.ndarray]] = []
         for d, decision in enumerate(scenario.decisions):
             self.sizes.append(len(decision.options))
@@ -41,14 +49,14 @@ class InputEncoder:
 
     @property
     def width(self) -> int:
-        """Number of inputs: the one-hot codes, then one position per column."""
-        return sum(self.sizes) + len(self.sizes)
+        """Number of inputs: the one-hot codes, one position per column of codes, and the numbers."""
+        return sum(self.sizes) + len(self.sizes) + len(self._numbers)
 
     @property
     def of_actions(self) -> np.ndarray:
         """Mask of the inputs that belong to decisions, bool (width,)."""
         column = np.concatenate([np.repeat(np.arange(len(self.sizes)), self.sizes), np.arange(len(self.sizes))])
-        return column >= self.n_features
+        return np.append(column >= self.n_features, np.zeros(len(self._numbers), dtype=bool))
 
     def code_actions(self, actions: np.ndarray) -> np.ndarray:
         """Replace recall lengths of channels that are off by the code "off": option indices (B, D) → int64 (B, D).
@@ -62,18 +70,36 @@ class InputEncoder:
         return coded
 
     def codes(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Return the codes of all columns: ``states`` (B, F), ``actions`` (B, D) → int64 (B, F + D).
+        """Return the codes of all categories and decisions: ``states`` (B, W), ``actions`` (B, D) → int64 (B, C + D).
 
         Raises:
-            InputError: a code is out of range.
+            InputError: a code is out of range, or a number is not finite.
         """
         scenario = self.scenario
-        states = check_codes("state", states, scenario.feature_names, scenario.feature_sizes)
+        states = scenario.check_states(states)
         actions = check_codes("action", actions, scenario.decision_names, scenario.action_shape)
-        return np.concatenate([states.astype(np.int64), self.code_actions(actions)], axis=1)
+        categories = states if self._is_plain else states[:, self._categories]
+        return np.concatenate([categories.astype(np.int64), self.code_actions(actions)], axis=1)
 
-    def encode(self, codes: np.ndarray) -> np.ndarray:
-        """Return the model inputs of coded columns: (B, F + D) → float32 (B, width)."""
+    def numbers(self, states: np.ndarray) -> np.ndarray:
+        """Return the columns of a state that are numbers and inputs: ``states`` (B, W) → float32 (B, V)."""
+        return np.asarray(states)[:, self._numbers].astype(np.float32)
+
+    def inputs(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the model inputs: ``states`` (B, W), ``actions`` (B, D) → float32 (B, width).
+
+        Raises:
+            InputError: a code is out of range, or a number is not finite.
+        """
+        return self.encode(self.codes(states, actions), self.numbers(states))
+
+    def encode(self, codes: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Return the model inputs of coded columns (B, C + D) and numbers (B, V): float32 (B, width).
+
+        Args:
+            codes: what :meth:`codes` returned.
+            numbers: what :meth:`numbers` returned; ``None``: zeros.
+        """
         x = np.zeros((len(codes), self.width), dtype=np.float32)
         offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         np.put_along_axis(x, codes + offsets[:-1], 1.0, axis=1)
@@ -82,5 +108,8 @@ class InputEncoder:
             column = self.n_features + d
             options = self.sizes[column] - 1
             position[:, column] = np.where(codes[:, column] == options, 0.0, (codes[:, column] + 1) / options)
-        x[:, offsets[-1] :] = position
+        ends = offsets[-1] + len(self.sizes)
+        x[:, offsets[-1] : ends] = position
+        if numbers is not None:
+            x[:, ends:] = numbers
         return x

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from marca_env.utils.argument_types import checked_fields
+from marca_env.utils.dataclass_schema import UNLESS_DEFAULT
 from marca_env.utils.errors import InputError, unknown_option
 
 Kind = Literal["channel", "queue", "model"]
+FeatureKind = Literal["category", "number"]
 CHANNELS = ("popularity", "category", "two_tower", "item_to_item")
 NOISE = {"two_tower": 2.5, "item_to_item": 1.0, "rescoring": 0.7, "pre_ranking": 2.0, "ranking": 0.3}
 """Models of the live cascade, and the default error of each."""
@@ -32,16 +34,34 @@ def require(condition: bool, message: str) -> None:
 @dataclass(frozen=True)
 @checked_fields
 class Feature:
-    """Categorical feature of a request, coded 0 … size − 1."""
+    """Feature of a request: a category, coded 0 … size − 1, or a vector of ``size`` numbers."""
 
     name: str
     size: int
-    """Number of categories."""
+    """Number of categories, or of numbers."""
     seen_by: tuple[str, ...] = ()
     """Stages that observe it; empty: all stages."""
+    kind: FeatureKind = field(default="category", metadata=UNLESS_DEFAULT)
+    """``category``, or ``number``: standardised numbers (mean 0 and standard deviation 1 in the log)."""
+    hidden: bool = field(default=False, metadata=UNLESS_DEFAULT)
+    """Whether it is the environment's own: no stage observes it, and the state for centralised training leaves it
+    out. Outcomes may depend on it."""
 
     def __post_init__(self) -> None:
-        require(self.size >= 1, f"feature {self.name!r}: size is {self.size}; it needs at least one category")
+        where = f"feature {self.name!r}"
+        kinds = typing.get_args(FeatureKind)
+        if self.kind not in kinds:
+            raise ScenarioError(f"{where}: {unknown_option('kind', self.kind, kinds)}")
+        least = "one category" if self.kind == "category" else "one number"
+        require(self.size >= 1, f"{where}: size is {self.size}; it needs at least {least}")
+        require(not (self.hidden and self.seen_by), f"{where}: hidden, but seen_by names stages; use one of the two")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns in a state and in a log: its name, numbered for a vector of several numbers."""
+        if self.kind == "category" or self.size == 1:
+            return (self.name,)
+        return tuple(f"{self.name}_{k}" for k in range(self.size))
 
 
 @dataclass(frozen=True)
@@ -105,8 +125,13 @@ class Stage:
     decisions: tuple[Decision, ...] = ()
     queue_limit: int | None = None
     """Maximum of candidates that it hands on; ``None``: no limit."""
+    signals: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """Numbers that it reports beside its count of candidates, such as the best score, the spread of the scores or the
+    gap at the cut. Later stages observe them."""
 
     def __post_init__(self) -> None:
+        distinct = len(set(self.signals)) == len(self.signals)
+        require(distinct, f"stage {self.name!r}: signals repeat: {list(self.signals)}")
         require(
             self.queue_limit is None or self.queue_limit > 0,
             f"stage {self.name!r}: queue_limit is {self.queue_limit}; it must be positive (or left out)",

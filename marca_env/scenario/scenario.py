@@ -30,11 +30,12 @@ from marca_env.scenario.parts import (
     Stage,
     require,
 )
+from marca_env.scenario.request_window import RequestWindow
 from marca_env.utils.argument_types import check_type, checked_arguments, checked_fields, checked_path
-from marca_env.utils.dataclass_schema import EXCLUDED, from_plain, to_plain
-from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.dataclass_schema import EXCLUDED, UNLESS_DEFAULT, from_plain, to_plain
+from marca_env.utils.errors import InputError, shown, unknown_option
 from marca_env.utils.files import atomic_path
-from marca_env.utils.validation import as_whole_number, check_codes
+from marca_env.utils.validation import as_array, as_whole_number, check_codes
 from marca_env.utils.yaml import parse_mapping, read_mapping
 
 __all__ = [
@@ -83,6 +84,12 @@ class Scenario:
     site: str | None = None
     """Feature whose code is the data centre (site) of a request; ``None``: one site. Stages may have a cluster at each
     site; a request then uses, loads and pays for the clusters of its site only."""
+    window: RequestWindow | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """Episode of several requests in which environments of this scenario run unless they are given another one;
+    ``None``: one request."""
+    prices: tuple[float, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """λ of each cluster, currency per core-second, at which the scenario is posed as a task: the prices of the reward
+    ``lagrangian`` where none are given."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
     """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
     source: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
@@ -98,6 +105,10 @@ class Scenario:
         )
         require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
+        require(
+            len(self.prices) in (0, len(self.clusters)) and all(0 <= x < np.inf for x in self.prices),
+            f"prices are {self.prices}; give one for each of the {len(self.clusters)} clusters, not negative",
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cached properties out of pickles: the list of joint actions can take megabytes."""
@@ -112,6 +123,9 @@ class Scenario:
         names = [d.name for d in self.decisions]
         require(len(set(names)) == len(names), f"scenario {self.name!r}: two decisions share a name: {names}")
         require(len(names) > 0, f"scenario {self.name!r}: no stage has a decision; add at least one")
+        columns = [*self.state_columns, *names, *self.result_columns]
+        repeated = next((name for k, name in enumerate(columns) if name in columns[:k]), None)
+        require(repeated is None, f"scenario {self.name!r}: two columns of its log are named {repeated!r}; rename one")
         for decision in self.decisions:
             for name in decision.channels:
                 if name not in self.channels:
@@ -145,7 +159,9 @@ class Scenario:
         if self.site not in self.feature_names:
             raise ScenarioError(f"site: {unknown_option('feature', self.site, self.feature_names)}")
         require(len(lists) > 0, f"site is {self.site!r}, but no stage has a list of clusters; add one, or remove site")
-        size = self.features[self.feature_names.index(self.site)].size
+        feature = self.features[self.feature_names.index(self.site)]
+        require(feature.kind == "category", f"site: feature {self.site!r} is a number; name a category")
+        size = feature.size
         for stage in lists:
             require(
                 len(stage.cluster) == size,
@@ -168,6 +184,56 @@ class Scenario:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the order of a state's columns."""
         return tuple(f.name for f in self.features)
+
+    @cached_property
+    def state_columns(self) -> tuple[str, ...]:
+        """Names of the W columns of a state and of a log: one of each category, ``size`` of each vector of numbers."""
+        return tuple(column for feature in self.features for column in feature.columns)
+
+    @cached_property
+    def feature_slices(self) -> tuple[slice, ...]:
+        """Columns of each feature in a state."""
+        ends = np.cumsum([len(feature.columns) for feature in self.features]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    @cached_property
+    def is_categorical(self) -> bool:
+        """Whether all features are categories: states are codes then, and finitely many."""
+        return all(feature.kind == "category" for feature in self.features)
+
+    @cached_property
+    def category_columns(self) -> np.ndarray:
+        """Columns of a state that hold codes; int64."""
+        pairs = zip(self.features, self.feature_slices, strict=True)
+        return np.array([part.start for feature, part in pairs if feature.kind == "category"], dtype=np.int64)
+
+    @cached_property
+    def number_columns(self) -> np.ndarray:
+        """Columns of a state that hold numbers; int64."""
+        return np.setdiff1d(np.arange(len(self.state_columns)), self.category_columns)
+
+    @cached_property
+    def observable_columns(self) -> np.ndarray:
+        """Columns of a state whose feature is not hidden; int64."""
+        pairs = zip(self.features, self.feature_slices, strict=True)
+        columns = [range(part.start, part.stop) for feature, part in pairs if not feature.hidden]
+        return np.array([column for part in columns for column in part], dtype=np.int64)
+
+    @cached_property
+    def signals(self) -> tuple[tuple[int, str], ...]:
+        """Every signal: index of its stage, and its name; N of them, in pipeline order."""
+        return tuple((k, name) for k, stage in enumerate(self.stages) for name in stage.signals)
+
+    @cached_property
+    def result_stages(self) -> np.ndarray:
+        """Index of the stage of each result: the counts of the S stages, then the N signals; int64 (S+N,)."""
+        return np.array([*range(len(self.stages)), *(k for k, _ in self.signals)])
+
+    @cached_property
+    def result_columns(self) -> tuple[str, ...]:
+        """Names of the columns of the results in a log, in the order of :attr:`result_stages`."""
+        signals = [f"signal_{self.stages[k].name}_{name}" for k, name in self.signals]
+        return (*(f"result_{name}" for name in self.stage_names), *signals)
 
     @cached_property
     def agents(self) -> tuple[Stage, ...]:
@@ -201,7 +267,37 @@ class Scenario:
 
     def site_of(self, states: np.ndarray) -> np.ndarray | None:
         """Return the site of each request: ``states`` (…, F) → int (…); ``None`` in a scenario with one site."""
-        return None if self.site is None else np.asarray(states)[..., self.feature_names.index(self.site)]
+        if self.site is None:
+            return None
+        column = np.asarray(states)[..., self.state_columns.index(self.site)]
+        return column if self.is_categorical else column.astype(np.int64)
+
+    def check_states(self, states: np.ndarray) -> np.ndarray:
+        """Return states (…, W) after a check: codes as they are, or float64 where features are numbers.
+
+        Raises:
+            InputError: a wrong shape, a code out of range, or a number that is not finite; names row and column.
+        """
+        if self.is_categorical:
+            return check_codes("state", states, self.feature_names, self.feature_sizes)
+        states = as_array(states)
+        if states.ndim == 0 or states.shape[-1] != len(self.state_columns) or states.dtype.kind not in "iuf":
+            raise InputError(
+                f"states are {states.dtype} of shape {states.shape}; give numbers, one column per name: "
+                f"{', '.join(self.state_columns)}"
+            )
+        checked = states.astype(np.float64)
+        flat, codes = checked.reshape(-1, checked.shape[-1]), self.category_columns
+        if not np.isfinite(flat).all():
+            row, column = np.argwhere(~np.isfinite(flat))[0]
+            raise InputError(f"state {row}: {self.state_columns[column]} is {flat[row, column]}; pass finite numbers")
+        sizes = np.array([f.size for f in self.features if f.kind == "category"])
+        wrong = (flat[:, codes] < 0) | (flat[:, codes] >= sizes) | (flat[:, codes] % 1 != 0)
+        if wrong.any():
+            row, k = np.argwhere(wrong)[0]
+            name, value = self.state_columns[codes[k]], shown(float(flat[row, codes[k]]))
+            raise InputError(f"state {row}: {name} is {value}; it must be a whole number in 0 to {sizes[k] - 1}")
+        return checked
 
     @cached_property
     def stage_clusters(self) -> np.ndarray:
@@ -231,7 +327,7 @@ class Scenario:
 
     @cached_property
     def feature_sizes(self) -> np.ndarray:
-        """Number of categories of each feature; shape (features,)."""
+        """Number of categories, or of numbers, of each feature; shape (features,)."""
         return np.array([f.size for f in self.features])
 
     @cached_property

@@ -15,12 +15,15 @@ from marca_env.utils.errors import InputError, shown, unknown_option
 _LARGEST = sys.float_info.max
 EXCLUDED = {"plain": False}
 """Metadata of a field that plain data leaves out: ``field(metadata=EXCLUDED)``."""
+UNLESS_DEFAULT = {"plain": "unless default"}
+"""Metadata of a field that plain data leaves out where it has its default, so that older files stay as they are."""
 
 
 def to_plain(value: Any) -> Any:
     """Convert a dataclass to lists, dicts and scalars; :func:`from_plain` is the inverse."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in _plain_fields(type(value))}
+        written = {f.name: getattr(value, f.name) for f in _plain_fields(type(value)) if not _is_omitted(f, value)}
+        return {name: to_plain(part) for name, part in written.items()}
     if isinstance(value, Mapping):
         return {k: to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -51,6 +54,11 @@ def from_plain(cls: type, data: Any, where: str) -> Any:
 
 def _plain_fields(cls: type) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(cls) if f.metadata != EXCLUDED]
+
+
+def _is_omitted(field: dataclasses.Field, value: Any) -> bool:
+    """Return whether plain data leaves out a field because it has its default."""
+    return bool(field.metadata == UNLESS_DEFAULT and getattr(value, field.name) == field.default)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

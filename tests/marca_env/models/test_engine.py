@@ -66,7 +66,7 @@ def test_pairs_that_share_a_row_of_the_cache_do_not_mix(exact_engine, exact_law,
     for name, value in limits.items():
         monkeypatch.setattr(f"marca_env.models.prediction_cache.{name}", value)
     forgetful = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
-    assert len(forgetful._cache.table) == limits.get("_SLOTS", 2**20)
+    assert len(forgetful._predictions.table) == limits.get("_SLOTS", 2**20)
     for seed in (0, 0, 1):
         states, actions = draw(exact_engine, 300, seed)
         for a, b in zip(exact_engine.evaluate(states, actions), forgetful.evaluate(states, actions), strict=True):
@@ -75,7 +75,7 @@ def test_pairs_that_share_a_row_of_the_cache_do_not_mix(exact_engine, exact_law,
 
 def test_scenario_with_too_many_pairs_to_number_gives_the_same(tiny_scenario, exact_law, exact_engine):
     engine = Engine(tiny_scenario, exact_law, exact_law, exact_engine.population)
-    engine._cache._numbered = False
+    engine._predictions._numbered = False
     states, actions = draw(exact_engine, 300)
     for a, b in zip(exact_engine.evaluate(states, actions), engine.evaluate(states, actions), strict=True):
         np.testing.assert_array_equal(a, b)
