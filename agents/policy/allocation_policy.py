@@ -38,9 +38,17 @@ DESCRIPTION, WEIGHTS, FORMAT = "policy.json", "weights.safetensors", 1
 RLLIB_CHECKPOINT = "rllib_checkpoint.json"
 _REMEDY = "export the policy again, or pass the complete folder of a policy, a checkpoint or a run"
 COSTS, COSTS_SUM = "cost_model", "cost_model_sha256"
+HAS_VALUES = "has_values"
+"""Key of the description: false for policies, such as MAPPO's, whose networks return no values."""
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.025
 _MAX_CACHED_NUMBERS = 25_000_000  # maximum size of a table of all states
 _CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model evaluates together
+
+
+_NO_VALUES = (
+    "which cannot serve: it has no value of each joint action to weigh against the price. `marca evaluate` plays it; "
+    "train a preset to serve, such as `marca train --algo AWRQMixer`, or compare it through a policy class of yours"
+)
 
 
 def save_team(
@@ -54,6 +62,7 @@ def save_team(
     scenario: Mapping[str, Any] | None,
     environment: Mapping[str, Any] | None = None,
     cost_model_sum: str | None = None,
+    has_values: bool = True,
 ) -> None:
     """Write the weights of a team and everything that is needed to rebuild it.
 
@@ -67,6 +76,7 @@ def save_team(
         scenario: the scenario as a dict; ``None`` for a team of another environment.
         environment: environment of the training as plain data, for an evaluation; ``None``: not recorded.
         cost_model_sum: SHA-256 sum of the description of the cost model in the folder; ``None``: any will do.
+        has_values: whether the networks return values of actions; otherwise the policy only plays.
     """
     shapes = spec.to_dict() if isinstance(spec, TeamSpec) else dict(spec)
     description = {
@@ -78,6 +88,7 @@ def save_team(
         "scenario": scenario,
         "environment": environment,
         COSTS_SUM: cost_model_sum,
+        **({} if has_values else {HAS_VALUES: False}),
     }
     write_pair(folder, (WEIGHTS, DESCRIPTION), {k: torch.as_tensor(v) for k, v in tensors.items()}, description)
 
@@ -149,11 +160,7 @@ def _check_shapes(spec: TeamSpec, preset: Preset, tensors: Mapping[str, torch.Te
 def _check_serves(folder: Path) -> None:
     """Refuse a checkpoint of an algorithm without values of actions: nothing can be weighed against a price."""
     if (folder / RLLIB_CHECKPOINT).is_file() and not (folder / DESCRIPTION).is_file():
-        raise InputError(
-            f"{folder}: a checkpoint of one of RLlib's own algorithms, such as PPO, which cannot serve: it has no "
-            "value of each joint action to weigh against the price. `marca evaluate` plays it; train a preset to "
-            "serve, such as `marca train --algo AWRQMixer`, or compare it through a policy class of yours"
-        )
+        raise InputError(f"{folder}: a checkpoint of one of RLlib's own algorithms, such as PPO, {_NO_VALUES}")
 
 
 def _check_code(folder: Path, description: Mapping[str, Any], trust: Collection[str]) -> None:
@@ -272,6 +279,8 @@ class AllocationPolicy:
         path = policy_folder(path)
         for attempt in range(_ATTEMPTS):  # another process may be between saving the cost model and saving the team
             team, description = load_team(path, device, trust=trust)
+            if not description.get(HAS_VALUES, True):
+                raise InputError(f"{path}: a policy of {team.preset.name}, {_NO_VALUES}")
             if description.get("scenario") is None:
                 raise InputError(
                     f"{path}: trained on an environment without a scenario; use a policy trained on a recommender"

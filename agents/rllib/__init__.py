@@ -26,6 +26,7 @@ from agents.rllib.core.algorithms import (
     WeightedQMIXConfig,
 )
 from agents.rllib.core.cluster import start_ray
+from agents.rllib.core.mappo import MAPPOConfig
 from agents.rllib.core.runner_pool import SamplingError
 from agents.rllib.core.skipped_updates import SkippedUpdatesError
 from agents.rllib.core.team_config import TeamConfig
@@ -45,6 +46,7 @@ __all__ = [
     "JointDDQNConfig",
     "JointDQNConfig",
     "JointDRQNConfig",
+    "MAPPOConfig",
     "QMIXConfig",
     "REMConfig",
     "SamplingError",

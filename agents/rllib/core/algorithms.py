@@ -1,9 +1,10 @@
-"""Every algorithm with its configuration, one pair for each preset of :mod:`agents.algorithms.presets`."""
+"""Every algorithm with its configuration: a pair for each preset of :mod:`agents.algorithms.presets`, and MAPPO."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from agents.rllib.core.mappo import MAPPO
 from agents.rllib.core.team_algorithm import TeamAlgorithm
 from agents.rllib.core.team_config import TeamConfig
 
@@ -164,13 +165,14 @@ ALGORITHMS: dict[str, type[TeamAlgorithm]] = {
         JointDDQN,
         JointDQN,
         JointDRQN,
+        MAPPO,
         QMIX,
         REM,
         VDN,
         WeightedQMIX,
     )
 }
-"""Preset (and Tune name) → algorithm class."""
+"""Name (also with Tune) → algorithm class: the presets and MAPPO."""
 CONFIGS: dict[str, type[TeamConfig]] = {name: algorithm.config_class for name, algorithm in ALGORITHMS.items()}
-"""Preset (and Tune name) → configuration class."""
+"""Name (also with Tune) → configuration class."""
 TeamConfig.algorithm_classes.update(ALGORITHMS)

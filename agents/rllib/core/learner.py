@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
@@ -27,6 +27,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class TeamLearner(TorchLearner):
     """Learner that minimises the team's loss; ``gradient_steps`` counts updates, including skipped ones."""
 
+    metric_names: ClassVar[tuple[str, ...]] = METRICS
+
     def build(self) -> None:
         """Build networks, optimizer and target networks."""
         super().build()
@@ -36,7 +38,8 @@ class TeamLearner(TorchLearner):
         self._batch: Any = {}
         self._losses: dict[str, Any] = {}
         self._team.make_target_networks()
-        self._team.target.to(self._device)
+        for _, target in self._team.get_target_network_pairs():
+            target.to(self._device)
 
     @property
     def _team(self) -> Any:
@@ -68,7 +71,7 @@ class TeamLearner(TorchLearner):
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
         """Return the loss of the forward pass and log its metrics."""
-        metrics = {name: fwd_out[name] for name in METRICS if name in fwd_out}
+        metrics = {name: fwd_out[name] for name in self.metric_names if name in fwd_out}
         self.metrics.log_dict(metrics, key=module_id, window=1)
         self._losses = {**metrics, "loss": fwd_out["loss"].detach()}
         return fwd_out["loss"]

@@ -165,6 +165,10 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         else:
             worker = max(self.worker_index or 0, 1)  # the local runner plays the episodes of the first remote one
             rng = np.random.default_rng([self.config.seed, worker, int(self._evaluates), *self._round, self._batches])
+        return self._rollout(rng, rate)
+
+    def _rollout(self, rng: np.random.Generator, rate: float) -> Columns:
+        """Play one episode in every sub-environment; ``rate`` is the probability of a random action."""
         return rollout(self.env, self.module, self.spec, rng, rate)
 
     def _log(self, batch: EpisodeBatch) -> None:

@@ -91,6 +91,10 @@ class TeamAlgorithm(Algorithm):
         self._set_reward_units()
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             self._learn()
+        self._end_updates()
+
+    def _end_updates(self) -> None:
+        """Note skipped updates, and send the new weights to the runners."""
         self._longest_skip = int(self.metrics.peek((LEARNER_RESULTS, DEFAULT_MODULE_ID, "skipped_in_a_row")))
         if self.env_runner_group is not None:
             with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
@@ -178,7 +182,7 @@ class TeamAlgorithm(Algorithm):
 
     def _learn(self) -> None:
         """Take the gradient steps of one iteration."""
-        size, n = self.config.train_batch_size_per_learner, self.config.updates_per_iteration
+        size, n = self.config.train_batch_size_per_learner, self._updates()
         # On a log, schedules count the episodes that a learner draws.
         steps = self._env_steps() if self.offline_data is None else (self.iteration + 1) * n * size
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
@@ -198,6 +202,10 @@ class TeamAlgorithm(Algorithm):
             results = self.learner_group.update(training_data=TrainingData(batches=batches), timesteps=now)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self._learnt_at = steps
+
+    def _updates(self) -> int:
+        """Return the gradient steps of an iteration."""
+        return self.config.updates_per_iteration
 
     def cleanup(self) -> None:
         """Release the resources of the algorithm, including readers of a streamed log."""
@@ -259,6 +267,7 @@ class TeamAlgorithm(Algorithm):
             reward_shift=float(weights["reward_shift"]),
             scenario=None if scenario is None else scenario.to_dict(),
             environment=describe_environment(self.config),
+            has_values=self.config.learns_values,
         )
         if scenario is not None and scenario.home is not None:  # a user's cost model is copied into the policy
             shutil.copytree(scenario.home / COSTS, Path(folder) / COSTS, dirs_exist_ok=True)

@@ -57,11 +57,13 @@ class TeamConfig(AlgorithmConfig):
     """Options of :meth:`training` whose defaults a subclass changes; ``mixer`` is allowed too."""
     algorithm_classes: ClassVar[dict[str, type]] = {}
     """Preset → algorithm class; filled by :mod:`agents.rllib.core.algorithms`."""
+    learns_values: ClassVar[bool] = True
+    """Whether the agents' networks return values of actions, which can be weighed against a price."""
     seed: int | None
 
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class or self.algorithm_classes[self.preset_name])
-        for name, value in {**PRESETS[self.preset_name].options, **LEARNING}.items():
+        for name, value in {**self.base_preset().options, **LEARNING}.items():
             setattr(self, name, value)
         for switch in self._switch_names():
             setattr(self, switch, None)
@@ -83,9 +85,14 @@ class TeamConfig(AlgorithmConfig):
         return SWITCHES if cls.preset_name == "AWRQMixer" else ()
 
     @classmethod
+    def base_preset(cls) -> Preset:
+        """Return the preset whose options the configuration has by default."""
+        return PRESETS[cls.preset_name]
+
+    @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """Return the options that :meth:`training` takes in addition to RLlib's."""
-        return (*PRESETS[cls.preset_name].options, *LEARNING, *cls._switch_names())
+        return (*cls.base_preset().options, *LEARNING, *cls._switch_names())
 
     def training(self, **options: Any) -> Self:
         """Set options of the algorithm and of its training.
@@ -143,7 +150,7 @@ class TeamConfig(AlgorithmConfig):
         Raises:
             PresetError: invalid or contradictory options.
         """
-        base = PRESETS[self.preset_name]
+        base = self.base_preset()
         changed = {n: getattr(self, n) for n, default in base.options.items() if _differs(getattr(self, n), default)}
         switched = {n: getattr(self, n) for n in self._switch_names() if getattr(self, n) is not None}
         return base.replace(**changed, **switched)

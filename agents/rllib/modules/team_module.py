@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from agents.team.reward_statistics import CURRENCY, RewardUnits
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key, turn_key
 
+Choose = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Function of values (B, A) and legal actions (B, A) bool that returns actions (B,)."""
 UNIT_BUFFERS = {"scale": "reward_scale", "shift": "reward_shift", "return_scale": "return_scale"}
 """Field of :class:`agents.team.reward_statistics.RewardUnits` → buffer of the module, which checkpoints contain."""
 
@@ -64,6 +67,15 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
                 first legal action.
             kwargs: not used.
         """
+        return self.act(batch, greedy)
+
+    def act(self, batch: dict[str, Any], choose: Choose) -> dict[str, Any]:
+        """Return legal actions and the next recurrent states.
+
+        Args:
+            batch: columns, see :meth:`_forward_inference`.
+            choose: function of values (B, A) and legal actions (B, A) → actions (B,).
+        """
         out = {}
         with torch.inference_mode():
             for agent, net in zip(self.spec.agents, self.online.agents, strict=True):
@@ -75,7 +87,7 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
                     continue
                 observation = as_float(batch[obs_key(agent)])
                 next_hidden = net.advance(observation, hidden)
-                actions = greedy(net.values(observation, next_hidden).mean(1), mask)
+                actions = choose(net.values(observation, next_hidden).mean(1), mask)
                 if on_turn is not None:
                     actions = torch.where(on_turn, actions, mask.int().argmax(-1))
                     next_hidden = torch.where(on_turn[:, None], next_hidden, hidden)

@@ -334,8 +334,8 @@ def small_options(algo: str, schedule: int) -> dict[str, Any]:
 
 
 def _config(algo: str) -> Any:
-    if algo not in CONFIGS:
-        raise InputError(unknown_option("algorithm", algo, CONFIGS))
+    if algo not in PRESETS:
+        raise InputError(unknown_option("algorithm", algo, PRESETS))
     return CONFIGS[algo]()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.algorithms.presets import PRESETS
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.rllib import CONFIGS, offline_train, online_train, train
 from agents.rllib.training.algorithm_checkpoints import restore
@@ -75,7 +76,7 @@ def test_a_joint_controller_decides_for_simultaneous_agents() -> None:
     algorithm.stop()
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_algorithm_runs_in_the_recommender(name: str, exact_engine: Engine, tmp_path: Path) -> None:
     """The exported policy contains the scenario."""
 
