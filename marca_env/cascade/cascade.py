@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marca_env.cascade.generated_world import GeneratedWorld
+from marca_env.cascade.rated_world import RatedWorld
 from marca_env.cascade.scorers import Scorer
 from marca_env.cascade.world import MODELS, RequestBatch, World
 from marca_env.scenario.scenario import CHANNELS, Scenario, ScenarioError
@@ -58,8 +60,10 @@ class ServedRequest:
 class LiveCascade:
     """Cascade over the catalogue of a scenario with the stages retrieval, pre_ranking and ranking.
 
+    Its users and items are generated, or those of the ratings in the scenario's folder (``catalogue.world``).
+
     Raises:
-        ScenarioError: the scenario has other stages or channels.
+        ScenarioError: the scenario has other stages or channels, or its ratings are not in its folder.
     """
 
     def __init__(self, scenario: Scenario | str = "default") -> None:
@@ -75,7 +79,9 @@ class LiveCascade:
                     raise ScenarioError(
                         f"live cascade: decision {decision.name!r}: {unknown_option('channel', name, CHANNELS)}"
                     )
-        self.world = World(self.scenario)
+        self.world: World = (
+            GeneratedWorld(self.scenario) if self.scenario.catalogue.world is None else RatedWorld(self.scenario)
+        )
         rng = np.random.default_rng([self.scenario.catalogue.seed, 1])
         self.scorers = {name: Scorer(self.world, name, rng) for name in ("rescoring", "pre_ranking", "ranking")}
         self.towers = np.ascontiguousarray(self.world.item_views["two_tower"][:, :-1])
@@ -86,7 +92,7 @@ class LiveCascade:
         self.queue_limit = self.scenario.catalogue.items if limit is None else limit
 
     def _popular(self) -> np.ndarray:
-        order = np.argsort(-self.world.quality, kind="stable")
+        order = np.argsort(-self.world.popularity, kind="stable")
         return np.stack([order[ok[order]][:POPULAR_ITEMS] for ok in self.world.eligible])
 
     def _best_of_category(self) -> list[np.ndarray]:
@@ -221,7 +227,7 @@ class LiveCascade:
 
     def expected_value(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
         """Return the true expected clicks, spend and GMV of an examined impression of each item, (n, 3)."""
-        click = self.world.click_probability(request.user[0], items, request.logit_shift[0])
+        click = self.world.click_probability(request, items)
         spend = click * self.world.bid[items] * request.value[0]
         gmv = click * self.world.conversion[items] * self.world.basket[items]
         return np.stack([click, spend, gmv], axis=1)

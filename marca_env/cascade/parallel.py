@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
@@ -30,15 +31,17 @@ def map_on_cascade(
         workers: processes; 1: this process, ``None``: one per core.
     """
     text = json.dumps(scenario.to_dict())
+    home = None if scenario.home is None else str(scenario.home)
     run = Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator")
-    return run(delayed(_run_single_threaded)(work, text, job) for job in jobs)
+    return run(delayed(_run_single_threaded)(work, text, home, job) for job in jobs)
 
 
-def _run_single_threaded(work: Callable[..., T], scenario: str, job: tuple[Any, ...]) -> T:
+def _run_single_threaded(work: Callable[..., T], scenario: str, home: str | None, job: tuple[Any, ...]) -> T:
     with threadpool_limits(1):
-        return work(_cascade(scenario), *job)
+        return work(_cascade(scenario, home), *job)
 
 
 @functools.lru_cache(maxsize=1)
-def _cascade(scenario: str) -> LiveCascade:
-    return LiveCascade(Scenario.from_dict(json.loads(scenario)))
+def _cascade(scenario: str, home: str | None) -> LiveCascade:
+    folder = None if home is None else Path(home)  # a world of ratings lies there
+    return LiveCascade(Scenario.from_dict(json.loads(scenario)).replace(home=folder))

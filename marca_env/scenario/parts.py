@@ -193,7 +193,7 @@ class Protection:
 @dataclass(frozen=True)
 @checked_fields
 class Catalogue:
-    """Items of the generated world, and how precisely each model of the cascade estimates affinity."""
+    """Items of the live cascade, and how precisely each of its models estimates affinity."""
 
     items: int = 50_000
     dim: int = 32
@@ -204,6 +204,9 @@ class Catalogue:
     noise: Mapping[str, float] = field(default_factory=lambda: dict(NOISE))
     """Standard deviation of each model's error, relative to that of an item's embedding; missing models: ``NOISE``."""
     seed: int = 0
+    world: str | None = None
+    """Fingerprint of the users and items in the scenario's folder that `marca fit --ratings` built from a table of
+    ratings; ``None``: they are generated from ``seed``."""
 
     def __post_init__(self) -> None:
         for name in ("items", "dim", "categories", "max_history"):
