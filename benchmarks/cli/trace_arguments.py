@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from marca_env.traffic.shipped_traces import shipped_traces
 from marca_env.traffic.time_series import FILLS, OUTLIERS, TraceOptions
 from marca_env.utils.errors import InputError
 
@@ -18,8 +19,8 @@ def add_trace_arguments(parser: argparse._ActionsContainer, default: str) -> Non
     parser.add_argument(
         "--trace",
         metavar="FILE",
-        help="CSV or Parquet file with a column of dates and one of values, also compressed; rescaled to the "
-        f"scenario's peak (default: {default})",
+        help="CSV or Parquet file with a column of dates and one of values, also compressed, or a trace of the "
+        f"package ({', '.join(shipped_traces())}); rescaled to the scenario's peak (default: {default})",
     )
     parser.add_argument(
         "--minutes", type=int, default=1440, metavar="N", help="length of the replay (default: %(default)s)"

@@ -11,7 +11,7 @@ AZURE = "Azure Public Dataset, https://github.com/Azure/AzurePublicDataset"
 
 @dataclass(frozen=True)
 class PublicTrace:
-    """A trace that its owners publish; nothing of it comes with this package."""
+    """A trace that its owners publish."""
 
     name: str
     content: str
@@ -63,14 +63,44 @@ PUBLIC_TRACES = (
         "marca balance --trace Twitter_volume_GOOG.csv",
     ),
     PublicTrace(
-        "ingress",
-        "data that a production service takes in",
+        "ingress-01",
+        "data that a production service takes in; comes with the package",
         "1 minute",
         "11 days, 2018",
         "MIT",
         MONITORING,
         "data/data-ingress-rate/ingress-01.csv",
-        "marca simulate --trace ingress-01.csv",
+        "marca simulate --trace ingress-01",
+    ),
+    PublicTrace(
+        "machine-01",
+        "queries to one machine of a production database; comes with the package",
+        "1 minute",
+        "14 days, 2018",
+        "MIT",
+        MONITORING,
+        "data/mongodb-machine-rps/machine-01.csv",
+        "marca simulate --trace machine-01",
+    ),
+    PublicTrace(
+        "mongo-01",
+        "queries of an application to a production database; comes with the package",
+        "1 minute",
+        "11 days, 2018",
+        "MIT",
+        MONITORING,
+        "data/mongodb-application-rps/mongo-01.csv",
+        "marca simulate --trace mongo-01",
+    ),
+    PublicTrace(
+        "mongo-03",
+        "queries of a smaller application to a production database; comes with the package",
+        "1 minute",
+        "11 days, 2018",
+        "MIT",
+        MONITORING,
+        "data/mongodb-application-rps/mongo-03.csv",
+        "marca simulate --trace mongo-03",
     ),
     PublicTrace(
         "azure_llm",

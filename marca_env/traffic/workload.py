@@ -13,6 +13,7 @@ import pandas as pd
 
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.minutes import MinuteSeries, show, without_outliers
+from marca_env.traffic.shipped_traces import trace_file
 from marca_env.traffic.stamps import MINUTE, LocalClock
 from marca_env.traffic.time_series import TraceOptions, read_series
 from marca_env.utils.argument_types import checked_arguments
@@ -78,7 +79,7 @@ def read_trace(
     ``Traffic.notes`` and logged as warnings.
 
     Args:
-        path: the file.
+        path: the file, or the name of a trace that comes with the package, such as ``ingress-01``.
         scenario: a scenario or the name of a preset.
         minutes: length of the window.
         start: first minute of the window, as a date or a date and time of the local clock. The default is the first
@@ -92,7 +93,7 @@ def read_trace(
             or too large, or a window that the trace does not cover. The message names file, line and column.
     """
     scenario = Scenario.load(scenario)
-    path = Path(path)
+    path = trace_file(path)
     options = trace_options(options, **changes)
     if not 1 <= minutes <= MOST_MINUTES:
         raise InputError(f"minutes is {minutes}; use at least 1 and at most {MOST_MINUTES}, a year")

@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.cli.trace_arguments import add_reading_arguments, trace_options
 from benchmarks.suite.public_traces import PUBLIC_TRACES, PublicTrace
 from marca_env.traffic.minutes import MinuteSeries, duration, find_gaps, show, without_outliers
+from marca_env.traffic.shipped_traces import trace_file
 from marca_env.traffic.time_series import TimeSeries, TraceOptions, read_series
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, unknown_option
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{unknown_option('public trace', name, known)}; for a file of yours: --check FILE")
     console = make_console()
     if args.check is not None:
-        console.print(describe_file(Path(args.check), options), highlight=False, soft_wrap=True, markup=False)
+        console.print(describe_file(trace_file(args.check), options), highlight=False, soft_wrap=True, markup=False)
     elif args.names:
         for name in args.names:
             console.print(describe(known[name]), highlight=False, soft_wrap=True, markup=False)

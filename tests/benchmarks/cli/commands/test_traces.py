@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.cli.main import main
 from benchmarks.suite.public_traces import PUBLIC_TRACES
+from marca_env.traffic.shipped_traces import shipped_traces
 from marca_env.traffic.workload import read_trace
 
 
@@ -82,3 +83,17 @@ def test_the_trace_options_reach_both_commands(tmp_path, capsys):
         assert "--timezone 'Berlin': unknown" in capsys.readouterr().err
         assert main([command, *trace, "--value-column", "a", "--fill", "guess"]) == 2
         assert "--fill: unknown choice 'guess'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", shipped_traces())
+def test_shipped_traces_are_read_by_name(capsys, name):
+    assert len(read_trace(name, minutes=1440)) == 1440
+    assert main(["traces", "--check", name]) == 0
+    assert "gaps:       none" in capsys.readouterr().out
+    assert name in {trace.name for trace in PUBLIC_TRACES}
+
+
+def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("mongo-01").write_text("timestamp,value\n2024-01-01 00:00,1\n2024-01-01 00:01,3\n")
+    assert read_trace("mongo-01", minutes=2).qps[0] < read_trace("mongo-01", minutes=2).qps[1]
