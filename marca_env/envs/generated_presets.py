@@ -18,7 +18,8 @@ from marca_env.models.analytic import Law, StageLaw
 from marca_env.models.cost_model import AnalyticCostModel
 from marca_env.models.population import Population
 from marca_env.models.revenue_model import AnalyticRevenueModel
-from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
+from marca_env.scenario.request_window import RequestWindow
+from marca_env.scenario.scenario import Cluster, Decision, Feature, Protection, Scenario, Stage
 from marca_env.traffic.workload import bump
 from marca_env.utils.units import MINUTES_PER_DAY
 
@@ -35,6 +36,11 @@ _BURST_MINUTES = 240
 """Length of the bursty pattern of traffic."""
 SITES = {"asia": (0.45, 8), "europe": (0.35, 1), "america": (0.2, -6)}
 """Data centre → share of a day's requests, and hours by which its clock is ahead of the scenario's."""
+RUSH_HOURS = (0.4, 0.4, 0.5, 1.0, 1.0, 0.6, 0.4, 0.4, 0.7, 1.0, 0.9, 0.5)
+"""Traffic of a window with two rush hours, relative to the peak rate."""
+WINDOW_FEATURES = (Feature("uv", 6), Feature("taste", 3))
+"""Features of the requests of the window tasks, beside the site."""
+FLEET_SITES = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,45 @@ def make_bursty() -> GeneratedScenario:
         rate += height * np.exp(-((minutes - start) % _BURST_MINUTES) / length)
     traffic = tuple(float(f"{x:.3f}") for x in rate / rate.max())
     return GeneratedScenario(base.scenario.replace(name="bursty-v0", traffic=traffic), base.law, base.population)
+
+
+def make_congestion() -> GeneratedScenario:
+    """Make windows of twelve requests with two rush hours; 4 × 4 × 4 = 64 joint actions over two clusters.
+
+    Work waits up to two minutes before it is dropped, so that a rush hour outlasts its requests.
+    """
+    stages = (
+        Stage("retrieval", "light", (Decision("depth", "queue", (100, 300, 900, 2700)),)),
+        Stage("pre_ranking", "light", (Decision("truncation", "queue", (20, 60, 180, 540)),)),
+        Stage("ranking", "heavy", (Decision("ranker", "model", ("tiny", "small", "medium", "large")),)),
+    )
+    law = Law(
+        stages=make_ranking_model().law.stages,
+        models={"tiny": 0.15, **MODELS},
+        value={"uv": 3.0},
+        need=NEED,
+    )
+    return _in_windows(_generated("congestion-v0", stages, law, share=0.2, features=WINDOW_FEATURES))
+
+
+def make_fleet() -> GeneratedScenario:
+    """Make eight sites that rank on one shared cluster, each with one decision of six options: 6⁸ joint actions."""
+    queue = Decision("queue", "queue", (20, 60, 150, 350, 800, 1800))
+    stages = (Stage("ranking", ("pool",) * FLEET_SITES, (queue,)),)
+    law = Law(
+        stages=(StageLaw(loss=0.9, scale=350.0, base=2e-4, price=8e-6),),
+        value={"uv": 3.0, "i": 0.8},
+        need=NEED,
+    )
+    features = (*WINDOW_FEATURES, Feature("i", FLEET_SITES))
+    made = _in_windows(_generated("fleet-v0", stages, law, share=0.2, features=features, site="i"))
+    return replace(made, scenario=made.scenario.replace(agent_kind="site"))
+
+
+def _in_windows(made: GeneratedScenario) -> GeneratedScenario:
+    """Return a scenario whose episode is a window with two rush hours, in slices of one minute."""
+    window = RequestWindow(requests=len(RUSH_HOURS), seconds=60.0, traffic=RUSH_HOURS)
+    return replace(made, scenario=made.scenario.replace(window=window, protection=Protection(timeout=120.0)))
 
 
 def make_data_centres() -> GeneratedScenario:
@@ -138,11 +183,21 @@ def make_stages(n: int) -> GeneratedScenario:
     return _generated(f"stages-{n}-v0", tuple(stages), law, share=0.35)
 
 
-def _generated(name: str, stages: tuple[Stage, ...], law: Law, *, share: float) -> GeneratedScenario:
+def _generated(
+    name: str,
+    stages: tuple[Stage, ...],
+    law: Law,
+    *,
+    share: float,
+    features: tuple[Feature, ...] = FEATURES,
+    site: str | None = None,
+) -> GeneratedScenario:
     """Complete a scenario with clusters, budgets and a population."""
     names = tuple(dict.fromkeys(c for s in stages for c in s.clusters))
     unlimited = tuple(Cluster(c, cores=1.0, budget=1.0) for c in names)
-    scenario = Scenario(name=name, stages=stages, clusters=unlimited, features=FEATURES, peak_qps=PEAK_QPS)
+    scenario = Scenario(
+        name=name, stages=stages, clusters=unlimited, features=features, peak_qps=PEAK_QPS, site=site
+    )
     return _budgeted(scenario, law, _population(scenario), share=share, qps=np.full(len(names), PEAK_QPS))
 
 
@@ -182,7 +237,9 @@ def _population(scenario: Scenario, site_traffic: np.ndarray | None = None) -> P
 
 GENERATED: dict[str, Callable[[], GeneratedScenario]] = {
     "bursty-v0": make_bursty,
+    "congestion-v0": make_congestion,
     "data-centres-v0": make_data_centres,
+    "fleet-v0": make_fleet,
     "ranking-model-v0": make_ranking_model,
     **{f"stages-{n}-v0": (lambda n=n: make_stages(n)) for n in STAGES},  # type: ignore[misc]
 }

@@ -7,12 +7,13 @@ thing that the live cascade, the fitted models and the environments share.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -54,6 +55,8 @@ __all__ = [
 ]
 
 
+AgentKind = Literal["stage", "site"]
+
 FILE = "scenario.yaml"
 """Name of the scenario file in a folder that `marca fit` writes."""
 
@@ -90,6 +93,9 @@ class Scenario:
     prices: tuple[float, ...] = field(default=(), metadata=UNLESS_DEFAULT)
     """λ of each cluster, currency per core-second, at which the scenario is posed as a task: the prices of the reward
     ``lagrangian`` where none are given."""
+    agent_kind: AgentKind = field(default="stage", metadata=UNLESS_DEFAULT)
+    """Who the agents are. ``stage``: the stages, which decide for one request one after the other. ``site``: the data
+    centres of :attr:`site`, which decide in the same step, each for a request of its own."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
     """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
     source: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
@@ -102,6 +108,12 @@ class Scenario:
         require(all(0 <= x < np.inf for x in self.traffic), f"traffic {self.traffic[:5]}: rates must not be negative")
         require(
             not self.traffic or max(self.traffic) > 0, "traffic is zero in every minute; add traffic, or leave it out"
+        )
+        kinds = typing.get_args(AgentKind)
+        require(self.agent_kind in kinds, unknown_option("agent_kind", self.agent_kind, kinds))
+        require(
+            self.agent_kind == "stage" or self.site is not None,
+            "agent_kind is 'site', but the scenario has no sites; name the feature of the data centre in 'site'",
         )
         require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")
