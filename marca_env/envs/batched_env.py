@@ -8,58 +8,31 @@ D decisions, S stages, G clusters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from marca_env.envs.batched_step import (
+    BatchedStep,
+    IllegalActionError,
+    checked_reward,
+    seeded_streams,
+    task_prices,
+)
 from marca_env.envs.observations import ObservationEncoder
 from marca_env.envs.options import EnvOptions, arguments_of
 from marca_env.envs.request_window import WindowClusters, as_window
 from marca_env.envs.rewards import REWARDS, priced_computation
 from marca_env.models.engine import RequestOutcome, get_engine
-from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
-from marca_env.utils.seeding import EpisodeStreams, RandomStreams, SeparateStreams
-from marca_env.utils.validation import as_array, as_real_array, as_seed, as_whole_number, prices_by_cluster
+from marca_env.utils.seeding import EpisodeStreams
+from marca_env.utils.validation import as_array, as_whole_number
+
+__all__ = ["MAX_ENVS", "BatchedRecommender", "BatchedStep", "IllegalActionError", "batched_env"]
 
 MAX_ENVS = 10_000_000
 """Most sub-environments side by side; a reset of so many takes some gigabytes."""
-
-
-class IllegalActionError(InputError):
-    """An action that the mask forbids; the message names the agent, the turn and the legal actions."""
-
-
-@dataclass(frozen=True)
-class BatchedStep:
-    """Result of a reset or a step of all sub-environments."""
-
-    observations: dict[str, np.ndarray]
-    """Agent → (B,O) float32."""
-    masks: dict[str, np.ndarray]
-    """Agent → (B,A) bool, the legal actions of the next step."""
-    state: np.ndarray
-    """(B,state_size) float32, for centralised training."""
-    reward: np.ndarray
-    """(B,) float32, the team reward: every agent gets all of it, it is not divided. Zero except at the end of a
-    request."""
-    terminated: np.ndarray
-    """(B,) bool, equal for all sub-environments."""
-    truncated: np.ndarray
-    """(B,) bool, always False: an episode has a fixed number of steps."""
-    infos: dict[str, np.ndarray] = field(default_factory=dict)
-    """Empty except at the end of a request. Then ``revenue``, ``expected_revenue`` and ``computation`` (Σ_g λ_g C_g),
-    (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates, and ``signals`` (B,N) if stages report
-    any. In windows also ``load`` (B,G) core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G)
-    seconds, ``dropped`` (B,) share, and ``prices`` (B,G), λ of the next request."""
-    on_turn: dict[str, np.ndarray] | None = None
-    """Agent → (B,) bool, the agents that act in the next step; the others may only wait. ``None``: every agent acts in
-    every step."""
-
-    def is_on_turn(self, agent: str) -> np.ndarray:
-        """Return where the agent acts in the next step, (B,) bool."""
-        return np.ones(len(self.reward), dtype=bool) if self.on_turn is None else self.on_turn[agent]
 
 
 class BatchedRecommender:
@@ -125,12 +98,7 @@ class BatchedRecommender:
         self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
         self.num_envs = num_envs
         self.on_illegal = options.on_illegal
-        prices = options.prices
-        if prices is None and options.reward == "lagrangian":
-            prices = self.scenario.prices
-            if not prices:
-                raise InputError("reward 'lagrangian' needs prices; pass one per cluster, in currency per core-second")
-        self.prices = _checked_prices(self.scenario, prices)  # (G,)
+        self.prices = task_prices(self.scenario, options)  # (G,)
         self.clusters: WindowClusters | None = None
         if self.window is not None:
             site_shares = self.engine.population.site_shares(self.scenario)
@@ -205,16 +173,7 @@ class BatchedRecommender:
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         """Make the random streams, or seed them again."""
         requests = 1 if self.window is None else self.window.requests
-        if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, (str, bytes)):
-            if np.ndim(as_array(seed)) == 0 or len(seed) != self.num_envs:
-                raise InputError(f"seed is {shown(seed)} for {self.num_envs} environments; pass one seed for each")
-            seed = [as_seed(one) for one in seed]
-            if isinstance(self._streams, SeparateStreams):
-                self._streams.reseed(seed)
-            else:
-                self._streams = SeparateStreams(seed, requests)
-        elif seed is not None or self._streams is None:
-            self._streams = RandomStreams(as_seed(seed), requests)
+        self._streams = seeded_streams(self._streams, seed, self.num_envs, requests)
 
     def _begin_request(self) -> None:
         """Draw the next request of every sub-environment."""
@@ -226,7 +185,7 @@ class BatchedRecommender:
     def _finish_request(self) -> BatchedStep:
         """Serve the request, reward it, and begin the next one unless the episode is over."""
         outcome, cluster_infos = self._serve()
-        reward = self._checked_reward(outcome)
+        reward = checked_reward(self._reward(outcome, self.prices), self.num_envs)
         infos = {
             "revenue": outcome.revenue,
             "expected_revenue": outcome.expected_revenue,
@@ -265,23 +224,6 @@ class BatchedRecommender:
             "dropped": 1.0 - result.served_share,
             "prices": self.clusters.prices,
         }
-
-    def _checked_reward(self, outcome: RequestOutcome) -> np.ndarray:
-        """Return the reward (B,) float32, or raise an InputError if the reward function is wrong."""
-        returned = self._reward(outcome, self.prices)
-        remedy = f"fix the callable to return {(self.num_envs,)}, one number per request"
-        reward = as_real_array("the reward", returned, remedy).astype(np.float32)
-        if reward.shape != (self.num_envs,):
-            raise InputError(
-                f"the reward callable returned shape {reward.shape}; fix it to return {(self.num_envs,)}, one number "
-                "per request"
-            )
-        if not np.all(np.isfinite(reward)):
-            first = int(np.argmin(np.isfinite(reward)))
-            raise InputError(
-                f"the reward of request {first} is {reward[first]}; fix the reward callable to return finite numbers"
-            )
-        return reward
 
     def _current_results(self) -> np.ndarray:
         """Return (B,R) results under the decisions so far; zeros before any stage is settled."""
@@ -351,13 +293,6 @@ class BatchedRecommender:
             f"agent {agent!r} took action {action} at turn {self.turn} of request {request}: {allowed}; "
             "choose an action that its mask allows"
         )
-
-
-def _checked_prices(
-    scenario: Scenario, prices: Sequence[float] | np.ndarray | Mapping[str, float] | None
-) -> np.ndarray:
-    """Return the prices as float64 (G,), or raise an InputError."""
-    return np.zeros(len(scenario.clusters)) if prices is None else prices_by_cluster(prices, scenario.cluster_names)
 
 
 @arguments_of(EnvOptions)

@@ -195,9 +195,7 @@ def _generated(
     """Complete a scenario with clusters, budgets and a population."""
     names = tuple(dict.fromkeys(c for s in stages for c in s.clusters))
     unlimited = tuple(Cluster(c, cores=1.0, budget=1.0) for c in names)
-    scenario = Scenario(
-        name=name, stages=stages, clusters=unlimited, features=features, peak_qps=PEAK_QPS, site=site
-    )
+    scenario = Scenario(name=name, stages=stages, clusters=unlimited, features=features, peak_qps=PEAK_QPS, site=site)
     return _budgeted(scenario, law, _population(scenario), share=share, qps=np.full(len(names), PEAK_QPS))
 
 
