@@ -13,7 +13,9 @@ from marca_env.integration.fit_report import FittedModels, HeldOut, make_report
 from marca_env.integration.logged_system import LoggedSystem, complete_request_log
 from marca_env.integration.model_errors import states_and_actions
 from marca_env.logs.log_files import write_request_log
+from marca_env.logs.schema import LATENCY_COLUMNS
 from marca_env.models.cost_model import CostModel
+from marca_env.models.latency_map import LatencyMap
 from marca_env.models.population import Population
 from marca_env.models.revenue_model import RevenueModel
 from marca_env.scenario.scenario import FILE as SCENARIO_FILE
@@ -33,7 +35,7 @@ def fit_system(
     """Fit on four fifths of the rows, evaluate on the rest, fit again on all rows, and write the folder.
 
     The folder holds ``scenario.yaml``, ``cost_model/``, ``revenue_model/``, ``population.parquet`` and
-    ``report.json``; for a user's system also ``features.json`` (how raw features become codes) and
+    ``report.json``; ``latency.json`` if latency was measured; for a user's system also ``features.json`` (how raw features become codes) and
     ``requests.parquet`` (the request log in our schema).
 
     Args:
@@ -82,6 +84,8 @@ def _write_folder(system: LoggedSystem, models: FittedModels, out: Path) -> None
     models.cost_model.save(out / "cost_model")
     models.revenue_model.save(out / "revenue_model")
     Population.from_log(scenario, system.requests).save(out / "population.parquet", scenario)
+    if system.buckets is not None and all(column.name in system.buckets for column in LATENCY_COLUMNS):
+        LatencyMap.from_log(scenario, system.buckets, models.cost_model.cost_map).save(out)
     if system.coder is None:
         return
     system.coder.save(out / CODING_FILE)

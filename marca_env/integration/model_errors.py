@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from marca_env.cascade.outcomes import OutcomeTable
+from marca_env.logs.schema import WHOLE_REQUESTS
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
@@ -38,7 +39,7 @@ def _predict_repeats(scenario: Scenario, cost_log: pd.DataFrame) -> pd.DataFrame
 
     ``by_mean`` is the mean of the same bucket, nan where the other repeats lack it.
     """
-    log = cost_log[~cost_log["component"].isin(["degradation", "request"])]
+    log = cost_log[~cost_log["component"].isin(["degradation", *WHOLE_REQUESTS])]
     parts = []
     for repeat in sorted(cost_log["repeat"].unique()):
         held_out = log[log["repeat"] == repeat]

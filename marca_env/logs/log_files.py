@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from marca_env.logs import published_samples
-from marca_env.logs.schema import COST_COLUMNS, check_table, request_columns, system_columns
+from marca_env.logs.schema import COST_COLUMNS, LATENCY_COLUMNS, check_table, request_columns, system_columns
 from marca_env.logs.text_files import csv_layout
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.argument_types import checked_arguments
@@ -95,7 +95,7 @@ def read_request_log(path: str | Path, scenario: Scenario | str | Path = "defaul
 
 @checked_arguments
 def read_cost_log(path: str | Path) -> pd.DataFrame:
-    """Read the TestBench's cost log (columns: ``COST_COLUMNS``; cost in core-seconds per request).
+    """Read the TestBench's cost log (columns: ``COST_COLUMNS`` and, if measured, ``LATENCY_COLUMNS``).
 
     It recognises the published sample, which holds action results instead of costs and is returned with the columns
     uv, w, g, i, a1 … a5, result_1, result_2.
@@ -106,7 +106,7 @@ def read_cost_log(path: str | Path) -> pd.DataFrame:
     frame = read_table(path)
     if published_samples.is_headerless(frame):
         return check_table(*published_samples.cost_sample(path), path)
-    return check_table(frame, COST_COLUMNS, path)
+    return check_table(frame, (*COST_COLUMNS, *LATENCY_COLUMNS), path)
 
 
 @checked_arguments
@@ -155,7 +155,7 @@ def write_request_log(frame: pd.DataFrame, path: str | Path, scenario: Scenario 
 @checked_arguments
 def write_cost_log(frame: pd.DataFrame, path: str | Path) -> None:
     """Check a cost log, then write it."""
-    write_table(check_table(frame, COST_COLUMNS, path), path)
+    write_table(check_table(frame, (*COST_COLUMNS, *LATENCY_COLUMNS), path), path)
 
 
 @checked_arguments

@@ -30,6 +30,8 @@ class Column:
     high: float = np.inf
     meaning: str = ""
     """Meaning of the value, for messages."""
+    optional: bool = False
+    """Whether a table may lack the column, or leave values empty."""
 
 
 def _log_columns(*specs: tuple[str, str, float, str]) -> tuple[Column, ...]:
@@ -39,7 +41,12 @@ def _log_columns(*specs: tuple[str, str, float, str]) -> tuple[Column, ...]:
 COST_COLUMNS = _log_columns(
     ("stage", "text", np.inf, "stage"),
     ("cluster", "text", np.inf, "cluster"),
-    ("component", "text", np.inf, "base, channel:<name>, queue, model:<decision>=<option>, degradation or request"),
+    (
+        "component",
+        "text",
+        np.inf,
+        "base, channel:<name>, queue, model:<decision>=<option>, degradation, request or joint_action",
+    ),
     ("value_bucket", "int", np.inf, "bucket of request value"),
     ("queue_length", "float", np.inf, "candidates, or level of degradation"),
     ("qps", "float", np.inf, "requests per second"),
@@ -49,6 +56,17 @@ COST_COLUMNS = _log_columns(
     ("repeat", "int", np.inf, "number of the repetition"),
     ("cost", "float", np.inf, "core-seconds per request"),
 )
+
+
+LATENCY_COLUMNS = tuple(
+    Column(name, meaning=f"{quantile} of the component's service time, seconds", optional=True)
+    for name, quantile in (("latency_p50", "median"), ("latency_p99", "99 % quantile"))
+)
+"""Optional columns of a cost log. Rows of ``degradation``, ``request`` and ``joint_action`` hold that of the whole
+workload."""
+WHOLE_REQUESTS = ("request", "joint_action")
+"""Components that check the cost map and are no part of it: mixed joint actions, and single ones (``queue_length`` is
+the row of the joint action)."""
 
 
 def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
@@ -115,9 +133,10 @@ def check_table(
             out of range.
     """
     columns = tuple(columns)
+    columns = tuple(c for c in columns if not c.optional or c.name in frame.columns)
     for column in columns:
         if column.name not in frame.columns:
-            names = ", ".join(c.name for c in columns)
+            names = ", ".join(c.name for c in columns if not c.optional)
             raise InputError(f"{where}: column {column.name!r} is missing; a log of this kind has the columns {names}")
         if frame.columns.tolist().count(column.name) > 1:
             raise InputError(f"{where}: column {column.name!r} appears twice; remove one")
@@ -126,13 +145,16 @@ def check_table(
     checked = frame.reset_index(drop=True).copy()
     for column in columns:
         raw = checked[column.name]
-        _refuse(where, column, raw, first_row, raw.isna().to_numpy(), "is empty; fill the value in or remove the row")
+        empty = raw.isna().to_numpy()
+        if not column.optional:
+            _refuse(where, column, raw, first_row, empty, "is empty; fill the value in or remove the row")
         if column.kind == "text":
             checked[column.name] = raw.astype(str)
             continue
         _refuse(where, column, raw, first_row, _other_types(raw), "is not a number; write a plain number")
         numbers = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
-        _refuse(where, column, raw, first_row, ~np.isfinite(numbers), "is not a finite number; correct it")
+        absent = empty if column.optional else np.zeros(len(raw), dtype=bool)
+        _refuse(where, column, raw, first_row, ~np.isfinite(numbers) & ~absent, "is not a finite number; correct it")
         _refuse(where, column, raw, first_row, numbers < column.low, _below(column))
         _refuse(where, column, raw, first_row, numbers > column.high, _above(column))
         _refuse(where, column, raw, first_row, np.abs(numbers) > LARGEST, f"is larger than {LARGEST:g}; correct it")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from marca_env.logs.schema import COST_COLUMNS, check_table
+from marca_env.logs.schema import COST_COLUMNS, WHOLE_REQUESTS, check_table
 from marca_env.scenario.scenario import Decision, Scenario, Stage
 from marca_env.utils.errors import InputError, one_line, unknown_option
 
@@ -91,7 +91,9 @@ class CostMap:
         for column, valid in (("stage", scenario.stage_names), ("cluster", scenario.cluster_names)):
             for name in set(log[column]) - set(valid):
                 raise InputError(f"cost log: {unknown_option(column, name, valid)} in scenario {scenario.name!r}")
-        log = log[log["component"] != "request"]  # costs of complete requests check the map and are no part of it
+        log = log[
+            ~log["component"].isin(WHOLE_REQUESTS)
+        ]  # costs of complete requests check the map and are no part of it
         curves: dict[tuple[str, str], Curve] = {}
         for names, rows in log.groupby(["stage", "cluster", "component"]):
             stage, cluster, component = map(str, names)

@@ -14,6 +14,8 @@ from marca_env.testbench.service import Bucket, Workload
 
 POOL = 240
 """Number of requests that replays repeat."""
+MAX_JOINT_ACTIONS = 200
+"""Most joint actions that are measured one by one."""
 QUEUE_STEPS = 5
 """Number of lengths at which a queue without a decision is measured, each twice the previous one."""
 
@@ -38,12 +40,22 @@ class CascadeService:
     - ``model:…``: retrieval with the model switched on, minus the same without it;
     - ``degradation``: the cluster's stages under the scenario's degraded actions, against the undegraded ones,
       for joint actions spread evenly;
-    - ``request``: the same undegraded stages; not part of the cost map, but a check of its sums.
+    - ``request``: the same undegraded stages; not part of the cost map, but a check of its sums;
+    - ``joint_action``: the cluster's stages under one joint action, a check of cost map and latency map.
 
     Sites run the same stages on the same machines, so a stage is measured once, for the first of its clusters.
+
+    Args:
+        scenario: the system.
+        seed: seed of the requests.
+        value_buckets: buckets of request value.
+        joint_actions: number of joint actions, spread evenly, that are measured one by one; 0: none.
     """
 
-    def __init__(self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3) -> None:
+    def __init__(
+        self, scenario: Scenario | str = "default", seed: int = 0, value_buckets: int = 3, joint_actions: int = 0
+    ) -> None:
+        self.n_joint_actions = joint_actions
         self.cascade = LiveCascade(scenario)
         self.scenario = self.cascade.scenario
         self.value_buckets = value_buckets
@@ -68,7 +80,7 @@ class CascadeService:
     # -- what to measure -----------------------------------------------------------------------------------
     def buckets(self) -> list[Bucket]:
         """Return every bucket of the scenario."""
-        return [*self._retrieval(), *self._queue(1), *self._queue(2), *self._degradation()]
+        return [*self._retrieval(), *self._queue(1), *self._queue(2), *self._degradation(), *self._joint_actions()]
 
     def _decision(self, kind: str, channel: str | None = None) -> Decision | None:
         """Return the scenario's decision of that kind (for that channel), if it has one."""
@@ -124,6 +136,19 @@ class CascadeService:
             for level in range(1, len(self.scenario.protection.levels) + 1):
                 yield Bucket(stage, name, "degradation", 0, level, ("request", g, level), ("request", g, 0))
 
+    def _joint_actions(self) -> Iterator[Bucket]:
+        chosen = list(dict.fromkeys(self._actions.tolist()))[: self.n_joint_actions]
+        for g, name in enumerate(self.scenario.cluster_names):
+            stage = next(s.name for s in self.scenario.stages if name in s.clusters)
+            for j in chosen:
+                yield Bucket(stage, name, "joint_action", 0, j, ("joint_action", g, j))
+
+    def results_of(self, joint_action: int) -> np.ndarray:
+        """Return the candidates of each stage for every request of the replays, (``POOL``, 3)."""
+        plan = self.cascade.plan(self.scenario.joint_actions[joint_action])
+        queues = [self.cascade.retrieve(row, plan) for row in self._all]
+        return np.array([(merged, len(queue), min(len(queue), plan.truncation)) for queue, merged in queues], float)
+
     # -- how it is served ----------------------------------------------------------------------------------
     def handler(self, workload: Workload) -> Callable[[int], object]:
         """Return a function that serves the k-th request of a workload; it prepares as much as possible in advance."""
@@ -142,7 +167,9 @@ class CascadeService:
             rows = self._groups[group]
             queues = [self._queues[id(row)][:n] for row in rows]
             return lambda k: self._score(index, rows[k % len(rows)], queues[k % len(rows)], max(1, n // 2))
-        return self._cluster_handler(*rest)
+        if kind == "joint_action":
+            return self._cluster_handler(rest[0], np.full(POOL, rest[1]))
+        return self._degraded_handler(*rest)
 
     @staticmethod
     def _plan(workload: tuple) -> RequestPlan:
@@ -162,10 +189,19 @@ class CascadeService:
         scores = self.cascade.run_ranking(request, queue)
         return queue[np.argsort(-scores, kind="stable")[: self.cascade.world.slots[request.placement[0]]]]
 
-    def _cluster_handler(self, cluster: int, level: int) -> Callable[[int], object]:
+    def _site_of(self, cluster: int) -> int:
+        """Return a site that uses a cluster; any will do, because all run the same stages."""
+        return int(self.scenario.site_clusters[:, cluster].argmax())
+
+    def _degraded_handler(self, cluster: int, level: int) -> Callable[[int], object]:
         """Return a function that runs the stages of one cluster under its degraded joint actions."""
-        site = int(self.scenario.site_clusters[:, cluster].argmax())  # any site will do: all run the same stages
-        indices = self.scenario.degraded(cluster, level, site)[self._actions]
+        return self._cluster_handler(
+            cluster, self.scenario.degraded(cluster, level, self._site_of(cluster))[self._actions]
+        )
+
+    def _cluster_handler(self, cluster: int, indices: np.ndarray) -> Callable[[int], object]:
+        """Return a function that runs the stages of one cluster under the joint actions ``indices`` (``POOL``,)."""
+        site = self._site_of(cluster)
         plans = [self.cascade.plan(self.scenario.joint_actions[j]) for j in indices]
         queues = [self.cascade.retrieve(row, plan)[0] for row, plan in zip(self._all, plans, strict=True)]
         retrieval, pre_ranking, ranking = (int(c) == cluster for c in self.scenario.stage_clusters[site])

@@ -1,7 +1,7 @@
 """Service in a separate process, and the open-loop load generator that replays requests to it.
 
 Requests are small binary messages that carry their deadline. The service answers them in order on one thread and
-records how late it started each. The TestBench uses only that and the CPU clock of the process.
+records how late it started each and how long it took. The TestBench uses only that and the CPU clock of the process.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Replay:
     """Start of service minus deadline of each served request, seconds, (served,)."""
     growth: float
     """Mean lateness of the last quarter of the requests minus that of the first, seconds."""
+    service_times: np.ndarray | None = None
+    """Wall-clock time from start to end of service of each served request, seconds, (served,); ``None``: unknown."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -131,9 +133,10 @@ class ServiceProcess:
         self._send(start + due)
         parts = [self._receive(c) for c in self._controls]
         seconds = time.monotonic() - start
-        lateness = np.concatenate(parts)
-        growth = max(map(growth_of, parts))
-        return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness, growth)
+        lateness = np.concatenate([late for late, _ in parts])
+        growth = max(growth_of(late) for late, _ in parts)
+        times = np.concatenate([times for _, times in parts])
+        return Replay(seconds, self._cpu() - before, len(lateness), len(due), lateness, growth, times)
 
     def _send(self, due: np.ndarray) -> None:
         loads, pack = self._loads, _MESSAGE.pack
@@ -231,14 +234,22 @@ def _warm_up(handler: Callable[[int], object]) -> float:
     return float(np.mean(times[_WARM_UP:]))
 
 
-def _answer(load: Connection, handler: Callable[[int], object], n: int, patience: float) -> np.ndarray:
-    """Serve ``n`` messages; after ``patience`` seconds of lateness read the rest without serving it."""
-    lateness = []
+def _answer(
+    load: Connection, handler: Callable[[int], object], n: int, patience: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Serve ``n`` messages; after ``patience`` seconds of lateness read the rest without serving it.
+
+    Returns:
+        Lateness and service time of each served message, seconds, (served,).
+    """
+    lateness, times = [], []
     late = 0.0
     for _ in range(n):
         due, k = _MESSAGE.unpack(load.recv_bytes())
         if late <= patience:
-            late = time.monotonic() - due
+            start = time.monotonic()
+            late = start - due
             lateness.append(late)
             handler(k)
-    return np.array(lateness)
+            times.append(time.monotonic() - start)
+    return np.array(lateness), np.array(times)

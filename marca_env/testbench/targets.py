@@ -128,6 +128,7 @@ class HttpTarget:
         """Send request k at ``due[k]`` seconds (n,); drop the rest after ``patience`` seconds of lateness."""
         waiting: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
         lateness: dict[int, float] = {}
+        times: dict[int, float] = {}
         failures: list[InputError] = []
         before, start = self._cpu(), time.monotonic()
 
@@ -136,10 +137,11 @@ class HttpTarget:
                 connection = self._connect()
                 while (job := waiting.get()) is not None:
                     k, moment = job
-                    late = time.monotonic() - moment
-                    if late <= patience and not failures:
-                        lateness[k] = late
+                    begin = time.monotonic()
+                    if begin - moment <= patience and not failures:
+                        lateness[k] = begin - moment
                         self._send(connection, k)
+                        times[k] = time.monotonic() - begin
                 connection.close()
             except InputError as error:
                 failures.append(error)
@@ -156,8 +158,10 @@ class HttpTarget:
             worker.join()
         if failures:
             raise failures[0]
+        seconds, cpu = time.monotonic() - start, self._cpu() - before
         late = np.array([lateness[k] for k in sorted(lateness)])
-        return Replay(time.monotonic() - start, self._cpu() - before, len(late), len(due), late, growth_of(late))
+        taken = np.array([times[k] for k in sorted(times)])
+        return Replay(seconds, cpu, len(late), len(due), late, growth_of(late), taken)
 
     def __enter__(self) -> HttpTarget:
         return self

@@ -20,7 +20,8 @@ import pandas as pd
 import psutil
 from threadpoolctl import threadpool_info
 
-from marca_env.logs.schema import COST_COLUMNS
+from marca_env.logs.schema import COST_COLUMNS, LATENCY_COLUMNS
+from marca_env.models.latency import Duration
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.cascade_service import CascadeService
 from marca_env.testbench.service import Bucket, Replay, Service, ServiceProcess, Workload
@@ -30,6 +31,8 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.progress import ProgressCallback
 from marca_env.utils.validation import as_number, as_seed, as_whole_number
 
+LATENCY = tuple(c.name for c in LATENCY_COLUMNS)
+"""Columns of a cost log: median and 99 % quantile of the service time."""
 SATURATED, IDLE = 0.9, 0.02
 """Utilisation above and below which a measurement is refused."""
 GROWTH = 0.3
@@ -44,6 +47,8 @@ _LEAST_SECONDS = 0.15
 _RETRIES, _PAUSE = 4, 1.0
 _PATIENCE = 1.5
 """Seconds of lateness beyond a replay's length after which the rest of its requests is dropped."""
+_WHOLE = ("degradation", "request", "joint_action")
+"""Components whose latency is that of the whole workload."""
 _KEY = ["stage", "cluster", "component", "value_bucket", "queue_length", "repeat"]
 
 
@@ -167,6 +172,8 @@ class TestBench:
     def _row(self, bucket: Bucket, repeat: int, readings: dict[Workload, dict[str, float]]) -> dict[str, Any]:
         reading = dict(readings[bucket.workload])
         if bucket.against is not None:
+            if bucket.component not in _WHOLE:
+                reading |= _latency_difference(reading, readings[bucket.against])
             sign = -1.0 if bucket.component == "degradation" else 1.0
             reading["cost"] = max(0.0, sign * (reading["cost"] - readings[bucket.against]["cost"]))
         key = dict(zip(_KEY, _key(repeat, bucket), strict=True))
@@ -194,6 +201,7 @@ class TestBench:
             "utilisation": utilisation,
             "cost": utilisation * self._capacity / rate,
             "lateness": float(replay.lateness.mean()),
+            **_latency_quantiles(replay.service_times),
         }
 
     def _next_rate(self, qps: float, replay: Replay) -> float:
@@ -237,6 +245,22 @@ class TestBench:
         return None
 
 
+def _latency_quantiles(times: np.ndarray | None) -> dict[str, float]:
+    """Return the latency columns of service times (served,); a target that does not report them has none."""
+    if times is None or len(times) == 0:
+        return {}
+    return dict(zip(LATENCY, np.quantile(times, (0.5, 0.99)).tolist(), strict=True))
+
+
+def _latency_difference(reading: dict[str, float], against: dict[str, float]) -> dict[str, float]:
+    """Return the latency columns of a component: its workload's duration without that of the workload against it."""
+    if not all(name in r for name in LATENCY for r in (reading, against)):
+        return {}
+    whole, rest = (Duration.from_quantiles(*(np.array(r[name]) for name in LATENCY)) for r in (reading, against))
+    component = whole.without(rest)
+    return dict(zip(LATENCY, (float(component.quantile(share)) for share in (0.5, 0.99)), strict=True))
+
+
 def _workloads(bucket: Bucket) -> list[Workload]:
     return [bucket.workload] if bucket.against is None else [bucket.workload, bucket.against]
 
@@ -257,18 +281,28 @@ def _select(buckets: list[Bucket], only: tuple[str, ...]) -> list[Bucket]:
 
 
 def to_cost_log(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Convert rows of :meth:`TestBench.measure` to a cost log, with the mean ``lateness`` (seconds) of each replay."""
-    names = [c.name for c in COST_COLUMNS]
-    return pd.DataFrame(list(rows), columns=[*names, "lateness"]).sort_values(_KEY, ignore_index=True)
+    """Convert rows of :meth:`TestBench.measure` to a cost log, with the mean ``lateness`` (seconds) of each replay.
+
+    It has the columns of latency if any row does.
+    """
+    rows = list(rows)
+    names = [*(c.name for c in COST_COLUMNS), "lateness"]
+    names += [name for name in LATENCY if any(name in row for row in rows)]
+    return pd.DataFrame(rows, columns=names).sort_values(_KEY, ignore_index=True)
 
 
 def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
     """Return the mean cost of each bucket and its test–retest spread.
 
-    Columns: cost, spread (coefficient of variation between repeats), repeats.
+    Columns: cost, spread (coefficient of variation between repeats), repeats, and the medians of the latency columns if
+    the log has them.
     """
-    groups = cost_log.groupby(_KEY[:-1], sort=False)["cost"]
-    table = groups.agg(cost="mean", deviation="std", repeats="count").reset_index()
+    groups = cost_log.groupby(_KEY[:-1], sort=False)
+    table = groups["cost"].agg(cost="mean", deviation="std", repeats="count")
+    for name in LATENCY:
+        if name in cost_log:
+            table[name] = groups[name].median()
+    table = table.reset_index()
     table["spread"] = table.pop("deviation") / table["cost"].where(table["cost"] > 0)
     return table
 

@@ -23,6 +23,7 @@ from marca_env.integration.logged_system import LoggedSystem, cascade_system, re
 from marca_env.integration.mapping import Mapping
 from marca_env.logs.log_files import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.logs.published_samples import is_headerless
+from marca_env.models.latency_map import FILE as LATENCY_FILE
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import TestBench
 from marca_env.utils.errors import InputError
@@ -91,6 +92,8 @@ def _fit(args: argparse.Namespace, uses_mapping: bool) -> None:
     files = ["scenario.yaml", "cost_model", "revenue_model", "population.parquet", "requests.parquet", "report.json"]
     if system.coder is not None:
         files.insert(1, CODING_FILE)
+    if (args.out / LATENCY_FILE).is_file():
+        files.append(LATENCY_FILE)
     print(f"wrote a scenario in {args.out}: {', '.join(files)}")
     print(f"use it: marca_env.parallel_env(scenario={str(args.out)!r}), marca train --scenario {args.out}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from benchmarks.cli.commands.testbench import measure
 from marca_env.logs.log_files import read_cost_log, write_cost_log
 from marca_env.models.cost_map import CostMap
+from marca_env.models.latency import Duration
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.cascade_service import CascadeService, low_discrepancy_points
 from marca_env.testbench.service import Replay, ServiceProcess, cpu_seconds
@@ -48,6 +50,23 @@ def test_a_row_obeys_equation_26(log: pd.DataFrame) -> None:
     base = log[log["component"] == "base"]
     np.testing.assert_allclose(base["cost"], base["utilisation"] * base["machines"] * base["cores"] / base["qps"])
     assert base["utilisation"].between(0.1, 0.9).all()  # other processes take their part
+
+
+def test_latency_is_measured_in_the_service(log: pd.DataFrame) -> None:
+    """A request takes at least its milliseconds of CPU, without waiting in the queue; other work only adds."""
+    latency = log.groupby(["component", "queue_length"])["latency_p50"].median() / MILLISECOND
+    assert latency["base", 0] > 0.9
+    assert latency["degradation", 1] > 1.9
+    assert (log["latency_p99"] >= log["latency_p50"]).all()
+
+
+def test_logs_without_latency_stay_valid(log: pd.DataFrame, tmp_path: Path) -> None:
+    older = log.drop(columns=["latency_p50", "latency_p99"])
+    write_cost_log(older, tmp_path / "old.csv")
+    assert "latency_p50" not in read_cost_log(tmp_path / "old.csv")
+    both = pd.concat([older, log], ignore_index=True)  # an old log that was resumed
+    write_cost_log(both, tmp_path / "both.csv")
+    assert read_cost_log(tmp_path / "both.csv")["latency_p50"].isna().sum() == len(older)
 
 
 def test_every_bucket_has_every_repeat_and_a_spread(log: pd.DataFrame, tmp_path: Path) -> None:
@@ -94,7 +113,40 @@ class Busy:
         self.rates.append(1.0 / due[0])
         late = 1.0 if len(self.rates) <= self.delayed else 0.0
         n = len(due)
-        return Replay(due[-1], self.cost * n, n, n, np.full(n, late), growth=late)
+        return Replay(due[-1], self.cost * n, n, n, np.full(n, late), growth=late)  # reports no service times
+
+
+class Timed(Busy):
+    """Target whose requests take as many milliseconds as their workload says, some of them twice as long."""
+
+    def __init__(self) -> None:
+        super().__init__(1e-3, delayed=0)
+        self.buckets = Burner().buckets()
+
+    def prepare(self, workload: object) -> float:
+        assert isinstance(workload, float)
+        self.workload = workload
+        return self.cost
+
+    def replay(self, due: np.ndarray, patience: float) -> Replay:
+        times = np.full(len(due), self.workload * MILLISECOND)
+        times[::50] *= 2
+        return replace(super().replay(due, patience), service_times=times)
+
+
+def test_latency_of_a_component_is_that_of_its_workload_without_the_other() -> None:
+    """Means and variances are subtracted; rows of degradation keep what the degraded workload takes."""
+    rows = TestBench("default", target=lambda machines: Timed(), seconds=0.25, repeats=1).run()
+    base, queue, degraded = (
+        rows[rows["component"] == name].sort_values("queue_length").iloc[-1]
+        for name in ("base", "queue", "degradation")
+    )
+    assert (base["latency_p50"], base["latency_p99"]) == pytest.approx((1e-3, 2e-3))
+    whole, rest = (Duration.from_quantiles(np.array(t), np.array(2 * t)) for t in (5e-3, 1e-3))
+    component = Duration.from_quantiles(queue["latency_p50"], queue["latency_p99"])
+    assert component.mean + rest.mean == pytest.approx(whole.mean)
+    assert component.variance + rest.variance == pytest.approx(whole.variance)
+    assert degraded["latency_p50"] == pytest.approx(2e-3)
 
 
 @pytest.mark.parametrize(("cost", "slowest"), [(15e-6, 2600), (4e-6, 2999)])
@@ -106,6 +158,7 @@ def test_cheap_work_is_measured_after_a_neighbours_burst(
     target = Busy(cost, delayed=4)
     (row,) = TestBench("default", target=lambda machines: target, seconds=0.25, repeats=1).measure(only=["base"])
     assert row["cost"] == pytest.approx(cost, rel=0.01)
+    assert "latency_p50" not in row
     assert len(target.rates) == 5
     assert min(target.rates) > slowest
 
