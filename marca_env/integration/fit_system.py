@@ -35,8 +35,8 @@ def fit_system(
     """Fit on four fifths of the rows, evaluate on the rest, fit again on all rows, and write the folder.
 
     The folder holds ``scenario.yaml``, ``cost_model/``, ``revenue_model/``, ``population.parquet`` and
-    ``report.json``; ``latency.json`` if latency was measured; for a user's system also ``features.json`` (how raw features become codes) and
-    ``requests.parquet`` (the request log in our schema).
+    ``report.json``, and ``latency.json`` if latency was measured; for a user's system also ``features.json`` (how raw
+    features become codes) and ``requests.parquet`` (the request log in our schema).
 
     Args:
         system: the logs, from :func:`marca_env.integration.logged_system.read_logged_system` or
