@@ -33,15 +33,16 @@ def compare_joint_actions(latency_map: LatencyMap, cost_log: pd.DataFrame, servi
     """
     rows = cost_log[cost_log["component"] == "joint_action"].dropna(subset=["latency_p50", "latency_p99"])
     compared = []
-    for (cluster, joint), repeats in rows.groupby(["cluster", "queue_length"], sort=True):
-        results = service.results_of(int(joint))
-        kinds = _cluster_time(latency_map, str(cluster), int(joint), results)
+    for key, repeats in rows.groupby(["cluster", "queue_length"], sort=True):
+        cluster, joint = str(key[0]), int(float(str(key[1])))
+        results = service.results_of(joint)
+        kinds = _cluster_time(latency_map, cluster, joint, results)
         predicted = mixture_quantiles(kinds, np.ones(len(results)), tuple(SHARES.values()))
         measured = {name: float(repeats[f"latency_{name}"].median()) for name in SHARES}
         compared.append(
             {
                 "cluster": cluster,
-                "joint_action": int(joint),
+                "joint_action": joint,
                 **measured,
                 **{f"predicted_{name}": float(p) for name, p in zip(SHARES, predicted, strict=True)},
             }

@@ -298,11 +298,9 @@ def repeat_spread(cost_log: pd.DataFrame) -> pd.DataFrame:
     the log has them.
     """
     groups = cost_log.groupby(_KEY[:-1], sort=False)
-    table = groups["cost"].agg(cost="mean", deviation="std", repeats="count")
-    for name in LATENCY:
-        if name in cost_log:
-            table[name] = groups[name].median()
-    table = table.reset_index()
+    columns = {"cost": ("cost", "mean"), "deviation": ("cost", "std"), "repeats": ("cost", "count")}
+    columns |= {name: (name, "median") for name in LATENCY if name in cost_log}
+    table = groups.agg(**columns).reset_index()  # type: ignore[call-overload]
     table["spread"] = table.pop("deviation") / table["cost"].where(table["cost"] > 0)
     return table
 
