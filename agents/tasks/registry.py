@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from marca_env.scenario.scenario import presets
+
 FORAGING = "lbforaging:Foraging-"
 """Start of the ids of level-based foraging; ``lbforaging:`` may be left out."""
 
@@ -36,7 +38,34 @@ _MPE2 = {
     "simple_reference_v3": "two agents, each knows the landmark of the other (mpe2)",
     "simple_tag_v3": "three agents chase a fourth; rewards are opposed, not cooperative (mpe2)",
 }
+_RECOMMENDER = "marca_env.envs.batched_env:batched_env"
+
+
+def _suite_task(about: str, scenario: str, **options: Any) -> Task:
+    """Return a task of the suite: a scenario, its revenue less computation at its prices, and strict masks."""
+    return Task(about, _RECOMMENDER, {"scenario": scenario, "reward": "lagrangian", "on_illegal": "error", **options})
+
+
+SUITE: dict[str, Task] = {
+    "default-v0": _suite_task("the published cascade, one request an episode", "default", prices=(9.07, 2.03)),
+    "deadline-v0": _suite_task("the published cascade with a latency limit: coordination", "deadline-v0"),
+    "handover-v0": _suite_task("stages that each see what the others cannot: decentralised information", "handover-v0"),
+    "congestion-v0": _suite_task("windows whose load outlasts a request: a long horizon", "congestion-v0"),
+    "fleet-v0": _suite_task("many sites that decide at once: a large joint action", "fleet-v0"),
+    "llm-cascade-v0": _suite_task("real questions, a cascade of language models and their prices", "llm-cascade-v0"),
+}
+"""Id → task of the suite that ``marca bench run tasks`` compares methods on. The prices λ of ``default-v0`` fit its
+budgets at the mean traffic of a generated day; those of the others are in their scenarios."""
+
+
+def available_suite() -> tuple[str, ...]:
+    """Return the ids of the suite whose scenario comes with this version."""
+    known = presets()
+    return tuple(name for name, task in SUITE.items() if task.options["scenario"] in known)
+
+
 TASKS: dict[str, Task] = {
+    **{name: SUITE[name] for name in available_suite()},
     "games/climbing-v0": Task("climbing game, 3×3 pay-off, best return 11", f"{_GAMES}climbing_game"),
     "games/penalty-v0": Task(
         "penalty game, 3×3 pay-off, best return 10; option penalty (−10)", f"{_GAMES}penalty_game"

@@ -125,6 +125,49 @@ def clocks_figure(
     save_figure(drawing, path)
 
 
+def score_curves_figure(curves: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> Path:
+    """Draw the mean score over seeds, with its :func:`band`, against environment steps, a panel for each task.
+
+    Args:
+        curves: task → method → ``env_steps`` (E,) and ``returns`` (seeds, E), scaled so that 0 is the best static
+            action and 1 the bound.
+        path: PNG file to write.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says how to install it.
+    """
+    methods = list(dict.fromkeys(method for of_task in curves.values() for method in of_task))
+    columns = min(len(curves), PANELS)
+    rows = -(-len(curves) // columns)
+    drawing = new_figure(figsize=(5.0 * columns, 3.8 * rows + 0.8))
+    axes = np.ravel(drawing.subplots(rows, columns))
+    handles: dict[str, Any] = {}
+    for axis, (task, of_task) in zip(axes, curves.items(), strict=False):
+        for method, line in of_task.items():
+            scores, style = np.asarray(line["returns"]), line_style(methods.index(method))
+            steps = np.asarray(line["env_steps"]) / 1000
+            (handles[method],) = axis.plot(steps, scores.mean(0), **style)
+            axis.fill_between(steps, *band(scores), color=style["color"], alpha=0.10, linewidth=0)
+        for level in (0.0, 1.0):
+            axis.axhline(level, color="black", linestyle=":", linewidth=1.0)
+        best = max(float(np.mean(line["returns"], axis=0).max()) for line in of_task.values())
+        axis.set_ylim(-1.0, max(1.0, best) + 0.1)
+        axis.set_title(task, loc="left", fontsize=11)
+        axis.set_xlabel("environment steps (thousands)")
+        open_axes(axis)
+    for unused in axes[len(curves) :]:
+        unused.set_axis_off()
+    axes[0].set_ylabel("score (0 best static action, 1 bound)")
+    drawing.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(7, len(handles)), frameon=False
+    )
+    save_figure(drawing, path)
+    return path
+
+
 def profile_figure(scores: Mapping[str, np.ndarray], label: str, path: Path) -> Path:
     """Draw performance profiles: the share of runs above each score, with its 95 % bootstrap band.
 

@@ -18,6 +18,7 @@ has::
 - ``methods``, if ``cases`` takes it, are the methods to compare instead of all; users give theirs by dotted paths.
 - ``tasks``, if ``cases`` takes it, are the tasks to compare on instead of all.
 - ``PARTS`` are ids of experiments that the same command runs after this one, if they exist.
+- ``SIDE_BY_SIDE = True`` lets several processes run the experiment in one folder: each case is measured by one of them.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after another, on this machine.
 """
 

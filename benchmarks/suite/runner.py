@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from benchmarks.suite import records
 from benchmarks.suite.api import Case, Row
 from benchmarks.suite.registry import load_experiment
@@ -20,6 +22,8 @@ from benchmarks.suite.staleness import outdated_note
 from marca_env.utils.errors import InputError, SystemFaultError, is_missing_extra, one_line
 from marca_env.utils.progress import count_progress
 
+CLAIMS = "claims"
+"""Folder of the locks of cases that are being measured, in that of the records."""
 QUICK_SEEDS = 2
 """Most seeds of a quick run."""
 
@@ -34,6 +38,8 @@ class RunPlan:
     folder: Path
     quick: bool = False
     alone: bool = False
+    side_by_side: bool = False
+    """Whether another process may measure other cases of the experiment meanwhile."""
     note: str = ""
     """Remark about the recorded rows."""
 
@@ -95,7 +101,8 @@ def plan_run(
     for case in {case.method: case for case in todo}.values():
         getattr(experiment, "check", _check_nothing)(case)
     alone, note = bool(getattr(experiment, "ALONE", False)), outdated_note(experiment.__name__, old_rows)
-    return RunPlan(name, cases, todo, out / name, quick, alone, note)
+    side_by_side = bool(getattr(experiment, "SIDE_BY_SIDE", False)) and not again
+    return RunPlan(name, cases, todo, out / name, quick, alone, side_by_side, note)
 
 
 def _cases(name: str, experiment: Any, **options: Any) -> tuple[Case, ...]:
@@ -137,7 +144,23 @@ def takes_tasks(experiment: Any) -> bool:
 
 def run_here(plan: RunPlan) -> list[Failure]:
     """Measure the cases one after another; a failing case does not stop the others."""
-    return _collect(plan, (measure_case(plan.name, case, plan.folder, plan.quick) for case in plan.todo))
+    todo = _claimed(plan) if plan.side_by_side else plan.todo
+    return _collect(plan, (measure_case(plan.name, case, plan.folder, plan.quick) for case in todo))
+
+
+def _claimed(plan: RunPlan) -> Iterator[Case]:
+    """Return the cases that no other process measures now or has recorded meanwhile, each locked until the next."""
+    folder = plan.folder / CLAIMS
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in plan.todo:
+        path = folder / case.key
+        try:
+            with FileLock(path, blocking=False):
+                if all(row.case.key != case.key for row in records.read(plan.folder)):
+                    yield case
+        except Timeout:
+            continue
+        path.unlink(missing_ok=True)
 
 
 def run_on_ray(plan: RunPlan) -> list[Failure]:

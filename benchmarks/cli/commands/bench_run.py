@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     remote = any(plan.todo and not plan.alone for plan in plans)
     with ExitStack() as stack:
         for plan in plans:
-            if plan.todo:
+            if plan.todo and not plan.side_by_side:
                 stack.enter_context(lock_output(plan.folder))
         stack.enter_context(_ray(args.address if remote else None))
         for plan in plans:

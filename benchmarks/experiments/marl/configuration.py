@@ -10,6 +10,7 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 
 from agents.algorithms.presets import PRESETS
+from agents.rllib.core.mappo import MAPPOConfig
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.training.any_algorithm import algorithm_config
 from benchmarks.experiments.marl.settings import REWARD_SCALE, RLLIB, SETTINGS
@@ -58,7 +59,7 @@ def kind_of(config: Any) -> str:
         InputError: the configuration is of another kind.
     """
     for kind, cls in (("team", TeamConfig), ("PPO", PPOConfig), ("DQN", DQNConfig)):
-        if isinstance(config, cls):
+        if isinstance(config, cls) and not isinstance(config, MAPPOConfig):
             return kind
     raise InputError(f"{type(config).__name__}: the leaderboard takes presets, PPO, DQN, and what derives from them")
 
@@ -81,7 +82,7 @@ def _options(algorithm: str, case: Case) -> dict[str, Any]:
             "max_skipped_updates": None,  # a run that has diverged is a result
         }
         if algorithm in PRESETS:
-            options |= _sizes(algorithm, case.config["settings"].get("sizes", SETTINGS["sizes"]))
+            options |= network_sizes(algorithm, case.config["settings"].get("sizes", SETTINGS["sizes"]))
         else:
             own = case.config["settings"]["own"]
             options = {name: value for name, value in options.items() if name not in own}
@@ -100,7 +101,8 @@ def _epsilon(case: Case) -> list[list[float]]:
     return [[0, 1.0], [int(EXPLORATION_SHARE * case.budget["env_steps"]), 0.05]]
 
 
-def _sizes(preset: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+def network_sizes(preset: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of a preset's networks from those of each kind of network."""
     network = PRESETS[preset].network
     options = dict(sizes["recurrent" if network.gru else "feed-forward"])
     options |= sizes["ensemble"] if network.heads > 1 else {}

@@ -31,8 +31,16 @@ class PopulationEngine(Engine):
     @classmethod
     def from_engine(cls, engine: Engine, count: int | None = None) -> PopulationEngine:
         """Return the same system, without noise, with the first ``count`` states of its population; ``None``: all."""
-        population = Population(engine.population.states[:count], engine.population.counts[:count])
-        return cls(engine.scenario, engine.cost_model, engine.revenue_model, population)
+        return cls.of_population(engine, engine.population, count)
+
+    @classmethod
+    def of_population(cls, engine: Engine, population: Population, count: int | None = None) -> PopulationEngine:
+        """Return the same system, without noise, with the first ``count`` states of a population; ``None``: all."""
+        judge = cls.__new__(cls)
+        judge.__dict__ |= vars(engine)  # whatever serves its requests: models, records, latency
+        judge.noise = "none"
+        judge.population = Population(population.states[:count], population.counts[:count])
+        return judge
 
     @property
     def shares(self) -> np.ndarray:
