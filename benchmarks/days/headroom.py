@@ -1,19 +1,244 @@
 """Headroom of a scenario: how much better than a static action one could do, by true expected values.
 
-Shapes: M requests, J joint actions, G clusters.
+:func:`headroom` compares revenues within a budget. :func:`card` compares net revenues at the prices of a task, and
+tells apart what agents observe: it is the card of the task. Shapes: M requests, J joint actions, G clusters, R results.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.days.artefacts import has_live_cascade, true_pool
+from benchmarks.days.information import (
+    Estimator,
+    ForestEstimator,
+    Requests,
+    TableEstimator,
+    independent_actions,
+    joint_actions,
+    own_information_actions,
+    static_action,
+    truncation_actions,
+)
+from marca_env.models.engine import Engine, artefact_folder
+from marca_env.models.population import Population
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.traffic.dual_bound import dual_bound
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, unknown_option
+from marca_env.utils.model_files import is_analytic_model
+
+GAINS = ("truncation", "independent", "own_information", "myopic", "joint", "hindsight")
+"""Rows of a card, each a gain over the best static action."""
+Truth = Literal["cascade", "environment"]
+TRUTHS: tuple[Truth, ...] = ("cascade", "environment")
+REQUESTS, SEED = 6000, 101
+"""Requests that a live cascade is asked for, and the seed that draws them."""
+_TABLE_STARTS, _FOREST_STARTS = 60, 2
+"""Random starts of alternating maximisation."""
+_MOST_LEVELS = 64
+"""Distinct values of a result up to which tables of observations are made."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What random, static and ever better informed decisions earn net of prices, currency per request."""
+
+    scenario: str
+    prices: tuple[float, ...]
+    """λ of each cluster, currency per core-second."""
+    random: float
+    static: float
+    static_action: Mapping[str, Any]
+    """Decision → option of the best static action."""
+    values: Mapping[str, float | None]
+    """Row of :data:`GAINS` → net revenue per request; ``None`` where the row has no meaning for the task."""
+    how: Mapping[str, str]
+    """Row → how it was computed."""
+    requests: int
+    """Requests on which the rows were evaluated."""
+
+    @property
+    def joint(self) -> float:
+        """Net revenue per request of decisions on all that is observable."""
+        value = self.values["joint"]
+        assert value is not None
+        return value
+
+    @property
+    def gains(self) -> dict[str, float | None]:
+        """Gains over the best static action, as fractions of its net revenue."""
+        scale = abs(self.static)
+        return {row: None if v is None else (v - self.static) / scale for row, v in self.values.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "scenario": self.scenario,
+            "prices": list(self.prices),
+            "requests": self.requests,
+            "random": self.random,
+            "static": self.static,
+            "static_action": dict(self.static_action),
+            "gains": self.gains,
+            "values": dict(self.values),
+            "how": dict(self.how),
+        }
+
+
+def card(
+    scenario: Scenario | str,
+    *,
+    prices: Sequence[float] | None = None,
+    requests: int = REQUESTS,
+    seed: int = SEED,
+    costs: str | None = None,
+    truth: Truth = "cascade",
+) -> Card:
+    """Return the card of a task whose episode is one request.
+
+    Rules are found on the requests that learners train on and judged on held-out requests where the scenario has any.
+
+    Args:
+        scenario: the task.
+        prices: λ of each cluster, (G,); ``None``: the scenario's own, else those that fit its budgets at the peak.
+        requests: requests of a live cascade.
+        seed: seed that draws them, and of estimates.
+        costs: cost log of a live cascade; ``None``: the one beside the scenario's models.
+        truth: ``cascade``: what the live cascade serves, where the scenario has one; ``environment``: what the
+            environment serves, which is the world that learners are scored in.
+
+    Raises:
+        InputError: an unknown truth, prices that do not fit, or no action within the budgets.
+    """
+    scenario = Scenario.load(scenario)
+    if truth not in TRUTHS:
+        raise InputError(unknown_option("truth", truth, TRUTHS))
+    fit, judge, source = _card_pools(scenario, requests, seed, costs, truth)
+    priced = _prices(scenario, prices, fit)
+    return _card(scenario, priced, _requests(fit, priced), _requests(judge, priced), source, seed)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Requests with everything that a card needs: revenue (M,J), costs (M,J,G), results (M,J,R) or none."""
+
+    scenario: Scenario
+    states: np.ndarray
+    weights: np.ndarray
+    revenue: np.ndarray
+    costs: np.ndarray
+    results: np.ndarray | None
+
+
+def _requests(pool: _Pool, prices: np.ndarray) -> Requests:
+    """Return the requests of a pool, worth their revenue net of prices."""
+    values = pool.revenue.astype(np.float64) - pool.costs.astype(np.float64) @ prices
+    return Requests(pool.scenario, pool.states, pool.weights / pool.weights.sum(), values, pool.results)
+
+
+def _card_pools(
+    scenario: Scenario, requests: int, seed: int, costs: str | None, truth: Truth
+) -> tuple[_Pool, _Pool, str]:
+    """Return the requests to find rules on, those to judge them on, and what they are."""
+    is_analytic = is_analytic_model(artefact_folder(scenario) / "revenue_model")
+    if truth == "cascade" and has_live_cascade(scenario) and not is_analytic:
+        drawn = true_pool(scenario, requests, seed, costs)
+        hidden = [k for k, name in enumerate(scenario.state_columns) if k not in _informative(scenario)]
+        states = np.array(drawn.states)
+        states[:, hidden] = 0
+        pool = _Pool(scenario, states, np.ones(len(states)), drawn.outcomes["revenue"], drawn.costs, None)
+        return pool, pool, f"{requests:,} requests of the live cascade"
+    engine = Engine.load(scenario)
+    fit = _population_pool(engine, engine.population)
+    if engine.heldout is None:
+        what = "records" if engine.records is not None else "law" if is_analytic else "fitted models"
+        return fit, fit, f"every request of the population, by its {what}"
+    return fit, _population_pool(engine, engine.heldout), "held-out requests, rules found on the others"
+
+
+def _population_pool(engine: Engine, population: Population) -> _Pool:
+    """Return the requests of a population as the environment serves them."""
+    states, results = population.states, None
+    revenue, costs = engine.true_table(states)
+    if engine.records is not None:
+        actions = np.arange(engine.scenario.n_joint_actions)
+        rows = engine.records.look_up(np.repeat(states, len(actions), axis=0), np.tile(actions, len(states)))
+        results = rows.reshape(len(states), len(actions), -1)[:, :, : len(engine.scenario.result_columns)]
+    return _Pool(engine.scenario, states, population.counts, revenue, costs, results)
+
+
+def _prices(scenario: Scenario, prices: Sequence[float] | None, pool: _Pool) -> np.ndarray:
+    """Return the prices of the task: those given, its own, or those that fit the budgets at the peak."""
+    if prices is not None or scenario.prices:
+        chosen = np.asarray(scenario.prices if prices is None else prices, dtype=np.float64)
+        if chosen.shape != (len(scenario.clusters),) or not np.all(chosen >= 0) or not np.all(np.isfinite(chosen)):
+            raise InputError(f"prices are {chosen.tolist()}; give one for each of {', '.join(scenario.cluster_names)}")
+        return chosen
+    merged = replace(_requests(pool, np.zeros(len(scenario.clusters))), results=None).merged()
+    groups = _grouped(pool.states[:, scenario.observable_columns])
+    weights = pool.weights / pool.weights.sum()
+    budget = scenario.budgets / scenario.peak_qps
+    return dual_bound(merged.values, _means(pool.costs.astype(np.float64), groups, weights), merged.weights, budget)[1]
+
+
+def _card(scenario: Scenario, prices: np.ndarray, fit: Requests, judge: Requests, source: str, seed: int) -> Card:
+    """Compute every row."""
+    best = static_action(fit)
+    static, hindsight = float(judge.weights @ judge.values[:, best]), float(judge.weights @ judge.values.max(axis=1))
+    random = float(judge.weights @ judge.values.mean(axis=1))
+    same = judge is fit or (judge.states is fit.states)
+    fit = fit.merged()
+    judge = fit if same else judge.merged()
+    estimator = _estimator(fit, seed)
+    starts = _TABLE_STARTS if isinstance(estimator, TableEstimator) else _FOREST_STARTS
+    own = own_information_actions(fit, judge, estimator, starts=starts, seed=seed)
+    values: dict[str, float | None] = {
+        "truncation": judge.mean(truncation_actions(fit, judge, estimator)),
+        "independent": judge.mean(independent_actions(fit, judge, estimator, seed)),
+        "own_information": judge.mean(own),
+        "myopic": None,  # an episode is one request
+        "joint": judge.mean(joint_actions(fit, judge, estimator)),
+        "hindsight": hindsight,
+    }
+    how = _how(source, estimator, starts)
+    named = scenario.named_options(scenario.joint_actions[best][None])[0]
+    prices_ = tuple(float(x) for x in prices)
+    return Card(scenario.name, prices_, random, static, named, values, how, len(judge.states))
+
+
+def _estimator(fit: Requests, seed: int) -> Estimator:
+    """Return exact tables where observations are few, else forests."""
+    results = np.zeros((1, 1, 1)) if fit.results is None else fit.results
+    levels = max(len(np.unique(results[:, :, k])) for k in range(results.shape[2]))
+    return TableEstimator() if fit.scenario.is_categorical and levels <= _MOST_LEVELS else ForestEstimator(seed)
+
+
+def _how(source: str, estimator: Estimator, starts: int) -> dict[str, str]:
+    """Return how each row was computed, in words."""
+    how = estimator.name
+    return {
+        "requests": source,
+        "random": "mean over all joint actions",
+        "static": "the joint action of the highest mean",
+        "truncation": f"the last decision adapts to what is observable, the others are static; {how}",
+        "independent": f"each agent's best option as if the others chose at random; {how}",
+        "own_information": "each agent acts on its own observation alone: alternating maximisation from "
+        f"{starts} starts, the best team found; {how}",
+        "myopic": "no meaning: an episode is one request",
+        "joint": f"all that is observable at each turn, by backward induction; {how}",
+        "hindsight": "the best joint action of each request",
+    }
+
+
+def _grouped(states: np.ndarray) -> np.ndarray:
+    """Return the number of each distinct row's group, (M,)."""
+    return np.unique(states, axis=0, return_inverse=True)[1].ravel()
 
 
 @dataclass(frozen=True)
@@ -95,9 +320,14 @@ def _headroom_at(
 
 def _observable(pool: RequestPool) -> np.ndarray:
     """Return the observable state of each request as the number of a group, (M,)."""
-    scenario = pool.scenario
-    columns = [k for k, name in enumerate(scenario.feature_names) if name == scenario.site or name not in ("w", "i")]
-    return np.unique(pool.states[:, columns], axis=0, return_inverse=True)[1].ravel()
+    return _grouped(pool.states[:, _informative(pool.scenario)])
+
+
+def _informative(scenario: Scenario) -> list[int]:
+    """Return the observable columns of a state that say something about a request of the live cascade."""
+    names = enumerate(scenario.state_columns)
+    visible = set(scenario.observable_columns.tolist())
+    return [k for k, name in names if k in visible and (name == scenario.site or name not in ("w", "i"))]
 
 
 def _means(values: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
