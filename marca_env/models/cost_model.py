@@ -2,10 +2,14 @@
 
 arXiv 2512.24325, Part 2: a deep & cross network (DCN) under a multi-gate mixture of experts (MMoE), with one task per
 stage, predicts how many candidates each stage will process. The monotone cost map turns these into core-seconds.
+Signals that stages report are further tasks. Shapes: B batch, W columns of a state, D decisions, S stages, N signals,
+R = S + N results, G clusters, J joint actions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,8 @@ from torch import Tensor, nn
 from marca_env.logs.schema import check_table, decision_columns, feature_columns, result_columns
 from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.cost_map import CostMap
-from marca_env.models.deterministic_linear import DeterministicLinear
+from marca_env.models.deterministic_linear import chunks
+from marca_env.models.mmoe_dcn import MMoEDCN
 from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
@@ -27,50 +32,61 @@ from marca_env.utils.progress import ProgressCallback
 if TYPE_CHECKING:
     import pandas as pd
 
-CROSS_LAYERS, DEEP, WIDE, EXPERTS, EXPERT_WIDTH = 3, (64, 32), 16, 4, 32
-_CHUNK = 1024
-"""Rows of a forward pass."""
 TRAINING: dict[str, Any] = {"epochs": 6, "batch_size": 256, "learning_rate": 1e-2, "min_steps": 500}
 """Arguments of the training loop. Batches of 1,024 at a rate of 3e-3 take as long and have about twice the error."""
 
 
-class MMoEDCN(nn.Module):
-    """Deep & cross network → experts → one gated task per stage.
+@dataclass(frozen=True)
+class ResultScale:
+    """Scales on which the network predicts results: shares of the most candidates, standardised signals."""
 
-    The gate of a task sees only the decisions of its own and of earlier stages.
+    counts: np.ndarray
+    """(S,) float32, greatest number of candidates of each stage in the log; positive."""
+    mean: np.ndarray
+    """(N,) float32, mean of each signal in the log."""
+    std: np.ndarray
+    """(N,) float32, standard deviation of each signal in the log; positive."""
 
-    Args:
-        inputs: width of the encoded input.
-        gate_inputs: input columns of each stage's gate.
-    """
+    @classmethod
+    def fit(cls, results: np.ndarray, n_stages: int) -> ResultScale:
+        """Take the scales from logged results (M, R) float32."""
+        signals = results[:, n_stages:].astype(np.float64)
+        mean, std = signals.mean(axis=0), signals.std(axis=0)
+        std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1.0), std, 1.0)  # a signal that never changes
+        return cls(np.maximum(results[:, :n_stages].max(axis=0), 1.0), *(x.astype(np.float32) for x in (mean, std)))
 
-    def __init__(self, inputs: int, gate_inputs: list[list[int]]) -> None:
-        super().__init__()
-        self.gate_inputs = gate_inputs
-        self.cross = nn.ModuleList(DeterministicLinear(inputs, 1) for _ in range(CROSS_LAYERS))
-        self.cross_bias = nn.Parameter(torch.zeros(CROSS_LAYERS, inputs))
-        self.deep = nn.Sequential(
-            DeterministicLinear(inputs, DEEP[0]), nn.ReLU(), DeterministicLinear(DEEP[0], DEEP[1]), nn.ReLU()
-        )
-        self.wide = DeterministicLinear(inputs, WIDE)
-        joined = inputs + DEEP[1] + WIDE
-        self.experts = DeterministicLinear(joined, EXPERTS * EXPERT_WIDTH)
-        self.gates = nn.ModuleList(DeterministicLinear(len(columns), EXPERTS) for columns in gate_inputs)
-        self.towers = nn.ModuleList(DeterministicLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any], scenario: Scenario) -> ResultScale:
+        """Read the scales from the description of a model.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return candidates as a share of their scale: (B, inputs) → (B, S)."""
-        crossed = x
-        for layer, bias in zip(self.cross, self.cross_bias, strict=True):
-            crossed = x * layer(crossed) + bias + crossed
-        joined = torch.cat([crossed, self.deep(x), self.wide(x)], dim=1)
-        experts = torch.relu(self.experts(joined)).view(len(x), EXPERTS, EXPERT_WIDTH)
-        tasks = []
-        for gate, tower, columns in zip(self.gates, self.towers, self.gate_inputs, strict=True):
-            weights = torch.softmax(gate(x[:, columns]), dim=1)  # B E
-            mixed = sum(weights[:, e, None] * experts[:, e] for e in range(EXPERTS))  # added in one order for every B
-            tasks.append(tower(mixed))
-        return torch.cat(tasks, dim=1)
+        Raises:
+            ValueError: not one number per stage and signal, or a scale that is not positive.
+        """
+        lists = [description["scale"], description.get("signal_mean", []), description.get("signal_std", [])]
+        counts, mean, std = (np.array(values, dtype=np.float32) for values in lists)
+        if counts.shape != (len(scenario.stages),) or not np.all(counts > 0):
+            raise ValueError(f"scale is {description['scale']!r}, not one positive number per stage")
+        shape = (len(scenario.signals),)
+        if mean.shape != shape or std.shape != shape or not (np.isfinite(mean).all() and np.all(std > 0)):
+            raise ValueError(f"signal_mean and signal_std are {lists[1:]!r}, not numbers for {shape[0]} signals")
+        return cls(counts, mean, std)
+
+    def to_description(self) -> dict[str, Any]:
+        """Return the entries of a model's description."""
+        described = {"scale": self.counts.tolist()}
+        if len(self.mean):
+            described |= {"signal_mean": self.mean.tolist(), "signal_std": self.std.tolist()}
+        return described
+
+    def scaled(self, results: np.ndarray) -> np.ndarray:
+        """Return logged results on the network's scale: (M, R) → (M, R) float32."""
+        counts, signals = np.split(results, [len(self.counts)], axis=1)
+        return np.concatenate([counts / self.counts, (signals - self.mean) / self.std], axis=1)
+
+    def results(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the results that the network's outputs stand for: (B, R) → (B, R) float32."""
+        counts, signals = np.split(outputs, [len(self.counts)], axis=1)
+        return np.concatenate([counts.clip(0.0, 1.0) * self.counts, signals * self.std + self.mean], axis=1)
 
 
 class CostModel:
@@ -81,11 +97,11 @@ class CostModel:
         cost_map: map from actions and candidates to core-seconds.
     """
 
-    def __init__(self, scenario: Scenario, net: MMoEDCN, scale: np.ndarray, cost_map: CostMap, device: str) -> None:
+    def __init__(self, scenario: Scenario, net: MMoEDCN, scale: ResultScale, cost_map: CostMap, device: str) -> None:
         self.scenario, self.cost_map, self.device = scenario, cost_map, device
         self._encoder = InputEncoder(scenario)
         self._net = net.to(device).eval()
-        self._scale = np.asarray(scale, dtype=np.float32)
+        self._scale = scale
 
     @classmethod
     @checked_arguments
@@ -100,7 +116,7 @@ class CostModel:
         device: str = "cpu",
         progress: ProgressCallback | None = None,
     ) -> CostModel:
-        """Fit the candidates to a request log and the cost map to a cost log.
+        """Fit candidates and signals to a request log and the cost map to a cost log.
 
         Args:
             scenario: the system.
@@ -119,11 +135,11 @@ class CostModel:
         columns = (*feature_columns(scenario), *decision_columns(scenario), *result_columns(scenario))
         log = check_table(request_log, columns, "request log")
         encoder = InputEncoder(scenario)
-        states, actions = log[list(scenario.feature_names)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
-        results = log[[c.name for c in result_columns(scenario)]].to_numpy(np.float32)
-        scale = np.maximum(results.max(axis=0), 1.0)
-        x = torch.from_numpy(encoder.encode(encoder.codes(states, actions))).to(device)
-        y = torch.from_numpy(results / scale).to(device)
+        states, actions = log[list(scenario.state_columns)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
+        results = log[list(scenario.result_columns)].to_numpy(np.float32)
+        scale = ResultScale.fit(results, len(scenario.stages))
+        x = torch.from_numpy(encoder.inputs(states, actions)).to(device)
+        y = torch.from_numpy(scale.scaled(results)).to(device)
         net = _network(encoder, seed).to(device)
 
         def loss(rows: Tensor) -> Tensor:
@@ -134,21 +150,21 @@ class CostModel:
         return cls(scenario, net, scale, cost_map, device)
 
     def results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict the candidates of each stage: ``states`` (B, F), ``actions`` (B, D) → float32 (B, S)."""
-        codes = self._encoder.codes(states, actions)
-        out = np.empty((len(codes), len(self.scenario.stages)), dtype=np.float32)
-        for k in range(0, len(codes), _CHUNK):
-            x = torch.from_numpy(self._encoder.encode(codes[k : k + _CHUNK])).to(self.device)
+        """Predict candidates, then signals: ``states`` (B, W), ``actions`` (B, D) → float32 (B, R)."""
+        codes, numbers = self._encoder.codes(states, actions), self._encoder.numbers(states)
+        out = np.empty((len(codes), len(self.scenario.result_columns)), dtype=np.float32)
+        for part in chunks(len(codes), self.device):
+            x = torch.from_numpy(self._encoder.encode(codes[part], numbers[part])).to(self.device)
             with torch.inference_mode():
-                out[k : k + _CHUNK] = self._net(x).clamp(0.0, 1.0).cpu().numpy()
-        return out * self._scale
+                out[part] = self._net(x).cpu().numpy()
+        return self._scale.results(out)
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict core-seconds per request on each cluster: ``states`` (B, F), ``actions`` (B, D) → (B, G)."""
+        """Predict core-seconds per request on each cluster: ``states`` (B, W), ``actions`` (B, D) → (B, G)."""
         return self.cost_map.cost(actions, self.results(states, actions), self.scenario.site_of(states))
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict every joint action: ``states`` (B, F) → candidates float32 (B, J, S) and cost (B, J, G)."""
+        """Predict every joint action: ``states`` (B, W) → results float32 (B, J, R) and cost (B, J, G)."""
         first = self._encoder.distinct_actions
         distinct = self.scenario.joint_actions[first]  # J' D
         repeated, pairs = np.repeat(states, len(distinct), axis=0), np.tile(distinct, (len(states), 1))
@@ -167,7 +183,7 @@ class CostModel:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``."""
         description = {
             "scenario": self.scenario.to_dict(),
-            "scale": self._scale.tolist(),
+            **self._scale.to_description(),
             "cost_map": self.cost_map.to_dict(),
         }
         save_model(folder, "CostModel", self._net.state_dict(), description)
@@ -187,9 +203,7 @@ class CostModel:
             scenario = Scenario.from_dict(description["scenario"])
             net = _network(InputEncoder(scenario), 0)
             net.load_state_dict(tensors)
-            scale = np.array(description["scale"], dtype=np.float32)
-            if scale.shape != (len(scenario.stages),) or not np.all(scale > 0):
-                raise ValueError(f"scale is {description['scale']!r}, not one positive number per stage")
+            scale = ResultScale.from_description(description, scenario)
             return cls(scenario, net, scale, CostMap.from_dict(scenario, description["cost_map"]), device)
 
 
@@ -213,11 +227,13 @@ class AnalyticCostModel(CostModel):
 def _network(encoder: InputEncoder, seed: int) -> MMoEDCN:
     """Build a network with weights drawn from ``seed``; the global random state is left unchanged."""
     scenario, offsets = encoder.scenario, np.concatenate([[0], np.cumsum(encoder.sizes)])
+    numbers = range(int(offsets[-1]) + len(encoder.sizes), encoder.width)
+    features = [*range(offsets[encoder.n_features]), *numbers]
     gates = []
-    for stage in range(len(scenario.stages)):
+    for stage in scenario.result_stages:
         visible = [encoder.n_features + d for d, s in enumerate(scenario.decision_stage) if s <= stage]
         columns = [c for k in visible for c in range(offsets[k], offsets[k + 1])]
-        gates.append(columns or list(range(offsets[encoder.n_features])))
+        gates.append(columns or features)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MMoEDCN(encoder.width, gates)

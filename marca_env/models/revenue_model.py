@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from marca_env.logs.schema import Column, check_table, decision_columns, feature_columns
 from marca_env.models.analytic import Law, LawFormulas, load_law
-from marca_env.models.deterministic_linear import DeterministicFactor
+from marca_env.models.deterministic_linear import DeterministicFactor, chunks
 from marca_env.models.training_loop import minimise
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
@@ -28,7 +28,6 @@ from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
 from marca_env.utils.model_files import check_device, explain_model_faults, is_analytic_model, load_model, save_model
 from marca_env.utils.progress import ProgressCallback
-from marca_env.utils.validation import check_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 HIDDEN = (48, 32)
 _CHUNK = 8_192
 """Pairs of state and action in a forward pass of the table."""
-_ROWS = 1024
-"""Rows of a forward pass of a prediction."""
 _BATCH_SIZE = 2048
 _LEARNING_RATE = 2e-3
 _WEIGHT_DECAY = 1e-1
@@ -156,8 +153,8 @@ class RevenueModel:
         log = check_table(request_log, _columns(scenario, request_log), "request log")
         clicks, revenue = _clicks_and_revenue(log)
         encoder = InputEncoder(scenario)
-        states, actions = log[list(scenario.feature_names)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
-        x = torch.from_numpy(encoder.encode(encoder.codes(states, actions))).to(device)
+        states, actions = log[list(scenario.state_columns)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
+        x = torch.from_numpy(encoder.inputs(states, actions)).to(device)
         net = _network(encoder, members, seed).to(device)
         net.mean.fill_(float(revenue.mean()))
         earned = np.stack([clicks / clicks.mean(), revenue / revenue.mean()])
@@ -186,42 +183,44 @@ class RevenueModel:
 
     # -- use -----------------------------------------------------------------------------------------------
     def predict_members(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict each member's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (K, B)."""
-        codes = self._encoder.codes(states, actions)
+        """Predict each member's expected revenue: ``states`` (B, W), ``actions`` (B, D) → float32 (K, B)."""
+        codes, numbers = self._encoder.codes(states, actions), self._encoder.numbers(states)
         out = np.empty((self.members, len(codes)), dtype=np.float32)
-        for k in range(0, len(codes), _ROWS):
-            x = torch.from_numpy(self._encoder.encode(codes[k : k + _ROWS])).to(self.device)
+        for part in chunks(len(codes), self.device):
+            x = torch.from_numpy(self._encoder.encode(codes[part], numbers[part])).to(self.device)
             with torch.inference_mode():
-                out[:, k : k + _ROWS] = self._net.revenue(self._net(x)).cpu().numpy()
+                out[:, part] = self._net.revenue(self._net(x)).cpu().numpy()
         return out
 
     def predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Predict expected revenue, currency per request: ``states`` (B, F), ``actions`` (B, D) → float32 (B,)."""
+        """Predict expected revenue, currency per request: ``states`` (B, W), ``actions`` (B, D) → float32 (B,)."""
         members = self.predict_members(states, actions)
         return sum(members[1:], members[0]) / np.float32(self.members)  # added in one order for every B
 
     def table(self, states: np.ndarray) -> np.ndarray:
-        """Predict the expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
-        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        features, distinct = self._encoder.n_features, self._encoder.distinct
+        """Predict the expected revenue of every joint action: ``states`` (B, W) → float32 (B, J)."""
+        states = self.scenario.check_states(states)
+        encoder, distinct = self._encoder, self._encoder.distinct
+        filler = np.zeros((len(states), len(self.scenario.decisions)), np.int64)
+        codes, numbers = encoder.codes(states, filler)[:, : encoder.n_features], encoder.numbers(states)
         table = np.empty((len(states), len(distinct)), dtype=np.float32)
         with torch.inference_mode():
             first, *products = self._net.library_products()
-            without_states = np.concatenate([np.zeros((len(distinct), features), np.int64), distinct], axis=1)
-            action_half = self._half(without_states, True, first)
+            without_states = np.zeros((len(distinct), encoder.n_features), np.int64)
+            action_half = self._half(np.concatenate([without_states, distinct], axis=1), None, True, first)
             step = max(1, _CHUNK // len(distinct))
             for k in range(0, len(states), step):
-                part = states[k : k + step]
-                filler = np.zeros((len(part), distinct.shape[1]), np.int64)
-                state_half = self._half(np.concatenate([part, filler], axis=1), False, first)
+                part = slice(k, k + step)
+                coded = np.concatenate([codes[part], filler[part]], axis=1)
+                state_half = self._half(coded, numbers[part], False, first)
                 both = state_half[:, :, None] + action_half[:, None]  # K B J' 2+H
                 out = self._net.revenue(self._net.remaining_layers(both.flatten(1, 2), products)).mean(dim=0)
-                table[k : k + step] = out.view(len(part), -1).cpu().numpy()
-        return table[:, self._encoder.distinct_of]
+                table[part] = out.view(len(coded), -1).cpu().numpy()
+        return table[:, encoder.distinct_of]
 
-    def _half(self, codes: np.ndarray, of_actions: bool, product: Product) -> Tensor:
+    def _half(self, codes: np.ndarray, numbers: np.ndarray | None, of_actions: bool, product: Product) -> Tensor:
         """Return the part of the first layer that comes from the decisions, or from the features."""
-        x = self._encoder.encode(codes)
+        x = self._encoder.encode(codes, numbers)
         columns = self._encoder.of_actions if of_actions else ~self._encoder.of_actions
         return self._net.first_layer(torch.from_numpy(x * columns).to(self.device), product)
 
@@ -259,13 +258,13 @@ class AnalyticRevenueModel(RevenueModel):
         self._encoder = InputEncoder(scenario)
 
     def predict_members(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Return the law's expected revenue: ``states`` (B, F), ``actions`` (B, D) → float32 (1, B)."""
+        """Return the law's expected revenue: ``states`` (B, W), ``actions`` (B, D) → float32 (1, B)."""
         return self._formulas.revenue(*self._formulas.check(states, actions)).astype(np.float32)[None]
 
     def table(self, states: np.ndarray) -> np.ndarray:
-        """Return the expected revenue of every joint action: ``states`` (B, F) → float32 (B, J)."""
+        """Return the expected revenue of every joint action: ``states`` (B, W) → float32 (B, J)."""
         joint = self.scenario.joint_actions
-        states = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
+        states = self.scenario.check_states(states)
         pairs = np.repeat(states, len(joint), axis=0), np.tile(joint, (len(states), 1))
         return self.predict(*pairs).reshape(len(states), len(joint))
 
