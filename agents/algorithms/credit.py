@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 CREDITS = ("none", "variance", "cumulative")
+CREDIT_USES = ("reward", "weight")
 
 
 def action_variance(returns: Tensor, actions: Tensor, on_turn: Tensor, n_actions: int) -> Tensor:
@@ -60,3 +61,48 @@ def credit_weights(
     running = variances.cumsum(1)
     total = running[:, -1:]
     return torch.where(total > 0, running / total.clamp(min=torch.finfo(total.dtype).tiny), torch.ones_like(running))
+
+
+def agent_loss_weights(credits: Tensor, on_turn: list[Tensor], share: float) -> Tensor:
+    """Return the weight of an agent's own loss at each step, with mean 1 over the agent's turns in the batch.
+
+    Args:
+        credits: (N, T) w_t of each agent and step, from :func:`credit_weights`.
+        on_turn: per agent (B, T) bool.
+        share: part of the weight that follows the credit, in [0, 1]; the rest is the same at every turn, so that
+            decisions that hardly move revenue are still learnt.
+
+    Returns:
+        (N, T).
+    """
+    turns = torch.stack([on.sum(0) for on in on_turn]).to(credits.dtype)  # N T
+    return _with_mean_one(credits, turns, share, dim=1)
+
+
+def team_loss_weights(credits: Tensor, on_turn: list[Tensor], filled: Tensor, share: float) -> Tensor:
+    """Return the weight of the team's loss at each step of each episode, with mean 1 over the steps of the batch.
+
+    The credit of a step is the mean credit of the agents that act in it; steps in which nobody acts get the mean.
+
+    Args:
+        credits: (N, T) w_t of each agent and step, from :func:`credit_weights`.
+        on_turn: per agent (B, T) bool.
+        filled: (B, T) bool.
+        share: part of the weight that follows the credit; see :func:`agent_loss_weights`.
+
+    Returns:
+        (B, T).
+    """
+    acting = torch.stack(on_turn).to(credits.dtype)  # N B T
+    count = acting.sum(0)
+    credit = (acting * credits[:, None]).sum(0) / count.clamp(min=1)
+    decided = (filled & (count > 0)).to(credits.dtype)
+    weights = _with_mean_one(credit.flatten()[None], decided.flatten()[None], share, dim=1).view_as(credit)
+    return torch.where(count > 0, weights, 1.0)
+
+
+def _with_mean_one(credits: Tensor, counts: Tensor, share: float, dim: int) -> Tensor:
+    """Return credits as weights whose mean, each counted ``counts`` times, is 1; all 1 where every credit is zero."""
+    mean = (credits * counts).sum(dim, keepdim=True) / counts.sum(dim, keepdim=True).clamp(min=1)
+    relative = credits / torch.where(mean > 0, mean, torch.ones_like(mean))
+    return torch.where(mean > 0, 1 - share + share * relative, torch.ones_like(relative))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from agents.algorithms.credit import CREDITS
+from agents.algorithms.credit import CREDIT_USES, CREDITS
 from agents.algorithms.td_targets import (
     ENSEMBLE_LOSSES,
     HEAD_ACTIONS,
@@ -15,10 +15,11 @@ from agents.algorithms.td_targets import (
     LOSSES,
     MIXER_TARGETS,
     TD_WEIGHTINGS,
+    TRACES,
     WEIGHTING_LEVELS,
 )
 from agents.networks.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
-from agents.networks.mixers import MIXER_INPUTS, MIXERS, import_mixer, mixer_name
+from agents.networks.mixers import JOINT_ACTION_MIXERS, MIXER_INPUTS, MIXERS, import_mixer, mixer_name
 from agents.networks.q_network import ACTIVATIONS, INITIALIZER_NAMES, NORMALIZATIONS
 from marca_env.utils.errors import InputError, shown, unknown_option
 
@@ -94,8 +95,9 @@ class MixerOptions:
     """The mixer, which combines the agents' values into the team's."""
 
     mixer: str = _option("sum", MIXERS)
-    """``sum``, ``absolute``, ``softplus``, or ``none``: every agent learns independently from the team's reward.
-    A user-defined class is passed itself or by its dotted path (:class:`agents.networks.mixers.UserMixer`)."""
+    """``sum``, ``absolute``, ``softplus``, ``qplex`` (duplex dueling: every task in which the agents' argmaxes are the
+    team's), ``resq`` (softplus with a negative residual away from the greedy team action), or ``none``: every agent
+    learns independently from the team's reward. A user-defined class is passed itself or by its dotted path (:class:`agents.networks.mixers.UserMixer`)."""
     mixer_activation: str = _option("relu", tuple(MIXER_ACTIVATIONS))
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
     mixer_width: int = _option(32, COUNT)
@@ -107,6 +109,8 @@ class MixerOptions:
     agents' argmaxes need not be the team's (no IGM)."""
     central_width: int = _option(256, COUNT)
     """Units of each of the three hidden layers of Q*'s mixer; ``td_weighting`` adds Q*."""
+    attention_heads: int = _option(4, COUNT)
+    """Heads of the attention with which ``qplex`` weights the agents' advantages."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mixer", mixer_name(self.mixer))
@@ -126,9 +130,10 @@ class ObjectiveOptions:
     huber_delta: float = _option(1.0, POSITIVE)
     """Threshold of the Huber loss, in units of ``reward_scale``."""
     head_weighting: str = _option("mean", HEAD_WEIGHTINGS)
-    """Weights of the heads in training: ``mean``, ``random`` (REM) or ``adaptive`` (AW, Eq. 8–10)."""
+    """Weights of the heads in training: ``mean``, ``random`` (REM), ``adaptive`` (AW, Eq. 8–10), or ``disagreement``:
+    a head's squared distance from the ensemble's mean over the legal actions, which reveals no label."""
     weighting_level: str = _option("sample", WEIGHTING_LEVELS)
-    """Adaptive weights per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per head (its reference code).
+    """Adaptive weights (and those by disagreement) per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per head (its reference code).
     The errors of a sample contain its reward, so weights per sample reveal the label to the mixer. Without VGCA, which
     keeps the agents' rewards small, the heads drift apart to reveal it better; use ``batch`` in that case."""
     head_target: str = _option("own", HEAD_TARGETS)
@@ -151,6 +156,13 @@ class ObjectiveOptions:
     StarCraft, and 0.1 where miscoordination is punished."""
     agent_loss: float = _option(0.0, NOT_NEGATIVE)
     """Coefficient of the agents' own TD losses, added to the mixer's (Eq. 15)."""
+    td_lambda: float = _option(0.0, UNIT)
+    """λ of the TD targets of the mixer and of the agents: 0 bootstraps after one step, 1 takes the whole return that
+    followed, as far as ``trace`` keeps it."""
+    trace: str = _option("greedy", TRACES)
+    """Steps through which ``td_lambda`` follows the return: ``greedy`` until the first action that the target policy
+    would not take (Watkins's Q(λ), the tree backup of a greedy policy), or ``all`` (Peng's Q(λ)), which is faster and
+    biased towards the behaviour policy."""
     target_update: int = _option(100, COUNT)
     """Gradient steps between hard updates of the target network."""
     tau: float | None = _option(None, UNIT_OR_NONE)
@@ -167,11 +179,16 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class CreditOptions:
-    """The reward in an agent's own TD target."""
+    """Which decisions matter: VGCA's weights w_t."""
 
     credit: str = _option("none", CREDITS)
     """``none``: the team's reward; ``variance``: w_t·R (VGCA, Eq. 16); ``cumulative``: w_t is the running share of an
     agent's variance, as in the paper's reference code."""
+    credit_use: str = _option("reward", CREDIT_USES)
+    """``reward``: w_t·R is the reward in an agent's own TD target, which is then no longer the return (paper);
+    ``weight``: w_t, scaled to a mean of 1, weights the losses of the agents and of the mixer, whose targets stay."""
+    credit_share: float = _option(0.5, UNIT)
+    """Part of a loss's weight that follows w_t with ``credit_use`` ``weight``; the rest is the same at all turns."""
 
 
 GROUPS = {"network": NetworkOptions, "mixer": MixerOptions, "objective": ObjectiveOptions, "credit": CreditOptions}
@@ -183,10 +200,14 @@ RULES: dict[str, OptionRule | Sequence[str]] = {
 }
 """Option → its valid values."""
 
-_MIXING = ("mixer_activation", "mixer_width", "hypernet", "mixer_input")
+_MIXING = ("mixer_activation", "mixer_width")
+_ENSEMBLE_WEIGHTS = ("adaptive", "disagreement")
 _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    **dict.fromkeys(_MIXING, ("mixer", ("absolute", "softplus"))),
-    "weighting_level": ("head_weighting", ("adaptive",)),
+    **dict.fromkeys(_MIXING, ("mixer", ("absolute", "softplus", "resq"))),
+    "hypernet": ("mixer", ("absolute", "softplus", "qplex", "resq")),
+    "mixer_input": ("mixer", ("absolute", "softplus")),
+    "attention_heads": ("mixer", ("qplex",)),
+    "weighting_level": ("head_weighting", _ENSEMBLE_WEIGHTS),
     "td_alpha": ("td_weighting", ("optimistic", "central")),
     "central_width": ("td_weighting", ("optimistic", "central")),
     "huber_delta": ("loss", ("huber",)),
@@ -194,6 +215,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "leaky_slope": ("activation", ("leaky_relu",)),
     "momentum": ("optimizer", ("sgd", "rmsprop")),
     "rmsprop_alpha": ("optimizer", ("rmsprop",)),
+    "credit_share": ("credit_use", ("weight",)),
 }
 """Option → the option that it depends on, and the values of that option with which it has an effect."""
 
@@ -240,8 +262,21 @@ def check_together(name: str, options: Mapping[str, Any], *, joint: bool) -> Non
         raise PresetError(
             f"{name}: head_weighting 'random' mixes heads in the team's value; choose a mixer, not 'none'"
         )
-    if options["credit"] != "none" and agent_loss == 0:
+    if mixer in JOINT_ACTION_MIXERS and options["mixer_input"] != "state":
+        raise PresetError(f"{name}: mixer {mixer!r} knows the joint action already; set mixer_input to 'state'")
+    _check_credit(name, options)
+
+
+def _check_credit(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse credit that reaches no loss, or that changes the reward which ``td_lambda`` sums up."""
+    agent_loss, use = options["agent_loss"], options["credit_use"]
+    if options["credit"] != "none" and agent_loss == 0 and (use == "reward" or options["mixer"] == "none"):
         raise PresetError(f"{name}: credit {options['credit']!r} acts through agent_loss, which is 0; raise it")
+    if options["credit"] != "none" and use == "reward" and options["td_lambda"] > 0:
+        raise PresetError(
+            f"{name}: td_lambda {options['td_lambda']:g} sums rewards over steps, and credit puts the whole return into "
+            "each of them; set credit_use to 'weight' or td_lambda to 0"
+        )
 
 
 def check_changed(name: str, changed: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -269,6 +304,12 @@ def check_changed(name: str, changed: Mapping[str, Any], options: Mapping[str, A
             raise PresetError(f"{name}: {option} has no effect without hidden layers; remove it or set hidden")
     if "target_update" in changed and options["tau"] is not None:
         raise PresetError(f"{name}: tau and target_update exclude each other; set only one of them")
+    if "credit_use" in changed and options["credit"] == "none":
+        raise PresetError(f"{name}: credit_use has no effect with credit 'none'; set credit to 'variance'")
+    if "trace" in changed and options["td_lambda"] == 0:
+        raise PresetError(f"{name}: trace has no effect with td_lambda 0; raise td_lambda or remove trace")
+    if "td_lambda" in changed and options["td_lambda"] > 0 and options["mixer_target"] == "return":
+        raise PresetError(f"{name}: td_lambda has no effect with mixer_target 'return'; set mixer_target to 'td'")
     uses_agent_errors = options["agent_loss"] > 0 or options["head_weighting"] == "adaptive"
     has_effect = {
         "head_target": uses_agent_errors,

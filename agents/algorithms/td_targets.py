@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 LOSSES = ("mse", "mae", "huber")
-HEAD_WEIGHTINGS = ("mean", "random", "adaptive")
+HEAD_WEIGHTINGS = ("mean", "random", "adaptive", "disagreement")
 HEAD_TARGETS = ("own", "mean")
 HEAD_ACTIONS = ("mean", "own")
 ENSEMBLE_LOSSES = ("weighted", "heads_and_mixture")
 MIXER_TARGETS = ("td", "return")
 WEIGHTING_LEVELS = ("sample", "batch")
 TD_WEIGHTINGS = ("none", "optimistic", "central")
+TRACES = ("greedy", "all")
 
 
 def greedy(q: Tensor, mask: Tensor) -> Tensor:
@@ -75,6 +76,32 @@ def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: flo
     return reward + gamma * next_value * ~terminated
 
 
+def lambda_targets(
+    reward: Tensor, next_value: Tensor, terminated: Tensor, is_kept: Tensor, gamma: float, td_lambda: float
+) -> Tensor:
+    """Return λ-returns G_t = r_t + γ·[(1 − λ·c_{t+1})·V_{t+1} + λ·c_{t+1}·G_{t+1}], computed from the end.
+
+    With λ = 0 this is :func:`td_target`. The trace c says whether the return that followed stands for the next value.
+    c = 1 at greedy actions alone is Watkins's Q(λ), which is the tree backup of a greedy policy (Precup et al., 2000);
+    c = 1 at every step is Peng's Q(λ).
+
+    Args:
+        reward: (B, T).
+        next_value: (B, T) bootstrap value V_{t+1} of the observation after each step.
+        terminated: (B, T) bool.
+        is_kept: (B, T) bool, c_t; False at padded steps, so that a truncated episode bootstraps at its end.
+        gamma: γ.
+        td_lambda: λ, in [0, 1].
+    """
+    targets: list[Tensor] = []
+    for t in reversed(range(reward.shape[1])):
+        value = next_value[:, t]
+        if targets:
+            value = torch.where(is_kept[:, t + 1], torch.lerp(value, targets[-1], td_lambda), value)
+        targets.append(td_target(reward[:, t], value, terminated[:, t], gamma))
+    return torch.stack(targets[::-1], 1)
+
+
 def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
     """Return an agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
     steps = torch.arange(1, values.shape[1] + 1, device=values.device)
@@ -82,14 +109,29 @@ def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
     return torch.where(latest > 0, values.gather(1, (latest - 1).clamp(min=0)), 0.0)
 
 
-def own_turn_process(reward: Tensor, value: Tensor, on_turn: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
+def own_turn_process(
+    reward: Tensor,
+    value: Tensor,
+    on_turn: Tensor,
+    terminated: Tensor,
+    *,
+    is_kept: Tensor | None = None,
+    gamma: float = 1.0,
+    td_lambda: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     """Rewrite an episode as one agent sees it, from each of its turns to its next turn.
+
+    With λ > 0 the value at the next turn is mixed with the λ-return from there, where its trace is kept; see
+    :func:`lambda_targets`.
 
     Args:
         reward: (B, T) team reward of each step.
         value: (B, T + 1, K) bootstrap value of each head at each observation.
         on_turn: (B, T + 1) bool.
         terminated: (B, T) bool, True at the step that ends the episode.
+        is_kept: (B, T) bool, turns whose λ-return stands for their value; needed with λ > 0.
+        gamma: γ, discount from turn to turn, in λ-returns.
+        td_lambda: λ, in [0, 1].
 
     Returns:
         The undiscounted reward collected from each turn until the next one (B, T), and the value at the next turn
@@ -105,9 +147,12 @@ def own_turn_process(reward: Tensor, value: Tensor, on_turn: Tensor, terminated:
         collected = torch.where(ended, torch.zeros_like(collected), collected) + reward[:, t]
         rewards.append(collected)
         next_values.append(next_value)
-        turn = on_turn[:, t]
+        turn, turn_value = on_turn[:, t], value[:, t]
+        if is_kept is not None and td_lambda:
+            turn_return = collected[:, None] + gamma * next_value
+            turn_value = torch.where(is_kept[:, t, None], torch.lerp(turn_value, turn_return, td_lambda), turn_value)
         collected = torch.where(turn, torch.zeros_like(collected), collected)
-        next_value = torch.where(turn[:, None], value[:, t], next_value)
+        next_value = torch.where(turn[:, None], turn_value, next_value)
     return torch.stack(rewards[::-1], 1), torch.stack(next_values[::-1], 1)
 
 
@@ -153,6 +198,24 @@ def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample", *, di
     total = losses.sum(-1, keepdim=True)
     share = losses / torch.where(total > 0, total, torch.ones_like(total))
     return torch.where(total > 0, share, torch.full_like(share, 1 / losses.shape[-1]))
+
+
+def head_disagreement(q: Tensor, mask: Tensor) -> Tensor:
+    """Return each head's mean squared distance from the ensemble's mean, over the legal actions.
+
+    It is a property of the state: unlike a TD error it contains neither the reward nor the action taken. Its mean over
+    the heads is the variance of the ensemble there. No gradient flows through it.
+
+    Args:
+        q: (…, K, A) values of the heads.
+        mask: (…, A) bool, legal actions.
+
+    Returns:
+        (…, K).
+    """
+    q, legal = q.detach(), mask[..., None, :].to(q.dtype)
+    distance = (q - q.mean(-2, keepdim=True)) ** 2
+    return (distance * legal).sum(-1) / legal.sum(-1).clamp(min=1)
 
 
 def ensemble_loss(

@@ -3,6 +3,8 @@
 VDN, QMIX and the softplus mixer of AWRQ-Mixer differ only here. A mixer with a constrained hypernetwork is
 non-decreasing in every Q_n. The agents' own argmaxes are then the team's argmax (IGM, individual-global-max).
 
+Mixers that know the joint action are in :mod:`agents.networks.joint_action_mixers`.
+
 To add a mixer here, write its class, name it in :data:`MIXERS` and build it in :func:`make_mixer`; a mixer that differs
 only in how its weights are constrained needs no more than an entry in :data:`CONSTRAINTS`. A mixer outside this package
 is passed as a class or as its dotted path (:class:`UserMixer`).
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.networks.joint_action_mixers import DuplexMixer, ResidualMixer, two_layers
 from marca_env.utils.errors import InputError, one_line, shown, unknown_option
 
 CONSTRAINTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -33,7 +36,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """Activations of a mixer's hidden layer; all are non-decreasing, which the mixer's monotonicity needs."""
 MIXER_INPUTS = ("state", "state+actions")
-MIXERS = ("none", "sum", *CONSTRAINTS)
+JOINT_ACTION_MIXERS = ("qplex", "resq")
+"""Mixers that take the joint action and the agents' best values."""
+MIXERS = ("none", "sum", *CONSTRAINTS, *JOINT_ACTION_MIXERS)
 
 
 class SumMixer(nn.Module):
@@ -86,10 +91,10 @@ class MonotoneMixer(nn.Module):
             raise InputError(unknown_option("mixer activation", activation, ACTIVATIONS))
         self.n_agents, self.width = n_agents, width
         self.constrain, self.activate = CONSTRAINTS[constraint], ACTIVATIONS[activation]
-        self.w1 = _hypernet(condition_size, hypernet, n_agents * width)
+        self.w1 = two_layers(condition_size, hypernet, n_agents * width)
         self.b1 = nn.Linear(condition_size, width)
-        self.w2 = _hypernet(condition_size, hypernet, width)
-        self.b2 = _hypernet(condition_size, width, 1)
+        self.w2 = two_layers(condition_size, hypernet, width)
+        self.b2 = two_layers(condition_size, width, 1)
         # Torch's default initialisation, as in QMIX's published code. With Glorot's, Q_tot would start at tens of
         # times the agents' values where the state has many or large entries: absolute weights then diverge, and
         # softplus weights learn far more slowly.
@@ -116,10 +121,6 @@ class MonotoneMixer(nn.Module):
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
         """Return Q_tot; ``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
         return self.mix(utilities[:, None], self.weights(condition)).squeeze(1)
-
-
-def _hypernet(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 class UnrestrictedMixer(nn.Module):
@@ -210,7 +211,7 @@ def import_mixer(path: str) -> type[nn.Module]:
 
 
 def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) -> nn.Module:
-    """Build a mixer by name: ``sum``, ``absolute``, ``softplus``, or ``none`` (the mean of the agents' values).
+    """Build a mixer by name: one of :data:`MIXERS`; ``none`` is the mean of the agents' values.
 
     For the dotted path of a user-defined class it builds ``Class(n_agents, condition_size)``.
 
@@ -218,7 +219,8 @@ def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) ->
         kind: name of the mixer, or dotted path of a class.
         n_agents: N.
         condition_size: S, size of the hypernetworks' input.
-        options: keyword arguments of :class:`MonotoneMixer`.
+        options: keyword arguments of :class:`MonotoneMixer`; ``qplex`` and ``resq`` need ``action_size``, the length
+            of the one-hot joint action, and ``qplex`` takes ``hypernet`` and ``heads`` alone.
 
     Raises:
         InputError: an unknown name.
@@ -229,4 +231,10 @@ def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) ->
         raise InputError(unknown_option("mixer", kind, MIXERS))
     if kind in ("none", "sum"):
         return SumMixer(1 / n_agents if kind == "none" else 1.0)
+    if kind == "qplex":
+        return DuplexMixer(n_agents, condition_size, **options)
+    if kind == "resq":
+        action_size, hypernet = options.pop("action_size"), options.get("hypernet", 64)
+        monotone = MonotoneMixer(n_agents, condition_size, constraint="softplus", **options)
+        return ResidualMixer(monotone, condition_size, action_size, hypernet=hypernet)
     return MonotoneMixer(n_agents, condition_size, constraint=kind, **options)

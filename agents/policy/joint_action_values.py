@@ -55,11 +55,12 @@ class JointActionValues:
         spec, tree, n = self.team.spec, self.tree, len(states)
         hidden: dict[str, Tensor] = {}  # agent → (U, nodes at its latest turn, H)
         utilities: dict[str, Tensor] = {}
+        best: dict[str, Tensor] = {}  # of an agent that waits at the last turn, the value that it carries
         state = torch.empty(0)
         for turn, level in enumerate(tree.levels):
             name = self.encoder.turn_agent[turn]
             net = self.team.agents[spec.agents.index(name)]
-            observation, state = self._observe(states, level, turn, name)
+            observation, mask, state = self._observe(states, level, turn, name)
             after = observation.new_empty(len(observation), 0)
             if net.cell is not None:
                 before = hidden.get(name, net.initial_hidden(1)[:, None].expand(n, -1, -1))
@@ -69,26 +70,35 @@ class JointActionValues:
                 hidden[name] = after.view(n, level.size, -1)
             if level.final:
                 q = net.values(observation, after).mean(1).view(n, level.size, -1)
-                utilities[name] = q[:, self._node_of_leaf[turn], self._leaves[:, turn]]  # U J'
-        stacked = torch.stack([utilities[a] for a in spec.agents], -1)
-        return self._mix(stacked, state.view(n, -1, spec.state_size)).cpu().numpy()
+                utilities[name] = best[name] = q[:, self._node_of_leaf[turn], self._leaves[:, turn]]  # U J'
+                if turn == len(tree.levels) - 1:
+                    legal = q.masked_fill(~mask.view(n, level.size, -1), -torch.inf)
+                    best[name] = legal.amax(-1)[:, self._node_of_leaf[turn]]
+        stacked, stacked_best = (torch.stack([x[a] for a in spec.agents], -1) for x in (utilities, best))
+        return self._mix(stacked, stacked_best, state.view(n, -1, spec.state_size)).cpu().numpy()
 
-    def _observe(self, states: np.ndarray, level: TreeLevel, turn: int, name: str) -> tuple[Tensor, Tensor]:
-        """Return the observation of the agent on turn and the mixer's state at each node; (U·n, O) and (U·n, S)."""
+    def _observe(self, states: np.ndarray, level: TreeLevel, turn: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return observation and mask of the agent on turn, and the mixer's state at each node, (U·n, O|A|S)."""
         rows = np.repeat(states, level.size, axis=0)
         actions = np.tile(level.prefixes, (len(states), 1))
         results = np.zeros((len(rows), len(self.encoder.settled(turn))), np.float32)
         if self.encoder.settled(turn).any():
             results = self.results(rows, actions)
-        observations, _, state = self.encoder.encode(rows, actions, results, turn)
-        return self._tensor(observations[name]), self._tensor(state)
+        observations, masks, state = self.encoder.encode(rows, actions, results, turn)
+        return self._tensor(observations[name]), self._tensor(masks[name]), self._tensor(state)
 
-    def _mix(self, utilities: Tensor, state: Tensor) -> Tensor:
-        """Return Q_tot of every leaf; ``utilities`` (U, J', N), ``state`` (U, n, S) of the last turn's nodes."""
+    def _mix(self, utilities: Tensor, best: Tensor, state: Tensor) -> Tensor:
+        """Return Q_tot of every leaf.
+
+        Args:
+            utilities: (U, J', N).
+            best: (U, J', N), best legal values; see :meth:`agents.team.team.Team.mix`.
+            state: (U, n, S) of the last turn's nodes.
+        """
         mixer, names = self.team.mixer, self.team.spec.agents
         assert mixer is not None
         n, leaves, _ = utilities.shape
-        if not self.team.sees_actions:
+        if not (self.team.sees_actions or self.team.mixes_joint_actions):
             weights = mixer.weights(state.flatten(0, 1))
             grouped = utilities[:, self._groups].flatten(0, 1)  # U·n M N
             return mixer.mix(grouped, weights).view(n, -1)[:, self._ungroup]
@@ -96,5 +106,5 @@ class JointActionValues:
         last = self._leaves[:, -1].repeat(n)
         sizes = zip(names, self.team.spec.action_sizes, strict=True)
         actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in sizes]
-        condition = self.team.condition(state[:, self._node_of_leaf[-1]].flatten(0, 1), actions)
-        return mixer(utilities.flatten(0, 1), condition).view(n, leaves)
+        states = state[:, self._node_of_leaf[-1]].flatten(0, 1)
+        return self.team.mix(utilities.flatten(0, 1), states, actions, best.flatten(0, 1)).view(n, leaves)

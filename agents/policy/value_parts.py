@@ -34,22 +34,26 @@ def value_parts(
     device = next(team.parameters()).device
     hidden: dict[str, Tensor] = {}
     latest: dict[str, Tensor] = {}
+    best: dict[str, Tensor] = {}  # of an agent that waits at the last turn, the value that it carries
     by_decision, state = [], torch.empty(0)
     for turn, name in enumerate(encoder.turn_agent):
         prefix = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
         settled = encoder.settled(turn)
         seen = results(states, prefix) if settled.any() else np.zeros((len(states), len(settled)), np.float32)
-        observations, _, encoded = encoder.encode(states, prefix, seen, turn)
+        observations, masks, encoded = encoder.encode(states, prefix, seen, turn)
         observation, state = (torch.from_numpy(x).to(device) for x in (observations[name], encoded))
         network = team.agents[team.spec.agents.index(name)]
         after = network.advance(observation, hidden.get(name, network.initial_hidden(len(states))))
         q = network.values(observation, after).mean(1)
         option = torch.from_numpy(actions[:, turn : turn + 1]).to(device)
         hidden[name], latest[name] = after, q.gather(1, option)[:, 0]
+        best[name] = latest[name]
+        if turn == len(encoder.turn_agent) - 1:
+            best[name] = q.masked_fill(~torch.from_numpy(masks[name]).to(device), -torch.inf).amax(1)
         by_decision.append(latest[name])
-    by_agent = torch.stack([latest[name] for name in team.spec.agents], 1)
+    by_agent, best_by_agent = (torch.stack([x[name] for name in team.spec.agents], 1) for x in (latest, best))
     # agents that are not on turn at the last step wait: their action there is their last one
     waits = [torch.full((len(states),), size - 1, device=device) for size in team.spec.action_sizes]
     waits[team.spec.agents.index(encoder.turn_agent[-1])] = torch.from_numpy(actions[:, -1]).to(device)
-    total = team.mix(by_agent[:, None], state[:, None], [action[:, None] for action in waits])[:, 0]
+    total = team.mix(by_agent, state, waits, best_by_agent)
     return torch.stack(by_decision, 1).cpu().numpy(), by_agent.cpu().numpy(), total.cpu().numpy()

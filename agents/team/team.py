@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.algorithms.presets import Preset
-from agents.networks.mixers import UnrestrictedMixer, make_mixer
+from agents.networks.mixers import JOINT_ACTION_MIXERS, UnrestrictedMixer, make_mixer
 from agents.team.images import as_float
 from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
 from marca_env.utils.argument_types import checked_arguments
@@ -114,8 +114,8 @@ class Team(nn.Module):
         self.spec, self.preset = spec, preset
         self.agents = q_networks(spec, preset)
         self.sees_actions = preset.mixer.mixer_input == "state+actions"
-        size = spec.state_size + self.sees_actions * sum(spec.action_sizes)
-        self.mixer = _make_mixer(len(spec.agents), size, preset) if mixing else None
+        self.mixes_joint_actions = preset.mixer.mixer in JOINT_ACTION_MIXERS
+        self.mixer = _make_mixer(spec, preset) if mixing else None
         has_central = central and preset.objective.td_weighting != "none"
         self.central = CentralValue(spec, preset) if has_central else None
 
@@ -134,20 +134,36 @@ class Team(nn.Module):
         turns = on_turn_masks(self.spec, batch)
         return unroll_all(self.agents, self.spec, batch, turns, needed), turns
 
-    def mix(self, utilities: Tensor, state: Tensor, actions: list[Tensor]) -> Tensor:
-        """Return Q_tot; ``utilities`` (…, N), ``state`` (…, S), ``actions`` per agent (…) → (…)."""
+    def mix(self, utilities: Tensor, state: Tensor, actions: list[Tensor], best: Tensor | None = None) -> Tensor:
+        """Return Q_tot.
+
+        Args:
+            utilities: (…, N) values of the actions taken.
+            state: (…, S).
+            actions: per agent (…) int64.
+            best: (…, N) values of the agents' best legal actions, which some mixers need
+                (:mod:`agents.networks.joint_action_mixers`); of an agent that waits, its value.
+
+        Returns:
+            (…).
+        """
         assert self.mixer is not None, "built without a mixer"
-        condition = self.condition(state, actions)
-        return self.mixer(utilities.flatten(0, -2), condition.flatten(0, -2)).view(utilities.shape[:-1])
+        inputs = [utilities, self.condition(state, actions)]
+        if self.mixes_joint_actions:
+            assert best is not None, "this mixer needs the agents' best values"
+            inputs += [best, torch.cat(self._one_hots(state, actions), -1)]
+        return self.mixer(*(x.flatten(0, -2) for x in inputs)).view(utilities.shape[:-1])
 
     def condition(self, state: Tensor, actions: list[Tensor]) -> Tensor:
         """Return the hypernetworks' input: the state (Eq. 12), with one-hot actions if the preset asks for them."""
         if not self.sees_actions:
             return state
-        hots = [
-            nn.functional.one_hot(a, n).to(state.dtype) for a, n in zip(actions, self.spec.action_sizes, strict=True)
-        ]
-        return torch.cat([state, *hots], -1)
+        return torch.cat([state, *self._one_hots(state, actions)], -1)
+
+    def _one_hots(self, state: Tensor, actions: list[Tensor]) -> list[Tensor]:
+        """Return each agent's one-hot action, in the dtype of the state."""
+        sizes = self.spec.action_sizes
+        return [nn.functional.one_hot(a, n).to(state.dtype) for a, n in zip(actions, sizes, strict=True)]
 
 
 class CentralValue(nn.Module):
@@ -184,12 +200,19 @@ def q_networks(spec: TeamSpec, preset: Preset) -> SeparateNetworks | SharedNetwo
     return networks_class(spec.spaces, **options)
 
 
-def _make_mixer(n_agents: int, size: int, preset: Preset) -> nn.Module:
-    options = preset.mixer
-    if options.mixer in ("none", "sum") or "." in options.mixer:
-        return make_mixer(options.mixer, n_agents, size)
-    shape = {"width": options.mixer_width, "hypernet": options.hypernet}
-    return make_mixer(options.mixer, n_agents, size, activation=options.mixer_activation, **shape)
+def _make_mixer(spec: TeamSpec, preset: Preset) -> nn.Module:
+    options, action_size = preset.mixer, sum(spec.action_sizes)
+    size = spec.state_size + action_size * (options.mixer_input == "state+actions")
+    arguments: dict[str, Any] = {}
+    if options.mixer not in ("none", "sum") and "." not in options.mixer:
+        arguments["hypernet"] = options.hypernet
+        if options.mixer in JOINT_ACTION_MIXERS:
+            arguments["action_size"] = action_size
+        if options.mixer == "qplex":
+            arguments["heads"] = options.attention_heads
+        else:
+            arguments |= {"width": options.mixer_width, "activation": options.mixer_activation}
+    return make_mixer(options.mixer, len(spec.agents), size, **arguments)
 
 
 def on_turn_masks(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:

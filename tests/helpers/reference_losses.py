@@ -97,7 +97,7 @@ def slow_losses(
         head_mixture = draw / draw.sum()
     rows = read(spec, online, target, batch, units)
     agent_part = agent_losses(rows, spec, preset, head_mixture, units)
-    mixed = mixer_losses(rows, online, target, agent_part["weights"], head_mixture)
+    mixed = mixer_losses(rows, online, target, agent_part["weights"], head_mixture, units)
     scale = units.scale
     unit = scale if options["loss"] == "mae" else scale**2
     rewards_to_go = [
@@ -129,6 +129,11 @@ def greedy_action(q: np.ndarray, mask: np.ndarray, head_mixture: np.ndarray) -> 
     return max((a for a in range(len(mask)) if mask[a]), key=lambda a: value[a])
 
 
+def is_kept(row: Episode, g: int, t: int, options: dict[str, Any], head_mixture: np.ndarray) -> bool:
+    """Return whether agent ``g``'s action at its turn ``t`` leaves the trace of the λ-return as it is."""
+    return options["trace"] == "all" or row.action[g][t] == next_action(row, g, t, options, head_mixture)
+
+
 def next_action(row: Episode, g: int, t: int, options: dict[str, Any], head_mixture: np.ndarray) -> int:
     """Return the next action: greedy for the online network with ``double_q``, else for the target network."""
     return greedy_action((row.q if options["double_q"] else row.target)[g][t], row.mask[g][t], head_mixture)
@@ -141,6 +146,9 @@ def agent_losses(
     """Return the loss, summed over agents, and the weights of each agent's heads at each of its turns."""
     options = preset.options
     same = [dict.fromkeys(agent_turns(rows, g), head_mixture) for g in range(len(spec.agents))]
+    if options["head_weighting"] == "disagreement":
+        distances = [{turn: disagreement(rows, g, turn) for turn in agent_turns(rows, g)} for g in range(len(same))]
+        same = [head_weights(x, options, head_mixture) for x in distances]
     if options["agent_loss"] == 0 and options["head_weighting"] != "adaptive":
         return {"loss": 0.0, "td_error": 0.0, "weights": same}
     credits = credit_weights(rows, spec, options["credit"], units.scale / units.return_scale)
@@ -148,11 +156,35 @@ def agent_losses(
     for g in range(len(spec.agents)):
         errors = {turn: agent_error(rows, g, turn, options, credits, head_mixture) for turn in agent_turns(rows, g)}
         losses = {turn: td_loss(e, options) for turn, e in errors.items()}
-        weights.append(head_weights(losses, options, head_mixture))
+        weights.append(head_weights(losses, options, head_mixture) if options["head_weighting"] == "adaptive" else same[g])
         combined = [ensemble_loss(losses[turn], errors[turn], weights[g][turn], options) for turn in losses]
-        total += float(np.mean(combined)) if combined else 0.0
+        step_weights = agent_step_weights(credits[g], [t for _, t in losses], options) if combined else []
+        total += float(np.mean(np.array(combined) * step_weights)) if combined else 0.0
         sizes.append(np.mean([np.abs(e).mean() for e in errors.values()]) if errors else 0.0)
     return {"loss": total, "td_error": float(np.mean(sizes)), "weights": weights}
+
+
+def disagreement(rows: list[Episode], g: int, turn: Turn) -> np.ndarray:
+    """Return each head's mean squared distance (K,) from the heads' mean over the legal actions."""
+    i, t = turn
+    legal = rows[i].q[g][t][:, rows[i].mask[g][t]]
+    return np.mean((legal - legal.mean(0)) ** 2, axis=1)
+
+
+def agent_step_weights(credits: list[float], steps: list[int], options: dict[str, Any]) -> np.ndarray:
+    """Return the weight of an agent's loss at each of its turns, of mean 1."""
+    return mean_one([credits[t] for t in steps], options) if uses_weights(options) else np.ones(len(steps))
+
+
+def uses_weights(options: dict[str, Any]) -> bool:
+    """Return whether credit weights the losses."""
+    return options["credit"] != "none" and options["credit_use"] == "weight"
+
+
+def mean_one(credits: list[float], options: dict[str, Any]) -> np.ndarray:
+    """Return credits divided by their mean, mixed with equal weights."""
+    values, share = np.array(credits), options["credit_share"]
+    return 1 - share + share * values / values.mean() if values.mean() > 0 else np.ones(len(values))
 
 
 def ensemble_loss(losses: np.ndarray, errors: np.ndarray, weights: np.ndarray, options: dict[str, Any]) -> float:
@@ -172,11 +204,20 @@ def agent_error(
 ) -> np.ndarray:
     """Return the TD error (K,) of an agent whose next state is its own next turn."""
     i, t = turn
+    taken = rows[i].q[g][t, :, rows[i].action[g][t]]
+    return agent_target(rows, g, turn, options, credits, head_mixture) - taken
+
+
+def agent_target(
+    rows: list[Episode], g: int, turn: Turn, options: dict[str, Any], credits: Any, head_mixture: np.ndarray
+) -> np.ndarray:
+    """Return the target (K,) of an agent at a turn; with λ it depends on its later turns."""
+    i, t = turn
     row = rows[i]
     last = row.length if row.ended else row.length + 1  # observations that may be followed by another turn
     later = [u for u in range(t + 1, last) if row.on_turn(g, u)]
     earned = row.reward[t : later[0] if later else None].sum()
-    if options["credit"] != "none":
+    if options["credit"] != "none" and options["credit_use"] == "reward":
         earned = credits[g][t] * row.reward.sum()
     ahead = np.zeros(options["heads"])
     if later:
@@ -188,14 +229,17 @@ def agent_error(
             )
         if options["head_target"] == "mean":
             ahead = np.full_like(ahead, ahead.mean())
-    return earned + options["gamma"] * ahead - row.q[g][t, :, row.action[g][t]]
+        if later[0] < row.length and options["td_lambda"] and is_kept(row, g, later[0], options, head_mixture):
+            follows = agent_target(rows, g, (i, later[0]), options, credits, head_mixture)
+            ahead = (1 - options["td_lambda"]) * ahead + options["td_lambda"] * follows
+    return earned + options["gamma"] * ahead
 
 
 def head_weights(
     losses: dict[Turn, np.ndarray], options: dict[str, Any], head_mixture: np.ndarray
 ) -> dict[Turn, np.ndarray]:
     """Return the weights of the heads at each turn."""
-    if options["head_weighting"] != "adaptive":
+    if options["head_weighting"] not in ("adaptive", "disagreement"):
         return dict.fromkeys(losses, head_mixture)
     if options["weighting_level"] == "batch":
         together = sum(losses.values())
@@ -228,58 +272,111 @@ def credit_weights(rows: list[Episode], spec: TeamSpec, form: str, unit: float) 
 
 # -- the team's loss ---------------------------------------------------------------------------------------
 def mixer_losses(
-    rows: list[Episode], online: Team, target: Team, weights: list[dict[Turn, np.ndarray]], head_mixture: np.ndarray
+    rows: list[Episode],
+    online: Team,
+    target: Team,
+    weights: list[dict[Turn, np.ndarray]],
+    head_mixture: np.ndarray,
+    units: RewardUnits,
 ) -> dict[str, float]:
     """Return the mixer's losses, step by step."""
     options, entries = online.preset.options, []
+    step_weights = team_step_weights(rows, online.spec, options, units)
     for i, row in enumerate(rows):
         n = len(row.q)
-        utilities, latest_target, central_utilities, latest_central = (np.zeros(n) for _ in range(4))
+        utilities, central_utilities = np.zeros(n), np.zeros(n)
+        next_values = team_next_values(row, target, options, head_mixture)
+        td_targets = team_targets(row, next_values, options, head_mixture)
         for t in range(row.length):
             central_greedy, is_greedy = central_utilities.copy(), True
-            next_actions = [next_action(row, g, t + 1, options, head_mixture) for g in range(n)]
+            best = utilities.copy()
             for g in range(n):
                 if not row.on_turn(g, t):
                     continue
                 a = row.action[g][t]
                 utilities[g] = weights[g][i, t] @ row.q[g][t, :, a]
-                latest_target[g] = head_mixture @ row.target[g][t, :, a]
+                best[g] = best_value(row.q[g][t], row.mask[g][t], weights[g][i, t])
                 if row.central:
                     greedy_agent_action = greedy_action(row.q[g][t], row.mask[g][t], head_mixture)
                     central_utilities[g] = head_mixture @ row.central[g][t, :, a]
                     central_greedy[g] = head_mixture @ row.central[g][t, :, greedy_agent_action]
-                    latest_central[g] = head_mixture @ row.central_target[g][t, :, a]
                     is_greedy = is_greedy and a == greedy_agent_action
-            next_target, next_central = latest_target.copy(), latest_central.copy()
-            for g in range(n):
-                if row.on_turn(g, t + 1):
-                    next_target[g] = head_mixture @ row.target[g][t + 1, :, next_actions[g]]
-                    if row.central:
-                        next_central[g] = head_mixture @ row.central_target[g][t + 1, :, next_actions[g]]
-            td_target = row.reward[t]
-            if not (row.ended and t == row.length - 1):
-                next_state = row.state[t + 1]
-                if row.central:
-                    next_value = mix_central(target, next_central, next_state)
-                else:
-                    next_value = mix(target, next_target, next_state, next_actions)
-                td_target += options["gamma"] * next_value
-            q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action])
+            td_target = td_targets[t]
+            q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action], best)
             entry = {"q_tot": q_tot}
             if options["mixer_target"] == "return":
                 td_target = row.reward.sum()
             if options["mixer_target"] == "td" or t == row.length - 1:
                 entry["td_error"] = abs(td_target - q_tot)
-                entry["mixer_loss"] = td_loss(td_target - q_tot, options)
+                entry["mixer_loss"] = td_loss(td_target - q_tot, options) * step_weights[i, t]
             if row.central:
                 entry["central_loss"] = td_loss(
                     td_target - mix_central(online, central_utilities, row.state[t]), options
                 )
+                entry["central_loss"] *= step_weights[i, t]
                 greedy_value = mix_central(online, central_greedy, row.state[t])
                 entry["mixer_loss"] *= td_weight(td_target, q_tot, greedy_value, is_greedy, options)
             entries.append(entry)
     names = {name for entry in entries for name in entry}
     return {name: float(np.mean([x[name] for x in entries if name in x])) for name in names}
+
+
+def best_value(q: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> float:
+    """Return the best legal value of the heads' mixture; ``q`` (K, A)."""
+    return float((weights @ q)[mask].max())
+
+
+def team_step_weights(
+    rows: list[Episode], spec: TeamSpec, options: dict[str, Any], units: RewardUnits
+) -> dict[Turn, float]:
+    """Return the weight of the team's loss at every step: the credit of those who act, with mean 1 over such steps."""
+    steps = [(i, t) for i, row in enumerate(rows) for t in range(row.length)]
+    if not uses_weights(options):
+        return dict.fromkeys(steps, 1.0)
+    credits = credit_weights(rows, spec, options["credit"], units.scale / units.return_scale)
+    acting = {(i, t): [g for g in range(len(spec.agents)) if rows[i].on_turn(g, t)] for i, t in steps}
+    decided = [step for step in steps if acting[step]]
+    values = mean_one([float(np.mean([credits[g][step[1]] for g in acting[step]])) for step in decided], options)
+    return {**dict.fromkeys(steps, 1.0), **dict(zip(decided, values, strict=True))}
+
+
+def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_mixture: np.ndarray) -> list[float]:
+    """Return the bootstrap value of the observation after each step: of the greedy team action there."""
+    n = len(row.q)
+    latest, latest_central, values = np.zeros(n), np.zeros(n), []
+    for t in range(row.length):
+        for g in range(n):
+            if row.on_turn(g, t):
+                latest[g] = head_mixture @ row.target[g][t, :, row.action[g][t]]
+                if row.central:
+                    latest_central[g] = head_mixture @ row.central_target[g][t, :, row.action[g][t]]
+        utilities, best, central = latest.copy(), latest.copy(), latest_central.copy()
+        actions = [next_action(row, g, t + 1, options, head_mixture) for g in range(n)]
+        for g in range(n):
+            if row.on_turn(g, t + 1):
+                utilities[g] = head_mixture @ row.target[g][t + 1, :, actions[g]]
+                best[g] = best_value(row.target[g][t + 1], row.mask[g][t + 1], head_mixture)
+                if row.central:
+                    central[g] = head_mixture @ row.central_target[g][t + 1, :, actions[g]]
+        state = row.state[t + 1]
+        values.append(mix_central(target, central, state) if row.central else mix(target, utilities, state, actions, best))
+    return values
+
+
+def team_targets(
+    row: Episode, next_values: list[float], options: dict[str, Any], head_mixture: np.ndarray
+) -> list[float]:
+    """Return the team's target at each step, from the last to the first."""
+    targets: list[float] = []
+    for t in reversed(range(row.length)):
+        last = t == row.length - 1
+        value = 0.0 if last and row.ended else next_values[t]
+        if not last:
+            acting = [g for g in range(len(row.q)) if row.on_turn(g, t + 1)]
+            if all(is_kept(row, g, t + 1, options, head_mixture) for g in acting):
+                value = (1 - options["td_lambda"]) * value + options["td_lambda"] * targets[0]
+        targets.insert(0, row.reward[t] + options["gamma"] * value)
+    return targets
 
 
 def td_weight(td_target: float, q_tot: float, greedy_value: float, greedy: bool, options: dict[str, Any]) -> float:
@@ -289,20 +386,28 @@ def td_weight(td_target: float, q_tot: float, greedy_value: float, greedy: bool,
     return 1.0 if greedy or td_target > greedy_value else options["td_alpha"]
 
 
-def mix(team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int]) -> float:
-    """Return Q_tot by Eq. 11–14, or the sum."""
+def mix(team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int], best: np.ndarray) -> float:
+    """Return Q_tot by Eq. 11–14, the sum, or with a mixer of joint actions."""
     mixer_options = team.preset.mixer
     if mixer_options.mixer in ("none", "sum"):
         return float(utilities.sum() / (len(utilities) if mixer_options.mixer == "none" else 1))
+    hots = [np.eye(size)[a] for a, size in zip(actions, team.spec.action_sizes, strict=True)]
+    joint = np.concatenate([state, *hots])
     if mixer_options.mixer_input == "state+actions":
-        hots = [np.eye(size)[a] for a, size in zip(actions, team.spec.action_sizes, strict=True)]
-        state = np.concatenate([state, *hots])
+        state = joint
     w = {k: v.detach().numpy() for k, v in team.mixer.state_dict().items()}
 
-    def two(name: str) -> np.ndarray:
-        hidden = np.maximum(w[f"{name}.0.weight"] @ state + w[f"{name}.0.bias"], 0)
+    def two(name: str, inputs: np.ndarray | None = None) -> np.ndarray:
+        hidden = np.maximum(w[f"{name}.0.weight"] @ (state if inputs is None else inputs) + w[f"{name}.0.bias"], 0)
         return w[f"{name}.2.weight"] @ hidden + w[f"{name}.2.bias"]
 
+    if mixer_options.mixer == "qplex":
+        return duplex_mix(two, utilities, best, joint, mixer_options.attention_heads)
+    if mixer_options.mixer == "resq":
+        residual = 0.0 if (utilities >= best - 1e-9).all() else abs(float(two("residual", joint)[0]))
+        w = {k.removeprefix("monotone."): v for k, v in w.items()}
+    else:
+        residual = 0.0
     positive = np.abs if mixer_options.mixer == "absolute" else lambda x: np.log1p(np.exp(x))
     hidden = utilities @ positive(two("w1")).reshape(len(utilities), -1) + w["b1.weight"] @ state + w["b1.bias"]
     act = {
@@ -311,7 +416,29 @@ def mix(team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int]
         "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
         "tanh": np.tanh,
     }[mixer_options.mixer_activation]
-    return float((act(hidden) @ positive(two("w2")) + two("b2"))[0])
+    return float((act(hidden) @ positive(two("w2")) + two("b2"))[0]) - residual
+
+
+def duplex_mix(two: Any, utilities: np.ndarray, best: np.ndarray, joint: np.ndarray, heads: int) -> float:
+    """Return Σ w·V + b + Σ λ·w·A (QPLEX); ``two`` evaluates a network of the state, or of what is passed."""
+
+    def softplus(x: np.ndarray) -> np.ndarray:
+        return np.log1p(np.exp(x))
+
+    def sigmoid(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    w, n = softplus(two("weight")), len(utilities)
+    total = float(w @ best + two("bias")[0])
+    for g in range(n):
+        importance = sum(
+            softplus(two("head_scale"))[k]
+            * sigmoid(two("agent_gate"))[k * n + g]
+            * sigmoid(two("action_gate", joint))[k * n + g]
+            for k in range(heads)
+        )
+        total += float(importance * w[g] * (utilities[g] - best[g]))
+    return total
 
 
 def mix_central(team: Team, utilities: np.ndarray, state: np.ndarray) -> float:
