@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.algorithms.credit import CREDIT_USES, CREDITS
 from agents.algorithms.td_targets import (
+    CENTRAL_WEIGHTINGS,
     ENSEMBLE_LOSSES,
     HEAD_ACTIONS,
     HEAD_TARGETS,
@@ -97,7 +98,8 @@ class MixerOptions:
     mixer: str = _option("sum", MIXERS)
     """``sum``, ``absolute``, ``softplus``, ``qplex`` (duplex dueling: every task in which the agents' argmaxes are the
     team's), ``resq`` (softplus with a negative residual away from the greedy team action), or ``none``: every agent
-    learns independently from the team's reward. A user-defined class is passed itself or by its dotted path (:class:`agents.networks.mixers.UserMixer`)."""
+    learns independently from the team's reward. A user-defined class is passed itself or by its dotted path
+    (:class:`agents.networks.mixers.UserMixer`)."""
     mixer_activation: str = _option("relu", tuple(MIXER_ACTIVATIONS))
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
     mixer_width: int = _option(32, COUNT)
@@ -133,7 +135,8 @@ class ObjectiveOptions:
     """Weights of the heads in training: ``mean``, ``random`` (REM), ``adaptive`` (AW, Eq. 8–10), or ``disagreement``:
     a head's squared distance from the ensemble's mean over the legal actions, which reveals no label."""
     weighting_level: str = _option("sample", WEIGHTING_LEVELS)
-    """Adaptive weights (and those by disagreement) per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per head (its reference code).
+    """Adaptive weights, also those by disagreement, per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per
+    head (its reference code).
     The errors of a sample contain its reward, so weights per sample reveal the label to the mixer. Without VGCA, which
     keeps the agents' rewards small, the heads drift apart to reveal it better; use ``batch`` in that case."""
     head_target: str = _option("own", HEAD_TARGETS)
@@ -150,10 +153,11 @@ class ObjectiveOptions:
     """Target of Q_tot: ``td`` r + γ·Q'_tot at every step (Eq. 15), or ``return``: the episode's reward R, at its last
     step alone, as in the paper's reference code."""
     td_weighting: str = _option("none", TD_WEIGHTINGS)
-    """Weights of the mixer's TD errors: ``none``, or Weighted QMIX's ``optimistic`` (OW) or ``central`` (CW)."""
+    """Weights of the mixer's TD errors: ``none``, Weighted QMIX's ``optimistic`` (OW) or ``central`` (CW), which add
+    Q*, or ``advantage``: joint actions whose value is near the best count most, whatever reward they met."""
     td_alpha: float = _option(0.5, UNIT)
-    """Weight of the errors that ``td_weighting`` reduces. Rashid et al. (2020) use 0.5 (OW) and 0.75 (CW) in
-    StarCraft, and 0.1 where miscoordination is punished."""
+    """Weight of the errors that ``td_weighting`` reduces; with ``advantage`` the least weight. Rashid et al. (2020) use
+    0.5 (OW) and 0.75 (CW) in StarCraft, and 0.1 where miscoordination is punished."""
     agent_loss: float = _option(0.0, NOT_NEGATIVE)
     """Coefficient of the agents' own TD losses, added to the mixer's (Eq. 15)."""
     td_lambda: float = _option(0.0, UNIT)
@@ -208,8 +212,8 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mixer_input": ("mixer", ("absolute", "softplus")),
     "attention_heads": ("mixer", ("qplex",)),
     "weighting_level": ("head_weighting", _ENSEMBLE_WEIGHTS),
-    "td_alpha": ("td_weighting", ("optimistic", "central")),
-    "central_width": ("td_weighting", ("optimistic", "central")),
+    "td_alpha": ("td_weighting", (*CENTRAL_WEIGHTINGS, "advantage")),
+    "central_width": ("td_weighting", CENTRAL_WEIGHTINGS),
     "huber_delta": ("loss", ("huber",)),
     "weighting_gradient": ("head_weighting", ("adaptive",)),
     "leaky_slope": ("activation", ("leaky_relu",)),
@@ -274,8 +278,8 @@ def _check_credit(name: str, options: Mapping[str, Any]) -> None:
         raise PresetError(f"{name}: credit {options['credit']!r} acts through agent_loss, which is 0; raise it")
     if options["credit"] != "none" and use == "reward" and options["td_lambda"] > 0:
         raise PresetError(
-            f"{name}: td_lambda {options['td_lambda']:g} sums rewards over steps, and credit puts the whole return into "
-            "each of them; set credit_use to 'weight' or td_lambda to 0"
+            f"{name}: td_lambda {options['td_lambda']:g} sums rewards over steps, and credit puts the whole return "
+            "into each of them; set credit_use to 'weight' or td_lambda to 0"
         )
 
 

@@ -29,8 +29,25 @@ from agents.algorithms.options import (
 from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import unknown_option
 
-SWITCHES = ("adaptive_weighting", "softplus_mixer", "variance_credit")
-"""Ablation switches of AWRQMixer."""
+Switch = tuple[str, Any, Any]
+"""Option, its value where the switch is on, and where it is off."""
+AWRQ_SWITCHES: dict[str, Switch] = {
+    "adaptive_weighting": ("head_weighting", "adaptive", "mean"),
+    "softplus_mixer": ("mixer", "softplus", "absolute"),
+    "variance_credit": ("credit", "variance", "none"),
+}
+"""Ablation switches of AWRQMixer, the three parts of the paper."""
+PLEX_SWITCHES: dict[str, Switch] = {
+    "duplex_mixer": ("mixer", "qplex", "absolute"),
+    "advantage_weighting": ("td_weighting", "advantage", "none"),
+    "lambda_returns": ("td_lambda", 1.0, 0.0),
+    "ensemble": ("heads", 5, 1),
+    "disagreement_weighting": ("head_weighting", "disagreement", "mean"),
+    "credit_weighting": ("credit", "variance", "none"),
+}
+"""Ablation switches of AWRQPlex: everything in which it differs from QMIX."""
+SWITCHES: dict[str, dict[str, Switch]] = {"AWRQMixer": AWRQ_SWITCHES, "AWRQPlex": PLEX_SWITCHES}
+"""Preset → its ablation switches."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class Preset:
         return {name: getattr(getattr(self, group), name) for name, group in GROUP_OF.items()}
 
     def replace(self, **options: Any) -> Preset:
-        """Return a validated copy with some options changed; AWRQMixer also takes its three ablation switches.
+        """Return a validated copy with some options changed; some presets also take their :data:`SWITCHES`.
 
         Raises:
             PresetError: an unknown option (the message names the nearest valid one), or contradictory options.
@@ -73,23 +90,18 @@ class Preset:
         return preset
 
     @property
-    def _switches(self) -> tuple[str, ...]:
-        return SWITCHES if self.objective.head_weighting == "adaptive" or self.name == "AWRQMixer" else ()
+    def _switches(self) -> dict[str, Switch]:
+        own = SWITCHES.get(self.name, {})
+        return AWRQ_SWITCHES if not own and self.objective.head_weighting == "adaptive" else own
 
     def _resolve_switches(self, options: dict[str, Any]) -> dict[str, Any]:
         """Replace the ablation switches by the options that they stand for."""
-        meanings = {
-            "adaptive_weighting": ("head_weighting", "adaptive", "mean"),
-            "softplus_mixer": ("mixer", "softplus", "absolute"),
-            "variance_credit": ("credit", "variance", "none"),
-        }
-        for switch in self._switches:
+        for switch, (name, on_value, off_value) in self._switches.items():
             if switch not in options:
                 continue
             on = options.pop(switch)
             if not isinstance(on, bool):
                 raise PresetError(f"{self.name}: {switch} is {on!r}; pass true or false")
-            name, on_value, off_value = meanings[switch]
             current = options.get(name, getattr(getattr(self, GROUP_OF[name]), name))
             if on is (current != off_value):
                 continue  # the option is on or off already, perhaps with another value than the paper's
@@ -143,6 +155,16 @@ PRESETS: dict[str, Preset] = {
         objective=ObjectiveOptions(gamma=0.9, double_q=False, head_weighting="adaptive", agent_loss=1.0),
         credit=CreditOptions("variance"),
     ),
+    # AWRQ-Mixer's ideas without their measured faults; docs/algorithms/awrq-plex.md
+    "AWRQPlex": Preset(
+        "AWRQPlex",
+        network=NetworkOptions(heads=5, initializer="torch"),
+        mixer=MixerOptions(mixer="qplex"),
+        objective=ObjectiveOptions(
+            head_weighting="disagreement", td_lambda=1.0, td_weighting="advantage", td_alpha=0.1
+        ),
+        credit=CreditOptions("variance", credit_use="weight"),
+    ),
     "IQL": Preset("IQL", network=_TEAM, mixer=MixerOptions(mixer="none"), objective=ObjectiveOptions(agent_loss=1.0)),
     "JointDQN": Preset("JointDQN", network=_FLAT, objective=ObjectiveOptions(double_q=False), joint=True),
     "JointDDQN": Preset("JointDDQN", network=_FLAT, joint=True),
@@ -163,8 +185,8 @@ PRESETS: dict[str, Preset] = {
         joint=True,
     ),
 }
-"""The published algorithms by name. Where a paper and its reference code differ, the default is the paper's;
-:mod:`agents.algorithms.options` says which value comes from which."""
+"""The published algorithms and AWRQPlex, which is ours, by name. Where a paper and its reference code differ, the
+default is the paper's; :mod:`agents.algorithms.options` says which value comes from which."""
 
 
 ALIASES = {

@@ -15,7 +15,8 @@ HEAD_ACTIONS = ("mean", "own")
 ENSEMBLE_LOSSES = ("weighted", "heads_and_mixture")
 MIXER_TARGETS = ("td", "return")
 WEIGHTING_LEVELS = ("sample", "batch")
-TD_WEIGHTINGS = ("none", "optimistic", "central")
+CENTRAL_WEIGHTINGS = ("optimistic", "central")
+TD_WEIGHTINGS = ("none", *CENTRAL_WEIGHTINGS, "advantage")
 TRACES = ("greedy", "all")
 
 
@@ -69,6 +70,24 @@ def central_weights(target: Tensor, best_value: Tensor, greedy_taken: Tensor, al
         alpha: weight elsewhere, in [0, 1].
     """
     return torch.where(greedy_taken | (target > best_value), torch.ones_like(target), torch.full_like(target, alpha))
+
+
+def advantage_weights(value: Tensor, best_value: Tensor, valid: Tensor, alpha: float) -> Tensor:
+    """Return weights that fall with the distance of an action's value from the best: α + (1 − α)·exp(−d / mean d).
+
+    They depend on the state and the action alone. Unlike the weights of Weighted QMIX they contain no sample's reward,
+    so that a noisy reward is still averaged without bias.
+
+    Args:
+        value: (B, T) Q_tot of the joint action taken.
+        best_value: (B, T) Q_tot of the greedy joint action.
+        valid: (B, T) bool; the mean distance is taken there.
+        alpha: weight of actions far from the best, in [0, 1].
+    """
+    distance = (best_value - value).clamp(min=0)
+    mean = masked_mean(distance, valid)
+    scale = torch.where(mean > 0, mean, torch.ones_like(mean))
+    return alpha + (1 - alpha) * torch.exp(-distance / scale)
 
 
 def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: float) -> Tensor:

@@ -8,51 +8,30 @@ are options: see :mod:`agents.algorithms.options`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from agents.algorithms import td_targets
-from agents.algorithms.credit import agent_loss_weights, credit_weights, team_loss_weights
-from agents.algorithms.presets import Preset
+from agents.algorithms.credit import agent_loss_weights
+from agents.team.agent_values import (
+    AgentValues,
+    agent_values,
+    best_values,
+    central_agent_values,
+    next_team_value,
+    next_utilities,
+)
+from agents.team.loss_weights import (
+    central_weights,
+    disagreement_weights,
+    draw_head_mixture,
+    step_credits,
+    step_weights,
+)
 from agents.team.reward_statistics import CURRENCY, RewardUnits
-from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks, states
-
-
-@dataclass
-class AgentValues:
-    """Actions and values of one agent in a batch of episodes; values are zero where no TD error uses them."""
-
-    on_turn: Tensor
-    """(B, T + 1) bool."""
-    is_acting: Tensor
-    """(B, T) bool, on turn at a step that was taken."""
-    action: Tensor
-    """(B, T) int64, action taken."""
-    next_action: Tensor
-    """(B, T + 1) int64, greedy for the network that chooses: the online network with ``double_q``, else the target."""
-    greedy_action: Tensor
-    """(B, T + 1) int64, greedy for the online network."""
-    q_taken: Tensor
-    """(B, T, K) online value of ``action``."""
-    target_q_taken: Tensor
-    """(B, T, K) target network's value of ``action``."""
-    target_q_next: Tensor
-    """(B, T + 1, K) target network's value of ``next_action``."""
-    bootstrap: Tensor
-    """(B, T + 1, K) target network's value from which each head learns: of ``next_action``, or of the action that is
-    best by the head itself (``head_action``)."""
-    q: Tensor
-    """(B, T + 1, K, A) online values of all actions."""
-    target_q: Tensor
-    """(B, T + 1, K, A) target network's values of all actions."""
-    mask: Tensor
-    """(B, T + 1, A) bool, legal actions."""
-    q_greedy: Tensor | None = None
-    """(B, T, K) online value of ``greedy_action``; only for Q*."""
+from agents.team.team import Team, states
 
 
 def team_losses(
@@ -82,19 +61,21 @@ def team_losses(
     preset = online.preset
     reward = (batch["reward"] - units.shift) / units.scale * batch["filled"]
     batch = {**batch, "state": states(online.spec, batch), "reward": reward}
-    head_mixture = _head_mixture(preset, batch["reward"], generator)  # 1 1 K
+    head_mixture = draw_head_mixture(preset, batch["reward"], generator)  # 1 1 K
     agents = agent_values(online, target, batch, head_mixture)
-    credits = _credits(online, agents, batch["reward"], units)
+    credits = step_credits(online, agents, batch["reward"], units)
     agent_loss, td_error, weights = _agent_losses(online, agents, batch, head_mixture, credits)
     utilities = torch.stack(
         [td_targets.carry_forward((w * a.q_taken).sum(-1), a.is_acting) for w, a in zip(weights, agents, strict=True)],
         -1,
     )
-    best = _best_values(agents, utilities, weights) if online.mixes_joint_actions else None
+    needs_best = online.mixes_joint_actions or preset.objective.td_weighting == "advantage"
+    best = best_values(agents, utilities, weights) if needs_best else None
     q_tot = online.mix(utilities, batch["state"][:, :-1], [a.action for a in agents], best)  # B T
     results = {"mixer_loss": torch.zeros_like(agent_loss)}
     if preset.mixer.mixer != "none":
-        td_error, results = _mixer_losses(online, target, batch, agents, q_tot, head_mixture, credits)
+        loss_weights = step_weights(online, agents, batch, q_tot, best, credits)
+        td_error, results = _mixer_losses(online, target, batch, agents, q_tot, head_mixture, loss_weights)
     loss = results["mixer_loss"] + results.get("central_loss", 0.0) + preset.objective.agent_loss * agent_loss
     loss_unit = units.scale if preset.objective.loss == "mae" else units.scale**2
     results = {name: value.detach() * loss_unit for name, value in (results | {"agent_loss": agent_loss}).items()}
@@ -109,65 +90,6 @@ def team_losses(
     }
 
 
-def agent_values(online: Team, target: Team, batch: Mapping[str, Tensor], head_mixture: Tensor) -> list[AgentValues]:
-    """Return the values of every agent; ``head_mixture`` (1, 1, K) weights the heads when actions are chosen."""
-    used = [td_targets.used_steps(on, batch["filled"], batch["terminated"]) for on in on_turn_masks(online.spec, batch)]
-    double = online.preset.objective.double_q
-    q, turns = online.unroll(batch, [acting | next_ if double else acting for acting, next_, _ in used])
-    with torch.no_grad():
-        target_q, _ = target.unroll(batch, [next_ | carried for _, next_, carried in used])
-    agents = []
-    for name, q_online, q_target, on_turn in zip(online.spec.agents, q, target_q, turns, strict=True):
-        action, mask = batch[action_key(name)].long(), batch[mask_key(name)]
-        with torch.no_grad():
-            greedy_action = td_targets.greedy((head_mixture[..., None] * q_online).sum(2), mask)
-            next_action = greedy_action
-            if not double:
-                next_action = td_targets.greedy((head_mixture[..., None] * q_target).sum(2), mask)
-            target_q_next = td_targets.take(q_target, next_action)
-            bootstrap = target_q_next
-            if online.preset.objective.head_action == "own":
-                own_actions = td_targets.greedy(q_online if double else q_target, mask[..., None, :])  # B T+1 K
-                bootstrap = q_target.gather(-1, own_actions[..., None]).squeeze(-1)
-        values = AgentValues(
-            on_turn=on_turn,
-            is_acting=on_turn[:, :-1] & batch["filled"],
-            action=action,
-            next_action=next_action,
-            greedy_action=greedy_action,
-            q_taken=td_targets.take(q_online[:, :-1], action),
-            target_q_taken=td_targets.take(q_target[:, :-1], action),
-            target_q_next=target_q_next,
-            bootstrap=bootstrap,
-            q=q_online,
-            target_q=q_target,
-            mask=mask,
-        )
-        agents.append(values)
-    return agents
-
-
-def central_agent_values(
-    online: CentralValue, target: CentralValue, batch: Mapping[str, Tensor], agents: list[AgentValues]
-) -> list[AgentValues]:
-    """Return Q*'s values of the actions taken and of the actions that are greedy for the team (not for Q*)."""
-    used = [td_targets.used_steps(a.on_turn, batch["filled"], batch["terminated"]) for a in agents]
-    q, _ = online.unroll(batch, [acting for acting, _, _ in used])
-    with torch.no_grad():
-        target_q, _ = target.unroll(batch, [next_ | carried for _, next_, carried in used])
-    central_values = []
-    for a, q_online, q_target in zip(agents, q, target_q, strict=True):
-        values = dataclasses.replace(
-            a,
-            q_taken=td_targets.take(q_online[:, :-1], a.action),
-            target_q_taken=td_targets.take(q_target[:, :-1], a.action),
-            target_q_next=td_targets.take(q_target, a.next_action),
-            q_greedy=td_targets.take(q_online[:, :-1].detach(), a.greedy_action[:, :-1]),
-        )
-        central_values.append(values)
-    return central_values
-
-
 def _agent_losses(
     online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], head_mixture: Tensor, credits: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -175,7 +97,7 @@ def _agent_losses(
     options, weights = online.preset.objective, [head_mixture] * len(agents)
     loss = head_mixture.new_zeros(())
     if options.head_weighting == "disagreement":
-        weights = [_disagreement_weights(a, options.weighting_level) for a in agents]
+        weights = [disagreement_weights(a, options.weighting_level) for a in agents]
     if not (options.agent_loss or options.head_weighting == "adaptive"):
         return loss, loss, weights
     errors = _agent_errors(online, agents, batch, credits)
@@ -186,34 +108,18 @@ def _agent_losses(
             td_targets.adaptive_weights(x, a.is_acting, level, differentiable=gradient)
             for x, a in zip(losses, agents, strict=True)
         ]
-    step_weights = None
+    turn_weights = None
     if credits is not None and online.preset.credit.credit_use == "weight":
-        step_weights = agent_loss_weights(credits, [a.is_acting for a in agents], online.preset.credit.credit_share)
+        turn_weights = agent_loss_weights(credits, [a.is_acting for a in agents], online.preset.credit.credit_share)
     for g, (x, e, w, a) in enumerate(zip(losses, errors, weights, agents, strict=True)):
         agent_loss = td_targets.ensemble_loss(x, e, w, options.ensemble_loss, options.loss, options.huber_delta)
-        if step_weights is not None:
-            agent_loss = agent_loss * step_weights[g]
+        if turn_weights is not None:
+            agent_loss = agent_loss * turn_weights[g]
         loss = loss + td_targets.masked_mean(agent_loss, a.is_acting)
     sizes = [
         td_targets.masked_mean(e.detach().abs().mean(-1), a.is_acting) for e, a in zip(errors, agents, strict=True)
     ]
     return loss, torch.stack(sizes).mean(), weights
-
-
-def _disagreement_weights(agent: AgentValues, level: str) -> Tensor:
-    """Return the weights of an agent's heads by their disagreement at each state, (B, T, K) or (1, 1, K)."""
-    disagreement = td_targets.head_disagreement(agent.q[:, :-1], agent.mask[:, :-1])
-    return td_targets.adaptive_weights(disagreement, agent.is_acting, level)
-
-
-def _credits(online: Team, agents: list[AgentValues], reward: Tensor, units: RewardUnits) -> Tensor | None:
-    """Return VGCA's w_t of each agent and step (N, T), ``None`` without credit; ``reward`` (B, T) in units of Q."""
-    credit = online.preset.credit.credit
-    if credit == "none":
-        return None
-    actions, acting = [a.action for a in agents], [a.is_acting for a in agents]
-    standardised = reward.sum(1) * (units.scale / units.return_scale)  # variances must not depend on the units of Q
-    return credit_weights(standardised, actions, acting, list(online.spec.action_sizes), credit)
 
 
 def _agent_errors(
@@ -250,57 +156,45 @@ def _mixer_losses(
     agents: list[AgentValues],
     q_tot: Tensor,
     head_mixture: Tensor,
-    credits: Tensor | None,
+    loss_weights: Tensor | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the mean |δ| of Q_tot, its loss, and Q*'s loss if the team has a Q*, which then gives both targets."""
+    """Return the mean |δ| of Q_tot, its loss, and Q*'s loss if the team has a Q*, which then gives both targets.
+
+    ``loss_weights`` (B, T) are those of credit and advantage; Q_tot's errors also have those of Weighted QMIX.
+    """
     options, filled = online.preset.objective, batch["filled"]
-    step_weights = _step_weights(online, agents, filled, credits)
     if options.mixer_target == "return":
-        return _return_losses(online, batch, q_tot, step_weights)
+        return _return_losses(online, batch, q_tot, loss_weights)
     state, next_state = batch["state"][:, :-1], batch["state"][:, 1:]
     central_values = (
         [] if online.central is None else central_agent_values(online.central, target.central, batch, agents)
     )
     with torch.no_grad():
         if central_values:
-            next_value = target.central.mix(_next_utilities(central_values, head_mixture), next_state)
+            next_value = target.central.mix(next_utilities(central_values, head_mixture), next_state)
         else:
-            next_value = _next_team_value(target, agents, next_state, head_mixture)
+            next_value = next_team_value(target, agents, next_state, head_mixture)
         td_target = _team_target(online, batch, agents, next_value)
     error = td_target - q_tot
-    losses = td_targets.td_loss(error, options.loss, options.huber_delta)
-    if step_weights is not None:
-        losses = losses * step_weights
+    losses = _weighted(loss_weights, td_targets.td_loss(error, options.loss, options.huber_delta))
     results: dict[str, Tensor] = {}
     if central_values:
         central_utilities = torch.stack(
             [td_targets.carry_forward((head_mixture * c.q_taken).sum(-1), c.is_acting) for c in central_values], -1
         )
         q_central = online.central.mix(central_utilities, state)
-        losses = losses * _td_weights(online, central_values, state, central_utilities, td_target, error, head_mixture)
+        losses = losses * central_weights(
+            online, central_values, state, central_utilities, td_target, error, head_mixture
+        )
         central_losses = td_targets.td_loss(td_target - q_central, options.loss, options.huber_delta)
-        if step_weights is not None:
-            central_losses = central_losses * step_weights
+        central_losses = _weighted(loss_weights, central_losses)
         results["central_loss"] = td_targets.masked_mean(central_losses, filled)
     results["mixer_loss"] = td_targets.masked_mean(losses, filled)
     return td_targets.masked_mean(error.detach().abs(), filled), results
 
 
-def _next_team_value(target: Team, agents: list[AgentValues], next_state: Tensor, head_mixture: Tensor) -> Tensor:
-    """Return the target network's value of the greedy team action at each next observation, (B, T)."""
-    utilities = _next_utilities(agents, head_mixture)
-    next_actions = [a.next_action[:, 1:] for a in agents]
-    if not target.mixes_joint_actions:
-        return target.mix(utilities, next_state, next_actions)
-    best = []
-    for g, a in enumerate(agents):
-        q, mask = a.target_q[:, 1:], a.mask[:, 1:]
-        best.append(_best_value(q, mask, head_mixture, a.on_turn[:, 1:], next_actions[g], utilities[..., g]))
-    return target.mix(utilities, next_state, next_actions, torch.stack(best, -1))
-
-
 def _team_target(online: Team, batch: Mapping[str, Tensor], agents: list[AgentValues], next_value: Tensor) -> Tensor:
-    """Return the target of Q_tot, (B, T): after one step, or with ``td_lambda`` along the greedy part of the episode."""
+    """Return the target of Q_tot, (B, T): after one step, or the λ-return of ``td_lambda``."""
     options, reward, terminated = online.preset.objective, batch["reward"], batch["terminated"]
     if options.td_lambda == 0:
         return td_targets.td_target(reward, next_value, terminated, options.gamma)
@@ -311,90 +205,21 @@ def _team_target(online: Team, batch: Mapping[str, Tensor], agents: list[AgentVa
     return td_targets.lambda_targets(reward, next_value, terminated, is_kept, options.gamma, options.td_lambda)
 
 
-def _step_weights(online: Team, agents: list[AgentValues], filled: Tensor, credits: Tensor | None) -> Tensor | None:
-    """Return the credit of each step as a weight of the team's loss, (B, T); ``None`` without such weights."""
-    options = online.preset.credit
-    if credits is None or options.credit_use != "weight":
-        return None
-    return team_loss_weights(credits, [a.is_acting for a in agents], filled, options.credit_share)
-
-
-@torch.no_grad()
-def _best_values(agents: list[AgentValues], utilities: Tensor, weights: list[Tensor]) -> Tensor:
-    """Return the value of each agent's best legal action, (B, T, N); of an agent that waits, the value it carries."""
-    best = []
-    for g, (a, w) in enumerate(zip(agents, weights, strict=True)):
-        best.append(_best_value(a.q[:, :-1], a.mask[:, :-1], w, a.is_acting, a.action, utilities[..., g]))
-    return torch.stack(best, -1)
-
-
-def _best_value(
-    q: Tensor, mask: Tensor, weights: Tensor, chooses: Tensor, action: Tensor, utility: Tensor
-) -> Tensor:
-    """Return an agent's best legal value, max_a Σ_k η_k Q_k(a), where it ``chooses``, else its ``utility``; (B, T).
-
-    Where the action is the best one, it is the utility itself, so that rounding makes no advantage of it.
-    """
-    value, best_action = (weights[..., None] * q).sum(2).masked_fill(~mask, -torch.inf).max(-1)
-    return torch.where(chooses & (action != best_action), value, utility)
+def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:
+    return values if weights is None else weights * values
 
 
 def _return_losses(
-    online: Team, batch: Mapping[str, Tensor], q_tot: Tensor, step_weights: Tensor | None
+    online: Team, batch: Mapping[str, Tensor], q_tot: Tensor, loss_weights: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean |δ| and the loss of Q_tot at each episode's last step, whose target is the episode's reward."""
     options, filled = online.preset.objective, batch["filled"]
     is_last = filled & ~torch.nn.functional.pad(filled, (0, 1))[:, 1:]
     error = batch["reward"].sum(1, keepdim=True) - q_tot
-    losses = td_targets.td_loss(error, options.loss, options.huber_delta)
-    if step_weights is not None:
-        losses = losses * step_weights
+    losses = _weighted(loss_weights, td_targets.td_loss(error, options.loss, options.huber_delta))
     return td_targets.masked_mean(error.detach().abs(), is_last), {
         "mixer_loss": td_targets.masked_mean(losses, is_last)
     }
-
-
-@torch.no_grad()
-def _td_weights(
-    online: Team,
-    central_values: list[AgentValues],
-    state: Tensor,
-    central_utilities: Tensor,
-    td_target: Tensor,
-    error: Tensor,
-    head_mixture: Tensor,
-) -> Tensor:
-    """Return Weighted QMIX's weight of each TD error, per sample and step (B, T); ``central_utilities`` (B, T, N)."""
-    options = online.preset.objective
-    if options.td_weighting == "optimistic":
-        return td_targets.optimistic_weights(error, options.td_alpha)
-    greedy_utilities = torch.stack(
-        [(head_mixture * c.q_greedy).sum(-1) for c in central_values if c.q_greedy is not None], -1
-    )
-    is_acting = torch.stack([c.is_acting for c in central_values], -1)
-    greedy_value = online.central.mix(torch.where(is_acting, greedy_utilities, central_utilities), state)
-    greedy_taken = torch.stack([c.action == c.greedy_action[:, :-1] for c in central_values], -1)
-    return td_targets.central_weights(td_target, greedy_value, (greedy_taken | ~is_acting).all(-1), options.td_alpha)
-
-
-def _head_mixture(preset: Preset, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return the head weights with which the next action is chosen and valued: REM's random mixture, else the mean."""
-    heads = preset.network.heads
-    if preset.objective.head_weighting == "random":
-        return td_targets.random_weights(heads, like, generator)
-    return like.new_full((1, 1, heads), 1 / heads)
-
-
-def _next_utilities(agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
-    """Return each agent's value of the greedy team action at the next step, (B, T, N).
-
-    An agent that is not on turn at the next step keeps the value of its latest action.
-    """
-    utilities = []
-    for a in agents:
-        latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting)
-        utilities.append(torch.where(a.on_turn[:, 1:], (head_mixture * a.target_q_next[:, 1:]).sum(-1), latest))
-    return torch.stack(utilities, -1)
 
 
 def _discounted_steps(filled: Tensor, gamma: float, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.algorithms.presets import Preset
+from agents.algorithms.td_targets import CENTRAL_WEIGHTINGS
 from agents.networks.mixers import JOINT_ACTION_MIXERS, UnrestrictedMixer, make_mixer
 from agents.team.images import as_float
 from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
@@ -116,7 +117,7 @@ class Team(nn.Module):
         self.sees_actions = preset.mixer.mixer_input == "state+actions"
         self.mixes_joint_actions = preset.mixer.mixer in JOINT_ACTION_MIXERS
         self.mixer = _make_mixer(spec, preset) if mixing else None
-        has_central = central and preset.objective.td_weighting != "none"
+        has_central = central and preset.objective.td_weighting in CENTRAL_WEIGHTINGS
         self.central = CentralValue(spec, preset) if has_central else None
 
     def unroll(

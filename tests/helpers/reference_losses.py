@@ -156,7 +156,9 @@ def agent_losses(
     for g in range(len(spec.agents)):
         errors = {turn: agent_error(rows, g, turn, options, credits, head_mixture) for turn in agent_turns(rows, g)}
         losses = {turn: td_loss(e, options) for turn, e in errors.items()}
-        weights.append(head_weights(losses, options, head_mixture) if options["head_weighting"] == "adaptive" else same[g])
+        weights.append(
+            head_weights(losses, options, head_mixture) if options["head_weighting"] == "adaptive" else same[g]
+        )
         combined = [ensemble_loss(losses[turn], errors[turn], weights[g][turn], options) for turn in losses]
         step_weights = agent_step_weights(credits[g], [t for _, t in losses], options) if combined else []
         total += float(np.mean(np.array(combined) * step_weights)) if combined else 0.0
@@ -304,6 +306,12 @@ def mixer_losses(
             td_target = td_targets[t]
             q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action], best)
             entry = {"q_tot": q_tot}
+            if options["td_weighting"] == "advantage":
+                best_actions = [
+                    greedy_action(row.q[g][t], row.mask[g][t], head_mixture) if row.on_turn(g, t) else row.action[g][t]
+                    for g in range(n)
+                ]
+                entry["distance"] = max(0.0, mix(online, best, row.state[t], best_actions, best) - q_tot)
             if options["mixer_target"] == "return":
                 td_target = row.reward.sum()
             if options["mixer_target"] == "td" or t == row.length - 1:
@@ -317,7 +325,11 @@ def mixer_losses(
                 greedy_value = mix_central(online, central_greedy, row.state[t])
                 entry["mixer_loss"] *= td_weight(td_target, q_tot, greedy_value, is_greedy, options)
             entries.append(entry)
-    names = {name for entry in entries for name in entry}
+    if options["td_weighting"] == "advantage":
+        mean = float(np.mean([entry["distance"] for entry in entries]))
+        for entry in entries:
+            entry["mixer_loss"] *= options["td_alpha"] + (1 - options["td_alpha"]) * np.exp(-entry["distance"] / mean)
+    names = {name for entry in entries for name in entry} - {"distance"}
     return {name: float(np.mean([x[name] for x in entries if name in x])) for name in names}
 
 
@@ -359,7 +371,9 @@ def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_m
                 if row.central:
                     central[g] = head_mixture @ row.central_target[g][t + 1, :, actions[g]]
         state = row.state[t + 1]
-        values.append(mix_central(target, central, state) if row.central else mix(target, utilities, state, actions, best))
+        values.append(
+            mix_central(target, central, state) if row.central else mix(target, utilities, state, actions, best)
+        )
     return values
 
 

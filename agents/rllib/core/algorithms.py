@@ -49,6 +49,22 @@ class AWRQMixer(TeamAlgorithm):
     config_class = AWRQMixerConfig
 
 
+class AWRQPlexConfig(TeamConfig):
+    """AWRQ-Mixer's ideas without their measured faults, and the mixer of QPLEX (Wang et al., 2021).
+
+    Head weights contain no label, credit leaves the targets as they are, and the mixer is not monotone. Ablations:
+    :data:`agents.algorithms.presets.PLEX_SWITCHES`.
+    """
+
+    preset_name = "AWRQPlex"
+
+
+class AWRQPlex(TeamAlgorithm):
+    """AWRQPlex as an RLlib algorithm; see :class:`AWRQPlexConfig`."""
+
+    config_class = AWRQPlexConfig
+
+
 class IQLConfig(TeamConfig):
     """Independent Q-learning: every agent learns from the team's reward as if it were alone (Tan, 1993).
 
@@ -161,6 +177,7 @@ ALGORITHMS: dict[str, type[TeamAlgorithm]] = {
     for algorithm in (
         AveragedDQN,
         AWRQMixer,
+        AWRQPlex,
         IQL,
         JointDDQN,
         JointDQN,

@@ -82,7 +82,7 @@ class TeamConfig(AlgorithmConfig):
 
     @classmethod
     def _switch_names(cls) -> tuple[str, ...]:
-        return SWITCHES if cls.preset_name == "AWRQMixer" else ()
+        return tuple(SWITCHES.get(cls.preset_name, ()))
 
     @classmethod
     def base_preset(cls) -> Preset:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.algorithms.credit import action_variance, credit_weights
+from agents.algorithms.credit import action_variance, agent_loss_weights, credit_weights, team_loss_weights
 
 
 def slow_variance(returns: np.ndarray, actions: np.ndarray, on: np.ndarray) -> float:
@@ -70,3 +70,24 @@ def test_variance_is_zero_where_fewer_than_two_actions_occur() -> None:
         torch.ones(4), [torch.arange(4)[:, None]], [torch.ones(4, 1, dtype=torch.bool)], [4], "cumulative"
     )
     assert float(same) == 1.0
+
+
+def test_credit_as_a_weight_has_mean_one_over_the_turns() -> None:
+    credits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    acts = torch.tensor([[True, True, False], [True, False, False]])
+    weights = agent_loss_weights(credits, [acts, acts], share=1.0)
+    torch.testing.assert_close(weights[0], credits[0] / (7 / 3))  # two turns at 3, one at 1
+    assert torch.equal(weights[1], torch.ones(3))  # an agent without any credit learns as before
+    half = agent_loss_weights(credits, [acts, acts], share=0.5)
+    torch.testing.assert_close(half[0], 0.5 + 0.5 * weights[0])
+
+
+def test_the_team_s_weight_is_the_credit_of_those_who_act() -> None:
+    credits = torch.tensor([[4.0, 1.0], [2.0, 0.0]])
+    first, second = torch.tensor([[True, False]]), torch.tensor([[True, False]])
+    filled = torch.tensor([[True, True]])
+    weights = team_loss_weights(credits, [first, second], filled, share=1.0)
+    assert torch.equal(weights, torch.ones(1, 2))  # the only step with a decision, and one in which nobody acts
+    second = torch.tensor([[False, True]])
+    weights = team_loss_weights(credits, [first, second], filled, share=1.0)
+    assert torch.equal(weights, torch.tensor([[2.0, 0.0]]))

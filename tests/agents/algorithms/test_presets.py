@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agents.algorithms.presets import ALIASES, PRESETS, Preset, PresetError, preset
+from agents.algorithms.presets import ALIASES, PLEX_SWITCHES, PRESETS, Preset, PresetError, preset
 
 
 def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
@@ -23,12 +23,12 @@ def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
 
 def test_the_published_algorithms_are_presets() -> None:
     methods = "AveragedDQN AWRQMixer JointDDQN JointDQN JointDRQN QMIX REM VDN WeightedQMIX"
-    assert set(PRESETS) == {*methods.split(), "IQL"}
+    assert set(PRESETS) == {*methods.split(), "IQL", "AWRQPlex"}
 
 
 def test_presets_have_the_published_defaults() -> None:
     """Presets differ as in their papers; learning rate and batch size belong to the configuration."""
-    flat = {name: p.options for name, p in PRESETS.items()}
+    flat = {name: p.options for name, p in PRESETS.items() if name != "AWRQPlex"}
     assert {n for n, o in flat.items() if o["gru"] is None} == {"JointDQN", "JointDDQN", "AveragedDQN", "REM"}
     assert {n for n, o in flat.items() if o["double_q"]} == {"VDN", "QMIX", "WeightedQMIX", "IQL", "JointDDQN"}
     assert {n: o["mixer"] for n, o in flat.items() if o["mixer"] != "sum"} == {
@@ -88,6 +88,22 @@ def test_a_switch_changes_exactly_one_option(switch: str, option: str, value: st
     assert full.replace(**{switch: True}) == full
 
 
+@pytest.mark.parametrize("switch", PLEX_SWITCHES)
+def test_each_part_of_the_duplex_preset_can_be_switched_off(switch: str) -> None:
+    full, (option, on, off) = PRESETS["AWRQPlex"], PLEX_SWITCHES[switch]
+    assert full.options[option] == on
+    assert full.replace(**{switch: False}).options == {**full.options, option: off}
+
+
+def test_the_duplex_preset_without_its_parts_is_qmix() -> None:
+    bare = PRESETS["AWRQPlex"].replace(**dict.fromkeys(PLEX_SWITCHES, False), mixer_activation="elu")
+    inert = ("td_alpha", "credit_use")
+    qmix = PRESETS["QMIX"].options
+    assert {n: v for n, v in bare.options.items() if n not in inert} == {
+        n: v for n, v in qmix.items() if n not in inert
+    }
+
+
 def test_a_switch_keeps_another_value_of_the_same_component() -> None:
     assert preset("AWRQMixer", credit="cumulative", variance_credit=True).credit.credit == "cumulative"
 
@@ -143,6 +159,17 @@ def test_a_switch_keeps_another_value_of_the_same_component() -> None:
         ("IQL", {"mixer_width": 8}, "no effect with mixer 'none'"),
         ("AWRQMixer", {"softplus_mixer": False, "mixer": "softplus"}, "contradicts"),
         ("AWRQMixer", {"variance_credit": "no"}, "true or false"),
+        ("QMIX", {"td_lambda": 1.5}, "td_lambda is 1.5"),
+        ("QMIX", {"trace": "all"}, "trace has no effect with td_lambda 0"),
+        ("QMIX", {"td_lambda": 0.5, "mixer_target": "return"}, "td_lambda has no effect"),
+        ("AWRQMixer", {"td_lambda": 0.5}, "set credit_use to 'weight'"),
+        ("QMIX", {"credit_use": "weight"}, "credit_use has no effect with credit 'none'"),
+        ("AWRQMixer", {"credit_share": 0.5}, "credit_share has no effect with credit_use 'reward'"),
+        ("QMIX", {"mixer": "qplex", "mixer_input": "state+actions"}, "knows the joint action already"),
+        ("QMIX", {"mixer": "qplex", "mixer_width": 8}, "mixer_width has no effect with mixer 'qplex'"),
+        ("QMIX", {"attention_heads": 2}, "attention_heads has no effect with mixer 'absolute'"),
+        ("QMIX", {"td_weighting": "advantage", "central_width": 8}, "central_width has no effect"),
+        ("JointDRQN", {"mixer": "qplex"}, "nothing to mix"),
     ],
 )
 def test_invalid_options_are_refused(name: str, options: dict, message: str) -> None:

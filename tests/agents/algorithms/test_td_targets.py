@@ -84,3 +84,59 @@ def test_weighted_qmix_weights_match_values_by_hand() -> None:
     goal, best = torch.tensor([1.0, 1.0, 3.0, 2.0]), torch.tensor(2.0)
     taken = torch.tensor([False, True, False, False])
     assert td_targets.central_weights(goal, best, taken, 0.25).tolist() == [0.25, 1.0, 1.0, 0.25]
+
+
+def slow_lambda_return(row: dict[str, list], t: int, gamma: float, lam: float) -> float:
+    """Return G_t as the mixture of n-step returns, Σ_n (1 − λ) λ^(n−1) G^(n), up to the end of the trace; float64."""
+    total, weight, reward, discount = 0.0, 1.0, 0.0, 1.0
+    for u in range(t, len(row["reward"])):
+        reward += discount * row["reward"][u]
+        discount *= gamma
+        if row["terminated"][u]:
+            return total + weight * reward
+        follows = u + 1 < len(row["reward"]) and row["is_kept"][u + 1]
+        share = (1 - lam) if follows else 1.0
+        total += weight * share * (reward + discount * row["next_value"][u])
+        weight *= 1 - share
+        if not follows:
+            break
+    return total
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.6, 1.0])
+def test_lambda_targets_match_the_mixture_of_n_step_returns(lam: float) -> None:
+    """Episodes end by termination or truncation at any step; traces are cut at random; padding has no effect."""
+    rng = np.random.default_rng(0)
+    length = rng.integers(1, 6, 40)
+    filled = np.arange(5)[None] < length[:, None]
+    ended = (np.arange(5)[None] == length[:, None] - 1) & (rng.random(40) < 0.5)[:, None]
+    columns = {
+        "reward": rng.normal(size=(40, 5)) * filled,
+        "next_value": rng.normal(size=(40, 5)),
+        "terminated": ended,
+        "is_kept": filled & (rng.random((40, 5)) < 0.7),
+    }
+    tensors = {name: torch.as_tensor(values) for name, values in columns.items()}
+    actual = td_targets.lambda_targets(**tensors, gamma=0.9, td_lambda=lam).numpy()
+    for i, steps in enumerate(length):
+        row = {name: values[i, :steps].tolist() for name, values in columns.items()}
+        expected = [slow_lambda_return(row, t, 0.9, lam) for t in range(steps)]
+        np.testing.assert_allclose(actual[i, :steps], expected, rtol=1e-12)
+
+
+def test_disagreement_is_the_distance_from_the_mean_over_legal_actions() -> None:
+    q = torch.tensor([[[1.0, 9.0, 0.0], [3.0, -9.0, 4.0]]])  # one state, two heads, three actions
+    mask = torch.tensor([[True, False, True]])
+    actual = td_targets.head_disagreement(q, mask)
+    torch.testing.assert_close(actual, torch.tensor([[(1.0 + 4.0) / 2, (1.0 + 4.0) / 2]]))
+    one_off = torch.tensor([[[0.0], [0.0], [3.0]]])
+    weights = td_targets.adaptive_weights(td_targets.head_disagreement(one_off, mask[:, :1])[None], mask[None, :, 0])
+    torch.testing.assert_close(weights, torch.tensor([[[1 / 6, 1 / 6, 4 / 6]]]))
+
+
+def test_advantage_weights_fall_with_the_distance_from_the_best_value() -> None:
+    value, valid = torch.tensor([[2.0, 1.0, 0.0, -50.0]]), torch.tensor([[True, True, True, False]])
+    weights = td_targets.advantage_weights(value, torch.full((1, 4), 2.0), valid, alpha=0.1)
+    expected = 0.1 + 0.9 * torch.exp(-torch.tensor([0.0, 1.0, 2.0]))  # the mean distance is 1
+    torch.testing.assert_close(weights[0, :3], expected)
+    assert torch.equal(td_targets.advantage_weights(value, value, valid, 0.1), torch.ones(1, 4))

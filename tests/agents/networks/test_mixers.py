@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.algorithms.presets import PRESETS, preset
-from agents.networks.mixers import ACTIVATIONS, CONSTRAINTS, MonotoneMixer, UnrestrictedMixer, make_mixer
+from agents.networks.mixers import (
+    ACTIVATIONS,
+    CONSTRAINTS,
+    JOINT_ACTION_MIXERS,
+    MonotoneMixer,
+    UnrestrictedMixer,
+    make_mixer,
+)
+from agents.tasks.matrix_games import MATRIX_3X3
 from agents.team.team import Team, TeamSpec
 from marca_env.utils.errors import InputError
 
@@ -112,7 +120,8 @@ def greedy_gap(team: Team, mix: Callable[..., torch.Tensor], seed: int) -> float
     state = torch.randn(5, generator=generator, dtype=torch.double)
     joint = torch.tensor(list(itertools.product(*map(range, SPEC.action_sizes))))
     utilities = torch.stack([x[joint[:, g]] for g, x in enumerate(q)], -1)
-    values = mix(utilities, state.expand(len(joint), -1), list(joint.T))
+    best = torch.stack([x.max() for x in q]).expand(len(joint), -1)
+    values = mix(utilities, state.expand(len(joint), -1), list(joint.T), best)
     greedy_index = (joint == torch.stack([x.argmax() for x in q])).all(1).nonzero().item()
     return float((values.max() - values[greedy_index]).detach())
 
@@ -125,15 +134,18 @@ def gaps(name: str, mix: str = "mixer", **options: Any) -> list[float]:
         team = Team(SPEC, preset(name, gru=None, hidden=(8,), **options), central=True).double()
         for parameter in team.parameters():
             torch.nn.init.normal_(parameter)
-        mix_values = team.mix if mix == "mixer" else lambda u, s, _, central=team.central: central.mix(u, s)
+        mix_values = team.mix if mix == "mixer" else lambda u, s, *_, central=team.central: central.mix(u, s)
         gaps.append(greedy_gap(team, mix_values, seed))
     return gaps
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(PRESETS) if not PRESETS[n].joint])
-def test_greedy_agents_make_the_greedy_joint_action(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(n, {}) for n in sorted(PRESETS) if not PRESETS[n].joint] + [("QMIX", {"mixer": "resq"})],
+)
+def test_greedy_agents_make_the_greedy_joint_action(name: str, options: dict[str, Any]) -> None:
     """No joint action is better than the agents' own best actions (IGM, by enumeration)."""
-    options = {"heads": 2, "dropout": 0.0} if name == "AWRQMixer" else {}
+    options = {"heads": 2, "dropout": 0.0} if name == "AWRQMixer" else options
     assert max(gaps(name, **options)) <= 1e-9
 
 
@@ -148,6 +160,36 @@ def test_greedy_agents_make_the_greedy_joint_action(name: str) -> None:
 def test_igm_fails_with_actions_in_the_mixer_input_and_for_q_star(name: str, mix: str, options: dict[str, Any]) -> None:
     """Hypernetworks with actions as input, and Q*, prefer other joint actions than the agents do."""
     assert sum(gap > 1e-3 for gap in gaps(name, mix, **options)) >= 5
+
+
+@pytest.mark.parametrize(("kind", "fits"), [("qplex", True), ("resq", True), ("softplus", False), ("absolute", False)])
+def test_mixers_of_joint_actions_represent_what_monotone_ones_cannot(kind: str, fits: bool) -> None:
+    """The agents' best actions are the matrix game's (8 in a corner beside losses of 12); the mixer fits the rest."""
+    torch.manual_seed(0)
+    joint = torch.tensor(list(itertools.product(range(3), range(3))))
+    payoff = torch.tensor(MATRIX_3X3).flatten()
+    own = torch.tensor([0.0, -1.0, -1.0])
+    options = {"action_size": 6} if kind in JOINT_ACTION_MIXERS else {}
+    mixer = make_mixer(kind, 2, 1, hypernet=32, **options)
+    inputs = [own[joint], torch.ones(9, 1)]
+    if options:
+        inputs += [torch.zeros(9, 2), torch.nn.functional.one_hot(joint, 3).flatten(1).float()]
+    optimizer = torch.optim.Adam(mixer.parameters(), lr=0.02)
+    for _ in range(400):
+        loss = ((mixer(*inputs) - payoff) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01 if fits else loss.item() > 5
+
+
+def test_a_waiting_agent_has_no_advantage() -> None:
+    """Where an agent's best value is its value, the others' actions do not change what it contributes."""
+    torch.manual_seed(0)
+    mixer = make_mixer("qplex", 2, 3, action_size=5).double()
+    utilities, state = torch.tensor([[2.0, -1.0]]).double().expand(5, -1), torch.randn(1, 3).double().expand(5, -1)
+    values = mixer(utilities, state, utilities, torch.eye(5).double())
+    torch.testing.assert_close(values, values[:1].expand(5))
 
 
 def test_candidates_are_mixed_as_one_by_one() -> None:
