@@ -65,7 +65,8 @@ def cases(
         for method, seed in runs:
             settings = method_settings(method, window=game.is_window)
             of_case = {"judged": judged} if method in REFERENCES else budget
-            config = {"prices": list(game.options["prices"]), **settings}
+            prices = {"prices": list(game.options["prices"])} if "prices" in game.options else {}
+            config = {"reward": game.options["reward"], **prices, **settings}
             found.append(Case(method, seed, scenario=scenario, task=task, budget=of_case, config=config))
     return found
 

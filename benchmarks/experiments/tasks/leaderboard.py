@@ -173,7 +173,7 @@ def _returns(found: TaskScores) -> Table:
     table.add_section()
     for name in REFERENCES:
         values = [1000 * found.reference(task, name) for task in found.tasks]
-        how = [found.references[task].get(name, {}).get("how", "") for task in found.tasks]
+        how = [found.references[task].get(name, {}).get("how", "").partition(":")[0] for task in found.tasks]
         cells = [_cell(value, 2) + (f" ({h})" if h else "") for value, h in zip(values, how, strict=True)]
         table.add_row(f"({name})", *cells)
     return table

@@ -1,25 +1,27 @@
 """What scores are normalised by: returns of random play, of the best static action, and of the best joint decisions.
 
-``random`` and ``static`` are computed here, on what is judged. ``joint`` is exact here where a request's state says all
-that its outcome depends on. Elsewhere it follows from the task's card.
+``static`` and ``joint`` are exact where a request's state says all that its outcome depends on. Where something is
+hidden, ``joint`` is that of the task's card (decisions on all that is observable); where requests are held out,
+``static`` is, too. In windows static actions are played.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.days.headroom import card
 from benchmarks.experiments.tasks.task_games import JUDGE_SEED, TaskGame
 from benchmarks.training.greedy_rollout import play_episodes
 from marca_env.envs.rewards import REWARDS
 
 MOST_PAIRS = 200_000
 """Pairs of state and joint action that are evaluated together."""
-MOST_JOINT = 20_000
-"""Most joint actions that are tried as static ones, and of which the best is looked for in each state."""
 RANDOM_SEED = 11
 
 
@@ -30,7 +32,7 @@ class Reference:
     value: float
     """Currency per request."""
     how: str
-    """``exact``, ``played`` or ``card``."""
+    """``exact``, ``played``, or what the card says."""
     is_estimate: bool = False
 
 
@@ -43,14 +45,13 @@ def reference_return(game: TaskGame, name: str) -> Reference:
     """
     if name == "random":
         return Reference(game.mean(_random_returns(game)), "played", is_estimate=True)
-    if game.is_window or game.scenario.n_joint_actions > MOST_JOINT:
-        return _played_static(game) if name == "static" else _from_card(game)
+    if game.is_window:
+        return _played_static(game) if name == "static" else Reference(float("nan"), "no card", is_estimate=True)
+    if game.is_heldout or (name == "joint" and not _state_says_all(game)):
+        return _from_card(game, name)
     rewards = reward_table(game)
-    if name == "static":
-        return Reference(float((game.judge.shares @ rewards).max()), "exact")
-    if _state_says_all(game):
-        return Reference(float(game.judge.shares @ rewards.max(axis=1)), "exact")
-    return _from_card(game)
+    best = (game.judge.shares @ rewards).max() if name == "static" else game.judge.shares @ rewards.max(axis=1)
+    return Reference(float(best), "exact")
 
 
 def reward_table(game: TaskGame) -> np.ndarray:
@@ -64,13 +65,13 @@ def reward_table(game: TaskGame) -> np.ndarray:
         outcome = judge.outcome(
             np.repeat(part, len(actions), axis=0), np.tile(actions, (len(part), 1)), np.random.default_rng(0)
         )
-        rows.append(REWARDS["lagrangian"](outcome, prices).reshape(len(part), len(actions)))
+        rows.append(REWARDS[game.options["reward"]](outcome, prices).reshape(len(part), len(actions)))
     return np.concatenate(rows).astype(np.float64)
 
 
 def _state_says_all(game: TaskGame) -> bool:
     """Return whether the outcome of a request depends on nothing that the stages do not observe together."""
-    return not any(feature.hidden for feature in game.scenario.features) and not game.is_heldout
+    return not any(feature.hidden for feature in game.scenario.features)
 
 
 def _random_returns(game: TaskGame) -> np.ndarray:
@@ -86,10 +87,47 @@ def _random_returns(game: TaskGame) -> np.ndarray:
 
 
 def _played_static(game: TaskGame) -> Reference:
-    """Return the best static action where it has to be played; of many joint actions, the best by the card."""
-    return _from_card(game, "static")
+    """Return the best static action, where it has to be played; sites may have an action each.
+
+    All joint actions are tried, and from the best one on every option of every site, until no change helps.
+    """
+    env, n_decisions = game.judge_env(), len(game.scenario.decisions)
+
+    def value(plan: np.ndarray) -> float:
+        return game.mean(play_episodes(env, partial(_static_policy, env.agents, plan), env.num_envs, seed=JUDGE_SEED))
+
+    joint = game.scenario.joint_actions
+    plans = [np.repeat(action[:, None], len(env.agents), axis=1) for action in joint]
+    values = [value(plan) for plan in plans]
+    best, highest = plans[int(np.argmax(values))], max(values)
+    improves = game.scenario.agent_kind == "site"
+    while improves:
+        improves = False
+        for d, k in itertools.product(range(n_decisions), range(len(env.agents))):
+            for option in range(game.scenario.action_shape[d]):
+                plan = best.copy()
+                plan[d, k] = option
+                if option != best[d, k] and (found := value(plan)) > highest:
+                    best, highest, improves = plan, found, True
+    return Reference(highest, "played", is_estimate=True)
 
 
-def _from_card(game: TaskGame, name: str = "joint") -> Reference:
-    """Return a reference of the task's card; nan as long as there is none."""
-    return Reference(float("nan"), "card", is_estimate=True)
+def _static_policy(agents: Sequence[str], plan: np.ndarray, batch: int) -> Any:
+    """Return a policy that takes ``plan[d, k]`` where agent k makes decision d."""
+    turn = itertools.cycle(range(len(plan)))
+
+    def act(step: Any) -> dict[str, np.ndarray]:
+        d = next(turn)
+        acting = {agent: step.is_on_turn(agent) for agent in agents}
+        return {
+            agent: np.where(acting[agent], plan[d, k], step.masks[agent].argmax(-1)) for k, agent in enumerate(agents)
+        }
+
+    return act
+
+
+def _from_card(game: TaskGame, name: str) -> Reference:
+    """Return a row of the task's card: of decisions that were found on what learners train on."""
+    found = card(game.scenario, prices=game.options["prices"], truth="environment")
+    value = found.static if name == "static" else found.joint
+    return Reference(value, f"card: {found.how[name]}", is_estimate=True)

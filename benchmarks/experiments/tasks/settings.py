@@ -6,7 +6,6 @@ as many options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from agents.algorithms.presets import PRESETS
@@ -96,10 +95,5 @@ def method_settings(method: str, *, window: bool) -> dict[str, Any]:
     spaces = {kind: SPACES[kind] | (WINDOW_SPACE if window else {}) for kind in kinds}
     out: dict[str, Any] = {"settings": settings, "spaces": spaces}
     if "team" in kinds:
-        out["sizes"] = window_sizes() if window else SIZES
+        out["sizes"] = SIZES
     return out | ({"own": user_options(method)} if "." in method else {})
-
-
-def window_sizes() -> Mapping[str, Any]:
-    """Return sizes for windows: recurrent networks become feed-forward ones, since the clusters are observed."""
-    return SIZES | {"recurrent": SIZES["feed-forward"]}

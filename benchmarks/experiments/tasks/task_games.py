@@ -48,9 +48,10 @@ class TaskGame:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """Options of the environment, with prices."""
+        """Options of the environment, with prices where its reward has any."""
         options = dict(SUITE[self.task].options)
-        options.setdefault("prices", tuple(self.scenario.prices))
+        if options["reward"] == "lagrangian":
+            options.setdefault("prices", tuple(self.scenario.prices))
         return options
 
     @cached_property
@@ -94,16 +95,16 @@ class TaskGame:
         """Return the steps of an episode, for a team or for a joint controller (where it takes each decision alone)."""
         return int(make_batched(self.task, 1, self.options, joint=joint).max_steps)
 
-    def judge_env(self, copies: int = 1, *, joint: bool = False) -> Any:
-        """Return a batched environment that plays what is judged, ``copies`` times side by side."""
+    def judge_env(self, *, joint: bool = False) -> Any:
+        """Return a batched environment that plays what is judged."""
         if self.is_window:
-            return make_batched(self.task, copies * (self.most or WINDOWS), self.options, joint=joint)
+            return make_batched(self.task, self.most or WINDOWS, self.options, joint=joint)
         options = {**self.options, "engine": self.judge}
         return make_batched(self.task, len(self.judge.shares), options, joint=joint)
 
     def mean(self, returns: np.ndarray) -> float:
         """Return the mean return of a request from the returns of all judged episodes."""
-        if self.is_window:
+        if self.is_window:  # all windows have as many requests
             return float(returns.mean() / self.requests)
         return float(self.judge.shares @ returns)
 
