@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -86,6 +86,8 @@ def learner_config(case: Case, game: TaskGame, budget: Budget, tuned: Mapping[st
     if kind == "team" and case.method in PRESETS:
         options = network_sizes(case.method, case.config.get("sizes", SIZES)) | options
     options = {name: value for name, value in options.items() if name not in own}
+    if case.config.get("share_parameters") and not joint and "share_parameters" not in own:
+        options["share_parameters"] = True
     options |= _BUDGETED[kind](game, budget, options, joint)
     environment = dict(game.options)
     if kind in ("PPO", "DQN"):  # RLlib's algorithms have no unit of rewards
@@ -142,6 +144,8 @@ def _ppo(game: TaskGame, budget: Budget, options: Mapping[str, Any], joint: bool
     steps, episode = budget.env_steps // budget.iterations, game.episode_steps()
     rows = steps * (episode + 1) // episode  # RLlib adds a row to each episode, for the value at its end
     minibatch = max(1, rows * options["num_epochs"] * budget.iterations // budget.updates)
+    if options.get("share_parameters"):  # one network sees the steps of all agents
+        minibatch *= len(game.judge_env().agents)
     return {"train_batch_size_per_learner": steps, "minibatch_size": min(minibatch, steps)}
 
 
@@ -158,8 +162,3 @@ def _dqn(game: TaskGame, budget: Budget, options: Mapping[str, Any], joint: bool
 
 _BUDGETED = {"team": _team, "MAPPO": _mappo, "PPO": _ppo, "DQN": _dqn}
 """Kind → function that returns the options that follow from a budget."""
-
-
-def smaller(budget: Budget, share: float) -> Budget:
-    """Return a part of a budget, in as many iterations."""
-    return replace(budget, env_steps=int(budget.env_steps * share), updates=int(budget.updates * share))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from agents.algorithms.presets import PRESETS
@@ -28,6 +29,8 @@ from benchmarks.suite.user_methods import check_method_name
 
 SEEDS = (0, 1, 2, 3, 4)
 SIDE_BY_SIDE = True
+ALONE = True
+"""A search needs a CPU for its trials beside that of its case."""
 BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "iterations": 40, "evaluations": 10}
 WINDOW_BUDGET: dict[str, Any] = {"env_steps": 60_000, "updates": 1_000, "iterations": 40, "evaluations": 10}
 """Of tasks whose episodes are windows of requests."""
@@ -66,7 +69,8 @@ def cases(
             settings = method_settings(method, window=game.is_window)
             of_case = {"judged": judged} if method in REFERENCES else budget
             prices = {"prices": list(game.options["prices"])} if "prices" in game.options else {}
-            config = {"reward": game.options["reward"], **prices, **settings}
+            share = {"share_parameters": True} if game.has_equal_agents and method not in REFERENCES else {}
+            config = {"reward": game.options["reward"], **prices, **settings, **share}
             found.append(Case(method, seed, scenario=scenario, task=task, budget=of_case, config=config))
     return found
 
@@ -98,7 +102,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         from benchmarks.experiments.tasks.references import reference_return
 
         found = reference_return(TaskGame(case.task, case.budget["judged"]), case.method)
-        curve = [{"env_steps": 0, "return": found.value, "seconds": 0.0}]
+        value = found.value if np.isfinite(found.value) else None
+        curve = [{"env_steps": 0, "return": value, "seconds": 0.0}]
         return {"curve": curve, "constant": True, "how": found.how, "is_estimate": found.is_estimate}
     from benchmarks.experiments.tasks.learner import train_learner
     from benchmarks.experiments.tasks.search import tuned_options

@@ -42,9 +42,10 @@ class TaskScores:
         self.methods = sorted(found, key=lambda name: order.get(name, len(order)))
 
     def reference(self, task: str, name: str) -> float:
-        """Return a reference's return; nan if it was not measured."""
+        """Return a reference's return; nan if it was not measured, or is unknown."""
         numbers = self.references.get(task, {}).get(name)
-        return float("nan") if numbers is None else float(numbers["curve"][-1]["return"])
+        value = None if numbers is None else numbers["curve"][-1]["return"]
+        return float("nan") if value is None else float(value)
 
     def returns(self, task: str, method: str) -> np.ndarray:
         """Return the last return of each seed, (seeds,); those of a run that has diverged are the random policy's."""
@@ -57,6 +58,7 @@ class TaskScores:
         low, high = self.reference(task, "static"), self.reference(task, "joint")
         if not np.isfinite(high):
             high = max(float(self.returns(task, method).mean()) for method in self.runs[task])
+            high = high if high > low else low + abs(low)  # all are below the static action
         return low, high
 
     def scores(self, task: str, method: str) -> np.ndarray:

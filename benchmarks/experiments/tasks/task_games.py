@@ -65,6 +65,11 @@ class TaskGame:
         return self.scenario.window is not None
 
     @property
+    def has_equal_agents(self) -> bool:
+        """Whether all agents have the same spaces, so that they can share a network."""
+        return self.scenario.agent_kind == "site"
+
+    @property
     def is_heldout(self) -> bool:
         """Whether the judge has requests that no learner sees."""
         return not self.is_window and self._engine.heldout is not None

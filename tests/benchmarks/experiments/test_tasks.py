@@ -89,11 +89,18 @@ def test_scores_and_tables_equal_values_by_hand() -> None:
 
 def test_a_task_without_a_bound_is_named_and_scored_by_the_best_method() -> None:
     rows = [r for r in by_hand() if not (r.case.method == "joint" and r.case.task == "two")]
+    rows.append(Row(Case("joint", 0, task="two"), {"curve": [{"return": None}], "how": "no card"}, 1.0))
     found = TaskScores(rows)
     assert found.without_bound == ["two"]
     assert found.scores("two", "QMIX").mean() == pytest.approx(1.0)
     table = next(iter(tasks.tables(rows)))
     assert "1 is the best method: two" in str(table.caption)
+
+
+def test_methods_that_are_all_below_the_static_action_keep_their_order() -> None:
+    rows = [row("random", 0, 0.0), row("static", 0, 5.0), row("VDN", 0, 1.0), row("QMIX", 0, 2.0)]
+    found = TaskScores(rows)
+    assert found.scores("one", "VDN")[0] < found.scores("one", "QMIX")[0] < 0
 
 
 def test_a_run_that_has_diverged_counts_as_the_random_policy() -> None:
