@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.offline.rows import encode_rows
+from agents.offline.rows import encode_rows, row_states
 from agents.team.single_controller import JointEncoder, episode_turns
 from agents.team.team import action_key, mask_key, obs_key, turn_key
 from marca_env.envs.observations import ObservationEncoder
@@ -34,7 +34,7 @@ class EpisodeEncoder:
 
     def __call__(self, rows: np.ndarray) -> Columns:
         """Encode rows (B,) as columns (B, T or T + 1, …); the reward, in currency, is that of the last decision."""
-        states, actions = rows["states"].astype(np.int64), rows["actions"].astype(np.int64)
+        states, actions = row_states(rows, self.encoder.scenario), rows["actions"].astype(np.int64)
         encoded = self.encoder.episodes(states, actions, rows["results"])
         n, steps = actions.shape
         turns = episode_turns(self.encoder.turn_agent, self.encoder.agents, n)

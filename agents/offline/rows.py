@@ -19,37 +19,47 @@ from agents.offline.chunks import LogChunk, log_chunks, log_files, separator
 from agents.offline.splits import Split
 from marca_env.integration.logged_system import headerless_requests
 from marca_env.logs.log_files import unreadable
-from marca_env.logs.schema import check_table, request_columns
+from marca_env.logs.schema import check_table, request_columns, state_table
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import artefact_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
+_EXACT = 2**24
+"""Whole numbers up to this are exact in float32."""
+
 
 def row_type(scenario: Scenario) -> np.dtype:
-    """Return the structured dtype of one request: ``states`` (F,), ``actions`` (D,), ``results`` (S,), ``reward``.
+    """Return the structured dtype of one request: ``states`` (W,), ``actions`` (D,), ``results`` (R,), ``reward``.
 
-    Codes are int16 (int32 if a feature or decision has more than 32,767 codes), the other fields float32. The reward
-    is in currency.
+    Codes are int16 (int32 if a feature or decision has more than 32,767 codes), the other fields float32, and so are
+    states of scenarios with numbers (float64 if a feature has more codes than float32 holds exactly). The reward is in
+    currency.
     """
-    largest = max(*map(int, scenario.feature_sizes), *map(int, scenario.action_shape))
-    code = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
+    most = max((feature.size for feature in scenario.features if feature.kind == "category"), default=0)
+    code = np.int16 if max(most, *map(int, scenario.action_shape)) <= np.iinfo(np.int16).max else np.int32
+    state = code if scenario.is_categorical else np.float32 if most <= _EXACT else np.float64
     return np.dtype(
         [
-            ("states", code, (len(scenario.features),)),
+            ("states", state, (len(scenario.state_columns),)),
             ("actions", code, (len(scenario.decisions),)),
-            ("results", np.float32, (len(scenario.stages),)),
+            ("results", np.float32, (len(scenario.result_columns),)),
             ("reward", np.float32),
         ]
     )
 
 
+def row_states(rows: np.ndarray, scenario: Scenario) -> np.ndarray:
+    """Return the states (M, W) of rows: int64, or float64 where features are numbers."""
+    return rows["states"].astype(np.int64 if scenario.is_categorical else np.float64)
+
+
 def encode_rows(log: pd.DataFrame, scenario: Scenario, *, reward: str = "revenue") -> np.ndarray:
     """Encode a checked request log as compact rows (M,); ``reward`` is the column to be maximised."""
     rows = np.empty(len(log), row_type(scenario))
-    rows["states"] = log[list(scenario.feature_names)].to_numpy()
+    rows["states"] = state_table(scenario, log)
     rows["actions"] = log[list(scenario.decision_names)].to_numpy()
-    rows["results"] = log[[f"result_{name}" for name in scenario.stage_names]].to_numpy()
+    rows["results"] = log[list(scenario.result_columns)].to_numpy()
     rows["reward"] = log[reward].to_numpy()
     return rows
 
@@ -98,10 +108,10 @@ def _sample_rows(path: str, scenario: Scenario) -> np.ndarray:
     frame = check_table(*headerless_requests(path, scenario), path)
     if "revenue" not in frame.columns:
         raise InputError(f"{path}: column 'revenue' is missing; use a log with the revenue of each request")
-    states = frame[list(scenario.feature_names)].to_numpy(np.int64)
+    states = state_table(scenario, frame)
     actions = frame[list(scenario.decision_names)].to_numpy(np.int64)
     results = _cost_model(artefact_folder(scenario) / "cost_model").results(states, actions)
-    result_columns = {f"result_{name}": results[:, k] for k, name in enumerate(scenario.stage_names)}
+    result_columns = {name: results[:, k] for k, name in enumerate(scenario.result_columns)}
     return encode_rows(frame.assign(**result_columns), scenario)
 
 

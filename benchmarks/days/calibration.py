@@ -99,11 +99,10 @@ def release_margin(scenario: Scenario) -> float:
 
 def replay_options(pool: RequestPool) -> dict[str, Any]:
     """Return the weights and time windows of a pool's requests, as options of balancers that replay requests."""
-    if "w" not in pool.scenario.feature_names:
+    if pool.time_windows is None:
         return {"weights": pool.weights}
-    column = pool.scenario.feature_names.index("w")
-    n_windows = int(pool.scenario.feature_sizes[column])
-    return {"weights": pool.weights, "windows": pool.states[:, column], "n_windows": n_windows}
+    windows, n_windows = pool.time_windows
+    return {"weights": pool.weights, "windows": windows, "n_windows": n_windows}
 
 
 def _count_nothing(n: int = 1) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.offline.rows import load_rows
+from agents.offline.rows import load_rows, row_states
 from agents.offline.splits import Split
 from agents.policy.allocation_policy import AllocationPolicy
 from agents.policy.trust import named_code
@@ -45,7 +45,7 @@ class GroundTruth:
 
     name: str
     states: np.ndarray
-    """(M,F) states of the requests."""
+    """(M,W) states of the requests."""
     values: np.ndarray
     """(M, J) currency per request."""
     quotas: np.ndarray
@@ -139,7 +139,7 @@ class OfflineEvaluation:
         if "model" in truths:
             folder = artefact_folder(scenario) / "revenue_model"
             if folder.is_dir():
-                states = rows["states"][sample].astype(np.int64)
+                states = row_states(rows[sample], scenario)
                 values = RevenueModel.load(folder).table(states)
                 quotas = action_quotas(joint, values.shape[1], len(states))
                 ground_truths.append(GroundTruth("model", states, values, quotas))
@@ -178,7 +178,7 @@ class OfflineEvaluation:
         return self._cost_model
 
     def score(self, values: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
-        """Score a value function: states (M, F) → values (M, J). A model that has diverged scores nan."""
+        """Score a value function: states (M, W) → values (M, J). A model that has diverged scores nan."""
         scores: dict[str, float] = {}
         for truth in self.truths:
             predicted = values(truth.states)

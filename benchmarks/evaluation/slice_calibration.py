@@ -17,12 +17,13 @@ from marca_env.scenario.scenario import Scenario
 
 
 def state_slices(scenario: Scenario, states: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the slices by features: name → (M,) int group of each request in ``states`` (M,F).
+    """Return the slices by features: name → (M,) int group of each request in ``states`` (M,W).
 
     They are ``all``, ``uv`` (user value) and ``w×g`` (time window × placement, w · number of placements + g); a slice
     whose features the scenario lacks is left out.
     """
-    column = {name: states[:, k] for k, name in enumerate(scenario.feature_names)}
+    names = [scenario.state_columns[k] for k in scenario.category_columns]
+    column = {name: states[:, k].astype(np.int64) for k, name in zip(scenario.category_columns, names, strict=True)}
     slices = {"all": np.zeros(len(states), dtype=np.int64)}
     if "uv" in column:
         slices["uv"] = column["uv"]
@@ -41,7 +42,7 @@ def request_slices(scenario: Scenario, states: np.ndarray, actions: np.ndarray) 
 
     Args:
         scenario: gives the names of features and decisions.
-        states: (M,F).
+        states: (M,W).
         actions: (M,D) option indices of the requests.
     """
     return state_slices(scenario, states) | {name: actions[:, d] for d, name in enumerate(scenario.decision_names)}

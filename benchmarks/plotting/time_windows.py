@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marca_env.models.request_pool import TIME_FEATURE
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.units import MINUTES_PER_DAY
 
@@ -27,9 +28,8 @@ class TimeWindows:
     @classmethod
     def of(cls, scenario: Scenario, first_minute: int = 0) -> TimeWindows | None:
         """Return the windows of a scenario; ``None`` if its requests do not change through the day."""
-        if "w" not in scenario.feature_names:
-            return None
-        return cls(int(scenario.feature_sizes[scenario.feature_names.index("w")]), first_minute)
+        windows = [f for f in scenario.features if f.name == TIME_FEATURE and f.kind == "category"]
+        return cls(windows[0].size, first_minute) if windows else None
 
     def bands(self, minutes: int) -> list[tuple[float, float]]:
         """Return begin and end of every second window, in hours since the start of a figure of ``minutes``."""

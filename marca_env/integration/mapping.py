@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marca_env.integration.feature_coding import FeatureCoding
+from marca_env.models.request_pool import TIME_FEATURE
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
 from marca_env.utils.dataclass_schema import from_plain
 from marca_env.utils.errors import InputError, unknown_option
@@ -20,8 +21,6 @@ from marca_env.utils.yaml import parse_mapping, read_mapping
 
 INDEX = "index"
 CostSource = Literal["buckets", "requests", "system"]
-TIME_FEATURE = "w"
-"""Name of the feature that the simulated day uses as the time of day."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from marca_env.cascade.outcomes import OutcomeTable
-from marca_env.logs.schema import WHOLE_REQUESTS
+from marca_env.logs.schema import WHOLE_REQUESTS, state_table
 from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
@@ -67,24 +67,27 @@ def _repeat_errors(predicted: pd.DataFrame) -> dict[str, float]:
 
 
 def result_errors(model: CostModel, log: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Compare predicted with logged candidates of each stage.
+    """Compare predicted with logged candidates of each stage, and signals.
 
     Returns:
-        Stage → ``mae`` (candidates), ``relative`` (to the mean) and ``r2``.
+        Stage, or ``<stage>.<signal>`` → ``mae`` (candidates, or the signal's unit), ``relative`` (to the mean; of a
+        signal to the standard deviation) and ``r2``.
     """
     scenario = model.scenario
     states, actions = states_and_actions(scenario, log)
-    true = log[[f"result_{name}" for name in scenario.stage_names]].to_numpy(float)
+    true = log[list(scenario.result_columns)].to_numpy(float)
     predicted = model.results(states, actions)
+    signals = [f"{scenario.stage_names[k]}.{name}" for k, name in scenario.signals]
+    size = np.concatenate([true[:, : len(scenario.stages)].mean(axis=0), true[:, len(scenario.stages) :].std(axis=0)])
     mae, variance = np.abs(predicted - true).mean(axis=0), true.var(axis=0)
     unexplained = ((predicted - true) ** 2).mean(axis=0) / np.where(variance > 0, variance, np.nan)
     return {
         name: {
             "mae": float(mae[k]),
-            "relative": float(mae[k] / max(true[:, k].mean(), 1e-12)),
+            "relative": float(mae[k] / max(size[k], 1e-12)),
             "r2": float(1.0 - unexplained[k]),
         }
-        for k, name in enumerate(scenario.stage_names)
+        for k, name in enumerate([*scenario.stage_names, *signals])
     }
 
 
@@ -126,7 +129,7 @@ def whole_request_errors(model: CostModel, log: pd.DataFrame, cost_log: pd.DataF
     Returns:
         Cluster → prediction / measurement − 1; clusters without such rows are left out.
     """
-    states = log[list(model.scenario.feature_names)].to_numpy(np.int64)[:_STATES]
+    states = state_table(model.scenario, log)[:_STATES]
     predicted = model.table(states)[1].mean(axis=(0, 1))
     measured = cost_log[cost_log["component"] == "request"].groupby("cluster")["cost"].mean()
     return {
@@ -174,5 +177,5 @@ def truth_errors(model: RevenueModel, table: OutcomeTable) -> dict[str, float]:
 
 
 def states_and_actions(scenario: Scenario, log: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return the states (M, F) and joint actions (M, D) of a request log, int64."""
-    return log[list(scenario.feature_names)].to_numpy(np.int64), log[list(scenario.decision_names)].to_numpy(np.int64)
+    """Return the states (M, W) and joint actions (M, D) int64 of a request log."""
+    return state_table(scenario, log), log[list(scenario.decision_names)].to_numpy(np.int64)

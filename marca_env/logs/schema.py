@@ -80,6 +80,12 @@ def feature_columns(scenario: Scenario) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def state_table(scenario: Scenario, frame: pd.DataFrame) -> np.ndarray:
+    """Return the states (rows, W) of a checked log: int64, or float64 where features are numbers."""
+    number = np.int64 if scenario.is_categorical else np.float64
+    return frame[list(scenario.state_columns)].to_numpy(number)
+
+
 def decision_columns(scenario: Scenario) -> tuple[Column, ...]:
     """Return one column per decision, with option indices."""
     return tuple(

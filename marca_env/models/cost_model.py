@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from marca_env.logs.schema import check_table, decision_columns, feature_columns, result_columns
+from marca_env.logs.schema import check_table, decision_columns, feature_columns, result_columns, state_table
 from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.cost_map import CostMap
 from marca_env.models.deterministic_linear import chunks
@@ -135,7 +135,7 @@ class CostModel:
         columns = (*feature_columns(scenario), *decision_columns(scenario), *result_columns(scenario))
         log = check_table(request_log, columns, "request log")
         encoder = InputEncoder(scenario)
-        states, actions = log[list(scenario.state_columns)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
+        states, actions = state_table(scenario, log), log[list(scenario.decision_names)].to_numpy()
         results = log[list(scenario.result_columns)].to_numpy(np.float32)
         scale = ResultScale.fit(results, len(scenario.stages))
         x = torch.from_numpy(encoder.inputs(states, actions)).to(device)

@@ -23,8 +23,8 @@ larger."""
 
 
 _ROWS = {"cpu": 512, "cuda": 65_536}
-"""Rows of a forward pass. On a CPU its tensors stay in the cache, and the allocator reuses their memory; a GPU needs many
-rows to be busy."""
+"""Rows of a forward pass. On a CPU its tensors stay in the cache, and the allocator reuses their memory; a GPU is busy
+with many rows only."""
 
 
 def chunks(n_rows: int, device: str) -> Iterator[slice]:

@@ -237,11 +237,11 @@ class Engine:
         return rows[:, : self._n_results], rows[:, self._n_results : -1], rows[:, -1]
 
     def stage_costs(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray | None:
-        """Return core-seconds of each stage, (B,D), (B,S) → (B,S); ``None`` if the cost map has no costs by stage."""
+        """Return core-seconds of each stage, (B,D), (B,R) → (B,S); ``None`` if the cost map has no costs by stage."""
         stage_cost = getattr(self.cost_model.cost_map, "stage_cost", None)
         if stage_cost is None:
             return None
-        return np.stack([stage_cost(k, actions, results[:, k]) for k in range(results.shape[1])], axis=1)
+        return np.stack([stage_cost(k, actions, results[:, k]) for k in range(len(self.scenario.stages))], axis=1)
 
     def table(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the revenue (B,J) and cost (B,J,G) that the models expect of every joint action, float32."""

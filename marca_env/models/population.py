@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import gammaincinv
 
 from marca_env.logs.log_files import read_table, write_table
-from marca_env.logs.schema import Column, check_table, feature_columns
+from marca_env.logs.schema import Column, check_table, feature_columns, state_table
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 
@@ -37,7 +37,7 @@ class Population:
     @classmethod
     def from_log(cls, scenario: Scenario, requests: pd.DataFrame) -> Population:
         """Count the distinct states of a request log."""
-        states, counts = np.unique(_state_table(scenario, requests), axis=0, return_counts=True)
+        states, counts = np.unique(state_table(scenario, requests), axis=0, return_counts=True)
         return cls(states, counts.astype(np.float64))
 
     @classmethod
@@ -49,7 +49,7 @@ class Population:
         """
         columns = (*feature_columns(scenario), Column("count", "int", low=1))
         frame = check_table(read_table(path), columns, path)
-        return cls(_state_table(scenario, frame), frame["count"].to_numpy(dtype=np.float64))
+        return cls(state_table(scenario, frame), frame["count"].to_numpy(dtype=np.float64))
 
     def site_shares(self, scenario: Scenario) -> np.ndarray:
         """Return the share of the requests that each site serves, (sites,)."""
@@ -62,12 +62,6 @@ class Population:
         """Write a table with one column per feature and ``count``; the suffix selects CSV or Parquet."""
         frame = pd.DataFrame(self.states, columns=list(scenario.state_columns))
         write_table(frame.assign(count=self.counts.astype(np.int64)), path)
-
-
-def _state_table(scenario: Scenario, frame: pd.DataFrame) -> np.ndarray:
-    """Return the states (rows, W) of a checked table."""
-    number = np.int64 if scenario.is_categorical else np.float64
-    return frame[list(scenario.state_columns)].to_numpy(dtype=number)
 
 
 @dataclass(frozen=True)

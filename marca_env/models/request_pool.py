@@ -13,6 +13,9 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 
+TIME_FEATURE = "w"
+"""Name of the feature whose code is the time window of the day."""
+
 
 @dataclass(frozen=True)
 class RequestPool:
@@ -20,7 +23,7 @@ class RequestPool:
 
     scenario: Scenario
     states: np.ndarray
-    """(M,F) int, columns in the scenario's order of features."""
+    """(M,W), columns as :attr:`Scenario.state_columns`."""
     outcomes: Mapping[str, np.ndarray]
     """Name → (M,J) expectation per request: ``revenue`` (currency) and optionally clicks, impressions, gmv."""
     costs: np.ndarray
@@ -52,6 +55,16 @@ class RequestPool:
         outcomes = {name: table[:, columns] for name, table in self.outcomes.items()}
         return _expanded_pool, (self.scenario, self.states, outcomes, self.costs[:, columns], self.weights, group)
 
+    @property
+    def time_windows(self) -> tuple[np.ndarray, int] | None:
+        """Time window of each request, feature ``w``, int (M,), and their number in a day; ``None`` without any."""
+        scenario = self.scenario
+        pairs = zip(scenario.features, scenario.feature_slices, strict=True)
+        for feature, part in pairs:
+            if feature.name == TIME_FEATURE and feature.kind == "category":
+                return self.states[:, part.start].astype(np.int64), feature.size
+        return None
+
     def probabilities(self, minute: int) -> np.ndarray:
         """Return (M,) the probability of each request at ``minute`` of the day.
 
@@ -59,10 +72,9 @@ class RequestPool:
         pool has no request of the window, all requests can.
         """
         weights = np.ones(len(self.states)) if self.weights is None else self.weights.astype(np.float64)
-        if "w" in self.scenario.feature_names:
-            column = self.scenario.feature_names.index("w")
-            window = minute % MINUTES_PER_DAY * int(self.scenario.feature_sizes[column]) // MINUTES_PER_DAY
-            within = weights * (self.states[:, column] == window)
+        if self.time_windows is not None:
+            windows, size = self.time_windows
+            within = weights * (windows == minute % MINUTES_PER_DAY * size // MINUTES_PER_DAY)
             weights = within if within.sum() > 0 else weights
         return weights / weights.sum()
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from marca_env.logs.schema import Column, check_table, decision_columns, feature_columns
+from marca_env.logs.schema import Column, check_table, decision_columns, feature_columns, state_table
 from marca_env.models.analytic import Law, LawFormulas, load_law
 from marca_env.models.deterministic_linear import DeterministicFactor, chunks
 from marca_env.models.training_loop import minimise
@@ -153,7 +153,7 @@ class RevenueModel:
         log = check_table(request_log, _columns(scenario, request_log), "request log")
         clicks, revenue = _clicks_and_revenue(log)
         encoder = InputEncoder(scenario)
-        states, actions = log[list(scenario.state_columns)].to_numpy(), log[list(scenario.decision_names)].to_numpy()
+        states, actions = state_table(scenario, log), log[list(scenario.decision_names)].to_numpy()
         x = torch.from_numpy(encoder.inputs(states, actions)).to(device)
         net = _network(encoder, members, seed).to(device)
         net.mean.fill_(float(revenue.mean()))

@@ -204,7 +204,7 @@ class Catalogue:
     noise: Mapping[str, float] = field(default_factory=lambda: dict(NOISE))
     """Standard deviation of each model's error, relative to that of an item's embedding; missing models: ``NOISE``."""
     seed: int = 0
-    world: str | None = None
+    world: str | None = field(default=None, metadata=UNLESS_DEFAULT)
     """Fingerprint of the users and items in the scenario's folder that `marca fit --ratings` built from a table of
     ratings; ``None``: they are generated from ``seed``."""
 
