@@ -21,6 +21,7 @@ from agents.offline.episodes import team_encoder
 from agents.policy.action_tree import ActionTree
 from agents.policy.checkpoints import checkpoints_in, newest_checkpoint
 from agents.policy.joint_action_values import JointActionValues
+from agents.policy.state_keys import StateCache, StateKeys
 from agents.policy.trust import is_own_file, named_code, refuse_code
 from agents.policy.value_parts import value_parts
 from agents.team.team import Team, TeamSpec
@@ -40,6 +41,8 @@ _REMEDY = "export the policy again, or pass the complete folder of a policy, a c
 COSTS, COSTS_SUM = "cost_model", "cost_model_sha256"
 HAS_VALUES = "has_values"
 """Key of the description: false for policies, such as MAPPO's, whose networks return no values."""
+Observe = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""States (B, W), actions (B, D) and turn → results (B, R) that are settled then."""
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.025
 _MAX_CACHED_NUMBERS = 25_000_000  # maximum size of a table of all states
 _CHUNK_PAIRS = 32_768  # pairs of state and action that the cost model evaluates together
@@ -206,7 +209,7 @@ class AllocationPolicy:
     Joint actions with the same effect share one value, such as all recall lengths of a channel that is off.
 
     Values and costs do not depend on the prices. If those of all states fit in memory they are cached, so that a
-    repeated state costs only a look-up.
+    repeated state costs only a look-up. States with numbers are not cached.
 
     Args:
         team: the trained team, with its mixer.
@@ -246,9 +249,10 @@ class AllocationPolicy:
             )
         self._tree = ActionTree(scenario, list(self.encoder.turn_agent))
         self._evaluate = JointActionValues(self.team, self.encoder, self._tree, cost_model.results)
-        n_states, limit = math.prod(map(int, scenario.feature_sizes)), _MAX_CACHED_NUMBERS if remember else 0
-        self._leaf_values = _StateCache(self._compute_values, n_states, limit)
-        self._leaf_costs = _StateCache(self._compute_costs, n_states, limit)
+        self._keys = StateKeys(scenario)
+        n_states, limit = self._keys.n_states or 0, _MAX_CACHED_NUMBERS if remember and self._keys.n_states else 0
+        self._leaf_values = StateCache(self._compute_values, n_states, limit)
+        self._leaf_costs = StateCache(self._compute_costs, n_states, limit)
 
     @classmethod
     @checked_arguments
@@ -322,8 +326,12 @@ class AllocationPolicy:
         )
 
     def values(self, states: np.ndarray) -> np.ndarray:
-        """Return Q̂_tot of every joint action: ``states`` (B, F) int → (B, J) float32, currency per request."""
-        distinct, index = self._distinct(states)
+        """Return Q̂_tot of every joint action: ``states`` (B, W) → (B, J) float32, currency per request.
+
+        Stages that report signals are taken to report the expected ones. The columns of hidden features have no effect
+        and may be left out.
+        """
+        distinct, index = self._keys.distinct(states)
         return self._leaf_values.get(distinct)[index[:, None], self._tree.leaf_of_action]
 
     def value_parts(self, states: np.ndarray, actions: np.ndarray) -> dict[str, np.ndarray]:
@@ -333,7 +341,7 @@ class AllocationPolicy:
         ``q_final_output`` of the predictions that were published with the method.
 
         Args:
-            states: (B, F) int.
+            states: (B, W).
             actions: (B, D) option indices.
 
         Returns:
@@ -345,13 +353,13 @@ class AllocationPolicy:
             InputError: states or actions of a wrong shape or out of range.
         """
         scenario, tree = self.scenario, self._tree
-        codes, index = self._distinct(states)
+        keys, index = self._keys.distinct(states)
         chosen = check_codes("action", np.asarray(actions), scenario.decision_names, scenario.action_shape)
         if len(chosen) != len(index):
             raise InputError(f"{len(index)} states and {len(chosen)} actions; pass one action for each state")
         joint = np.ravel_multi_index(tuple(chosen.T), tuple(scenario.action_shape))
         leaves = tree.leaves[tree.leaf_of_action[joint]]  # actions with the same effect share one value
-        rows = self._states(codes)[index]
+        rows = self._keys.states(keys)[index]
         decisions, agents, total = value_parts(self.team, self.encoder, self.cost_model.results, rows, leaves)
         parts = {f"decision:{name}": decisions[:, d] for d, name in enumerate(scenario.decision_names)}
         parts |= {f"agent:{name}": agents[:, n] for n, name in enumerate(self.team.spec.agents)}
@@ -359,86 +367,117 @@ class AllocationPolicy:
         return parts | {"total": total.astype(float) * self.reward_scale + self.reward_shift}
 
     def costs(self, states: np.ndarray) -> np.ndarray:
-        """Return the expected cost of every joint action: ``states`` (B, F) int → (B, J, G), core-seconds/request."""
-        distinct, index = self._distinct(states)
+        """Return the expected cost of every joint action: ``states`` (B, W) → (B, J, G), core-seconds/request."""
+        distinct, index = self._keys.distinct(states)
         return self._leaf_costs.get(distinct)[index[:, None], self._tree.leaf_of_action]
 
     def decide(self, states: np.ndarray, prices: np.ndarray | Mapping[str, float]) -> np.ndarray:
-        """Return the best joint action of each request at the prices.
+        """Return the best joint action of each request at the prices, decided at once.
+
+        Signals of stages are not known yet then, and the expected ones stand in; :meth:`decide_in_turn` uses them.
 
         Args:
-            states: (B, F) int.
+            states: (B, W); the columns of hidden features have no effect and may be left out.
             prices: (G,) λ, currency per core-second, in the scenario's order of clusters; or the price of each cluster
                 by its name.
 
         Returns:
             (B, D) int64 option indices; among joint actions with the same effect or equal value, the first.
         """
-        distinct, index = self._distinct(states)
+        distinct, index = self._keys.distinct(states)
         prices = prices_by_cluster(prices, self.scenario.cluster_names)
         values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
         return self._tree.leaves[allocate(values, costs, prices)[index]]
+
+    def decide_in_turn(
+        self, states: np.ndarray, prices: np.ndarray | Mapping[str, float], observe: Observe
+    ) -> np.ndarray:
+        """Return the joint action of each request, in which each agent knows what the stages before it reported.
+
+        Whenever results and signals are revealed, the rest of the joint action is decided anew: as in :meth:`decide`,
+        but among the joint actions that continue what was decided, with what was observed in place of what was
+        expected. Where stages report what was expected, the result is that of :meth:`decide`.
+
+        Args:
+            states: (B, W), as ``observe`` takes them.
+            prices: as in :meth:`decide`.
+            observe: ``(states, actions (B, D), turn)`` → (B, R), the candidates and signals of the stages that are
+                settled before ``turn``, such as :meth:`marca_env.Engine.results`. Decisions from ``turn`` on are 0.
+
+        Returns:
+            (B, D) int64 option indices.
+
+        Raises:
+            InputError: states or prices of a wrong shape, or observed results of a wrong shape or not finite.
+        """
+        prices = prices_by_cluster(prices, self.scenario.cluster_names)
+        leaves, settled = self._tree.leaves, np.zeros(len(self.scenario.result_columns), dtype=bool)
+        rows = self._keys.complete(states)
+        actions = self.decide(rows, prices)
+        for turn, level in enumerate(self._tree.levels):
+            known = self.encoder.settled(turn)
+            if np.array_equal(known, settled):
+                continue  # nothing was revealed: the plan stands
+            settled = known
+            decided = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
+            observed = check_results(observe(states, decided, turn), len(rows), self.scenario)
+            step = max(1, _CHUNK_PAIRS // len(leaves))
+            for node, prefix in enumerate(level.prefixes):
+                members = np.flatnonzero((decided == prefix).all(axis=1))
+                columns = np.flatnonzero(level.node_of_leaf == node)
+                for start in range(0, len(members), step):
+                    part = members[start : start + step]
+                    values, costs = self._observed_leaves(rows[part], observed[part], known, columns)
+                    actions[part] = leaves[columns[allocate(values, costs, prices)]]
+        return actions
+
+    def _observed_leaves(
+        self, states: np.ndarray, observed: np.ndarray, known: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return values (B, C) and costs (B, C, G) of some leaves, given observed results (B, R) where ``known``."""
+        leaves = self._tree.leaves[columns]
+        values = self._in_currency(self._evaluate(states, observed, known))[:, columns]
+        pairs = np.repeat(states, len(leaves), axis=0), np.tile(leaves, (len(states), 1))
+        results = self.cost_model.results(*pairs)
+        results[:, known] = np.repeat(observed[:, known], len(leaves), axis=0)
+        costs = self.cost_model.cost_map.cost(pairs[1], results, self.scenario.site_of(pairs[0]))
+        return values, costs.reshape(len(states), len(leaves), -1)
 
     def forget(self) -> None:
         """Clear the cached values and costs; call this after changing the team's weights."""
         self._leaf_values.clear()
         self._leaf_costs.clear()
 
-    def _distinct(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the codes of the distinct states, and for each request its index among them."""
-        states = as_array(states)
-        if states.ndim != 2:
-            raise InputError(f"states have shape {states.shape}; pass an array of shape (requests, features)")
-        checked = check_codes("state", states, self.scenario.feature_names, self.scenario.feature_sizes)
-        codes = np.ravel_multi_index(tuple(checked.T), tuple(self.scenario.feature_sizes))
-        distinct, index = np.unique(codes, return_inverse=True)
-        return distinct, index.reshape(-1)
+    def _compute_values(self, keys: np.ndarray) -> np.ndarray:
+        return self._in_currency(self._evaluate(self._keys.states(keys)))
 
-    def _states(self, codes: np.ndarray) -> np.ndarray:
-        return np.stack(np.unravel_index(codes, tuple(self.scenario.feature_sizes)), 1)
-
-    def _compute_values(self, codes: np.ndarray) -> np.ndarray:
+    def _in_currency(self, values: np.ndarray) -> np.ndarray:
         # Q_tot at the last turn is the value of one step, from which the shift was subtracted once.
-        return self._evaluate(self._states(codes)) * np.float32(self.reward_scale) + np.float32(self.reward_shift)
+        return values * np.float32(self.reward_scale) + np.float32(self.reward_shift)
 
-    def _compute_costs(self, codes: np.ndarray) -> np.ndarray:
+    def _compute_costs(self, keys: np.ndarray) -> np.ndarray:
         leaves = self._tree.leaves
-        out = np.empty((len(codes), len(leaves), len(self.scenario.clusters)))
-        for start in range(0, len(codes), step := max(1, _CHUNK_PAIRS // len(leaves))):
-            states = self._states(codes[start : start + step])
+        out = np.empty((len(keys), len(leaves), len(self.scenario.clusters)))
+        for start in range(0, len(keys), step := max(1, _CHUNK_PAIRS // len(leaves))):
+            states = self._keys.states(keys[start : start + step])
             pairs = np.repeat(states, len(leaves), axis=0), np.tile(leaves, (len(states), 1))
             out[start : start + step] = self.cost_model.predict(*pairs).reshape(len(states), *out.shape[1:])
         return out
 
 
-class _StateCache:
-    """Cached function of state codes, (U,) → (U, …); it caches only if the values of all states fit in memory.
+def check_results(results: np.ndarray, n_rows: int, scenario: Scenario) -> np.ndarray:
+    """Return observed results (B, R) as float32.
 
-    Args:
-        compute: the function.
-        n_states: number of states.
-        limit: maximum number of cached numbers.
+    Raises:
+        InputError: another shape, or a number that is not finite.
     """
-
-    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], n_states: int, limit: int) -> None:
-        self.compute, self.n_states, self.limit = compute, n_states, limit if n_states <= limit else 0
-        self.clear()
-
-    def clear(self) -> None:
-        self.table: np.ndarray | None = None
-        self.is_cached = np.zeros(self.n_states if self.limit else 0, dtype=bool)
-
-    def get(self, codes: np.ndarray) -> np.ndarray:
-        """Return the values of ``codes``; values that are not cached yet are computed together."""
-        if not self.limit:
-            return self.compute(codes)
-        new = codes[~self.is_cached[codes]]
-        if len(new) or self.table is None:
-            values = self.compute(new)
-            if self.table is None and math.prod(values.shape[1:]) * self.n_states > self.limit:
-                self.limit = 0
-                return values
-            if self.table is None:
-                self.table = np.empty((self.n_states, *values.shape[1:]), values.dtype)
-            self.table[new], self.is_cached[new] = values, True
-        return self.table[codes]
+    checked, shape = as_array(results), (n_rows, len(scenario.result_columns))
+    if checked.shape != shape or checked.dtype.kind not in "biuf":
+        names = ", ".join(scenario.result_columns)
+        raise InputError(f"observe returned {checked.dtype} of shape {checked.shape}; return numbers {shape}: {names}")
+    if not np.isfinite(checked).all():
+        row, column = np.argwhere(~np.isfinite(checked))[0]
+        raise InputError(
+            f"observe returned {checked[row, column]} for {scenario.result_columns[column]} of request {row}"
+        )
+    return checked.astype(np.float32)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.policy.action_tree import ActionTree, TreeLevel
+from agents.policy.action_tree import ActionTree
 from agents.team.team import Team
 
 Results = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Expected action results: (states (B, F), actions (B, D)) → (B, S)."""
+"""Expected action results: (states (B, W), actions (B, D)) → (B, R)."""
 _CHUNK_NODES = 4096  # nodes of the tree's widest level that are evaluated together
 
 
@@ -28,7 +28,7 @@ class JointActionValues:
         team: the networks, in evaluation mode, on the device where they run.
         encoder: encoder of the scenario's observations with which the team was trained.
         tree: the joint actions.
-        results: expected action results, ``(states (B, F), actions (B, D)) -> (B, S)``, which later stages observe.
+        results: expected action results, ``(states (B, W), actions (B, D)) -> (B, R)``, which later stages observe.
     """
 
     def __init__(self, team: Team, encoder: Any, tree: ActionTree, results: Results) -> None:
@@ -39,19 +39,31 @@ class JointActionValues:
         self._leaves, self._groups = self._tensor(tree.leaves), self._tensor(tree.groups)
         self._ungroup = self._tensor(tree.ungroup)
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Return the value of every leaf; ``states`` (U, F) int → (U, J') float32, in units of the reward scale."""
+    def __call__(
+        self, states: np.ndarray, observed: np.ndarray | None = None, known: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the value of every leaf, in units of the reward scale.
+
+        Args:
+            states: (U, W).
+            observed: (U, R) results in place of the expected ones; ``None``: all are expected.
+            known: (R,) bool, which results were observed.
+
+        Returns:
+            (U, J') float32; with observed results only leaves that continue what led to them have a meaning.
+        """
         out = np.empty((len(states), len(self.tree.leaves)), np.float32)
         step = max(1, _CHUNK_NODES // max(level.size for level in self.tree.levels))
         for start in range(0, len(states), step):
-            out[start : start + step] = self._evaluate(states[start : start + step])
+            part = slice(start, start + step)
+            out[part] = self._evaluate(states[part], None if observed is None else observed[part], known)
         return out
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     @torch.inference_mode()
-    def _evaluate(self, states: np.ndarray) -> np.ndarray:
+    def _evaluate(self, states: np.ndarray, observed: np.ndarray | None, known: np.ndarray | None) -> np.ndarray:
         spec, tree, n = self.team.spec, self.tree, len(states)
         hidden: dict[str, Tensor] = {}  # agent → (U, nodes at its latest turn, H)
         utilities: dict[str, Tensor] = {}
@@ -60,7 +72,7 @@ class JointActionValues:
         for turn, level in enumerate(tree.levels):
             name = self.encoder.turn_agent[turn]
             net = self.team.agents[spec.agents.index(name)]
-            observation, mask, state = self._observe(states, level, turn, name)
+            observation, mask, state = self._observe(states, observed, known, turn)
             after = observation.new_empty(len(observation), 0)
             if net.cell is not None:
                 before = hidden.get(name, net.initial_hidden(1)[:, None].expand(n, -1, -1))
@@ -77,13 +89,18 @@ class JointActionValues:
         stacked, stacked_best = (torch.stack([x[a] for a in spec.agents], -1) for x in (utilities, best))
         return self._mix(stacked, stacked_best, state.view(n, -1, spec.state_size)).cpu().numpy()
 
-    def _observe(self, states: np.ndarray, level: TreeLevel, turn: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _observe(
+        self, states: np.ndarray, observed: np.ndarray | None, known: np.ndarray | None, turn: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return observation and mask of the agent on turn, and the mixer's state at each node, (U·n, O|A|S)."""
+        level, name = self.tree.levels[turn], self.encoder.turn_agent[turn]
         rows = np.repeat(states, level.size, axis=0)
         actions = np.tile(level.prefixes, (len(states), 1))
         results = np.zeros((len(rows), len(self.encoder.settled(turn))), np.float32)
         if self.encoder.settled(turn).any():
             results = self.results(rows, actions)
+        if observed is not None and known is not None:
+            results = np.where(known, np.repeat(observed, level.size, axis=0), results)
         observations, masks, state = self.encoder.encode(rows, actions, results, turn)
         return self._tensor(observations[name]), self._tensor(masks[name]), self._tensor(state)
 

@@ -23,8 +23,8 @@ def value_parts(
     Args:
         team: the networks, in evaluation mode.
         encoder: encoder of the scenario's observations with which the team was trained.
-        results: expected action results, ``(states (B, F), actions (B, D)) -> (B, S)``.
-        states: (B, F) int64.
+        results: expected action results, ``(states (B, W), actions (B, D)) -> (B, R)``.
+        states: (B, W).
         actions: (B, D) int64 option indices.
 
     Returns:

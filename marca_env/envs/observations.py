@@ -16,14 +16,13 @@ from gymnasium import spaces
 
 from marca_env.envs.observation_layout import Layout, as_indexed_columns, join_layouts
 from marca_env.envs.request_window import LOAD_LIMIT
+from marca_env.scenario.encoding import NUMBER_LIMIT
 from marca_env.scenario.scenario import Scenario, Stage
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.validation import check_codes
 
 RESULT_LIMIT = 4.0
 """Observed results over the stage's queue are clipped here."""
-NUMBER_LIMIT = 10.0
-"""Observed numbers and signals, which are standardised, are clipped to ±10."""
 PRICE_LIMIT = 8.0
 """Observed prices log(1 + λ·budget/peak_qps) are clipped here."""
 

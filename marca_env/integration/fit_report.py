@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from marca_env.cascade.outcomes import OutcomeTable
 from marca_env.integration import model_errors
 from marca_env.integration.logged_system import LoggedSystem
+from marca_env.integration.number_columns import NumberColumn
 from marca_env.models.cost_model import CostModel
 from marca_env.models.revenue_model import RevenueModel
 
@@ -139,9 +140,11 @@ def _describe_logs(system: LoggedSystem) -> dict[str, Any]:
         "peak_qps": scenario.peak_qps,
         "clusters": {c.name: {"budget": c.budget, "cores": c.cores} for c in scenario.clusters},
         "features": {
-            c.name: {"coding": c.coding, "size": c.size, "codes_seen": int(log[c.name].nunique())}
+            c.name: {"coding": c.coding, "size": c.size}
+            | ({"missing": _missing(c.numbers)} if c.is_number else {"codes_seen": int(log[c.name].nunique())})
             for c in system.coder.codings
         },
+        **({"missing_signals": _missing(system.coder.signals)} if system.coder.signals else {}),
         "joint_actions": {"all": scenario.n_joint_actions, "seen": len(logged)},
         "options_never_seen": {
             d.name: [list(d.options[k]) if isinstance(d.options[k], tuple) else d.options[k] for k in unseen]
@@ -149,6 +152,11 @@ def _describe_logs(system: LoggedSystem) -> dict[str, Any]:
             if (unseen := sorted(set(range(len(d.options))) - set(logged[:, n].tolist())))
         },
     }
+
+
+def _missing(columns: Sequence[NumberColumn]) -> dict[str, float]:
+    """Return the columns in which the log lacks numbers, and the share of the rows that lack them."""
+    return {column.column: column.missing for column in columns if column.missing}
 
 
 def _finite(value: Any) -> Any:
@@ -170,8 +178,9 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
             f"{_percent(errors['spread'])} (ratio {ratio})"
         )
     for name, error in report.get("results", {}).items():
+        what = "signal" if "." in name else "candidates of"
         r2 = "" if error["r2"] is None else f", R² {error['r2']:.4f}"
-        yield f"candidates of {name}: mean error {error['mae']:.3g} ({_percent(error['relative'])}){r2}"
+        yield f"{what} {name}: mean error {error['mae']:.3g} ({_percent(error['relative'])}){r2}"
     for name, error in report.get("cost", {}).items():
         if isinstance(error, dict):
             yield f"cost on {name}: error {_percent(error['error'])}, calibration {error['calibration']:.3f}"
@@ -209,6 +218,11 @@ def _log_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, options in report["options_never_seen"].items():
         missing = ", ".join(map(str, options))
         yield f"warning: decision {name}: no request took {missing}; predictions for these options are guesses"
+    numbers = [feature["missing"] for feature in report["features"].values() if "missing" in feature]
+    for column, share in (item for missing in numbers for item in missing.items()):
+        yield f"column {column}: {share:.1%} of the requests lack a number; the mean stands in, and a mark says so"
+    for column, share in report.get("missing_signals", {}).items():
+        yield f"signal in column {column}: {share:.1%} of the rows lack it; the mean stands in"
     if not report["held_out"]["requests"]:
         yield f"too few requests to evaluate on: a fifth of them is less than {LEAST_HELD_OUT}"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from marca_env.integration.feature_coding import FILE as CODING_FILE
-from marca_env.integration.feature_coding import FeatureCoder, to_text
+from marca_env.integration.feature_coding import FeatureCoder, read_numbers, to_text
 from marca_env.integration.mapping import ClusterMap, CostSource, Mapping
+from marca_env.integration.number_columns import NumberColumn
 from marca_env.logs.log_files import read_cost_log
 from marca_env.logs.published_samples import ACTIONS, RESULTS, is_system_sample, read_requests, request_sample
 from marca_env.logs.raw_tables import read_raw
@@ -51,9 +52,9 @@ class LoggedSystem:
     coder: FeatureCoder | None
     """Coder of a user's raw features; ``None``: the live cascade, whose logs hold codes."""
     requests: pd.DataFrame
-    """Codes of features and decisions, revenue, clicks and ``result_<stage>`` as far as logged; (M rows)."""
+    """States, option indices, revenue, clicks, and results and signals of stages as far as logged; (M rows)."""
     results: pd.DataFrame
-    """Codes of features and decisions, and ``result_<stage>`` of every stage, for the cost model; (N rows)."""
+    """States, option indices, and the results and signals of every stage, for the cost model; (N rows)."""
     costs: np.ndarray | None
     """Core-seconds of each row of ``results``, (N, G); ``None``: not measured for each request."""
     buckets: pd.DataFrame | None
@@ -113,16 +114,18 @@ def read_logged_system(
     table = read_raw(requests, mapping.requests.columns)
     coder = FeatureCoder.fit([f.to_coding() for f in mapping.features], table, requests)
     loads = None if system is None else _read_system_loads(mapping, system)
-    scenario = mapping.scenario(_budgets_and_cores(mapping, loads), _peak_qps(mapping, loads))
+    scenario = mapping.scenario(_budgets_and_cores(mapping, loads), _peak_qps(mapping, loads), coder)
     buckets, cost_table, source = _read_cost_table(mapping, costs)
-    log = _encode(mapping, coder, table, requests).assign(**_logged_results(mapping, table, requests))
+    coder = _with_signals(mapping, coder, *((table, requests) if cost_table is None else (cost_table, costs)))
+    logged = _Logs(mapping, scenario, coder)
+    log = logged.encode(table, requests)
     log["revenue"] = _numbers(table, mapping.requests.revenue, "revenue of a request", requests)
     if mapping.requests.clicks is not None:
         log["clicks"] = _numbers(table, mapping.requests.clicks, "clicks of a request", requests)
     results, request_costs = log, None
     if cost_table is not None:
         assert costs is not None
-        results = _encode(mapping, coder, cost_table, costs).assign(**_logged_results(mapping, cost_table, costs))
+        results = logged.encode(cost_table, costs)
         if source == "requests":
             request_costs = _request_costs(mapping, cost_table, costs)
     if source == "system":
@@ -149,7 +152,7 @@ def headerless_requests(path: str | Path, scenario: Scenario) -> tuple[pd.DataFr
             f"{path}: {len(ACTIONS)} decisions and no header, but scenario {scenario.name!r} has "
             f"{len(scenario.decisions)}; pass the log that `marca fit` wrote, {home / 'requests.parquet'}"
         )
-    states = pd.DataFrame(coder.encode(frame, path), columns=list(scenario.feature_names))
+    states = _state_frame(scenario, coder.encode(frame, path))
     actions = frame[list(ACTIONS)].set_axis(list(scenario.decision_names), axis=1)
     outcome = tuple(Column(name) for name in ("revenue", *RESULTS) if name in frame.columns)
     table = pd.concat([states, actions, frame[[c.name for c in outcome]]], axis=1)
@@ -159,18 +162,56 @@ def headerless_requests(path: str | Path, scenario: Scenario) -> tuple[pd.DataFr
 def complete_request_log(system: LoggedSystem, results: np.ndarray) -> pd.DataFrame:
     """Return the request log in our own schema.
 
-    Candidates that are not logged come from ``results`` (M, S); other outcomes that are not logged are 0.
+    Candidates and signals that are not logged come from ``results`` (M, R); other outcomes that are not logged are 0.
     """
     log = system.requests
-    columns: dict[str, Any] = {f"result_{name}": results[:, k] for k, name in enumerate(system.scenario.stage_names)}
+    columns: dict[str, Any] = {name: results[:, k] for k, name in enumerate(system.scenario.result_columns)}
     columns |= dict.fromkeys(("impressions", "clicks", "gmv"), 0.0)
     return log.assign(**{name: values for name, values in columns.items() if name not in log.columns})
 
 
 # -- request log and cost log ------------------------------------------------------------------------------------
-def _encode(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
-    """Return features and decisions as codes."""
-    frame = pd.DataFrame(coder.encode(table, where), columns=[f.name for f in mapping.features])
+@dataclass(frozen=True)
+class _Logs:
+    """Reader of the tables of a system."""
+
+    mapping: Mapping
+    scenario: Scenario
+    coder: FeatureCoder
+
+    def encode(self, table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
+        """Return states, option indices, and the results and signals of the stages whose columns the table has."""
+        frame = _state_frame(self.scenario, self.coder.encode(table, where))
+        frame = frame.assign(
+            **_option_indices(self.mapping, table, where), **_logged_results(self.mapping, table, where)
+        )
+        if self.mapping.signals and all(signal.source in table.columns for signal in self.mapping.signals):
+            names = self.scenario.result_columns[len(self.scenario.stages) :]
+            values = self.coder.encode_signals(table, where)
+            frame = frame.assign(**{name: values[:, k] for k, name in enumerate(names)})
+        return frame
+
+
+def _state_frame(scenario: Scenario, states: np.ndarray) -> pd.DataFrame:
+    """Return states (M, W) as a table, in which the columns of categories are integers."""
+    frame = pd.DataFrame(states, columns=list(scenario.state_columns))
+    return frame.astype({scenario.state_columns[k]: np.int64 for k in scenario.category_columns})
+
+
+def _with_signals(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: str | Path | None) -> FeatureCoder:
+    """Return the coder with the scales of the signals, learnt from the table that the cost model is fitted to."""
+    scales = []
+    for stage in mapping.stages:
+        for signal in stage.signals:
+            meaning = f"signal {signal.name!r} of stage {stage.name!r}"
+            numbers = read_numbers(table, signal.source, str(where), meaning)
+            scales.append(NumberColumn.fit(signal.source, numbers, str(where)))
+    return FeatureCoder(coder.codings, scales)
+
+
+def _option_indices(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> dict[str, np.ndarray]:
+    """Return the option that each decision took."""
+    indices = {}
     for decision in mapping.decisions:
         column = decision.column or decision.name
         if column not in table.columns:
@@ -187,8 +228,8 @@ def _encode(mapping: Mapping, coder: FeatureCoder, table: pd.DataFrame, where: s
                 f"{where}: row {row + 1}, column {column!r}: {texts[row]!r} is not an option of decision "
                 f"{decision.name!r} (its values: {', '.join(code_of)}); add it to the mapping, or drop the row"
             )
-        frame[decision.name] = codes
-    return frame
+        indices[decision.name] = codes
+    return indices
 
 
 def _logged_results(mapping: Mapping, table: pd.DataFrame, where: str | Path) -> dict[str, np.ndarray]:

@@ -12,7 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from marca_env.integration.feature_coding import FeatureCoding
+from marca_env.integration.feature_coding import NUMERIC, FeatureCoder, FeatureCoding
+from marca_env.integration.number_columns import NumberColumn
 from marca_env.models.request_pool import TIME_FEATURE
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
 from marca_env.utils.dataclass_schema import from_plain
@@ -28,16 +29,26 @@ class FeatureMap:
     """Feature of a request."""
 
     name: str
-    size: int
-    """Number of codes."""
+    size: int | None = None
+    """Number of codes; with coding ``numeric`` number of columns, by default 1 or that of ``columns``."""
     column: str | None = None
-    """Column of the request log; by default the feature's name."""
+    """Column of the request log; by default the feature's name. With coding ``numeric`` and several columns their
+    common beginning: ``text`` for ``text_0``, ``text_1``, …"""
     coding: str = "hash"
-    """``hash``, ``frequency``, ``quantile``, ``time`` or ``code``: see :mod:`marca_env.integration.feature_coding`."""
+    """``hash``, ``frequency``, ``quantile``, ``time``, ``code`` or ``numeric``: see
+    :mod:`marca_env.integration.feature_coding`."""
     seen_by: tuple[str, ...] = ()
     """Stages that observe it; empty: all stages."""
+    columns: tuple[str, ...] | None = None
+    """Columns of the request log, with coding ``numeric``; in place of ``column``."""
 
     def __post_init__(self) -> None:
+        if self.columns is not None and (self.coding != NUMERIC or self.column is not None):
+            raise InputError(
+                f"feature {self.name!r}: columns belong to coding 'numeric' without 'column'; use one of the two"
+            )
+        if self.size is None and self.coding != NUMERIC:
+            raise InputError(f"feature {self.name!r}: no size; add 'size', the number of codes")
         self.to_coding()
         if self.name == TIME_FEATURE and self.coding != "time":
             raise InputError(
@@ -47,7 +58,16 @@ class FeatureMap:
 
     def to_coding(self) -> FeatureCoding:
         """Return the coding to fit to the log."""
-        return FeatureCoding(self.name, self.size, self.column or self.name, self.coding)
+        column = self.column or self.name
+        if self.coding != NUMERIC:
+            return FeatureCoding(self.name, self.size or 0, column, self.coding)
+        names = self.columns
+        if names is None:
+            names = (column,) if self.size in (None, 1) else tuple(f"{column}_{k}" for k in range(self.size or 0))
+        numbers = tuple(NumberColumn(name) for name in names)
+        return FeatureCoding(
+            self.name, len(names) if self.size is None else self.size, column, NUMERIC, numbers=numbers
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,20 @@ class DecisionMap:
 
 
 @dataclass(frozen=True)
+class SignalMap:
+    """Number that a stage reports beside its candidates, which later stages observe, such as its best score."""
+
+    name: str
+    column: str | None = None
+    """Column of the cost log, or else the request log; by default the signal's name."""
+
+    @property
+    def source(self) -> str:
+        """Name of its column."""
+        return self.column or self.name
+
+
+@dataclass(frozen=True)
 class StageMap:
     """Stage; a stage with decisions is an agent."""
 
@@ -96,6 +130,8 @@ class StageMap:
     result: str | None = None
     """Column with the candidates that it processed, in the cost log or else the request log. Default: as many as the
     decisions before it let through."""
+    signals: tuple[SignalMap, ...] = ()
+    """Numbers that it reports beside its candidates; they are standardised by the log."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +238,17 @@ class Mapping:
         """All decisions, in pipeline order."""
         return tuple(d for stage in self.stages for d in stage.decisions)
 
-    def scenario(self, clusters: dict[str, tuple[float, float]], peak_qps: float) -> Scenario:
-        """Build the scenario from (budget, cores) of each cluster and the rate at the peak.
+    @property
+    def signals(self) -> tuple[SignalMap, ...]:
+        """All signals, in pipeline order."""
+        return tuple(signal for stage in self.stages for signal in stage.signals)
+
+    def scenario(
+        self, clusters: dict[str, tuple[float, float]], peak_qps: float, coder: FeatureCoder | None = None
+    ) -> Scenario:
+        """Build the scenario from (budget, cores) of each cluster, the rate at the peak and the fitted coder.
+
+        Without a coder, a feature of numbers has no marks of missing ones.
 
         Raises:
             ScenarioError: the parts do not fit together.
@@ -214,16 +259,20 @@ class Mapping:
                 s.cluster,
                 tuple(Decision(d.name, typing.cast(Any, d.kind), d.options, d.channel) for d in s.decisions),
                 s.queue_limit,
+                tuple(signal.name for signal in s.signals),
             )
             for s in self.stages
         )
+        codings = [f.to_coding() for f in self.features] if coder is None else coder.codings
+        pairs = zip(self.features, codings, strict=True)
+        features = tuple(Feature(f.name, c.width, f.seen_by, "number" if c.is_number else "category") for f, c in pairs)
         return Scenario(
             name=self.name,
             stages=stages,
             clusters=tuple(
                 Cluster(c.name, cores=clusters[c.name][1], budget=clusters[c.name][0]) for c in self.clusters
             ),
-            features=tuple(Feature(f.name, f.size, f.seen_by) for f in self.features),
+            features=features,
             peak_qps=peak_qps,
             channels=tuple(dict.fromkeys(c for s in stages for d in s.decisions for c in d.channels)),
         )

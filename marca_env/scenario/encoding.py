@@ -7,6 +7,9 @@ import numpy as np
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.validation import check_codes
 
+NUMBER_LIMIT = 10.0
+"""Agents observe numbers and signals, which are standardised, clipped to ±10; models get the numbers so, too."""
+
 
 class InputEncoder:
     """Encoder of features and decisions: one-hot codes, each code's position in its range, 0 … 1, then the numbers.
@@ -82,8 +85,8 @@ class InputEncoder:
         return np.concatenate([categories.astype(np.int64), self.code_actions(actions)], axis=1)
 
     def numbers(self, states: np.ndarray) -> np.ndarray:
-        """Return the columns of a state that are numbers and inputs: ``states`` (B, W) → float32 (B, V)."""
-        return np.asarray(states)[:, self._numbers].astype(np.float32)
+        """Return the columns that are numbers and inputs, at most ±10: ``states`` (B, W) → float32 (B, V)."""
+        return np.asarray(states)[:, self._numbers].clip(-NUMBER_LIMIT, NUMBER_LIMIT).astype(np.float32)
 
     def inputs(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Return the model inputs: ``states`` (B, W), ``actions`` (B, D) → float32 (B, width).
