@@ -9,30 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from marca_env.envs.batched_step import (
+    MAX_ENVS,
     BatchedStep,
     IllegalActionError,
+    checked_num_envs,
     checked_reward,
+    checked_team,
     seeded_streams,
     task_prices,
 )
+from marca_env.envs.fleet_env import BatchedFleet
 from marca_env.envs.observations import ObservationEncoder
 from marca_env.envs.options import EnvOptions, arguments_of
 from marca_env.envs.request_window import WindowClusters, as_window
 from marca_env.envs.rewards import REWARDS, priced_computation
 from marca_env.models.engine import RequestOutcome, get_engine
-from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
+from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
 from marca_env.utils.seeding import EpisodeStreams
-from marca_env.utils.validation import as_array, as_whole_number
 
 __all__ = ["MAX_ENVS", "BatchedRecommender", "BatchedStep", "IllegalActionError", "batched_env"]
-
-MAX_ENVS = 10_000_000
-"""Most sub-environments side by side; a reset of so many takes some gigabytes."""
 
 
 class BatchedRecommender:
@@ -91,7 +91,7 @@ class BatchedRecommender:
     """  # noqa: E501
 
     def __init__(self, num_envs: int, options: EnvOptions) -> None:
-        num_envs = as_whole_number("num_envs", num_envs, 1, MAX_ENVS)
+        num_envs = checked_num_envs(num_envs)
         self.engine = get_engine(options.scenario, options.engine)
         self.scenario = self.engine.scenario
         self.window = self.scenario.window if options.window is None else as_window(options.window)
@@ -156,8 +156,8 @@ class BatchedRecommender:
         """
         if self._streams is None or self.turn >= self.encoder.n_turns:
             raise InputError("no episode is running; call reset() first")
-        self._check_agents(actions)
-        legal = {agent: self._legal_actions(agent, actions) for agent in self.agents}
+        taken = checked_team(actions, self.agents, self.num_envs)
+        legal = {agent: self._legal_actions(agent, taken[agent]) for agent in self.agents}
         self.actions[:, self.turn] = legal[self.encoder.turn_agent[self.turn]]
         self.turn += 1
         if self.turn < self.encoder.n_turns:
@@ -254,25 +254,8 @@ class BatchedRecommender:
         return BatchedStep(*encoded, reward, terminated, np.zeros_like(terminated), infos, on_turn)
 
     # -- actions -------------------------------------------------------------------------------------------
-    def _check_agents(self, actions: Any) -> None:
-        """Check that actions are a mapping of this environment's agents."""
-        if not isinstance(actions, Mapping):
-            raise InputError(f"actions are {shown(actions)}; pass a dict of one action per agent")
-        if len(actions) > len(self.agents):
-            unknown = next(agent for agent in actions if agent not in self.agents)
-            raise UnknownAgentError(unknown_option("agent", unknown, self.agents))
-
-    def _legal_actions(self, agent: str, actions: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _legal_actions(self, agent: str, taken: np.ndarray) -> np.ndarray:
         """Return the agent's actions (B,) as legal ones, or raise an error."""
-        if agent not in actions:
-            names = ", ".join(self.agents)
-            raise InputError(f"no action of agent {agent!r}; pass one action of every agent: {names}")
-        taken = as_array(actions[agent])
-        if taken.shape != (self.num_envs,) or taken.dtype.kind not in "iu":
-            raise InputError(
-                f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; "
-                f"pass integers of shape {(self.num_envs,)}"
-            )
         legal = self.encoder.legal(agent, self.turn)  # contiguous: 0 … n − 1, or wait alone
         nearest = self.on_illegal == "nearest"
         low, high = (0, self.action_sizes[agent] - 1) if nearest else (legal[0], legal[-1])
@@ -295,10 +278,17 @@ class BatchedRecommender:
         )
 
 
+def make_core(num_envs: int, options: EnvOptions) -> BatchedRecommender | BatchedFleet:
+    """Return the batched environment whose agents are those of the scenario, stages or sites."""
+    scenario = Scenario.load(options.scenario) if options.engine is None else options.engine.scenario
+    return (BatchedFleet if scenario.agent_kind == "site" else BatchedRecommender)(num_envs, options)
+
+
 @arguments_of(EnvOptions)
-def batched_env(num_envs: int, options: EnvOptions) -> BatchedRecommender:
+def batched_env(num_envs: int, options: EnvOptions) -> BatchedRecommender | BatchedFleet:
     """Return ``num_envs`` requests side by side in lockstep, as arrays (:class:`BatchedRecommender`).
 
+    Where the scenario's agents are its sites: ``num_envs`` fleets (:class:`~marca_env.envs.fleet_env.BatchedFleet`).
     Pass the fields of :class:`~marca_env.envs.options.EnvOptions` as arguments after ``num_envs``.
     """
-    return BatchedRecommender(num_envs, options)
+    return make_core(num_envs, options)

@@ -5,7 +5,7 @@ Shapes: B sub-environments, O observation, A actions, S stages, N signals, G clu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy as np
 
 from marca_env.envs.options import EnvOptions
 from marca_env.scenario.scenario import Scenario
-from marca_env.utils.errors import InputError, shown
+from marca_env.utils.errors import InputError, UnknownAgentError, shown, unknown_option
 from marca_env.utils.seeding import EpisodeStreams, RandomStreams, SeparateStreams
-from marca_env.utils.validation import as_array, as_real_array, as_seed, prices_by_cluster
+from marca_env.utils.validation import as_array, as_real_array, as_seed, as_whole_number, prices_by_cluster
+
+MAX_ENVS = 10_000_000
+"""Most sub-environments side by side; a reset of so many takes some gigabytes."""
 
 
 class IllegalActionError(InputError):
@@ -51,6 +54,36 @@ class BatchedStep:
     def is_on_turn(self, agent: str) -> np.ndarray:
         """Return where the agent acts in the next step, (B,) bool."""
         return np.ones(len(self.reward), dtype=bool) if self.on_turn is None else self.on_turn[agent]
+
+
+def checked_num_envs(num_envs: Any) -> int:
+    """Return the number of sub-environments, or raise an InputError."""
+    return as_whole_number("num_envs", num_envs, 1, MAX_ENVS)
+
+
+def checked_team(actions: Any, agents: Sequence[str], num_envs: int) -> dict[str, np.ndarray]:
+    """Return the actions of a team as arrays (B,) of integers, one of every agent.
+
+    Raises:
+        InputError: not a mapping, an unknown agent, or actions that are missing or malformed.
+    """
+    if not isinstance(actions, Mapping):
+        raise InputError(f"actions are {shown(actions)}; pass a dict of one action per agent")
+    if len(actions) > len(agents):
+        unknown = next(agent for agent in actions if agent not in agents)
+        raise UnknownAgentError(unknown_option("agent", unknown, agents))
+    return {agent: _agent_actions(agent, actions, agents, num_envs) for agent in agents}
+
+
+def _agent_actions(agent: str, actions: Mapping[str, Any], agents: Sequence[str], num_envs: int) -> np.ndarray:
+    if agent not in actions:
+        raise InputError(f"no action of agent {agent!r}; pass one action of every agent: {', '.join(agents)}")
+    taken = as_array(actions[agent])
+    if taken.shape != (num_envs,) or taken.dtype.kind not in "iu":
+        raise InputError(
+            f"actions of agent {agent!r} are {taken.dtype} of shape {taken.shape}; pass integers of shape {(num_envs,)}"
+        )
+    return taken
 
 
 def task_prices(scenario: Scenario, options: EnvOptions) -> np.ndarray:

@@ -217,11 +217,13 @@ def _budgeted(
 def _population(scenario: Scenario, site_traffic: np.ndarray | None = None) -> Population:
     """Draw a population of all states with a fixed seed.
 
-    The features are independent. Only time window and site are not if ``site_traffic`` (windows, sites) gives the share
-    of requests of each pair.
+    The features are independent, and the sites have about equal shares. Only time window and site are not if
+    ``site_traffic`` (windows, sites) gives the share of requests of each pair.
     """
     rng = np.random.default_rng(2024)
     shares = [rng.dirichlet(np.full(f.size, 5.0)) for f in scenario.features]
+    if scenario.site is not None and site_traffic is None:
+        shares[scenario.feature_names.index(scenario.site)] = np.full(scenario.n_sites, 1.0 / scenario.n_sites)
     states = np.indices([f.size for f in scenario.features]).reshape(len(shares), -1).T
     dependent = () if site_traffic is None else ("w", scenario.site)
     independent = [k for k, name in enumerate(scenario.feature_names) if name not in dependent]

@@ -39,6 +39,7 @@ class ObservationEncoder:
         n_actions: agent → A, the largest number of options of its decisions plus one: action A − 1 is ``wait``.
         state_size: length of the state, which holds the same parts for all features that are not hidden, all decisions
             and all stages.
+        request_size: columns of the state before those of the clusters and the prices.
         n_turns: D, decisions of an episode.
         turn_agent: agent that decides at each turn.
 
@@ -64,7 +65,7 @@ class ObservationEncoder:
         visible = [k for k, feature in enumerate(scenario.features) if not feature.hidden]
         self._state_layout = self._layout(visible, range(self.n_turns), range(len(scenario.stages)))
         self.sizes = {agent: layout.size for agent, layout in self._layouts.items()}
-        self.state_size = self._state_layout.size
+        self.state_size, self.request_size = self._state_layout.size, self._state_layout.clusters
         self._total, self._one_hots = join_layouts([*self._layouts.values(), self._state_layout])
         self._masks = {agent: self._mask_table(agent) for agent in self.agents}  # agent → (D+1,A)
         self._legal = {agent: [np.flatnonzero(row) for row in table] for agent, table in self._masks.items()}

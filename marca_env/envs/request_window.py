@@ -32,7 +32,7 @@ class SliceResult:
     load: np.ndarray
     """(B,G) core-seconds per second."""
     served_share: np.ndarray
-    """(B,) share of the requests that no cluster dropped."""
+    """(B,) share of the requests that no cluster dropped; in a fleet (B,N), of those of each site."""
 
 
 class WindowClusters:
@@ -92,8 +92,7 @@ class WindowClusters:
         """
         cluster = self._cluster_of[np.zeros(len(actions), dtype=np.int64) if site is None else site]  # (B,D)
         level = np.take_along_axis(self.state.degradation, cluster, axis=1)
-        highest = (self._levels[level] * (self._options - 1)).astype(np.int64)
-        return np.where(level > 0, np.minimum(actions, highest), actions)
+        return self._capped(actions, level)
 
     def serve(self, cost: np.ndarray, undegraded: np.ndarray, site: np.ndarray | None = None) -> SliceResult:
         """Load the clusters with a slice of requests.
@@ -103,8 +102,7 @@ class WindowClusters:
             undegraded: (B,G) the same without degradation; it decides when degradation ends (Eq. 1).
             site: (B,) int, site of each request; ``None`` if there is one site.
         """
-        rates = (self.scenario.traffic or (1.0,)) if self.window.traffic is None else self.window.traffic
-        qps = rates[self.n_served % len(rates)] * self._peak
+        qps = self._rate() * self._peak
         used = self.scenario.site_clusters[np.zeros(len(cost), dtype=np.int64) if site is None else site]  # (B,G)
         after, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
         self.state = ClusterState(
@@ -117,6 +115,16 @@ class WindowClusters:
             self.prices = np.where(used, np.maximum(0.0, self.prices + self.window.price_rate * overload), self.prices)
         self.n_served += 1
         return SliceResult(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1))
+
+    def _rate(self) -> float:
+        """Return the rate of the current slice relative to the peak."""
+        rates = (self.scenario.traffic or (1.0,)) if self.window.traffic is None else self.window.traffic
+        return rates[self.n_served % len(rates)]
+
+    def _capped(self, actions: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """Return (…,D) the options that run at the levels (…,D) of the clusters of each decision."""
+        highest = (self._levels[level] * (self._options - 1)).astype(np.int64)
+        return np.where(level > 0, np.minimum(actions, highest), actions)
 
     def observe(self) -> np.ndarray:
         """Return the agents' observation of the clusters, (B, 3G+1) float32.
@@ -132,3 +140,50 @@ class WindowClusters:
             np.full((len(self.load), 1), self.n_served / self.window.requests),
         ]
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+class FleetClusters(WindowClusters):
+    """The clusters of B fleets side by side: in each slice every one of the N sites has a request of its own.
+
+    Args:
+        scenario: the recommender.
+        window: length, traffic and prices of an episode.
+        num_envs: B.
+        prices: (G,) λ at the start of an episode.
+        site_shares: (N,) share of the traffic of each site.
+    """
+
+    def __init__(
+        self, scenario: Scenario, window: RequestWindow, num_envs: int, prices: np.ndarray, site_shares: np.ndarray
+    ) -> None:
+        super().__init__(scenario, window, num_envs, prices, site_shares)
+        self._site_peak = scenario.peak_qps * site_shares  # (N,) requests per second of each site
+        self._undegraded_load = np.zeros_like(self.load)
+
+    def degrade_sites(self, actions: np.ndarray) -> np.ndarray:
+        """Return (B,N,D) the options that run instead of ``actions`` (B,N,D) under the degradation in force."""
+        return self._capped(actions, self.state.degradation[:, self._cluster_of])
+
+    def serve_sites(self, cost: np.ndarray, undegraded: np.ndarray) -> SliceResult:
+        """Load the clusters with a slice of requests of every site.
+
+        Args:
+            cost: (B,N,G) core-seconds per request of the options that ran.
+            undegraded: (B,N,G) the same without degradation.
+
+        Returns:
+            Load (B,G), and the share of each site's requests that no cluster dropped, (B,N).
+        """
+        qps = self._rate() * self._site_peak
+        demand, self._undegraded_load = (np.einsum("bng,n->bg", c, qps) for c in (cost, undegraded))
+        self.state, reading = self._model.step(self.state, demand, self._undegraded_load, self.window.seconds)
+        self.load = reading.load
+        self.n_served += 1
+        served = np.where(self.scenario.site_clusters, 1.0 - reading.dropped[:, None], 1.0)  # (B,N,G)
+        return SliceResult(self.load, served.prod(axis=2))
+
+    def update_prices(self) -> None:
+        """Let the prices follow the load of the last slice, if the window's ``price_rate`` says so."""
+        if self.window.price_rate > 0:
+            overload = self._undegraded_load / self.scenario.budgets - 1.0
+            self.prices = np.maximum(0.0, self.prices + self.window.price_rate * overload)
