@@ -24,7 +24,9 @@ ENVIRONMENTS = {
     "marca_env/Balancing-v0": "marca_env.envs.price_env:BalancingEnv",
     "marca_env/Recommender-v0": "marca_env.envs.gym_env:RecommenderEnv",
     "marca_env/Bursty-v0": "marca_env.envs.preset_envs:BurstyEnv",
+    "marca_env/Congestion-v0": "marca_env.envs.preset_envs:CongestionEnv",
     "marca_env/DataCentres-v0": "marca_env.envs.preset_envs:DataCentresEnv",
+    "marca_env/Fleet-v0": "marca_env.envs.fleet_gym_env:FleetEnv",
     "marca_env/RankingModel-v0": "marca_env.envs.preset_envs:RankingModelEnv",
     **{f"marca_env/Stages{n}-v0": "marca_env.envs.preset_envs:StagesEnv" for n in STAGES},
 }
@@ -33,11 +35,13 @@ ENVIRONMENTS = {
 _VECTORS = {
     "marca_env/Recommender-v0": "RecommenderVectorEnv",
     "marca_env/Bursty-v0": "bursty",
+    "marca_env/Congestion-v0": "congestion",
     "marca_env/DataCentres-v0": "data_centres",
     "marca_env/RankingModel-v0": "ranking_model",
     **{f"marca_env/Stages{n}-v0": "stages_chain" for n in STAGES},
 }
-"""Gymnasium id → name in :mod:`marca_env.envs.vector_env`. A day of ``Balancing-v0`` has no batched form."""
+"""Gymnasium id → name in :mod:`marca_env.envs.vector_env`. A day of ``Balancing-v0`` has no batched form; that of
+``Fleet-v0`` is :func:`marca_env.batched_env`."""
 _ARGUMENTS = {f"marca_env/Stages{n}-v0": {"stages": n} for n in STAGES}
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in registry:

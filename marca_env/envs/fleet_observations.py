@@ -84,9 +84,11 @@ class FleetEncoder:
             ``{agent: (B,O) float32}``, ``{agent: (B,A) bool}`` and the state (B,state_size) float32.
         """
         n, sites = states.shape[:2]
-        flat = (x.reshape(n * sites, x.shape[-1]) for x in (states, actions, results))
-        shared = [x if x is None else np.repeat(x, sites, axis=0) for x in (prices, clusters)]
-        rows = self._single.encode_unchecked(*flat, turn, *shared)[2].reshape(n, sites, -1)
+        states, actions, results = (x.reshape(n * sites, x.shape[-1]) for x in (states, actions, results))
+        prices = None if prices is None else np.repeat(prices, sites, axis=0)
+        clusters = np.repeat(clusters, sites, axis=0)
+        rows = self._single.encode_unchecked(states, actions, results, turn, prices, clusters)[2]
+        rows = rows.reshape(n, sites, -1)
         state = np.concatenate([rows[:, :, : self._own].reshape(n, -1), rows[:, 0, self._own :]], axis=1)
         mask = np.tile(np.arange(max(self._options)) < self._options[turn], (n, 1))
         return {agent: rows[:, k] for k, agent in enumerate(self.agents)}, dict.fromkeys(self.agents, mask), state

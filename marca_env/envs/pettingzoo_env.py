@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
+from marca_env.envs.batched_env import BatchedRecommender, make_core
+from marca_env.envs.episode_info import site_infos
+from marca_env.envs.fleet_env import BatchedFleet
 from marca_env.envs.options import TeamOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
@@ -41,6 +45,10 @@ class _TeamEpisode(SingleEpisode):
         self.action_spaces = {agent: encoder.action_space(agent) for agent in self.possible_agents}
         self.state_space = encoder.state_space()
 
+    def _make_core(self, options: TeamOptions) -> BatchedRecommender | BatchedFleet:  # type: ignore[override]
+        """Return the batch of one; its agents are those of the scenario, stages or sites."""
+        return make_core(1, options)
+
     def observation_space(self, agent: str) -> spaces.Space:
         """Return the Dict space of ``observation`` and ``action_mask``, or the Box; always the same object."""
         return self.observation_spaces[self._known(agent)]
@@ -61,7 +69,7 @@ class _TeamEpisode(SingleEpisode):
 
     def is_on_turn(self, agent: str) -> bool:
         """Return whether the agent makes the next decision; another agent may only ``wait``."""
-        return self._known(agent) == self._core.agent_on_turn
+        return bool(self._latest.is_on_turn(self._known(agent))[0])
 
     def _observation(self, agent: str) -> Observation:
         """Return the agent's current observation, with its action mask in a Dict."""
@@ -77,7 +85,9 @@ class _TeamEpisode(SingleEpisode):
 
         TorchRL takes no other key from ``reset`` than the mask.
         """
-        return {agent: {**self._info(), "action_mask": self._mask(agent)} for agent in agents}
+        info = self._info()
+        by_site = site_infos(self._core, self._latest) if isinstance(self._core, BatchedFleet) else {}
+        return {agent: {**info, **by_site.get(agent, {}), "action_mask": self._mask(agent)} for agent in agents}
 
 
 class RecommenderAEC(_TeamEpisode, AECEnv):
@@ -203,6 +213,9 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
     The same request as in `RecommenderAEC`: at step t the agent of decision t decides and the others `wait`. The same
     seed and the same decisions give the same episode.
 
+    Where the scenario's `agent_kind` is `site`, the agents are its data centres, `site_0` to `site_{N−1}`: each decides
+    for a request of its own, all of them in every step, and none waits. Page of `marca_env/Fleet-v0`.
+
     ## Action Space
     As in `RecommenderAEC`. An agent that is not on turn has one legal action, `wait`, its last. With the default
     `on_illegal="nearest"` every action of such an agent counts as `wait`, so that samplers without masks run,
@@ -274,16 +287,22 @@ def env(options: TeamOptions) -> AECEnv:
 
     Pass the fields of :class:`~marca_env.envs.options.TeamOptions` as arguments.
     """
-    return OrderEnforcingWrapper(RecommenderAEC(options))
+    return OrderEnforcingWrapper(_turn_based(options))
 
 
 @arguments_of(TeamOptions)
-def raw_env(options: TeamOptions) -> RecommenderAEC:
+def raw_env(options: TeamOptions) -> AECEnv:
     """Return :func:`env` without its wrapper.
 
     Pass the fields of :class:`~marca_env.envs.options.TeamOptions` as arguments.
     """
-    return RecommenderAEC(options)
+    return _turn_based(options)
+
+
+def _turn_based(options: TeamOptions) -> AECEnv:
+    """Return the AEC environment; sites, which decide together, act one after the other within a step."""
+    parallel = RecommenderParallel(options)
+    return parallel_to_aec(parallel) if isinstance(parallel._core, BatchedFleet) else RecommenderAEC(options)
 
 
 @arguments_of(TeamOptions)

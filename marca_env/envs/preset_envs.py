@@ -101,6 +101,58 @@ class BurstyEnv(RecommenderEnv):
         super().__init__("bursty-v0", window=window, **options)
 
 
+class CongestionEnv(RecommenderEnv):
+    """A window of twelve requests with two rush hours, in which load, backlog and degradation outlast a request.
+
+    ## Description
+    The id is `marca_env/Congestion-v0`, the preset and the task `congestion-v0`. Each request stands for one minute of
+    traffic. Its computation loads two clusters: `light` runs retrieval and pre-ranking, `heavy` runs ranking. A load
+    over the budget raises the degradation level of the cluster, which caps the options of the next requests until
+    agents ask for less than the budget again. Work beyond the cores waits, at most two minutes; what does not fit is
+    dropped with its revenue. The budgets are a fifth of what the most expensive action costs at the peak.
+
+    The traffic is the same in every window, so that an agent that sees the share of the window can know what comes:
+    rush hours from the fourth and from the ninth minute. To earn much, agents spend on valuable requests, ask for
+    little while degraded, and keep room for the rush. A policy that looks only at the current request loses half of
+    the possible gain (`marca headroom --scenario congestion-v0`). The scenario is generated; nothing was measured.
+
+    ## Action Space
+    `Discrete(4)`, three decisions for each request in turn: 64 joint actions. As a multi-agent environment it has the
+    agents `retrieval`, `pre_ranking` and `ranking`, each with one more action, `wait`.
+
+    | decision | options |
+    |---|---|
+    | `depth` | 100, 300, 900, 2,700 candidates |
+    | `truncation` | 20, 60, 180, 540 candidates |
+    | `ranker` | tiny, small, medium, large (relative prices 0.15, 0.4, 1, 3) |
+
+    ## Observation Space
+    As in `marca_env/Recommender-v0`, with the features `uv` (6 buckets of user value; the last is worth twenty times
+    the first) and `taste` (3: how many candidates it takes to satisfy the user), and for both clusters the load over
+    the budget, the degradation level over the deepest level and the backlog over the time-out, and the share of the
+    window that has passed.
+
+    ## Rewards
+    At the end of each request its revenue, net of dropped requests. `info` of that step also holds load, degradation,
+    backlog and prices of each cluster, and the share `dropped`.
+
+    ## Starting State
+    Idle clusters, and a request drawn from the population.
+
+    ## Episode End
+    Terminates after 36 decisions. Never truncated.
+
+    ## Arguments
+    As in `marca_env/Recommender-v0`, without `scenario`. `window` replaces the scenario's own window.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("congestion-v0", **options)
+
+
 class DataCentresEnv(RecommenderEnv):
     """The decisions of `marca_env/RankingModel-v0` at three data centres with their own clusters and prices.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from marca_env.envs.batched_env import BatchedRecommender, BatchedStep
 from marca_env.envs.episode_info import request_frame, request_info
+from marca_env.envs.fleet_env import BatchedFleet
 from marca_env.envs.options import ViewOptions
 from marca_env.envs.rendering.screen import Screen
 from marca_env.utils.errors import InputError, shown
@@ -22,13 +23,19 @@ class SingleEpisode:
     metadata: dict[str, Any]
     render_mode: str | None
 
+    _core: Any
+
     def _set_up(self, options: ViewOptions) -> None:
         """Build the batch of one and the screen."""
-        self._core = BatchedRecommender(1, options)
+        self._core = self._make_core(options)
         self.render_mode = options.render_mode
         self._screen = Screen(options.render_mode, self.metadata["render_fps"])
         self._step: BatchedStep | None = None
         self._waits = {agent: np.array([n - 1]) for agent, n in self._core.action_sizes.items()}
+
+    def _make_core(self, options: ViewOptions) -> BatchedRecommender | BatchedFleet:
+        """Return the batch of one."""
+        return BatchedRecommender(1, options)
 
     @property
     def max_steps(self) -> int:

@@ -221,6 +221,11 @@ def bursty(num_envs: int, window: Any = 60, **options: Any) -> RecommenderVector
     return RecommenderVectorEnv(num_envs, "bursty-v0", window=window, **options)
 
 
+def congestion(num_envs: int, **options: Any) -> RecommenderVectorEnv:
+    """Return the vector of ``marca_env/Congestion-v0``."""
+    return RecommenderVectorEnv(num_envs, "congestion-v0", **options)
+
+
 def data_centres(num_envs: int, **options: Any) -> RecommenderVectorEnv:
     """Return the vector of ``marca_env/DataCentres-v0``."""
     return RecommenderVectorEnv(num_envs, "data-centres-v0", **options)

@@ -6,6 +6,7 @@ A :class:`View` holds the content; :func:`marca_env.envs.rendering.text.as_text`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -93,12 +94,9 @@ def request_view(
     scenario = engine.scenario
     stage_costs = None if cost is None else engine.stage_costs(actions[None], results[None])
     stages = []
+    all_settings = _settings(scenario, actions, turn)
     for s, stage in enumerate(scenario.stages):
-        settings = tuple(
-            (d.name, _option(d.options[actions[k]]) if k < turn else "?")
-            for k, d in enumerate(scenario.decisions)
-            if scenario.decision_stage[k] == s
-        )
+        settings = tuple(all_settings[k] for k in np.flatnonzero(scenario.decision_stage == s))
         stage_cost = None if stage_costs is None else float(stage_costs[0, s])
         stages.append(StageView(stage.name, settings, float(results[s]) if results[s] > 0 else None, stage_cost))
     clusters = tuple(
@@ -114,6 +112,38 @@ def request_view(
     progress = f"revenue {revenue:.4g}" if revenue is not None else f"decision {turn} of {len(scenario.decisions)}"
     load_caption = f"if all {scenario.peak_qps:g} requests/s cost this"
     return View(f"{scenario.name}: {progress}", tuple(stages), clusters, load_caption, _widest(scenario))
+
+
+def fleet_view(
+    scenario: Scenario,
+    sites: Sequence[str],
+    actions: np.ndarray,
+    turn: int,
+    results: np.ndarray,
+    prices: np.ndarray,
+    revenue: float | None = None,
+) -> View:
+    """Return the view of a slice of requests, one of each of N sites.
+
+    Args:
+        scenario: the recommender.
+        sites: names of the sites.
+        actions: (N,D) option indices; those from ``turn`` on are not decided yet.
+        turn: number of decisions made.
+        results: (N,R) results of the stages; zeros before they are settled.
+        prices: (G,) λ, currency per core-second.
+        revenue: of the team, currency; ``None`` before the end.
+    """
+    last = len(scenario.stages) - 1
+    rows = tuple(
+        StageView(
+            name, _settings(scenario, actions[k], turn), float(results[k, last]) if results[k, last] > 0 else None, None
+        )
+        for k, name in enumerate(sites)
+    )
+    clusters = tuple(ClusterView(c.name, None, c.budget, float(prices[g])) for g, c in enumerate(scenario.clusters))
+    progress = f"revenue {revenue:.4g}" if revenue is not None else f"decision {turn} of {len(scenario.decisions)}"
+    return View(f"{scenario.name}: {progress}", rows, clusters, "of the last slice of traffic", _widest(scenario))
 
 
 def with_cluster_load(
@@ -157,6 +187,13 @@ def cluster_view(
     )
     title = f"{minute // 60:02d}:{minute % 60:02d}  {observation.qps:7.1f} requests/s  revenue {revenue:.2f}"
     return View(title, (), clusters, "undegraded load of the last period")
+
+
+def _settings(scenario: Scenario, actions: np.ndarray, turn: int) -> tuple[tuple[str, str], ...]:
+    """Return (decision, option) of each decision; option ``?`` from ``turn`` on."""
+    return tuple(
+        (d.name, _option(d.options[actions[k]]) if k < turn else "?") for k, d in enumerate(scenario.decisions)
+    )
 
 
 def _widest(scenario: Scenario) -> float:
