@@ -127,9 +127,14 @@ def make_fleet() -> GeneratedScenario:
 
 
 def _in_windows(made: GeneratedScenario) -> GeneratedScenario:
-    """Return a scenario whose episode is a window with two rush hours, in slices of one minute."""
+    """Return a scenario whose episode is a window with two rush hours, in slices of one minute.
+
+    Its task has no prices: what computation costs is the load that it leaves to the next requests.
+    """
     window = RequestWindow(requests=len(RUSH_HOURS), seconds=60.0, traffic=RUSH_HOURS)
-    return replace(made, scenario=made.scenario.replace(window=window, protection=Protection(timeout=120.0)))
+    prices = (0.0,) * len(made.scenario.clusters)
+    scenario = made.scenario.replace(window=window, prices=prices, protection=Protection(timeout=120.0))
+    return replace(made, scenario=scenario)
 
 
 def make_data_centres() -> GeneratedScenario:
