@@ -10,7 +10,7 @@ import textwrap
 from typing import Any
 
 from agents.algorithms.options import GROUPS
-from agents.algorithms.presets import PRESETS
+from agents.algorithms.presets import PRESETS, SWITCHES
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -63,3 +63,9 @@ def options_table(preset: str) -> str:
             )
     table = [row for _, row in sorted(rows, key=lambda row: row[0])]
     return "\n".join(["| option | value in this preset | meaning |", "|---|---|---|", *table])
+
+
+def switches_table(preset: str) -> str:
+    """Return a Markdown table of the ablation switches of a preset."""
+    rows = [f"| `{name}` | `{option}` | `{on}` | `{off}` |" for name, (option, on, off) in SWITCHES[preset].items()]
+    return "\n".join(["| switch | option | on | off |", "|---|---|---|---|", *rows])

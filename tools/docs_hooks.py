@@ -4,6 +4,7 @@ A written page asks for a table by a line of its own, for example::
 
     <!-- options: QMIX -->
     <!-- settings: mpc.MPCSettings -->
+    <!-- switches: AWRQPlex -->
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from docs_algorithms import options_table, settings_table
+from docs_algorithms import options_table, settings_table, switches_table
 from docs_environments import environment_pages
 from docs_reference import api_page, cli_page
 from docs_results import result_pages
@@ -19,10 +20,10 @@ from mkdocs.structure.files import File, Files
 
 from benchmarks.suite import reference
 
-REQUEST = re.compile(r"^<!-- (options|settings): (\S+) -->$", re.M)
+REQUEST = re.compile(r"^<!-- (options|settings|switches): (\S+) -->$", re.M)
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<code)")
 """A reStructuredText role in a docstring, after Markdown has made code of its argument."""
-TABLES = {"options": options_table, "settings": settings_table}
+TABLES = {"options": options_table, "settings": settings_table, "switches": switches_table}
 
 
 def on_config(config: Any) -> Any:

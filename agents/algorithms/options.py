@@ -133,7 +133,8 @@ class ObjectiveOptions:
     """Threshold of the Huber loss, in units of ``reward_scale``."""
     head_weighting: str = _option("mean", HEAD_WEIGHTINGS)
     """Weights of the heads in training: ``mean``, ``random`` (REM), ``adaptive`` (AW, Eq. 8–10), or ``disagreement``:
-    a head's squared distance from the ensemble's mean over the legal actions, which reveals no label."""
+    an agent's value is the heads' mean, as when it is served, and each head's share of the gradient grows with its
+    squared distance from that mean over the legal actions, which reveals no label."""
     weighting_level: str = _option("sample", WEIGHTING_LEVELS)
     """Adaptive weights, also those by disagreement, per ``sample`` and step (paper, Eq. 9) or per ``batch``, one per
     head (its reference code).

@@ -219,6 +219,11 @@ def adaptive_weights(losses: Tensor, valid: Tensor, level: str = "sample", *, di
     return torch.where(total > 0, share, torch.full_like(share, 1 / losses.shape[-1]))
 
 
+def with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
+    """Return ``value`` with the gradient of ``other``, which has the same shape (a straight-through estimate)."""
+    return value.detach() + (other - other.detach())
+
+
 def head_disagreement(q: Tensor, mask: Tensor) -> Tensor:
     """Return each head's mean squared distance from the ensemble's mean, over the legal actions.
 

@@ -65,10 +65,14 @@ def team_losses(
     agents = agent_values(online, target, batch, head_mixture)
     credits = step_credits(online, agents, batch["reward"], units)
     agent_loss, td_error, weights = _agent_losses(online, agents, batch, head_mixture, credits)
-    utilities = torch.stack(
-        [td_targets.carry_forward((w * a.q_taken).sum(-1), a.is_acting) for w, a in zip(weights, agents, strict=True)],
-        -1,
-    )
+    taken = [(w * a.q_taken).sum(-1) for w, a in zip(weights, agents, strict=True)]
+    if preset.objective.head_weighting == "disagreement":  # the weights share out the gradient, not the value
+        taken = [
+            td_targets.with_gradient_of((head_mixture * a.q_taken).sum(-1), x)
+            for a, x in zip(agents, taken, strict=True)
+        ]
+        weights = [head_mixture] * len(agents)
+    utilities = torch.stack([td_targets.carry_forward(x, a.is_acting) for x, a in zip(taken, agents, strict=True)], -1)
     needs_best = online.mixes_joint_actions or preset.objective.td_weighting == "advantage"
     best = best_values(agents, utilities, weights) if needs_best else None
     q_tot = online.mix(utilities, batch["state"][:, :-1], [a.action for a in agents], best)  # B T
@@ -93,7 +97,7 @@ def team_losses(
 def _agent_losses(
     online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], head_mixture: Tensor, credits: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return the agents' own TD loss (a sum over agents), their mean |δ|, and the weights of their heads in Q_tot."""
+    """Return the agents' own TD loss (a sum over agents), their mean |δ|, and the weights of their heads."""
     options, weights = online.preset.objective, [head_mixture] * len(agents)
     loss = head_mixture.new_zeros(())
     if options.head_weighting == "disagreement":

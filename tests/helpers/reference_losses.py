@@ -97,7 +97,10 @@ def slow_losses(
         head_mixture = draw / draw.sum()
     rows = read(spec, online, target, batch, units)
     agent_part = agent_losses(rows, spec, preset, head_mixture, units)
-    mixed = mixer_losses(rows, online, target, agent_part["weights"], head_mixture, units)
+    weights = agent_part["weights"]
+    if options["head_weighting"] == "disagreement":  # Q_tot is that of the heads' mean
+        weights = [dict.fromkeys(turns, head_mixture) for turns in weights]
+    mixed = mixer_losses(rows, online, target, weights, head_mixture, units)
     scale = units.scale
     unit = scale if options["loss"] == "mae" else scale**2
     rewards_to_go = [

@@ -2,8 +2,9 @@
 
 The two-step game (Rashid et al., 2018) pays 7 to a team that adds its agents' values and 8 to one that mixes them.
 No monotone mixer can represent the matrix game (8, −12, −12 / −12, 0, 0 / −12, 0, 0): QMIX settles for 0, Weighted QMIX
-(Rashid et al., 2020) gives the best cell its full weight and finds 8. All actions are random while learning (ε = 1),
-as in the papers. The reported number is the return of one greedy episode after the last update.
+(Rashid et al., 2020) gives the best cell its full weight and finds 8. AWRQPlex finds 8 as well: its mixer is not
+monotone. All actions are random while learning (ε = 1), as in the papers. The reported number is the return of one
+greedy episode after the last update.
 """
 
 from __future__ import annotations
@@ -46,11 +47,15 @@ TWO_STEP: dict[str, tuple[str, float, dict[str, Any], int]] = {
     "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {}, 20),
     "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.75}, 20),
     "AWRQMixer": ("AWRQMixer", 8.0, AWRQ, 35),
+    "AWRQPlex": ("AWRQPlex", 8.0, {}, 20),
 }
 MATRIX: dict[str, tuple[str, float, dict[str, Any], int]] = {
+    "VDN": ("VDN", 0.0, {}, 30),
     "QMIX": ("QMIX", 0.0, {}, 30),
     "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {"td_alpha": 0.1}, 30),
     "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.1}, 30),
+    "AWRQMixer": ("AWRQMixer", 0.0, AWRQ, 30),
+    "AWRQPlex": ("AWRQPlex", 8.0, {}, 30),
 }
 GAMES = {"TwoStepGame": TWO_STEP, "MatrixGame": MATRIX}
 """Game → name → algorithm, greedy return by theory, options, iterations."""

@@ -19,7 +19,7 @@ from agents.algorithms.td_targets import carry_forward, take
 from agents.offline.episodes import log_episodes, team_encoder
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.policy.checkpoints import seal
-from agents.team.team import Team, TeamSpec, action_key
+from agents.team.team import Team, TeamSpec, action_key, mask_key
 from marca_env.models.cost_model import CostModel
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -32,6 +32,8 @@ VARIANTS = [
     ("QMIX", {**SMALL, "gru": None}),
     ("AWRQMixer", {**SMALL, "heads": 3}),
     ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
+    ("AWRQPlex", {**SMALL, "heads": 3}),
+    ("QMIX", {**SMALL, "mixer": "resq"}),
     ("WeightedQMIX", SMALL),
     ("IQL", SMALL),
     ("JointDQN", {"hidden": (8,)}),
@@ -78,7 +80,11 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
         q, turns = team.unroll(batch)
         q_taken = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
         utilities = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(q_taken, turns, strict=True)], -1)
-        mixed = team.mix(utilities, batch["state"][:, :-1], taken)[:, -1]
+        best = utilities.clone()
+        for g, (x, a, on, name) in enumerate(zip(q, taken, turns, team.spec.agents, strict=True)):
+            value, action = x[:, :-1].mean(2).masked_fill(~batch[mask_key(name)][:, :-1], -torch.inf).max(-1)
+            best[..., g] = torch.where(on[:, :-1] & (a != action), value, utilities[..., g])
+        mixed = team.mix(utilities, batch["state"][:, :-1], taken, best)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
 
 

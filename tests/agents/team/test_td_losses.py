@@ -201,6 +201,21 @@ def test_every_weight_of_the_team_gets_a_gradient_and_no_target_weight_does(name
     assert all(torch.isfinite(p.grad).all() for p in online.parameters())
 
 
+def test_disagreement_shares_out_the_gradient_and_not_the_value() -> None:
+    """Q_tot is that of the heads' mean; a head far from the mean gets more of the gradient than one near it."""
+    online, plain = (
+        make_team("QMIX", 0, {"gru": 5, "heads": 3, "head_weighting": w}) for w in ("disagreement", "mean")
+    )
+    target, batch = copy.deepcopy(online).eval(), make_batch(SPEC)
+    ours, others = team_losses(online, target, batch), team_losses(plain, target, batch)
+    assert ours["mixer_loss"].item() == pytest.approx(others["mixer_loss"].item(), rel=1e-12)
+    ours["loss"].backward()
+    others["loss"].backward()
+    layers = [team.agents[0].head.layers[-1].bias.grad for team in (online, plain)]
+    assert torch.allclose(layers[1][0], layers[1][1])  # equal shares
+    assert not torch.allclose(layers[0][0], layers[0][1])
+
+
 def test_batch_statistics_cover_the_decisions_only() -> None:
     """Batch statistics cover observations whose values are used; the target network's do not change."""
     online = make_team("VDN", 0, {"gru": None, "normalization": "batch"})
