@@ -190,8 +190,6 @@ def _fingerprint(scenario: Scenario, n: int, seed: int) -> str:
         "agent_kind",
     ):
         data.pop(key, None)
-    if data["catalogue"]["world"] is None:  # keeps what was stored before worlds of ratings existed
-        del data["catalogue"]["world"]
     text = json.dumps([_VERSION, data, n, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

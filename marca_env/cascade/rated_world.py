@@ -16,7 +16,6 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from scipy.special import ndtri
 
 from marca_env.cascade.world import RequestBatch, UserDraw, World
 from marca_env.scenario.scenario import Scenario, ScenarioError
@@ -57,8 +56,6 @@ class RatedData:
     """What the rating adds to the affinity of the pair, float32 (E,)."""
     shift: np.ndarray
     """Scalar, see above; it makes the mean affinity of all pairs zero."""
-    residual_std: np.ndarray
-    """Scalar: standard deviation of the residual of pairs without a rating."""
     history_edges: np.ndarray
     """Lengths of the history at which buckets 1, 2, … begin, int64."""
     similarity_weight: np.ndarray
@@ -139,17 +136,16 @@ class RatedWorld(World):
         return (user * embedding).sum(axis=1) / np.sqrt(user.shape[-1]) + float(self.data.shift)
 
     def true_affinity(self, request: RequestBatch, items: np.ndarray) -> np.ndarray:
-        """Return the affinity with its residual: that of the rating, or a generated one for pairs without a rating."""
+        """Return the affinity of one user to items (n,); that of a pair with a rating follows the rating, (n,)."""
         user, items = int(request.user_row[0]), np.asarray(items)
         score = self.affinity(request.user[0][None], self.embedding[items], self.quality[items])
         return score + self._residual(user, items)
 
     def _residual(self, user: int, items: np.ndarray) -> np.ndarray:
-        """Return the residual of a user's pairs with items (n,), the same whenever the pair is asked for."""
+        """Return what ratings add to the affinity of a user to items (n,); zero without a rating."""
         pairs = self._pair(user, items)
         place = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
-        generated = float(self.data.residual_std) * _hashed_normal(pairs, self.scenario.catalogue.seed)
-        return np.where(self._pairs[place] == pairs, self._residuals[place], generated)
+        return np.where(self._pairs[place] == pairs, self._residuals[place], 0.0)
 
     def _pair(self, user: np.ndarray | int, items: np.ndarray) -> np.ndarray:
         return np.asarray(user, dtype=np.int64) * len(self.data.item) + items
@@ -187,12 +183,3 @@ def _load(scenario: Scenario) -> RatedData:
         )
     return data
 
-
-def _hashed_normal(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Return a standard normal number for each whole number, always the same (SplitMix64; Steele et al., 2014)."""
-    with np.errstate(over="ignore"):
-        bits = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64((seed + 1) % 2**64)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = bits ^ (bits >> np.uint64(31))
-    return ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
