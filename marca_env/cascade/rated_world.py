@@ -182,4 +182,3 @@ def _load(scenario: Scenario) -> RatedData:
             "categories to these"
         )
     return data
-

@@ -1,7 +1,9 @@
 """``marca fit``: fit the cost and revenue models of a scenario to logs, and report their errors.
 
 With ``--mapping`` (or for logs without a header, as the method's authors published them) the logs are those of a
-user's system, and the folder that is written is a scenario: see :mod:`marca_env.integration.mapping`.
+user's system, and the folder that is written is a scenario: see :mod:`marca_env.integration.mapping`. With
+``--ratings`` the folder is a scenario whose live cascade serves the users and items of a table of ratings: see
+:mod:`marca_env.integration.ratings`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pandas as pd
 
 from benchmarks.cli.arguments import SCENARIO_HELP
 from benchmarks.cli.commands.testbench import measure
+from benchmarks.cli.rating_arguments import add_rating_arguments, rated_sources
 from benchmarks.days.artefacts import outcomes_with_progress
 from marca_env.cascade.behaviour_policy import behaviour_log
 from marca_env.integration.feature_coding import FILE as CODING_FILE
@@ -21,13 +24,22 @@ from marca_env.integration.fit_report import report_lines
 from marca_env.integration.fit_system import fit_system
 from marca_env.integration.logged_system import LoggedSystem, cascade_system, read_logged_system
 from marca_env.integration.mapping import Mapping
+from marca_env.integration.ratings.budgets import with_shares_of
+from marca_env.integration.ratings.rated_scenario import REPORT as RATINGS_REPORT
+from marca_env.integration.ratings.rated_scenario import (
+    RatedSources,
+    build_rated_scenario,
+    copy_world,
+)
+from marca_env.integration.ratings.ratings_report import rated_report_lines
 from marca_env.logs.log_files import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.logs.published_samples import is_headerless
 from marca_env.models.latency_map import FILE as LATENCY_FILE
+from marca_env.scenario.scenario import FILE as SCENARIO_FILE
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import TestBench
 from marca_env.utils.errors import InputError
-from marca_env.utils.files import lock_output
+from marca_env.utils.files import lock_output, read_json, write_json
 from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import track_progress
 
@@ -70,13 +82,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", metavar="NAME", help="torch device of the fits (default: %(default)s)"
     )
+    add_rating_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read or make the logs, fit and evaluate the models, write the folder, and print the report."""
     uses_mapping = _uses_mapping(args)
+    sources = rated_sources(args)
     with lock_output(args.out):
+        base = None if sources is None else _build_world(args, sources)
         _fit(args, uses_mapping)
+        if base is not None:
+            _set_budgets(args.out, base)
+
+
+def _build_world(args: argparse.Namespace, sources: RatedSources) -> Scenario:
+    """Write the world of a table of ratings; fit its folder from now on, and return the scenario it is based on."""
+    base = Scenario.load(args.scenario)
+    scenario, report = build_rated_scenario(sources, args.out, base)
+    for line in rated_report_lines(report):
+        print(line)
+    args.scenario = scenario.load_name
+    return base
+
+
+def _set_budgets(out: Path, base: Scenario) -> None:
+    """Give the clusters of a folder budgets of the same shares as those of the scenario that it is based on."""
+    scenario, shares = with_shares_of(base, Scenario.load(out))
+    scenario.save(out / SCENARIO_FILE)
+    report = read_json(out / RATINGS_REPORT)
+    write_json(out / RATINGS_REPORT, {**report, "budget_shares": shares})
+    for cluster in scenario.clusters:
+        print(
+            f"cluster {cluster.name}: budget {cluster.budget:g} of {cluster.cores:g} cores, {shares[cluster.name]:.1%} "
+            f"of the cost of the most expensive action at the peak, as in scenario {base.name!r}"
+        )
 
 
 def _fit(args: argparse.Namespace, uses_mapping: bool) -> None:
@@ -120,6 +160,7 @@ def _cascade_logs(args: argparse.Namespace) -> LoggedSystem:
     """Read the logs of the live cascade; measure or serve those that are missing."""
     scenario = Scenario.load(args.scenario)
     args.out.mkdir(parents=True, exist_ok=True)
+    copy_world(scenario, args.out)
     costs = _costs(args, scenario)
     return cascade_system(scenario, _requests(args, scenario), costs)
 

@@ -122,8 +122,9 @@ def read_ratings(
     is_explicit = feedback == "explicit" or (feedback is None and "rating" in names)
     kind: Feedback = "explicit" if is_explicit else "implicit"
     if kind == "explicit" and "rating" not in names:
-        raise InputError(f"{path}: no column of ratings ({table.listed}); name it with --rating-column, or pass "
-                         "--feedback implicit")
+        raise InputError(
+            f"{path}: no column of ratings ({table.listed}); name it with --rating-column, or pass --feedback implicit"
+        )
     users, items = table.ids(names["user"], "user"), table.ids(names["item"], "item")
     value = np.ones(len(users))
     amount = names.get("rating", names.get("count"))
@@ -234,8 +235,10 @@ class _Table:
         simple = [re.sub("[^a-z0-9]", "", name.lower()) for name in names]
         found = [name for name, plain in zip(names, simple, strict=True) if plain in _KNOWN_NAMES[role]]
         if len(found) > 1:
-            raise InputError(f"{self.path}: columns {', '.join(map(repr, found))} could each be the {role}; name one "
-                             f"with --{role}-column")
+            raise InputError(
+                f"{self.path}: columns {', '.join(map(repr, found))} could each be the {role}; name one "
+                f"with --{role}-column"
+            )
         if not found and needed:
             raise InputError(f"{self.path}: no column of the {role} ({self.listed}); name it with --{role}-column")
         return found[0] if found else None
@@ -285,4 +288,6 @@ class _Table:
             row, count = int(np.argmax(bad)), int(bad.sum())
             more = f" [{count} rows in all]" if count > 1 else ""
             value = str(self.frame[column].iloc[row])
-            raise InputError(f"{self.path}: {self._word} {self.lines[row]}, column {column!r}: {value!r} {problem}{more}")
+            raise InputError(
+                f"{self.path}: {self._word} {self.lines[row]}, column {column!r}: {value!r} {problem}{more}"
+            )
