@@ -36,17 +36,21 @@ class TextTable:
     """Character between fields."""
 
 
-def read_text_table(path: Path) -> TextTable:
+def read_text_table(path: Path, *, header_decides: bool = False) -> TextTable:
     """Read a table: separator, comment lines and header are found out.
 
     A table without a header gets the names ``column 1``, ``column 2`` and so on.
+
+    Args:
+        path: the file.
+        header_decides: whether the first line of the table must hold the separator; a value may then hold another.
 
     Raises:
         InputError: the file is not readable (see :func:`marca_env.logs.text_files.read_text`), has one column only, or
             its rows have another number of fields than its header.
     """
     text = read_text(path)
-    separator, first, names = _layout(path, text.split("\n", _SAMPLE)[:_SAMPLE])
+    separator, first, names = _layout(path, text.split("\n", _SAMPLE)[:_SAMPLE], header_decides)
     frame = _parse(path, text, separator, first)
     if frame.shape[1] > len(names):
         surplus = frame.iloc[:, len(names) :]
@@ -62,13 +66,13 @@ def read_text_table(path: Path) -> TextTable:
     return TextTable(frame.take(filled).reset_index(drop=True), lines[filled], separator)
 
 
-def _layout(path: Path, lines: Sequence[str]) -> tuple[str, int, list[str]]:
+def _layout(path: Path, lines: Sequence[str], header_decides: bool) -> tuple[str, int, list[str]]:
     """Return the separator, the number of lines before the first row of values, and the names of the columns."""
     content = [k for k, line in enumerate(lines) if line.strip() and not line.lstrip().startswith(_COMMENTS)]
     if content and (declared := re.fullmatch(r"sep=(.)", lines[content[0]].strip(), re.IGNORECASE)):
         content, separator = content[1:], declared[1]
     else:
-        separator = _separator(path, [lines[k] for k in content])
+        separator = _separator(path, [lines[k] for k in content], header_decides)
     content = content[next((k for k, n in enumerate(content) if separator in lines[n]), 0) :]
     if not content:
         raise InputError(f"{path}: no rows; write the file again")
@@ -82,9 +86,10 @@ def _layout(path: Path, lines: Sequence[str]) -> tuple[str, int, list[str]]:
     return separator, content[0], [f"column {k}" for k in range(1, len(cells) + 1)]
 
 
-def _separator(path: Path, lines: Sequence[str]) -> str:
+def _separator(path: Path, lines: Sequence[str], header_decides: bool) -> str:
     """Return the separator that most lines hold equally often."""
-    for separator in _SEPARATORS:
+    candidates = [s for s in _SEPARATORS if not header_decides or (lines and s in lines[0])]
+    for separator in candidates:
         counts = [len(_cells(line, separator)) for line in lines]
         usual = max(set(counts), key=counts.count, default=1)
         if usual > 1 and counts.count(usual) >= 0.5 * len(counts):

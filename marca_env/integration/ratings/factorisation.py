@@ -33,6 +33,7 @@ _ITERATIONS, _REGULARISATION = 15, 1.0
 _MOST_SELECTED = 200_000  # pairs on which the strength is chosen
 _MOST_JUDGED = 2_000  # users whose lists are judged
 _SAMPLE = 200_000
+_MANY = 1_000_000  # pairs above which the fit uses all cores; below, starting threads takes longer
 _MISSING = "marca fit --ratings needs {}: pip install 'marca-env[ratings]'"
 
 
@@ -133,9 +134,14 @@ def _fit_implicit(ratings: Ratings, factors: int, strength: float, seed: int) ->
     except ImportError:
         raise ImportError(_MISSING.format("implicit")) from None
     confidence = 1.0 + strength * event_strength(ratings)
-    with threadpool_limits(1, "blas"):  # implicit runs its own threads, and warns of others
+    with threadpool_limits(1, "blas"):  # implicit runs its own threads and warns of others
         model = AlternatingLeastSquares(
-            factors=factors, regularization=_REGULARISATION, alpha=1.0, iterations=_ITERATIONS, random_state=seed
+            factors=factors,
+            regularization=_REGULARISATION,
+            alpha=1.0,
+            iterations=_ITERATIONS,
+            random_state=seed,
+            num_threads=1 if len(ratings.user) < _MANY else 0,
         )
         model.fit(_matrix(ratings, confidence), show_progress=False)
     user, item = (np.asarray(x, dtype=np.float64) for x in (model.user_factors, model.item_factors))
@@ -248,15 +254,16 @@ def _recall(factors: Factors, train: Ratings, test: Ratings, rng: np.random.Gene
     users = np.unique(test.user)
     users = rng.choice(users, min(_MOST_JUDGED, len(users)), replace=False)
     owned, wanted = (_matrix(r, np.ones(len(r.user))) for r in (train, test))
-    shares = []
-    for user in users:
-        score = factors.item @ factors.user[user]
-        score[owned[user].indices] = -np.inf
-        top = min(TOP, len(score))
-        best = np.argpartition(-score, top - 1)[:top]
-        hits = np.isin(best, wanted[user].indices).sum()
-        shares.append(hits / min(TOP, len(wanted[user].indices)))
-    return float(np.mean(shares))
+    with threadpool_limits(1):  # many small products
+        return float(np.mean([_recall_of(factors, user, owned[user].indices, wanted[user].indices) for user in users]))
+
+
+def _recall_of(factors: Factors, user: int, owned: np.ndarray, wanted: np.ndarray) -> float:
+    score = factors.item @ factors.user[user]
+    score[owned] = -np.inf
+    top = min(TOP, len(score))
+    best = np.argpartition(-score, top - 1)[:top]
+    return float(np.isin(best, wanted).sum() / min(TOP, len(wanted)))
 
 
 def random_pairs(ratings: Ratings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

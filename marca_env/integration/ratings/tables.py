@@ -214,7 +214,7 @@ class _Table:
         if path.suffix == ".parquet":
             frame = read_raw(path)
             return cls(path, frame, np.arange(1, len(frame) + 1), ",", "row")
-        table = read_text_table(path)
+        table = read_text_table(path, header_decides=True)
         return cls(path, table.frame, table.lines, table.separator, "line")
 
     @property
