@@ -91,9 +91,10 @@ class LiveCascade:
         limit = self.scenario.stages[0].queue_limit
         self.queue_limit = self.scenario.catalogue.items if limit is None else limit
 
-    def _popular(self) -> np.ndarray:
+    def _popular(self) -> list[np.ndarray]:
+        """Return the most popular items that each placement group may show; a small catalogue has fewer."""
         order = np.argsort(-self.world.popularity, kind="stable")
-        return np.stack([order[ok[order]][:POPULAR_ITEMS] for ok in self.world.eligible])
+        return [order[ok[order]][:POPULAR_ITEMS] for ok in self.world.eligible]
 
     def _best_of_category(self) -> list[np.ndarray]:
         """Return the items of each category, best estimated quality first."""

@@ -119,7 +119,9 @@ def _residual(ratings: Ratings, factors: Factors, gain: float) -> np.ndarray:
     same mean click probability as others (of small click probabilities: the mean of exp(residual) is 1).
     """
     if ratings.feedback == "implicit":
-        return gain * (event_strength(ratings) - factors.predict(ratings.user, ratings.item))
+        strength = event_strength(ratings)
+        target = 1.0 + strength - strength.min()  # the factors predict 1 for a pair with events
+        return gain * (target - factors.predict(ratings.user, ratings.item))
     residual = gain * (ratings.value - factors.predict(ratings.user, ratings.item))
     return residual - logsumexp(residual) + np.log(len(residual))
 

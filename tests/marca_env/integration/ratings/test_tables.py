@@ -79,7 +79,10 @@ def test_columns_can_be_named_and_items_without_ratings_added(tmp_path: Path) ->
         ("user,item,plays\na,x,1\nb,y,-3\n", "line 3, column 'plays': '-3' is below 0"),
         ("user,item,plays\na,x,0\nb,y,0\n", "column 'plays': no row has an event"),
         ("user,item,rating,time\na,x,1,2024-01-01\nb,y,3,soon\n", "line 3, column 'time': 'soon' is not a time"),
-        ("user,thing,rating\na,x,1\n", "no column of the item .its columns: user, thing, rating.; name it with --item-"),
+        (
+            "user,thing,rating\na,x,1\n",
+            "no column of the item .its columns: user, thing, rating.; name it with --item-",
+        ),
         ("user,item,movie_id\na,x,1\n", "columns 'item', 'movie_id' could each be the item; name one with --item-"),
     ],
 )
