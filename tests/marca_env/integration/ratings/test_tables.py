@@ -98,7 +98,7 @@ def test_other_faults_name_the_remedy(tmp_path: Path) -> None:
     make_events().to_csv(tmp_path / "e.csv", index=False)
     with pytest.raises(InputError, match="did you mean 'item'"):
         read_ratings(tmp_path / "e.csv", ColumnNames(item="itm"))
-    with pytest.raises(InputError, match="no column of ratings.*--rating-column"):
+    with pytest.raises(InputError, match=r"no column of ratings.*--rating-column"):
         read_ratings(tmp_path / "e.csv", feedback="explicit")
     with pytest.raises(InputError, match="unknown feedback 'both'"):
         read_ratings(tmp_path / "e.csv", feedback="both")
