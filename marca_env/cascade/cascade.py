@@ -13,7 +13,7 @@ import numpy as np
 from marca_env.cascade.generated_world import GeneratedWorld
 from marca_env.cascade.rated_world import RatedWorld
 from marca_env.cascade.scorers import Scorer
-from marca_env.cascade.world import MODELS, RequestBatch, World
+from marca_env.cascade.world import FEATURES, MODELS, RequestBatch, World
 from marca_env.scenario.scenario import CHANNELS, Scenario, ScenarioError
 from marca_env.utils.errors import unknown_option
 
@@ -63,7 +63,7 @@ class LiveCascade:
     Its users and items are generated, or those of the ratings in the scenario's folder (``catalogue.world``).
 
     Raises:
-        ScenarioError: the scenario has other stages or channels, or its ratings are not in its folder.
+        ScenarioError: the scenario has other stages, channels or features, or its ratings are not in its folder.
     """
 
     def __init__(self, scenario: Scenario | str = "default") -> None:
@@ -79,6 +79,12 @@ class LiveCascade:
                     raise ScenarioError(
                         f"live cascade: decision {decision.name!r}: {unknown_option('channel', name, CHANNELS)}"
                     )
+        for feature in self.scenario.features:
+            if feature.name not in FEATURES or feature.kind != "category":
+                raise ScenarioError(
+                    f"the live cascade observes the categories {', '.join(FEATURES)}, not feature {feature.name!r} of "
+                    f"kind {feature.kind!r}: fit the scenario's models on logs of the real system instead"
+                )
         self.world: World = (
             GeneratedWorld(self.scenario) if self.scenario.catalogue.world is None else RatedWorld(self.scenario)
         )

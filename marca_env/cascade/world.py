@@ -18,6 +18,8 @@ from scipy.special import ndtr
 from marca_env.scenario.scenario import Scenario
 
 MODELS = ("two_tower", "item_to_item", "rescoring", "pre_ranking", "ranking")
+FEATURES = ("uv", "w", "g", "i", "history")
+"""Features that a request of the live cascade can have."""
 HISTORY_EDGES = (1, 3, 6, 9)
 """A user's history of 0, 1–2, 3–5, 6–8 or more items falls in bucket 0 … 4."""
 

@@ -67,7 +67,7 @@ class LawFormulas:
     """The formulas of a law for one scenario. Shapes: B requests, F features, D decisions, S stages.
 
     Raises:
-        InputError: the law has another number of stages than the scenario.
+        InputError: the law has another number of stages than the scenario, or the scenario has numbers or signals.
     """
 
     def __init__(self, scenario: Scenario, law: Law) -> None:
@@ -75,6 +75,10 @@ class LawFormulas:
             raise InputError(
                 f"law has {len(law.stages)} stages and scenario {scenario.name!r} has {len(scenario.stages)}; "
                 "give one StageLaw per stage"
+            )
+        if not scenario.is_categorical or scenario.signals:
+            raise InputError(
+                f"a law gives neither numbers nor signals, which scenario {scenario.name!r} has; fit models to its logs"
             )
         self.scenario, self.law = scenario, law
 
