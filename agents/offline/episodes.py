@@ -10,14 +10,21 @@ from agents.offline.rows import encode_rows, row_states
 from agents.team.single_controller import JointEncoder, episode_turns
 from agents.team.team import action_key, mask_key, obs_key, turn_key
 from marca_env.envs.observations import ObservationEncoder
+from marca_env.models.latency_map import LatencyMap
 from marca_env.scenario.scenario import Scenario
 
 Columns = dict[str, np.ndarray]
 
 
-def team_encoder(scenario: Any, *, joint: bool = False) -> Any:
-    """Return the encoder of a scenario's observations, for its agents or (``joint``) for a single controller."""
-    encoder = ObservationEncoder(Scenario.load(scenario))
+def team_encoder(scenario: Any, *, joint: bool = False, latency_map: LatencyMap | None = None) -> Any:
+    """Return the encoder of a scenario's observations, for its agents or (``joint``) for a single controller.
+
+    Args:
+        scenario: preset, YAML file or Scenario.
+        joint: whether a single controller takes all decisions.
+        latency_map: service times, in a scenario with a latency limit; ``None``: those of the scenario's artefacts.
+    """
+    encoder = ObservationEncoder(Scenario.load(scenario), latency_map=latency_map)
     return JointEncoder(encoder) if joint else encoder
 
 

@@ -26,7 +26,9 @@ from agents.policy.trust import is_own_file, named_code, refuse_code
 from agents.policy.value_parts import value_parts
 from agents.team.team import Team, TeamSpec
 from marca_env.models.cost_model import CostModel
-from marca_env.models.engine import artefact_folder
+from marca_env.models.engine import artefact_folder, load_latency_map
+from marca_env.models.latency_map import FILE as LATENCY_FILE
+from marca_env.models.latency_map import LatencyMap
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.argument_types import checked_arguments
@@ -195,6 +197,17 @@ def _load_cost_model(
     return model, None if given is not None or home != own else before if is_stable else ""
 
 
+def _load_latency_map(path: Path, scenario: Scenario, model: CostModel, given: object) -> LatencyMap | None:
+    """Return the service times that a policy's agents observe; ``None`` without a latency limit."""
+    if scenario.latency is None:
+        return None
+    homes = [path / COSTS] if given is None else []
+    if isinstance(given, str | Path):
+        homes = [Path(given), Path(given).parent]  # the model lies in the scenario's folder
+    home = next((home for home in homes if (home / LATENCY_FILE).is_file()), None)
+    return load_latency_map(scenario, model.cost_map, home)
+
+
 def _model_sum(folder: Path) -> str | None:
     """Return the sum of a model's description, which names the sum of its weights; ``None`` without a description."""
     path = folder / MODEL_DESCRIPTION
@@ -219,6 +232,7 @@ class AllocationPolicy:
         reward_shift: currency that was subtracted from each step's reward.
         device: device on which the networks run.
         remember: whether to cache values and costs; :meth:`forget` clears the cache.
+        latency_map: service times, in a scenario with a latency limit; ``None``: those of the scenario's artefacts.
 
     Attributes:
         scenario: the recommender.
@@ -236,11 +250,15 @@ class AllocationPolicy:
         reward_shift: float = 0.0,
         device: str = "cpu",
         remember: bool = True,
+        latency_map: LatencyMap | None = None,
     ) -> None:
         self.team, self.scenario, self.cost_model = team.to(device).eval(), scenario, cost_model
         self.preset = team.preset
         self.reward_scale, self.reward_shift, self.device = reward_scale, reward_shift, device
-        self.encoder = team_encoder(scenario, joint=team.preset.joint)
+        if scenario.latency is not None and latency_map is None:
+            latency_map = load_latency_map(scenario, cost_model.cost_map)
+        self.latency_map = latency_map
+        self.encoder = team_encoder(scenario, joint=team.preset.joint, latency_map=latency_map)
         expected = TeamSpec.from_source(self.encoder)
         if expected != team.spec:
             raise InputError(
@@ -308,12 +326,15 @@ class AllocationPolicy:
                 "pass the cost_model of the policy's scenario"
             )
         units = {"reward_scale": description["reward_scale"], "reward_shift": description.get("reward_shift", 0.0)}
-        return cls(team, scenario, model, **units, device=device)
+        latency_map = _load_latency_map(path, scenario, model, cost_model)
+        return cls(team, scenario, model, **units, device=device, latency_map=latency_map)
 
     @checked_arguments
     def save(self, path: str | Path) -> None:
         """Write a folder that :meth:`load` reads, including the cost model."""
         self.cost_model.save(Path(path) / COSTS)
+        if self.latency_map is not None:
+            self.latency_map.save(Path(path) / COSTS)
         save_team(
             path,
             tensors=self.team.state_dict(),

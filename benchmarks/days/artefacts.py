@@ -11,7 +11,7 @@ from marca_env.cascade.outcomes import OutcomeTable, outcome_table
 from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.logs.log_files import read_cost_log
 from marca_env.models.cost_map import CostMap
-from marca_env.models.engine import Engine, artefact_folder
+from marca_env.models.engine import Engine, artefact_folder, load_latency_map
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -32,7 +32,8 @@ def outcomes_with_progress(scenario: Scenario, n: int, seed: int) -> OutcomeTabl
 def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | None = None) -> RequestPool:
     """Draw requests with their true outcomes and costs.
 
-    They are the live cascade's expected outcomes and the measured cost of what it processed. In a generated scenario
+    They are the live cascade's expected outcomes and the measured cost (and, with a latency limit, service time) of
+    what it processed. In a generated scenario
     the analytic models give both; for a system without a live cascade the fitted models do (:func:`truth_note`).
 
     Args:
@@ -58,7 +59,10 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     table = outcomes_with_progress(scenario, requests, seed)
     site = scenario.site_of(table.states[:, None])  # (M,1)
     measured = cost_map.cost(scenario.joint_actions, table.results, site).astype(np.float32)
-    return RequestPool(scenario, table.states, table.outcomes, measured)
+    if scenario.latency is None:
+        return RequestPool(scenario, table.states, table.outcomes, measured)
+    service = load_latency_map(scenario, cost_map).of_joint_actions(table.results)
+    return RequestPool.with_limit(scenario, table.states, table.outcomes, measured, service)
 
 
 def has_live_cascade(scenario: Scenario) -> bool:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from benchmarks.days.balancers import CLAIRVOYANT, SECOND_DAY, build_balancer
 from benchmarks.days.calibration import Calibration, replay_options
+from benchmarks.evaluation.latency_summary import latency_summary
 from benchmarks.suite.user_methods import user_object_name
 from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.allocation import AllocationTable
@@ -186,7 +187,8 @@ def score(minutes: pd.DataFrame, clusters: tuple[str, ...], priced: np.ndarray) 
         ``mu`` and ``nu`` by cluster, and of ``all`` budgets together, over all minutes; ``priced_mu`` and
         ``priced_nu`` over the priced minutes; ``priced_share`` of the minutes; ``revenue``; ``travel``, the mean change
         of a price from minute to minute over its mean; ``degraded``, the share of the minutes with a degraded cluster;
-        ``lost``, the share of the requests that the cluster which drops most has dropped.
+        ``lost``, the share of the requests that the cluster which drops most has dropped; with a latency limit
+        ``latency`` (:func:`benchmarks.evaluation.latency_summary.latency_summary`).
     """
 
     def table(name: str) -> np.ndarray:
@@ -211,4 +213,6 @@ def score(minutes: pd.DataFrame, clusters: tuple[str, ...], priced: np.ndarray) 
     scores["degraded"] = float((table("degradation") > 0).any(axis=1).mean())
     requests = minutes["requests"].to_numpy(dtype=np.float64)
     scores["lost"] = float((table("dropped").max(axis=1) @ requests) / max(requests.sum(), 1.0))
+    if (latency := latency_summary(minutes)) is not None:
+        scores["latency"] = latency
     return scores

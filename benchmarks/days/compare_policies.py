@@ -18,6 +18,8 @@ from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.policies import build_policy, check_policies, load_values, needed_checkpoints
 from benchmarks.days.trace_days import trace_day
 from benchmarks.evaluation import metrics
+from benchmarks.evaluation.latency_summary import LEGEND as LATENCY_LEGEND
+from benchmarks.evaluation.latency_summary import latency_cells, latency_summary
 from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.logs.schema import OUTCOMES
@@ -130,7 +132,8 @@ class Day:
 def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
     """Summarise every policy over all seeds.
 
-    The summary holds sums, rates, the uplift with its paired block-bootstrap interval, μ and ν.
+    The summary holds sums, rates, the uplift with its paired block-bootstrap interval, μ and ν, and with a latency
+    limit the latency.
     """
     scenario = day.scenario
     blocks = minutes.assign(block=minutes["minute"] // BLOCK_MINUTES)
@@ -151,6 +154,8 @@ def summarise(day: Day, minutes: pd.DataFrame) -> dict[str, Any]:
             "overutilisation": dict(zip(scenario.cluster_names, overutilisation(load, scenario.budgets), strict=True)),
             "bound_share": totals["revenue"] / bound if complete and len(seeds) == len(day.bounds) else None,
         }
+        if (latency := latency_summary(rows)) is not None:
+            summary[str(name)]["latency"] = latency
     return {
         "trace": day.traffic.name,
         "scenario": scenario.name,
@@ -194,8 +199,8 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
-    """Return the tables of a summary: what was earned, and how the budgets were used."""
+def tables_of(summary: dict[str, Any]) -> tuple[Table, ...]:
+    """Return the tables of a summary: what was earned, how the budgets were used, and with a limit the latency."""
     seeds = len(summary["seeds"])
     money = Table(title=f"{summary['trace']}: what a day earns (mean of {seeds} seed{'s' * (seeds > 1)})")
     money.add_column("policy", no_wrap=True)
@@ -213,7 +218,18 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, Table]:
         money.add_row(name, _short(row["revenue"]), _uplift_text(row), share, *counts, *ratios)
         pairs = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
         load.add_row(name, *pairs)
-    return money, load
+    timed = {name: row["latency"] for name, row in summary["policies"].items() if "latency" in row}
+    return (money, load, _latency_table(timed)) if timed else (money, load)
+
+
+def _latency_table(rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="how long requests take", caption=LATENCY_LEGEND)
+    table.add_column("policy", no_wrap=True)
+    for name in ("p50, ms", "p99, ms", "late"):
+        table.add_column(name, justify="right")
+    for name, latency in rows.items():
+        table.add_row(name, *latency_cells(latency))
+    return table
 
 
 LEGEND = "μ: mean of min(load, budget)/budget · ν: mean of max(load − budget, 0)/budget"

@@ -12,10 +12,12 @@ import pandas as pd
 from benchmarks.plotting.style import (
     CYCLE,
     GREY,
+    LATENCY_LABEL,
     PRICE_LABEL,
     PURPLE,
     RED,
     TRAFFIC,
+    draw_latency,
     mark_cut_off,
     new_figure,
     open_axes,
@@ -33,8 +35,9 @@ def side_by_side(
     path: Path,
     scores: Mapping[str, Mapping[str, Any]] | None = None,
     windows: TimeWindows | None = None,
+    limit: float | None = None,
 ) -> None:
-    """Draw a column per method: traffic, then for each cluster the load in budgets and λ.
+    """Draw a column per method: traffic, for each cluster the load in budgets and λ, and with a limit the latency.
 
     Loads above the end of their axis are marked by triangles, with the highest value.
 
@@ -45,14 +48,15 @@ def side_by_side(
         path: PNG file to write.
         scores: method → :func:`benchmarks.days.balancer_evaluation.score`, for the headings.
         windows: time windows of the request mix, drawn as bands.
+        limit: latency limit in seconds; ``None``: there is none.
 
     Raises:
         ImportError: matplotlib is missing; the message says how to install it.
     """
-    n, rows = len(runs), 1 + 2 * len(clusters)
-    drawing = new_figure(figsize=(1.2 + 4.4 * n, 2.0 + 2.8 * len(clusters)))
+    heights = [0.6, *[1.6, 1.0] * len(clusters), *([1.2] if limit is not None else [])]
+    n, rows = len(runs), len(heights)
+    drawing = new_figure(figsize=(1.2 + 4.4 * n, 2.0 + 2.8 * len(clusters) + (1.3 if limit is not None else 0.0)))
     drawing.suptitle(title, x=0.01, ha="left", fontsize=12)
-    heights = [0.6, *[1.6, 1.0] * len(clusters)]
     axes = drawing.subplots(rows, n, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     tops = [_top(runs.values(), c) for c in clusters]
     for column, (name, minutes) in zip(axes.T, runs.items(), strict=True):
@@ -64,6 +68,8 @@ def side_by_side(
             _load(column[1 + 2 * g], hours, minutes, cluster, tops[g])
             column[2 + 2 * g].plot(hours, minutes[f"price_{cluster}"], color=PRICE, linewidth=0.9)
             column[2 + 2 * g].set_yscale("symlog", linthresh=1.0)
+        if limit is not None:
+            draw_latency(column[-1], minutes, limit, color=LINE, linewidth=0.7)
         column[-1].set_xlabel("hours since the start")
         for axis in column:
             shade_windows(axis, windows, len(minutes))
@@ -72,6 +78,8 @@ def side_by_side(
         axes[1 + 2 * g, 0].set_ylabel(f"{cluster}\nload / budget")
         axes[2 + 2 * g, 0].set_ylabel(PRICE_LABEL, fontsize=8)
         axes[2 + 2 * g, 0].set_ylim(bottom=0)  # shared by the row, so only once all is drawn
+    if limit is not None:
+        axes[-1, 0].set_ylabel(LATENCY_LABEL)
     for axis in axes.ravel():
         open_axes(axis)
         axis.margins(x=0)

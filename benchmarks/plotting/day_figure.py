@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.plotting.style import (
+    LATENCY_LABEL,
     METHOD_COLOURS,
     PRICE_LABEL,
     TRAFFIC,
+    draw_latency,
     legend_below,
     mark_cut_off,
     new_figure,
@@ -32,6 +34,8 @@ _HIGHEST_LOAD = 2.0  # budgets
 def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path, first_minute: int = 0) -> None:
     """Draw the first seed of every policy as PNG: traffic, then load and λ of each cluster, then revenue.
 
+    With a latency limit a panel of the latency comes before the revenue.
+
     Args:
         minutes: rows of ``minutes.csv``.
         scenario: its clusters and time windows.
@@ -45,8 +49,9 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
     shown = minutes[minutes["seed"] == minutes["seed"].iloc[0]]
     groups = list(shown.groupby("policy", sort=False))
     clusters, windows = scenario.clusters, TimeWindows.of(scenario, first_minute)
-    figure = new_figure(figsize=(11, 4.2 + 3.1 * len(clusters)))
-    heights = [1.2, *[2.0, 1.2] * len(clusters), 2.0]
+    limit = scenario.latency.limit if scenario.latency is not None and "latency_p99" in minutes else None
+    figure = new_figure(figsize=(11, 4.2 + 3.1 * len(clusters) + (1.8 if limit is not None else 0.0)))
+    heights = [1.2, *[2.0, 1.2] * len(clusters), *([1.6] if limit is not None else []), 2.0]
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     first = groups[0][1]
     hours = first["minute"].to_numpy() / 60
@@ -57,6 +62,10 @@ def day_figure(minutes: pd.DataFrame, scenario: Scenario, title: str, path: Path
     for g, cluster in enumerate(clusters):
         _load(axes[1 + 2 * g], groups, cluster)
         _price(axes[2 + 2 * g], _priced(groups, scenario), cluster)
+    if limit is not None:
+        for name, rows in groups:
+            draw_latency(axes[-2], rows, limit, **_style(name))
+        axes[-2].set_ylabel(LATENCY_LABEL)
     _revenue(axes[-1], groups, hours)
     for axis in axes:
         shade_windows(axis, windows, len(first))

@@ -10,6 +10,7 @@ import numpy as np
 from marca_env.utils.files import atomic_path
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -39,6 +40,8 @@ METHOD_COLOURS = {
 DPI = 110
 PRICE_LABEL = "λ, currency\nper core-second"
 """Label of axes of prices."""
+LATENCY_LABEL = "p99 of latency,\nms"
+"""Label of axes of latency."""
 
 
 def new_figure(**options: Any) -> Figure:
@@ -106,6 +109,20 @@ def mark_cut_off(axis: Axes, x: np.ndarray, y: np.ndarray, top: float) -> None:
         "color": RED,
     }
     axis.annotate(f"up to {y[worst]:.2g}", (x[worst], top), **options)
+
+
+def draw_latency(axis: Axes, minutes: pd.DataFrame, limit: float, **style: Any) -> None:
+    """Draw the 99 % quantile of the latency over the hours, and the limit as a dashed line.
+
+    Args:
+        axis: where to draw.
+        minutes: rows of :func:`marca_env.traffic.day_simulator.replay`.
+        limit: seconds.
+        style: style of the line.
+    """
+    axis.axhline(1e3 * limit, color="black", linewidth=1, linestyle="--")
+    axis.plot(minutes["minute"] / 60, 1e3 * minutes["latency_p99"], **style)
+    axis.set_yscale("log")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -95,7 +95,9 @@ class BatchedRecommender:
         self.engine = get_engine(options.scenario, options.engine)
         self.scenario = self.engine.scenario
         self.window = self.scenario.window if options.window is None else as_window(options.window)
-        self.encoder = ObservationEncoder(self.scenario, window=self.window is not None)
+        self.encoder = ObservationEncoder(
+            self.scenario, window=self.window is not None, latency_map=self.engine.latency_map
+        )
         self.num_envs = num_envs
         self.on_illegal = options.on_illegal
         self.prices = task_prices(self.scenario, options)  # (G,)
@@ -193,6 +195,7 @@ class BatchedRecommender:
             "cost": outcome.cost,
             "results": outcome.results,
             **({} if outcome.signals is None else {"signals": outcome.signals}),
+            **({} if outcome.latency is None else {"latency": outcome.latency, "late": outcome.late}),
             **cluster_infos,
         }
         terminated = self.clusters is None or self.clusters.is_over
@@ -211,10 +214,11 @@ class BatchedRecommender:
             return self.engine.outcome(self.states, self.actions, self._streams.noise), {}
         site = self.scenario.site_of(self.states)
         self.executed_actions = self.clusters.degrade(self.actions, site)
-        outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise)
-        undegraded_cost = self.engine.evaluate(self.states, self.actions)[1]
+        cost = self.engine.served_costs(self.states, self.executed_actions)
+        undegraded_cost = self.engine.served_costs(self.states, self.actions)
         degradation = self.clusters.state.degradation
-        result = self.clusters.serve(outcome.cost.astype(np.float64), undegraded_cost.astype(np.float64), site)
+        result = self.clusters.serve(cost.astype(np.float64), undegraded_cost.astype(np.float64), site)
+        outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise, result.waiting)
         share = result.served_share.astype(np.float32)
         net = replace(outcome, revenue=outcome.revenue * share, expected_revenue=outcome.expected_revenue * share)
         return net, {
@@ -228,7 +232,7 @@ class BatchedRecommender:
     def _current_results(self) -> np.ndarray:
         """Return (B,R) results under the decisions so far; zeros before any stage is settled."""
         if self.encoder.has_settled_stage(self.turn):
-            return self.engine.evaluate(self.states, self.actions)[0]  # open decisions count as option 0
+            return self.engine.served_results(self.states, self.actions)  # open decisions count as option 0
         return np.zeros((self.num_envs, len(self.scenario.result_columns)), dtype=np.float32)
 
     def _observe(

@@ -45,8 +45,9 @@ class BatchedStep:
     infos: dict[str, np.ndarray] = field(default_factory=dict)
     """Empty except at the end of a request. Then ``revenue``, ``expected_revenue`` and ``computation`` (Σ_g λ_g C_g),
     (B,) currency; ``cost`` (B,G) core-seconds; ``results`` (B,S) candidates, and ``signals`` (B,N) if stages report
-    any. In windows also ``load`` (B,G) core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G)
-    seconds, ``dropped`` (B,) share, and ``prices`` (B,G), λ of the next request."""
+    any. With a latency limit also ``latency`` (B,) mean seconds and ``late`` (B,) probability. In windows also ``load``
+    (B,G) core-seconds per second, ``degradation`` (B,G) levels, ``backlog`` (B,G) seconds, ``dropped`` (B,) share, and
+    ``prices`` (B,G), λ of the next request."""
     on_turn: dict[str, np.ndarray] | None = None
     """Agent → (B,) bool, the agents that act in the next step; the others may only wait. ``None``: every agent acts in
     every step."""

@@ -8,7 +8,7 @@ from marca_env.envs.batched_env import BatchedRecommender, BatchedStep
 from marca_env.envs.fleet_env import BatchedFleet
 from marca_env.envs.rendering import views
 
-NUMBER_TERMS = ("revenue", "expected_revenue", "computation", "dropped")
+NUMBER_TERMS = ("revenue", "expected_revenue", "computation", "latency", "late", "dropped")
 """Infos of a batch that are one number per request."""
 CLUSTER_TERMS = ("cost", "load", "degradation", "backlog", "prices")
 """Infos of a batch that are one number per request and cluster; ``results`` has one per stage."""

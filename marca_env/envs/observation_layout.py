@@ -25,6 +25,8 @@ class Layout:
     """Columns of numbers and signals, which may be negative."""
     numbers: IndexedColumns
     """Columns of a state that hold numbers, and their columns here."""
+    time: int | None
+    """Column of the time that earlier stages have used; ``None`` without a latency limit."""
     clusters: int
     """First column of the clusters' state."""
     prices: int

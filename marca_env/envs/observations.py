@@ -16,6 +16,8 @@ from gymnasium import spaces
 
 from marca_env.envs.observation_layout import Layout, as_indexed_columns, join_layouts
 from marca_env.envs.request_window import LOAD_LIMIT
+from marca_env.models.engine import load_latency_map
+from marca_env.models.latency_map import LatencyMap
 from marca_env.scenario.encoding import NUMBER_LIMIT
 from marca_env.scenario.scenario import Scenario, Stage
 from marca_env.utils.errors import InputError, unknown_option
@@ -23,6 +25,8 @@ from marca_env.utils.validation import check_codes
 
 RESULT_LIMIT = 4.0
 """Observed results over the stage's queue are clipped here."""
+TIME_LIMIT = 4.0
+"""Observed times over the latency limit are clipped here."""
 PRICE_LIMIT = 8.0
 """Observed prices log(1 + λ·budget/peak_qps) are clipped here."""
 
@@ -34,8 +38,9 @@ class ObservationEncoder:
         agents: stages that decide, in pipeline order.
         sizes: agent → O. An observation holds, in this order: features that the agent sees (one-hots of
             categories, numbers as they are), one-hot of the turn, one-hots of its own decisions so far, counts of
-            candidates of earlier stages, their signals, in windows the state of the
-            clusters (:meth:`marca_env.envs.request_window.WindowClusters.observe`), prices.
+            candidates of earlier stages, their signals, with a latency limit the mean service time of the earlier
+            stages over the limit, in windows the state of the clusters
+            (:meth:`marca_env.envs.request_window.WindowClusters.observe`), prices.
         n_actions: agent → A, the largest number of options of its decisions plus one: action A − 1 is ``wait``.
         state_size: length of the state, which holds the same parts for all features that are not hidden, all decisions
             and all stages.
@@ -46,10 +51,12 @@ class ObservationEncoder:
     Args:
         scenario: the recommender.
         window: whether observations include the state of the clusters.
+        latency_map: service times, in a scenario with a latency limit; ``None``: those of the scenario's artefacts.
     """
 
-    def __init__(self, scenario: Scenario, *, window: bool = False) -> None:
+    def __init__(self, scenario: Scenario, *, window: bool = False, latency_map: LatencyMap | None = None) -> None:
         self.scenario = scenario
+        self.latency_map = None if scenario.latency is None else latency_map or load_latency_map(scenario)
         self._cluster_width = 3 * len(scenario.clusters) + 1 if window else 0
         self.agents: tuple[str, ...] = tuple(stage.name for stage in scenario.agents)
         self.n_turns = len(scenario.decisions)
@@ -154,6 +161,7 @@ class ObservationEncoder:
         scaled = np.asarray(results, dtype=np.float32) / self._result_scale
         scaled = scaled.clip(self._least_result, self._most_result)  # (B,R)
         numbers = None if is_categorical else states.clip(-NUMBER_LIMIT, NUMBER_LIMIT).astype(np.float32)
+        times = self._stage_times(actions, results, turn)
         parts, end = [], 0
         for layout in (*self._layouts.values(), self._state_layout):
             begin, end = end, end + n * layout.size
@@ -164,12 +172,23 @@ class ObservationEncoder:
             stages, columns = layout.settled_results[turn]
             if len(stages):
                 out[:, columns] = scaled[:, stages]
+                if times is not None and layout.time is not None:
+                    out[:, layout.time] = times[:, stages[stages < times.shape[1]]].sum(axis=1).clip(0.0, TIME_LIMIT)
             if clusters is not None:
                 out[:, layout.clusters : layout.prices] = clusters
             if prices is not None:
                 out[:, layout.prices :] = prices
         *observations, state = parts
         return dict(zip(self.agents, observations, strict=True)), self.masks(turn, n), state
+
+    def _stage_times(self, actions: np.ndarray, results: np.ndarray, turn: int) -> np.ndarray | None:
+        """Return (B,S) the mean service time of each settled stage over the limit; ``None`` without a limit."""
+        if self.latency_map is None or self.scenario.latency is None or not self.has_settled_stage(turn):
+            return None
+        times = np.zeros((len(actions), len(self.scenario.stages)))
+        for k in np.flatnonzero(self.settled(turn)[: times.shape[1]]):
+            times[:, k] = self.latency_map.stage(int(k), actions, results[:, k]).mean / self.scenario.latency.limit
+        return times
 
     def masks(self, turn: int, batch: int) -> dict[str, np.ndarray]:
         """Return the legal actions of every agent at ``turn``: ``{agent: (B,A) bool}``."""
@@ -277,6 +296,7 @@ class ObservationEncoder:
             results=tuple(column for _, column in count_columns),
             unbounded=tuple(column for _, column in [*signal_columns, *numbers]),
             numbers=as_indexed_columns(numbers),
+            time=None if scenario.latency is None else place([0], [1])[0][1],
             clusters=place([0], [self._cluster_width])[0][1],
             prices=place([0], [len(scenario.clusters)])[0][1],
             size=at,
@@ -296,6 +316,8 @@ class ObservationEncoder:
         """Return the space of the vectors of a layout."""
         high = np.ones(layout.size, dtype=np.float32)
         high[list(layout.results)] = RESULT_LIMIT
+        if layout.time is not None:
+            high[layout.time] = TIME_LIMIT
         if self._cluster_width:
             high[layout.clusters : layout.clusters + len(self.scenario.clusters)] = LOAD_LIMIT
         high[layout.prices :] = PRICE_LIMIT

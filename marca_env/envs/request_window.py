@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marca_env.models.latency import Duration
 from marca_env.scenario.request_window import MAX_REQUESTS, RequestWindow, as_window
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterState
+from marca_env.traffic.waiting import mean_backlog, waiting_time
 
 __all__ = ["LOAD_LIMIT", "MAX_REQUESTS", "RequestWindow", "SliceResult", "WindowClusters", "as_window"]
 
@@ -33,6 +35,8 @@ class SliceResult:
     """(B,G) core-seconds per second."""
     served_share: np.ndarray
     """(B,) share of the requests that no cluster dropped; in a fleet (B,N), of those of each site."""
+    waiting: Duration | None = None
+    """(B,) time that a request waits at its clusters; ``None`` without a latency limit."""
 
 
 class WindowClusters:
@@ -102,7 +106,7 @@ class WindowClusters:
             undegraded: (B,G) the same without degradation; it decides when degradation ends (Eq. 1).
             site: (B,) int, site of each request; ``None`` if there is one site.
         """
-        qps = self._rate() * self._peak
+        qps, before = self._rate() * self._peak, self.state.waiting_work
         used = self.scenario.site_clusters[np.zeros(len(cost), dtype=np.int64) if site is None else site]  # (B,G)
         after, reading = self._model.step(self.state, cost * qps, undegraded * qps, self.window.seconds)
         self.state = ClusterState(
@@ -114,7 +118,12 @@ class WindowClusters:
             overload = undegraded * qps / self.scenario.budgets - 1.0
             self.prices = np.where(used, np.maximum(0.0, self.prices + self.window.price_rate * overload), self.prices)
         self.n_served += 1
-        return SliceResult(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1))
+        waiting = None
+        if self.scenario.latency is not None:
+            cores = self._model.cores
+            each = waiting_time(reading.load, cores, cost, mean_backlog(before, after.waiting_work, cores))
+            waiting = Duration((each.mean * used).sum(axis=1), (each.variance * used).sum(axis=1))
+        return SliceResult(self.load, np.where(used, 1.0 - reading.dropped, 1.0).prod(axis=1), waiting)
 
     def _rate(self) -> float:
         """Return the rate of the current slice relative to the peak."""

@@ -20,7 +20,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from marca_env.logs.log_files import read_request_log
+from marca_env.models.cost_map import CostMap
 from marca_env.models.cost_model import CostModel
+from marca_env.models.latency import Duration
+from marca_env.models.latency_map import FILE as LATENCY_FILE
+from marca_env.models.latency_map import LatencyMap
+from marca_env.models.lateness import CHEAPEST, mean_latency, net_of_lateness
 from marca_env.models.population import Population, Sparsity
 from marca_env.models.prediction_cache import DirectPredictions, PredictionCache
 from marca_env.models.recorded_outcomes import RecordedOutcomes
@@ -75,9 +80,13 @@ class RequestOutcome:
     revenue: np.ndarray
     """(B,) currency; drawn if the engine has noise, else the expectation."""
     expected_revenue: np.ndarray
-    """(B,) mean of the revenue model, currency."""
+    """(B,) mean of the revenue model, currency; with a latency limit net of lateness."""
     signals: np.ndarray | None = None
     """(B,N) signals of the stages; ``None`` if none reports any."""
+    latency: np.ndarray | None = None
+    """(B,) mean seconds until the request is answered; ``None`` without a latency limit."""
+    late: np.ndarray | None = None
+    """(B,) probability that the request is late; ``None`` without a latency limit."""
 
     @property
     def all_results(self) -> np.ndarray:
@@ -98,10 +107,12 @@ class Engine:
         sparsity: distribution of the revenue; required for ``gamma``.
         records: what each request really earns and costs under each joint action; ``None``: what the models predict.
         heldout: requests of the records that no learner has seen; ``None``: there are none.
+        latency_map: service times, in a scenario with a latency limit; ``None``: those that follow from the cost map
+            (:meth:`LatencyMap.from_cost_map`).
 
     Raises:
-        InputError: the noise is unknown, ``gamma`` has no sparsity, or the population has other features than the
-            scenario.
+        InputError: the noise is unknown, ``gamma`` has no sparsity, the population has other features than the
+            scenario, or a scenario with a latency limit has no service times.
     """
 
     @checked_arguments
@@ -116,6 +127,7 @@ class Engine:
         sparsity: Sparsity | None = None,
         records: RecordedOutcomes | None = None,
         heldout: Population | None = None,
+        latency_map: LatencyMap | None = None,
     ) -> None:
         if noise not in NOISES:
             raise InputError(unknown_option("noise", noise, NOISES))
@@ -137,6 +149,10 @@ class Engine:
         self.sparsity = sparsity
         self._cumulative = np.cumsum(population.counts / population.counts.sum())
         self.records, self.heldout = records, heldout
+        self.latency_map: LatencyMap | None = None
+        if scenario.latency is not None:
+            self.latency_map = latency_map or _map_by_rule(scenario, cost_model.cost_map)
+        """Service times; ``None`` without a latency limit."""
         self._n_results = len(scenario.result_columns)
         predictions = PredictionCache if scenario.is_categorical else DirectPredictions
         self._predictions = predictions(scenario, self._predict)
@@ -194,6 +210,7 @@ class Engine:
             sparsity=sparsity,
             records=RecordedOutcomes.load(records, scenario) if records.exists() else None,
             heldout=Population.load(heldout, scenario) if heldout.exists() else None,
+            latency_map=None if scenario.latency is None else load_latency_map(scenario, cost_model.cost_map, home),
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
@@ -207,14 +224,20 @@ class Engine:
         row = np.searchsorted(self._cumulative, rng.random(n), side="right")
         return self.population.states[np.minimum(row, len(self._cumulative) - 1)]
 
-    def outcome(self, states: np.ndarray, actions: np.ndarray, rng: UniformSource) -> RequestOutcome:
+    def outcome(
+        self, states: np.ndarray, actions: np.ndarray, rng: UniformSource, waiting: Duration | None = None
+    ) -> RequestOutcome:
         """Serve a batch of requests.
 
         Args:
             states: (B,W).
             actions: (B,D) option indices.
             rng: source of one number per request if the engine has noise; unused otherwise.
+            waiting: (B,) how long each request waits at loaded clusters, which matters if there is a latency limit;
+                ``None``: nothing waits.
         """
+        if self.scenario.latency is not None:
+            return self._timed_outcome(states, actions, rng, waiting)
         results, cost, expected = self.evaluate(states, actions)
         revenue = expected
         if self.noise == "gamma" and self.sparsity is not None:
@@ -223,18 +246,77 @@ class Engine:
         signals = results[:, n_stages:] if self._n_results > n_stages else None
         return RequestOutcome(results[:, :n_stages], cost, revenue, expected, signals)
 
+    def _timed_outcome(
+        self, states: np.ndarray, actions: np.ndarray, rng: UniformSource, waiting: Duration | None
+    ) -> RequestOutcome:
+        """Serve a batch of requests that have to be answered within a limit."""
+        latency, n_stages = self.scenario.latency, len(self.scenario.stages)
+        assert latency is not None
+        results, cost, on_time = self._served(states, actions)
+        cheapest = self._cheapest_revenue(states)
+        time = self.service_time(actions, results)
+        if waiting is not None:
+            time = time + waiting
+        late = time.share_above(latency.limit)
+        revenue = expected = net_of_lateness(latency, on_time, cheapest, late).astype(np.float32)
+        if self.noise == "gamma" and self.sparsity is not None:
+            # given whether the request is late, its number is uniform again: one number serves both draws
+            number = rng.random(len(expected))
+            is_late = number < late
+            chance = np.where(is_late, late, 1.0 - late)
+            rest = np.clip((number - np.where(is_late, 0.0, late)) / chance, 0.0, 1.0)
+            mean = np.where(is_late, latency.fallback * cheapest, on_time).astype(np.float64)
+            revenue = self.sparsity.sample(mean, rest).astype(np.float32)
+        signals = results[:, n_stages:] if self._n_results > n_stages else None
+        seconds = mean_latency(latency, time)
+        return RequestOutcome(results[:, :n_stages], cost, revenue, expected, signals, seconds, late)
+
+    def service_time(self, actions: np.ndarray, results: np.ndarray) -> Duration:
+        """Return how long requests take without waiting: ``actions`` (…,D), ``results`` (…,R) → (…).
+
+        Raises:
+            InputError: the scenario has no latency limit.
+        """
+        if self.latency_map is None:
+            raise InputError(f"scenario {self.scenario.name!r} has no latency limit; set `latency`")
+        return self.latency_map.total(actions, results)
+
     def results(self, states: np.ndarray, actions: np.ndarray, turn: int) -> np.ndarray:
         """Return (B,R) results with the decisions before ``turn``; later decisions count as option 0."""
         as_whole_number("turn", turn, 0, len(self.scenario.decisions))
         actions = check_codes("action", actions, self.scenario.decision_names, self.scenario.action_shape)
         known_actions = np.where(np.arange(actions.shape[1]) < turn, actions, 0)
-        return self.evaluate(states, known_actions)[0]
+        return self.served_results(states, known_actions)
 
     def evaluate(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return results (B,R), cost (B,G) and expected revenue (B,), float32; recorded ones if there are any."""
+        """Return results (B,R), cost (B,G) and expected revenue (B,), float32; recorded ones if there are any.
+
+        With a latency limit the revenue is net of lateness where nothing waits.
+        """
+        results, cost, revenue = self._served(states, actions)
+        if (latency := self.scenario.latency) is not None:
+            late = self.service_time(actions, results).share_above(latency.limit)
+            revenue = net_of_lateness(latency, revenue, self._cheapest_revenue(states), late).astype(np.float32)
+        return results, cost, revenue
+
+    def served_results(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the results (B,R) of :meth:`evaluate` alone."""
+        return self._served(states, actions)[0]
+
+    def served_costs(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Return the cost (B,G) of :meth:`evaluate` alone."""
+        return self._served(states, actions)[1]
+
+    def _served(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return results (B,R), cost (B,G) and the revenue (B,) of requests that are on time, float32."""
         source = self._predictions if self.records is None else self.records
         rows = source.look_up(self.scenario.check_states(states), self.scenario.joint_index(actions))
         return rows[:, : self._n_results], rows[:, self._n_results : -1], rows[:, -1]
+
+    def _cheapest_revenue(self, states: np.ndarray) -> np.ndarray:
+        """Return the revenue (B,) of requests that are on time under the cheapest joint action."""
+        cheapest = self.scenario.joint_actions[CHEAPEST]
+        return self._served(states, np.broadcast_to(cheapest, (len(states), len(cheapest))))[2]
 
     def stage_costs(self, actions: np.ndarray, results: np.ndarray) -> np.ndarray | None:
         """Return core-seconds of each stage, (B,D), (B,R) → (B,S); ``None`` if the cost map has no costs by stage."""
@@ -276,18 +358,37 @@ class Engine:
 
     def _pool(self, drawn: np.ndarray) -> RequestPool:
         states, counts = np.unique(drawn, axis=0, return_counts=True)
-        values, costs = self.true_table(states)
-        return RequestPool(self.scenario, states, {"revenue": values}, costs, counts.astype(np.float64))
+        weights = counts.astype(np.float64)
+        if self.scenario.latency is None:
+            values, costs = self.true_table(states)
+            return RequestPool(self.scenario, states, {"revenue": values}, costs, weights)
+        source = self._predictions if self.records is None else self.records
+        results, costs, revenue = self._tables(source, states)
+        service = self.service_time(self.scenario.joint_actions, results)
+        single = Duration(service.mean.astype(np.float32), service.variance.astype(np.float32))
+        return RequestPool.with_limit(self.scenario, states, {"revenue": revenue}, costs, single, weights)
 
     def _table(
         self, source: PredictionCache | DirectPredictions | RecordedOutcomes, states: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return revenue (B,J) and cost (B,J,G) of every joint action from one of the sources of outcomes."""
+        results, costs, revenue = self._tables(source, states)
+        if (latency := self.scenario.latency) is not None:
+            late = self.service_time(self.scenario.joint_actions, results).share_above(latency.limit)
+            revenue = net_of_lateness(latency, revenue, revenue[:, CHEAPEST, None], late).astype(np.float32)
+        return revenue, costs
+
+    def _tables(
+        self, source: PredictionCache | DirectPredictions | RecordedOutcomes, states: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return results (B,J,R), cost (B,J,G) and the revenue (B,J) of requests that are on time."""
         states = self.scenario.check_states(states)
         distinct, distinct_of = source.distinct, source.distinct_of
         rows = source.look_up(np.repeat(states, len(distinct), axis=0), np.tile(distinct, len(states)))
         rows = rows.reshape(len(states), len(distinct), rows.shape[-1])
-        return rows[:, distinct_of, -1], rows[:, distinct_of, self._n_results : -1]
+        n = self._n_results
+        results = rows[:, distinct_of, :n] if self.scenario.latency is not None else rows[:, :0, :n]
+        return results, rows[:, distinct_of, n:-1], rows[:, distinct_of, -1]
 
     def _predict(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Predict candidates, cost and expected revenue without the cache; float32 (B, R+G+1)."""
@@ -305,14 +406,45 @@ def shipped_folder(name: str) -> Path:
 def artefact_folder(scenario: Scenario) -> Path:
     """Return the folder of a scenario's fitted artefacts.
 
-    It is where the scenario was read from, else the shipped one of its name. A scenario of another name has the
-    artefacts of the preset that it differs from in nothing that matters to them.
+    It is where the scenario was read from, else the shipped one of its name. A scenario of another name, and a preset
+    without a folder of its own, has the artefacts of the preset that it differs from in nothing that matters to them.
     """
     if scenario.home is not None:
         return scenario.home
-    if scenario.name in presets():
-        return shipped_folder(scenario.name)
-    return shipped_folder(next((p for p in presets() if not scenario.differs_from(_preset(p))), scenario.name))
+    own = shipped_folder(scenario.name)
+    if scenario.name in presets() and own.is_dir():
+        return own
+    others = (p for p in presets() if shipped_folder(p).is_dir() and not scenario.differs_from(_preset(p)))
+    return shipped_folder(next(others, scenario.name))
+
+
+def load_latency_map(
+    scenario: Scenario, cost_map: CostFunction | None = None, folder: Path | None = None
+) -> LatencyMap:
+    """Return the service times of a scenario: its ``latency.json``, or what follows from its cost map.
+
+    Args:
+        scenario: the system.
+        cost_map: used where no latency was measured; ``None``: that of the fitted cost model.
+        folder: folder of the artefacts; ``None``: see :func:`artefact_folder`.
+
+    Raises:
+        InputError: a file is missing or damaged, or the cost map has no curves.
+    """
+    home = artefact_folder(scenario) if folder is None else folder
+    if (home / LATENCY_FILE).is_file():
+        return LatencyMap.load(home, scenario)
+    return _map_by_rule(scenario, CostModel.load(home / "cost_model").cost_map if cost_map is None else cost_map)
+
+
+def _map_by_rule(scenario: Scenario, cost_map: CostFunction) -> LatencyMap:
+    """Return the service times that follow from a cost map."""
+    if not isinstance(cost_map, CostMap):
+        raise InputError(
+            f"scenario {scenario.name!r} has a latency limit, but its costs are a {type(cost_map).__name__}, not a "
+            "CostMap; pass latency_map"
+        )
+    return LatencyMap.from_cost_map(cost_map)
 
 
 @functools.cache

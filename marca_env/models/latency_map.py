@@ -28,6 +28,7 @@ FILE = "latency.json"
 """Name of a latency map in a scenario's folder."""
 TAIL = 1.6
 """p99 over p50 of a component whose latency was not measured: the mean over the components of the default cascade."""
+_CHUNK = 200  # requests whose joint actions are evaluated together
 _REMEDY = "write it again with `marca fit`, from a cost log of `marca testbench`"
 Component = tuple[str, str]
 """Stage and component, as a cost log names them."""
@@ -122,10 +123,20 @@ class LatencyMap:
             actions: (…, D) option indices.
             results: (…, S) candidates that each stage processed.
         """
+        actions, results = np.asarray(actions), np.asarray(results)
         total = Duration.none(np.broadcast_shapes(actions.shape[:-1], results.shape[:-1]))
         for k in range(len(self.scenario.stages)):
             total = total + self.stage(k, actions, results[..., k])
         return total
+
+    def of_joint_actions(self, results: np.ndarray) -> Duration:
+        """Return the service time under every joint action, (M,J) float32, from the candidates ``results`` (M,J,S)."""
+        mean, variance = (np.empty(results.shape[:2], dtype=np.float32) for _ in range(2))
+        for start in range(0, len(results), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            time = self.total(self.scenario.joint_actions, results[part])
+            mean[part], variance[part] = time.mean, time.variance
+        return Duration(mean, variance)
 
     def stage(
         self, stage_index: int, actions: np.ndarray, processed: np.ndarray, *, side_by_side: bool = True

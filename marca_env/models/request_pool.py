@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from marca_env.models.latency import Duration
+from marca_env.models.lateness import PoolLateness
 from marca_env.scenario.encoding import InputEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -30,6 +32,33 @@ class RequestPool:
     """(M,J,G) core-seconds per request."""
     weights: np.ndarray | None = None
     """(M,) relative frequency of each request, in any unit; ``None``: all equal."""
+    lateness: PoolLateness | None = None
+    """Service times, and outcomes without lateness, in a scenario with a latency limit; ``outcomes`` are then net of
+    lateness where nothing waits (:meth:`with_limit`)."""
+
+    @classmethod
+    def with_limit(
+        cls,
+        scenario: Scenario,
+        states: np.ndarray,
+        on_time: Mapping[str, np.ndarray],
+        costs: np.ndarray,
+        service: Duration,
+        weights: np.ndarray | None = None,
+    ) -> RequestPool:
+        """Return the pool of a scenario with a latency limit.
+
+        Args:
+            scenario: has ``latency``.
+            states: see the class.
+            on_time: name → (M,J) outcome of a request that is on time.
+            costs: see the class.
+            service: (M,J) service times without waiting.
+            weights: see the class.
+        """
+        assert scenario.latency is not None
+        lateness = PoolLateness(scenario.latency, service, on_time)
+        return cls(scenario, states, lateness.net_outcomes(), costs, weights, lateness)
 
     def __post_init__(self) -> None:
         shape = (len(self.states), self.scenario.n_joint_actions)
@@ -48,12 +77,20 @@ class RequestPool:
             )
         if shape[0] == 0:
             raise InputError("pool: no requests; pass at least one")
+        if self.lateness is not None:
+            self.lateness.check(tuple(self.outcomes), shape)
 
     def __reduce__(self) -> tuple[Callable[..., RequestPool], tuple[Any, ...]]:
         """Pickle one column of each group of joint actions that do the same, which saves two thirds of the tables."""
-        columns, group = distinct_columns(self.scenario, *self.outcomes.values(), self.costs)
+        lateness = self.lateness
+        timed: tuple[np.ndarray, ...] = ()
+        if lateness is not None:
+            timed = (*lateness.on_time.values(), lateness.service.mean, lateness.service.variance)
+        columns, group = distinct_columns(self.scenario, *self.outcomes.values(), self.costs, *timed)
         outcomes = {name: table[:, columns] for name, table in self.outcomes.items()}
-        return _expanded_pool, (self.scenario, self.states, outcomes, self.costs[:, columns], self.weights, group)
+        lateness = None if lateness is None else lateness.take_actions(columns)
+        tables = (outcomes, self.costs[:, columns], self.weights, group, lateness)
+        return _expanded_pool, (self.scenario, self.states, *tables)
 
     @property
     def time_windows(self) -> tuple[np.ndarray, int] | None:
@@ -99,7 +136,9 @@ def _expanded_pool(
     costs: np.ndarray,
     weights: np.ndarray | None,
     group: np.ndarray,
+    lateness: PoolLateness | None,
 ) -> RequestPool:
     """Return the pool whose tables hold one column of each group of joint actions."""
     expanded = {name: table[:, group] for name, table in outcomes.items()}
-    return RequestPool(scenario, states, expanded, costs[:, group], weights)
+    lateness = None if lateness is None else lateness.take_actions(group)
+    return RequestPool(scenario, states, expanded, costs[:, group], weights, lateness)

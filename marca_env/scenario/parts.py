@@ -5,6 +5,7 @@ Each part is a frozen dataclass that checks itself when it is built.
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -188,6 +189,23 @@ class Protection:
             f"protection: release {self.release} must be positive and at most trigger {self.trigger}",
         )
         require(self.timeout > 0, f"protection.timeout is {self.timeout} s; it must be positive")
+
+
+@dataclass(frozen=True)
+@checked_fields
+class Latency:
+    """Time within which a request must be answered."""
+
+    limit: float
+    """Seconds from its arrival."""
+    fallback: float = 0.5
+    """What a late request earns, as a share of what it would have earned under the cheapest joint action."""
+    hard: bool = False
+    """Whether the fallback is shown at the limit, so that no answer takes longer; otherwise the answer comes late."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.limit < math.inf, f"latency.limit is {self.limit} s; it must be positive")
+        require(0 <= self.fallback <= 1, f"latency.fallback is {self.fallback}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from marca_env.scenario.parts import (
     Decision,
     Display,
     Feature,
+    Latency,
     Protection,
     ScenarioError,
     Stage,
@@ -47,6 +48,7 @@ __all__ = [
     "Decision",
     "Display",
     "Feature",
+    "Latency",
     "Protection",
     "Scenario",
     "ScenarioError",
@@ -96,6 +98,8 @@ class Scenario:
     agent_kind: AgentKind = field(default="stage", metadata=UNLESS_DEFAULT)
     """Who the agents are. ``stage``: the stages, which decide for one request one after the other. ``site``: the data
     centres of :attr:`site`, which decide in the same step, each for a request of its own."""
+    latency: Latency | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """Time within which requests must be answered, and what late ones earn; ``None``: no limit."""
     home: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
     """Folder that it was read from and that holds its fitted models; ``None``: the models of the package."""
     source: Path | None = field(default=None, compare=False, repr=False, metadata=EXCLUDED)
@@ -114,6 +118,10 @@ class Scenario:
         require(
             self.agent_kind == "stage" or self.site is not None,
             "agent_kind is 'site', but the scenario has no sites; name the feature of the data centre in 'site'",
+        )
+        require(
+            self.agent_kind == "stage" or self.latency is None,
+            "agent_kind is 'site', but there is a latency limit, which environments of sites do not know; remove one",
         )
         require(self.peak_qps > 0, f"peak_qps is {self.peak_qps}; it must be positive")
         require(self.control_period >= 1, f"control_period is {self.control_period} minutes; it must be at least 1")

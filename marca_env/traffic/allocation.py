@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from marca_env.models.latency import Duration, mixture_quantiles
+from marca_env.models.lateness import latency_quantile
 from marca_env.models.request_pool import RequestPool, distinct_columns
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterReading, ClusterState
 from marca_env.traffic.dual_bound import CHUNK_FLOATS, checked_prices, score_of
+from marca_env.traffic.waiting import mean_backlog, waiting_time
 from marca_env.utils.errors import InputError
 
 
@@ -105,6 +108,18 @@ def distinct_actions(pool: RequestPool) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class LatencyReading:
+    """Latency of the requests that were served in a period; nan if there were none."""
+
+    p50: float
+    """Median seconds from arrival to answer."""
+    p99: float
+    """99 % quantile, seconds."""
+    late: float
+    """Share of the requests that were late."""
+
+
+@dataclass(frozen=True)
 class MinuteOutcome:
     """Outcome and cost of a period of service."""
 
@@ -124,6 +139,8 @@ class MinuteOutcome:
     """Measurements of the machines."""
     served_share: float
     """Share of the requests that no cluster dropped."""
+    latency: LatencyReading | None = None
+    """Latency; ``None`` without a latency limit."""
 
 
 def serve_minute(
@@ -161,14 +178,57 @@ def serve_minute(
     if np.any(state.degradation > 0):
         equivalent = counts @ pool.costs[rows, actions].astype(np.float64) / seconds * cost_factor
     after, reading = cluster_model.step(state, demand, equivalent, seconds)
-    sums, served = dict.fromkeys(pool.outcomes, 0.0), 0.0
+    by_site = _counts_by_site(pool, counts)
+    earned, time = {name: table[rows, executed].astype(np.float64) for name, table in pool.outcomes.items()}, None
+    if pool.lateness is not None:
+        backlog = mean_backlog(state.waiting_work, after.waiting_work, cluster_model.cores)
+        time = _latency(pool, executed, _waiting(pool, by_site, demand, cluster_model.cores, backlog, seconds))
+        earned = pool.lateness.outcomes_of(executed, time.share_above(pool.lateness.latency.limit))
+    sums, served, answered = dict.fromkeys(pool.outcomes, 0.0), 0.0, np.zeros(len(executed))
     shares = share_served(pool.scenario, reading.dropped)
-    for site_counts, share in zip(_counts_by_site(pool, counts), shares, strict=True):
+    for site_counts, share in zip(by_site, shares, strict=True):
         served += float(share) * (site_counts.sum() / total if total else 1.0 / pool.scenario.n_sites)
-        for name, table in pool.outcomes.items():
-            sums[name] += float(share) * float(site_counts @ table[rows, executed].astype(np.float64))
-    outcome = MinuteOutcome(total, qps, sums, demand, equivalent, state.degradation, reading, served)
+        answered += float(share) * site_counts
+        for name, each in earned.items():
+            sums[name] += float(share) * float(site_counts @ each)
+    latency = None if time is None else _read_latency(pool, time, answered)
+    outcome = MinuteOutcome(total, qps, sums, demand, equivalent, state.degradation, reading, served, latency)
     return outcome, after
+
+
+def _waiting(
+    pool: RequestPool,
+    by_site: list[np.ndarray],
+    demand: np.ndarray,
+    cores: np.ndarray,
+    backlog: np.ndarray,
+    seconds: float,
+) -> Duration:
+    """Return how long a request waits at each cluster, (G,); the formula's job is the mean request of the period."""
+    qps = np.array([site_counts.sum() for site_counts in by_site]) @ pool.scenario.site_clusters / seconds  # (G,)
+    work = np.divide(demand, qps, out=np.zeros_like(demand), where=qps > 0)
+    return waiting_time(demand, cores, work, backlog)
+
+
+def _latency(pool: RequestPool, executed: np.ndarray, waiting: Duration) -> Duration:
+    """Return the time from arrival to answer of each kind of request, (M,): service, and the wait at its clusters."""
+    assert pool.lateness is not None
+    service = pool.lateness.service.take((np.arange(len(executed)), executed))
+    uses = pool.scenario.site_clusters.astype(np.float64)  # (sites,G)
+    site = pool.scenario.site_of(pool.states)
+    site = np.zeros(len(executed), dtype=np.int64) if site is None else site
+    return service + Duration((uses @ waiting.mean)[site], (uses @ waiting.variance)[site])
+
+
+def _read_latency(pool: RequestPool, time: Duration, answered: np.ndarray) -> LatencyReading:
+    """Summarise the latency (M,) of ``answered`` (M,) requests of each kind."""
+    assert pool.lateness is not None
+    limit = pool.lateness.latency
+    if answered.sum() <= 0:
+        return LatencyReading(np.nan, np.nan, np.nan)
+    p50, p99 = latency_quantile(limit, mixture_quantiles(time, answered, (0.5, 0.99)))
+    late = float(answered @ time.share_above(limit.limit) / answered.sum())
+    return LatencyReading(float(p50), float(p99), late)
 
 
 def _counts_by_site(pool: RequestPool, counts: np.ndarray) -> list[np.ndarray]:

@@ -44,7 +44,8 @@ def replay(
         changes: changes of the clusters.
 
     Returns:
-        A row per minute: minute, qps, requests, the outcomes, and per cluster load (Ĉ, undegraded, core-seconds per
+        A row per minute: minute, qps, requests, the outcomes, with a latency limit ``latency_p50``, ``latency_p99``
+        (seconds) and ``late`` (share), and per cluster load (Ĉ, undegraded, core-seconds per
         second), budget, price, degradation (level in force), backlog (seconds) and dropped (share).
     """
     system = SimulatedSystem(pool, traffic, counts, changes)
@@ -65,6 +66,8 @@ def _row(
 ) -> dict[str, float]:
     """Return the row of a minute from its outcome and the telemetry after it."""
     row: dict[str, float] = {"minute": minute, "qps": outcome.qps, "requests": outcome.requests, **outcome.outcomes}
+    if outcome.latency is not None:
+        row |= {"latency_p50": outcome.latency.p50, "latency_p99": outcome.latency.p99, "late": outcome.latency.late}
     for g, name in enumerate(clusters):
         row[f"load_{name}"] = observation.load[g]
         row[f"budget_{name}"] = observation.budget[g]

@@ -34,6 +34,7 @@ from marca_env.scenario.parts import (
     Decision,
     Display,
     Feature,
+    Latency,
     Protection,
     Stage,
 )
@@ -318,6 +319,7 @@ def part_calls() -> list[Call]:
         Call("Stage", Stage, {"name": "s", "cluster": "c", "decisions": (), "queue_limit": None}),
         Call("Cluster", Cluster, {"name": "c", "cores": 2.0, "budget": 1.0}),
         Call("Protection", Protection, {"levels": (0.5,), "trigger": 1.02, "release": 0.98, "timeout": 10.0}),
+        Call("Latency", Latency, {"limit": 0.1, "fallback": 0.5, "hard": False}),
         Call("Catalogue", Catalogue, catalogue),
         Call("Audience", Audience, {"value_sigma": 1.0, "affinity_scale": 1.0, "click_bias": -7.0, "conversion": 0.0}),
         Call("Display", Display, {"slots": (1,), "decay": 0.5}),

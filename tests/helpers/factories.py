@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from marca_env.models.engine import Engine
+from marca_env.models.latency_map import LatencyMap
+from marca_env.models.population import Population
 from marca_env.scenario.scenario import (
     Audience,
     Catalogue,
@@ -14,6 +17,7 @@ from marca_env.scenario.scenario import (
     Decision,
     Display,
     Feature,
+    Latency,
     Scenario,
     Stage,
 )
@@ -117,3 +121,11 @@ def make_cost_log(scenario: Scenario) -> pd.DataFrame:
         rows += [(cluster, cluster, "degradation", level, slope * level) for level in levels]
     frame = pd.DataFrame(rows, columns=["stage", "cluster", "component", "queue_length", "cost"])
     return frame.assign(value_bucket=0, qps=10.0, machines=1, cores=1, repeat=0, utilisation=10.0 * frame["cost"])
+
+
+def make_timed_engine(scenario: Scenario, law: ExactLaw, limit: float, *, hard: bool = False, **options: Any) -> Engine:
+    """An engine of the exact law with a latency limit, whose service times follow from the cost log."""
+    limited = scenario.replace(latency=Latency(limit, hard=hard))
+    population = Population(np.array(list(np.ndindex(3, 4, 2, 2))), np.ones(48))
+    latency_map = LatencyMap.from_log(limited, make_cost_log(scenario))
+    return Engine(limited, law, law, population, latency_map=latency_map, **options)

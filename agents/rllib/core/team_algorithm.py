@@ -26,6 +26,7 @@ from agents.rllib.core.runner_pool import RunnerPool, raise_runner_error
 from agents.rllib.core.team_config import TeamConfig
 from agents.rllib.envs.recorded_env import describe_environment
 from agents.team.reward_statistics import RewardStatistics, RewardUnits
+from marca_env.models.engine import load_latency_map
 from marca_env.scenario.scenario import Scenario
 
 PROGRESS = ("_rounds", "_evaluations", "_learnt_at", "_longest_skip", "_time_total")
@@ -271,6 +272,8 @@ class TeamAlgorithm(Algorithm):
         )
         if scenario is not None and scenario.home is not None:  # a user's cost model is copied into the policy
             shutil.copytree(scenario.home / COSTS, Path(folder) / COSTS, dirs_exist_ok=True)
+            if scenario.latency is not None:  # the team observes the service times
+                load_latency_map(scenario).save(Path(folder) / COSTS)
         return Path(folder)
 
     def _scenario(self) -> Scenario | None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from marca_env.envs.observations import PRICE_LIMIT, RESULT_LIMIT, ObservationEncoder
+from marca_env.envs.observations import PRICE_LIMIT, RESULT_LIMIT, TIME_LIMIT, ObservationEncoder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
+from tests.helpers.factories import ExactLaw, make_timed_engine
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,22 @@ def test_wrong_inputs_are_named_in_the_error(encoder, batch):
         encoder.encode(*batch, 0, np.zeros(3))
     with pytest.raises(InputError, match="did you mean 'retrieval'"):
         encoder.observation_space("retreival")
+
+
+def test_later_stages_see_the_time_that_earlier_ones_have_used(tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
+    """Pre-ranking sees retrieval's mean service time over the limit; retrieval sees none of its own."""
+    engine = make_timed_engine(tiny_scenario, exact_law, 0.01)
+    encoder = ObservationEncoder(engine.scenario, latency_map=engine.latency_map)
+    states, actions = engine.population.states[:6], np.tile([1, 2, 1, 2], (6, 1))
+    results = exact_law.results(states, actions)
+    used = engine.latency_map.stage(0, actions, results[:, 0]).mean / 0.01
+    column = -1 - len(tiny_scenario.clusters)
+    before, after = (encoder.encode(states, actions, results, turn) for turn in (2, 3))
+    for (observations, _, state), expected in ((before, np.zeros(6)), (after, used)):
+        np.testing.assert_allclose(observations["pre_ranking"][:, column], expected, rtol=1e-6)
+        np.testing.assert_allclose(state[:, column], expected, rtol=1e-6)
+        np.testing.assert_array_equal(observations["retrieval"][:, column], 0.0)
+    end = encoder.encode(states, actions, results, 4)[2]
+    total = engine.service_time(actions, results).mean / 0.01
+    np.testing.assert_allclose(end[:, column], np.minimum(total, TIME_LIMIT), rtol=1e-6)
+    assert encoder.state_space().contains(end[0])

@@ -14,8 +14,10 @@ import marca_env
 from marca_env.envs.batched_env import batched_env
 from marca_env.envs.request_window import RequestWindow, WindowClusters
 from marca_env.models.engine import Engine
+from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.clusters import ClusterModel, ClusterState
 from marca_env.utils.errors import InputError
+from tests.helpers.factories import ExactLaw, make_timed_engine
 
 EXPENSIVE, CHEAP = (1, 2, 1, 2), (0, 0, 0, 0)
 STEEP = RequestWindow(requests=20, seconds=60.0, traffic=(2.0,))
@@ -218,3 +220,19 @@ def test_frame_shows_load_backlog_and_degraded_options(exact_engine: Engine) -> 
 def test_impossible_windows_raise(exact_engine: Engine, window: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         marca_env.batched_env(2, engine=exact_engine, window=window)  # type: ignore[arg-type]
+
+
+def test_load_makes_requests_late(tiny_scenario: Scenario, exact_law: ExactLaw) -> None:
+    """Thrifty requests are on time; expensive ones queue behind each other, and the agents see the time used."""
+    engine = make_timed_engine(tiny_scenario, exact_law, 0.05)
+    env, greedy, _ = play(engine, lambda k, env: EXPENSIVE)
+    _, thrifty, _ = play(engine, lambda k, env: (0, 0, 1, 0))
+    late = [np.array([s.infos["late"].mean() for s in steps]) for steps in (greedy, thrifty)]
+    latency = [np.array([s.infos["latency"].mean() for s in steps]) for steps in (greedy, thrifty)]
+    assert late[0].max() > 0.9 > 0.2 > late[1].max()
+    assert latency[0].max() > 1.0 > latency[1].max() > latency[1][0] * 0.99
+    assert set(play(engine, lambda k, env: CHEAP, window=None)[1][0].infos) >= {"latency", "late"}
+    unlimited, steps, _ = play(Engine(tiny_scenario, exact_law, exact_law, engine.population), lambda k, env: CHEAP)
+    assert "late" not in steps[0].infos
+    assert env.observation_sizes == {agent: n + 1 for agent, n in unlimited.observation_sizes.items()}
+    assert env.state_size == unlimited.state_size + 1

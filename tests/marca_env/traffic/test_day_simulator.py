@@ -13,6 +13,7 @@ from marca_env.traffic.policies import FixedPolicy, PricedPolicy
 from marca_env.traffic.simulated_system import SystemChanges, draw_arrivals
 from marca_env.traffic.workload import Traffic
 from mpc import BisectionBalancer, FeedbackBalancer, StaticBalancer
+from tests.helpers.factories import make_timed_engine
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,27 @@ def test_a_loss_of_machines_is_observed_a_minute_later(pool: RequestPool) -> Non
     budget = pool.scenario.budgets[0]
     assert (minutes["budget_retrieval"] / budget).tolist() == pytest.approx([1, 1, 1, 0.5, 0.5, 1])
     assert [b[0] / budget for b in budgets] == pytest.approx([1, 1, 1, 1, 0.5, 0.5])
+
+
+def test_latency_of_a_minute_follows_from_service_and_load(tiny_scenario, exact_law, traffic):
+    """At little load requests take their service time; at much load they wait, are late and earn the fallback."""
+    pool = make_timed_engine(tiny_scenario, exact_law, 0.02).pool(60, seed=0)
+    counts = draw_arrivals(pool, traffic, seed=1)
+    cheap = replay(FixedPolicy("cheapest", 0), pool, traffic, counts)
+    slow = replay(FixedPolicy("most expensive", pool.scenario.n_joint_actions - 1), pool, traffic, counts)
+    service = pool.lateness.service.mean[:, 0]
+    assert service.min() * 0.9 < cheap["latency_p50"][0] < service.max() * 1.1
+    assert (cheap["latency_p99"] > cheap["latency_p50"]).all()
+    assert np.allclose(cheap["revenue"][0], counts[0] @ pool.outcomes["revenue"][:, 0], rtol=1e-3)
+    assert cheap["latency_p50"].iloc[-1] > 1.1 * cheap["latency_p50"][0]
+    assert cheap["late"][0] < 1e-3 < 0.1 < cheap["late"].iloc[-1] < 0.5
+    assert slow["late"].max() > 0.9
+    worst = int(slow["late"].argmax())
+    fallback = 0.5 * counts[worst] @ pool.lateness.on_time["revenue"][:, 0]
+    on_time = counts[worst] @ pool.lateness.on_time["revenue"].max(axis=1) * (1 - slow["late"][worst])
+    assert fallback * slow["late"][worst] * 0.99 < slow["revenue"][worst] < fallback + on_time
+
+
+def test_days_without_a_limit_have_no_latency(pool, traffic):
+    rows = replay(FixedPolicy("cheapest", 0), pool, traffic, draw_arrivals(pool, traffic, seed=1))
+    assert "late" not in rows
