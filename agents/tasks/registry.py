@@ -41,22 +41,21 @@ _MPE2 = {
 _RECOMMENDER = "marca_env.envs.batched_env:batched_env"
 
 
-def _suite_task(about: str, scenario: str, reward: str = "lagrangian", **options: Any) -> Task:
-    """Return a task of the suite: a scenario, its reward (revenue less computation at its prices), strict masks."""
-    return Task(about, _RECOMMENDER, {"scenario": scenario, "reward": reward, "on_illegal": "error", **options})
+def _suite_task(about: str, scenario: str, **options: Any) -> Task:
+    """Return a task of the suite: a scenario, its revenue less computation at its prices, and strict masks."""
+    return Task(about, _RECOMMENDER, {"scenario": scenario, "reward": "lagrangian", "on_illegal": "error", **options})
 
 
 SUITE: dict[str, Task] = {
     "default-v0": _suite_task("the published cascade, one request an episode", "default", prices=(9.07, 2.03)),
     "deadline-v0": _suite_task("the published cascade with a latency limit: coordination", "deadline-v0"),
     "handover-v0": _suite_task("stages that each see what the others cannot: decentralised information", "handover-v0"),
-    "congestion-v0": _suite_task("windows whose load outlasts a request: a long horizon", "congestion-v0", "revenue"),
-    "fleet-v0": _suite_task("many sites that decide at once: a large joint action", "fleet-v0", "revenue"),
+    "congestion-v0": _suite_task("windows whose load outlasts a request: a long horizon", "congestion-v0"),
+    "fleet-v0": _suite_task("many sites that decide at once: a large joint action", "fleet-v0"),
     "llm-cascade-v0": _suite_task("real questions, a cascade of language models and their prices", "llm-cascade-v0"),
 }
 """Id → task of the suite that ``marca bench run tasks`` compares methods on. The prices λ of ``default-v0`` fit its
-budgets at the mean traffic of a generated day; those of the others are in their scenarios. In windows of requests the
-clusters bound computation themselves, so that the reward is revenue."""
+budgets at the mean traffic of a generated day; those of the others are in their scenarios."""
 
 
 def available_suite() -> tuple[str, ...]:

@@ -91,13 +91,13 @@ def learner_config(case: Case, game: TaskGame, budget: Budget, tuned: Mapping[st
     options |= _BUDGETED[kind](game, budget, options, joint)
     environment = dict(game.options)
     if kind in ("PPO", "DQN"):  # RLlib's algorithms have no unit of rewards
-        environment["reward"] = partial(scaled_reward, name=environment["reward"], scale=random_scale(game))
+        environment["reward"] = partial(scaled_reward, scale=random_scale(game))
     return Trial(run=case.method, env=game.task, config={**options, "env_config": environment}, seed=seed).build()
 
 
-def scaled_reward(outcome: Any, prices: np.ndarray, *, name: str, scale: float) -> np.ndarray:
-    """Return the reward of this name in units of ``scale``."""
-    return REWARDS[name](outcome, prices) / np.float32(scale)
+def scaled_reward(outcome: Any, prices: np.ndarray, *, scale: float) -> np.ndarray:
+    """Return the Lagrangian reward in units of ``scale``."""
+    return REWARDS["lagrangian"](outcome, prices) / np.float32(scale)
 
 
 def random_scale(game: TaskGame) -> float:

@@ -68,9 +68,8 @@ def cases(
         for method, seed in runs:
             settings = method_settings(method, window=game.is_window)
             of_case = {"judged": judged} if method in REFERENCES else budget
-            prices = {"prices": list(game.options["prices"])} if "prices" in game.options else {}
             share = {"share_parameters": True} if game.has_equal_agents and method not in REFERENCES else {}
-            config = {"reward": game.options["reward"], **prices, **settings, **share}
+            config = {"prices": list(game.options["prices"]), **settings, **share}
             found.append(Case(method, seed, scenario=scenario, task=task, budget=of_case, config=config))
     return found
 

@@ -65,7 +65,7 @@ def reward_table(game: TaskGame) -> np.ndarray:
         outcome = judge.outcome(
             np.repeat(part, len(actions), axis=0), np.tile(actions, (len(part), 1)), np.random.default_rng(0)
         )
-        rows.append(REWARDS[game.options["reward"]](outcome, prices).reshape(len(part), len(actions)))
+        rows.append(REWARDS["lagrangian"](outcome, prices).reshape(len(part), len(actions)))
     return np.concatenate(rows).astype(np.float64)
 
 

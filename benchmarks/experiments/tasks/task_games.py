@@ -48,11 +48,8 @@ class TaskGame:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """Options of the environment, with prices where its reward has any."""
-        options = dict(SUITE[self.task].options)
-        if options["reward"] == "lagrangian":
-            options.setdefault("prices", tuple(self.scenario.prices))
-        return options
+        """Options of the environment, with prices."""
+        return {"prices": tuple(self.scenario.prices), **SUITE[self.task].options}
 
     @cached_property
     def scenario(self) -> Scenario:
