@@ -1,4 +1,4 @@
-"""Leaderboard of the environment: nine presets and RLlib's PPO and DQN, greedy return against steps and seconds.
+"""Leaderboard of the environment: ten presets and RLlib's PPO and DQN, greedy return against steps and seconds.
 
 The reward is revenue less computation at fixed prices λ (Eq. 6, arXiv 2512.24325), those of a minute of mean traffic:
 by revenue alone the best policy is to spend everything. It is the expectation by the fitted models, without the noise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.offline.offline_runs import METHODS as PRESET_METHODS
+from benchmarks.offline.offline_runs import METHODS as PAPER_METHODS
 from benchmarks.suite.user_methods import user_options
 
 RLLIB = {"PPO independent": ("PPO", False), "PPO shared": ("PPO", True), "DQN independent": ("DQN", False)}
 """Name → RLlib's algorithm, and whether the agents share one network."""
+PRESET_METHODS = (*PAPER_METHODS, "AWRQPlex")
 METHODS = (*PRESET_METHODS, *RLLIB)
 REFERENCES = ("random", "best single action", "optimum")
 REWARD_SCALE = 0.05
