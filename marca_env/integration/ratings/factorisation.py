@@ -31,7 +31,8 @@ STRENGTHS: dict[str, tuple[float, ...]] = {"explicit": (0.02, 0.05, 0.1, 0.15), 
 _EPOCHS, _LEARNING_RATE = 60, 0.01
 _ITERATIONS, _REGULARISATION = 15, 1.0
 _MOST_SELECTED = 200_000  # pairs on which the strength is chosen
-_MOST_JUDGED = 2_000  # users whose lists are judged
+_MOST_JUDGED = 2_000  # users whose lists are judged; of large catalogues fewer, down to 100
+_MOST_SCORES = 2 * 10**8  # pairs that are scored for that
 _SAMPLE = 200_000
 _MANY = 1_000_000  # pairs above which the fit uses all cores; below, starting threads takes longer
 _MISSING = "marca fit --ratings needs {}: pip install 'marca-env[ratings]'"
@@ -252,7 +253,8 @@ def _recall(factors: Factors, train: Ratings, test: Ratings, rng: np.random.Gene
     The share is that of at most :data:`TOP` items, so that 1 can be reached.
     """
     users = np.unique(test.user)
-    users = rng.choice(users, min(_MOST_JUDGED, len(users)), replace=False)
+    most = min(_MOST_JUDGED, max(100, _MOST_SCORES // len(factors.item)))
+    users = rng.choice(users, min(most, len(users)), replace=False)
     owned, wanted = (_matrix(r, np.ones(len(r.user))) for r in (train, test))
     with threadpool_limits(1):  # many small products
         return float(np.mean([_recall_of(factors, user, owned[user].indices, wanted[user].indices) for user in users]))
