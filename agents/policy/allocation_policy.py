@@ -32,7 +32,7 @@ from marca_env.models.latency_map import LatencyMap
 from marca_env.scenario.scenario import Scenario
 from marca_env.traffic.allocation import allocate
 from marca_env.utils.argument_types import checked_arguments
-from marca_env.utils.errors import InputError
+from marca_env.utils.errors import InputError, shown
 from marca_env.utils.model_files import DESCRIPTION as MODEL_DESCRIPTION
 from marca_env.utils.model_files import explain_model_faults, read_pair, write_pair
 from marca_env.utils.validation import as_array, check_codes, prices_by_cluster
@@ -431,6 +431,8 @@ class AllocationPolicy:
         Raises:
             InputError: states or prices of a wrong shape, or observed results of a wrong shape or not finite.
         """
+        if not callable(observe) or isinstance(observe, type):
+            raise InputError(f"observe is {shown(observe)}; pass a function such as Engine.results")
         prices = prices_by_cluster(prices, self.scenario.cluster_names)
         leaves, settled = self._tree.leaves, np.zeros(len(self.scenario.result_columns), dtype=bool)
         rows = self._keys.complete(states)

@@ -27,6 +27,7 @@ from marca_env.envs.gym_env import RecommenderEnv
 from marca_env.envs.price_env import BalancingEnv
 from marca_env.envs.vector_env import RecommenderVectorEnv
 from marca_env.integration.feature_coding import FeatureCoding
+from marca_env.integration.number_columns import NumberColumn
 from marca_env.scenario.parts import (
     Audience,
     Catalogue,
@@ -255,7 +256,8 @@ def model_calls(folder: Path) -> list[Call]:
     parts |= {"population": engine.population, "noise": "none", "sparsity": None}
     log = pd.DataFrame({"age": [1, 2, 3], "page": ["a", "b", "a"]})
     coding = FeatureCoding("age", 2, "age", "quantile")
-    coder = marca_env.FeatureCoder.fit([coding], log)
+    numbers = NumberColumn("age", 2.0, 1.0)
+    coder = marca_env.FeatureCoder(marca_env.FeatureCoder.fit([coding], log).codings, [numbers])
     fit = {"scenario": scenario, "request_log": log, "seed": 0, "epochs": 1, "device": "cpu"}
     bench = {"scenario": SCENARIO, "machines": 1, "seconds": 1.0, "repeats": 1, "qps": None, "utilisation": 0.45}
     bench |= {"arrivals": "uniform", "seed": 0, "service": None, "target": None}
@@ -290,10 +292,12 @@ def model_calls(folder: Path) -> list[Call]:
         Call("RevenueModel.load(scenario)", marca_env.RevenueModel.load, {"folder": scenario}),
         Call("CostModel.fit", marca_env.CostModel.fit, {**fit, "cost_log": log}),
         Call("RevenueModel.fit", marca_env.RevenueModel.fit, {**fit, "members": 1}),
-        Call("FeatureCoder", marca_env.FeatureCoder, {"codings": [coding]}),
+        Call("FeatureCoder", marca_env.FeatureCoder, {"codings": [coding], "signals": [numbers]}),
+        Call("NumberColumn", NumberColumn, {"column": "a", "mean": 0.0, "std": 1.0, "missing": 0.0}),
         Call("FeatureCoder.fit", marca_env.FeatureCoder.fit, {"codings": [coding], "log": log}),
         Call("FeatureCoder.load", marca_env.FeatureCoder.load, {"path": folder}),
         Call("coder.encode", coder.encode, {"raw": log}),
+        Call("coder.encode_signals", coder.encode_signals, {"raw": log}),
         Call("TestBench", marca_env.TestBench, bench),
         Call("read_request_log", marca_env.read_request_log, {"path": folder / "r.csv", "scenario": SCENARIO}),
         Call("read_cost_log", marca_env.read_cost_log, {"path": folder / "c.csv"}),
@@ -304,7 +308,7 @@ def model_calls(folder: Path) -> list[Call]:
             {"path": folder / "t.csv", "scenario": scenario, "minutes": 3, "start": None},
         ),
         Call("TraceOptions", marca_env.TraceOptions, options),
-        Call("FeatureCoding", type(coding), {"name": "a", "size": 2, "column": "a", "coding": "hash"}),
+        Call("FeatureCoding", type(coding), {"name": "a", "size": 2, "column": "a", "coding": "hash", "numbers": ()}),
     ]
     return calls + part_calls()
 
@@ -342,6 +346,11 @@ def agent_calls(policy: Any, folder: Path) -> list[Call]:
             "AllocationPolicy.load", agents.AllocationPolicy.load, {"path": folder, "cost_model": None, "device": "cpu"}
         ),
         Call("policy.decide", policy.decide, {"states": states, "prices": prices}),
+        Call(
+            "policy.decide_in_turn",
+            policy.decide_in_turn,
+            {"states": states, "prices": prices, "observe": lambda s, a, turn: policy.cost_model.results(s, a)},
+        ),
         Call("policy.values", policy.values, {"states": states}),
         Call("policy.costs", policy.costs, {"states": states}),
         Call("policy.save", policy.save, {"path": folder / "p"}),
