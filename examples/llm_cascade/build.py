@@ -37,11 +37,11 @@ ANSWER_TOKENS = 256
 """Tokens of every answer: the data hold no answers, only their scores."""
 JUDGE_TOKENS = 64
 """Tokens of the judge's instructions and verdict; a second model reads them, too."""
-JUDGE_AUC = 0.8
-"""Probability that the judge rates a right answer above a wrong one."""
-SEPARATION = 1.19
-"""Distance between the mean readings of right and wrong answers in standard deviations: Φ(1.19 / √2) = 0.80."""
-WORTH = 0.003
+SEPARATION = 1.68
+"""Distance between the judge's mean readings of right and wrong answers, in standard deviations of its noise. At the
+best threshold it is right in Φ(1.68 / 2) = 80 % of the cases if right and wrong answers are equally frequent (AUC 0.88):
+about the agreement between strong language models as judges and people (over 80 %: Zheng et al., arXiv 2306.05685)."""
+WORTH = 0.004
 """Dollars that a right answer is worth."""
 PEAK_QPS = 20.0
 """Questions per second at the peak of a day."""
@@ -172,8 +172,9 @@ def price_list(scenario: Scenario, questions: Questions) -> pd.DataFrame:
         pairs = zip(questions.models, questions.prices, strict=True)
         prices |= {(stage, f"model:{decision}={model}"): price for model, price in pairs}
     prices |= {("router", "queue"): 0.0, ("router", "base"): 0.0, ("judge", "base"): 0.0}
+    other = {"value_bucket": 0, "qps": 0.0, "utilisation": 0.0, "machines": 1, "cores": 1.0, "repeat": 0}
     rows = [
-        {"stage": stage, "cluster": "api", "component": component, "queue_length": n, "cost": price * n, "samples": 1}
+        {"stage": stage, "cluster": "api", "component": component, "queue_length": n, "cost": price * n, **other}
         for (stage, component), price in prices.items()
         for n in ([0] if component == "base" else [1, longest])
     ]
@@ -186,6 +187,7 @@ def request_log(questions: Questions, states: pd.DataFrame, outcomes: pd.DataFra
     question = np.repeat(np.arange(questions.n_train), LOG_ROWS)
     served = outcomes.iloc[question * pairs + rng.integers(pairs, size=len(question))].reset_index(drop=True)
     served = served.drop(columns=["request", "cost_api"])
+    served = served.assign(impressions=1.0, clicks=served["revenue"] / WORTH, gmv=0.0)  # a click is a right answer
     return pd.concat([states.iloc[question].reset_index(drop=True), served], axis=1)
 
 
@@ -213,7 +215,7 @@ def main() -> None:
     files |= {"--outcomes": "outcomes.parquet", "--heldout": "heldout.parquet"}
     options = [part for option, name in files.items() for part in (option, str(inputs / name))]
     command = [sys.executable, "-m", "benchmarks.cli", "fit", *options, "--seed", str(args.seed)]
-    subprocess.run([*command, "--out", str(args.out)], check=True)
+    sys.exit(subprocess.run([*command, "--out", str(args.out)], check=False).returncode)
 
 
 if __name__ == "__main__":

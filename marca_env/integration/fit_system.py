@@ -12,6 +12,7 @@ from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.integration.fit_report import FittedModels, HeldOut, make_report
 from marca_env.integration.logged_system import LoggedSystem, complete_request_log
 from marca_env.integration.model_errors import states_and_actions
+from marca_env.integration.records import Records
 from marca_env.logs.log_files import write_request_log
 from marca_env.logs.schema import LATENCY_COLUMNS
 from marca_env.models.cost_model import CostModel
@@ -31,6 +32,7 @@ def fit_system(
     seed: int = 0,
     device: str = "cpu",
     truth: OutcomeTable | None = None,
+    records: Records | None = None,
 ) -> dict[str, Any]:
     """Fit on four fifths of the rows, evaluate on the rest, fit again on all rows, and write the folder.
 
@@ -46,6 +48,7 @@ def fit_system(
         seed: seed of the fits and of the rows held out.
         device: torch device of the fits.
         truth: true outcomes of unseen requests of the live cascade, to compare with.
+        records: recorded outcomes that environments of the folder serve in place of the models.
 
     Returns:
         The report, which is also written as ``report.json``.
@@ -60,6 +63,8 @@ def fit_system(
     final = _fit_models(system, ~everything.results, ~everything.requests, **options)
     report = make_report(system, held_out, trial, final, truth)
     _write_folder(system, final, out)
+    if records is not None:
+        records.save(out)
     write_json(out / "report.json", report)
     return report
 

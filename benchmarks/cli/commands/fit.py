@@ -32,9 +32,11 @@ from marca_env.integration.ratings.rated_scenario import (
     copy_world,
 )
 from marca_env.integration.ratings.ratings_report import rated_report_lines
+from marca_env.integration.records import HELDOUT_FILE, read_records
 from marca_env.logs.log_files import read_cost_log, read_request_log, read_table, write_request_log
 from marca_env.logs.published_samples import is_headerless
 from marca_env.models.latency_map import FILE as LATENCY_FILE
+from marca_env.models.recorded_outcomes import FILE as OUTCOMES_FILE
 from marca_env.scenario.scenario import FILE as SCENARIO_FILE
 from marca_env.scenario.scenario import Scenario
 from marca_env.testbench.testbench import TestBench
@@ -56,6 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", type=Path, metavar="FILE", help="system log of your own system (with --mapping)")
     parser.add_argument(
         "--mapping", metavar="FILE", help="YAML file that maps the columns of your own logs; makes a scenario"
+    )
+    parser.add_argument(
+        "--outcomes",
+        type=Path,
+        metavar="FILE",
+        help="recorded outcome of every joint action of every request, which environments then serve",
+    )
+    parser.add_argument(
+        "--heldout", type=Path, metavar="FILE", help="features of the recorded requests that no learner may see"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the models and what they were fitted to"
@@ -126,14 +137,15 @@ def _fit(args: argparse.Namespace, uses_mapping: bool) -> None:
     else:
         system = _cascade_logs(args)
         truth = outcomes_with_progress(system.scenario, args.truth, args.seed + 1) if args.truth else None
-    report = fit_system(system, args.out, members=args.members, seed=args.seed, device=args.device, truth=truth)
+    records = None if args.outcomes is None else read_records(system, args.outcomes, args.heldout)
+    options = {"members": args.members, "seed": args.seed, "device": args.device}
+    report = fit_system(system, args.out, **options, truth=truth, records=records)
     for line in report_lines(report):
         print(line)
     files = ["scenario.yaml", "cost_model", "revenue_model", "population.parquet", "requests.parquet", "report.json"]
     if system.coder is not None:
         files.insert(1, CODING_FILE)
-    if (args.out / LATENCY_FILE).is_file():
-        files.append(LATENCY_FILE)
+    files += [name for name in (LATENCY_FILE, OUTCOMES_FILE, HELDOUT_FILE) if (args.out / name).is_file()]
     print(f"wrote a scenario in {args.out}: {', '.join(files)}")
     print(f"use it: marca_env.parallel_env(scenario={str(args.out)!r}), marca train --scenario {args.out}")
 
@@ -145,7 +157,11 @@ def _uses_mapping(args: argparse.Namespace) -> bool:
             raise InputError(f"--{name} is {getattr(args, name)}; it must be at least {least}")
     if args.mapping and args.requests is None:
         raise InputError("--mapping describes your own logs; pass them with --requests, --costs and --system")
-    for path in (args.requests, args.costs, args.system):
+    if args.outcomes is not None and (args.mapping or args.requests is None):
+        raise InputError("--outcomes needs a scenario file and logs with its columns; pass --scenario and --requests")
+    if args.heldout is not None and args.outcomes is None:
+        raise InputError("--heldout names recorded requests; pass their outcomes with --outcomes")
+    for path in (args.requests, args.costs, args.system, args.outcomes, args.heldout):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file; check the path")
     check_device(args.device)
