@@ -12,6 +12,7 @@ from marca_env.integration.feature_coding import FILE as CODING_FILE
 from marca_env.logs.log_files import read_cost_log
 from marca_env.models.cost_map import CostMap
 from marca_env.models.engine import Engine, artefact_folder, load_latency_map
+from marca_env.models.recorded_outcomes import FILE as OUTCOMES_FILE
 from marca_env.models.request_pool import RequestPool
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -33,12 +34,13 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
     """Draw requests with their true outcomes and costs.
 
     They are the live cascade's expected outcomes and the measured cost (and, with a latency limit, service time) of
-    what it processed. In a generated scenario
-    the analytic models give both; for a system without a live cascade the fitted models do (:func:`truth_note`).
+    what it processed. In a generated scenario the analytic models give both; where outcomes were recorded, the records
+    do, for the held-out requests if there are any. For another system without a live cascade the fitted models do
+    (:func:`truth_note`).
 
     Args:
         scenario: the scenario.
-        requests: number of requests.
+        requests: number of requests; held-out requests are all taken, each once.
         seed: seed of the draw.
         costs: cost log of the measurements; ``None``: the one beside the scenario's models.
 
@@ -54,7 +56,8 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
                 f"cost log {costs}: scenario {scenario.name!r} has no live cascade whose work it could price; "
                 "leave it out, the costs come from the scenario's models"
             )
-        return Engine.load(scenario).pool(requests, seed)
+        engine = Engine.load(scenario)
+        return engine.pool(requests, seed) if engine.heldout is None else engine.heldout_pool()
     cost_map = load_cost_map(scenario, costs)
     table = outcomes_with_progress(scenario, requests, seed)
     site = scenario.site_of(table.states[:, None])  # (M,1)
@@ -66,14 +69,23 @@ def true_pool(scenario: Scenario, requests: int, seed: int, costs: str | Path | 
 
 
 def has_live_cascade(scenario: Scenario) -> bool:
-    """Return whether the package's live cascade can serve the scenario; it cannot serve a user's own system."""
+    """Return whether the package's live cascade can serve the scenario.
+
+    It can serve neither a user's own system nor one whose outcomes were recorded.
+    """
     is_own_system = scenario.home is not None and (scenario.home / CODING_FILE).is_file()
-    return scenario.stage_names == STAGES and not is_own_system
+    return scenario.stage_names == STAGES and not is_own_system and not has_records(scenario)
+
+
+def has_records(scenario: Scenario) -> bool:
+    """Return whether the outcomes of every joint action were recorded."""
+    return (artefact_folder(scenario) / OUTCOMES_FILE).is_file()
 
 
 def truth_note(scenario: Scenario) -> str | None:
     """Return a sentence for the reader where the fitted models stand in for a live cascade, else ``None``."""
-    if has_live_cascade(scenario) or is_analytic_model(artefact_folder(scenario) / "revenue_model"):
+    is_analytic = is_analytic_model(artefact_folder(scenario) / "revenue_model")
+    if has_live_cascade(scenario) or has_records(scenario) or is_analytic:
         return None
     return f"Scenario {scenario.name!r} has no live cascade: its fitted models serve as the truth."
 

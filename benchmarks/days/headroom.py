@@ -39,7 +39,7 @@ Truth = Literal["cascade", "environment"]
 TRUTHS: tuple[Truth, ...] = ("cascade", "environment")
 REQUESTS, SEED = 6000, 101
 """Requests that a live cascade is asked for, and the seed that draws them."""
-_TABLE_STARTS, _FOREST_STARTS = 60, 2
+_TABLE_STARTS, _FOREST_STARTS = 30, 2
 """Random starts of alternating maximisation."""
 _MOST_LEVELS = 64
 """Distinct values of a result up to which tables of observations are made."""

@@ -129,7 +129,7 @@ class TableEstimator:
 
 
 class ForestEstimator:
-    """Conditional means by a forest of randomised trees; a request is predicted by the trees that did not learn from it."""
+    """Conditional means by a forest of randomised trees; trees predict requests that they did not learn from."""
 
     name = "estimated by forests of randomised trees"
 

@@ -39,13 +39,13 @@ JUDGE_TOKENS = 64
 """Tokens of the judge's instructions and verdict; a second model reads them, too."""
 SEPARATION = 1.68
 """Distance between the judge's mean readings of right and wrong answers, in standard deviations of its noise. At the
-best threshold it is right in Φ(1.68 / 2) = 80 % of the cases if right and wrong answers are equally frequent (AUC 0.88):
-about the agreement between strong language models as judges and people (over 80 %: Zheng et al., arXiv 2306.05685)."""
+best threshold it is right in Φ(1.68 / 2) = 80 % of the cases if right and wrong answers are equally frequent (AUC
+0.88): about the agreement between language models as judges and people (over 80 %: Zheng et al., arXiv 2306.05685)."""
 WORTH = 0.004
 """Dollars that a right answer is worth."""
 PEAK_QPS = 20.0
 """Questions per second at the peak of a day."""
-BUDGET_PER_MINUTE = 0.15
+BUDGET_PER_MINUTE = 0.2
 """Dollars that may be spent in a minute."""
 LOG_ROWS = 4
 """Rows of the request log for each training question, each with models drawn at random."""
@@ -78,7 +78,7 @@ class Questions:
 
 def read(folder: Path) -> Questions:
     """Read the data; training questions that are also held out are left out."""
-    train, test = (json.loads(gzip.open(folder / f"{part}.json.gz").read()) for part in ("train", "test"))
+    train, test = (json.loads(gzip.decompress((folder / f"{part}.json.gz").read_bytes())) for part in ("train", "test"))
     held_out = {row["question"] for row in test}
     train = [row for row in train if row["question"] not in held_out]
     rows, listed = [*train, *test], json.loads((folder / "models.json").read_text())

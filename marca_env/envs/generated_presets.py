@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from marca_env import STAGES
+from marca_env.envs.handover_preset import make_handover
 from marca_env.models.analytic import Law, StageLaw
 from marca_env.models.cost_model import AnalyticCostModel
 from marca_env.models.population import Population
@@ -255,6 +256,7 @@ def main(package: Path) -> None:
     """Write the files of all generated scenarios."""
     for make in GENERATED.values():
         make().write(package)
+    make_handover().write(package)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ The scenario is generated from a stated law; nothing was measured. A request has
 (``value``, ``taste``), a topic, and hidden properties: how well the user's history fits, how hard the candidates are to
 tell apart, and the errors of two readings. Retrieval chooses a source; its scores tell later stages how relevant the
 list is (``best``) and how hard it is to rank (``spread``), each with an error. The score gap at the cut tells ranking
-more. The population holds every combination with its probability, so that tables over it are exact.
-
-Net of prices the law is v · relevance · (1 − ⅓ …) as :func:`_outcomes` computes it. Shapes: M requests.
+more. The population holds every combination with its probability, so that tables over it are exact. What a request
+earns is stated in :func:`_outcomes`. Shapes: M requests, J joint actions, R results, G clusters.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def make_handover() -> RecordedScenario:
             Stage("pre_ranking", "retrieval", (Decision("truncation", "queue", CUTS),), signals=("gap",)),
             Stage("ranking", "ranking", (Decision("ranker", "model", tuple(RANKERS)),)),
         ),
-        clusters=(Cluster("retrieval", cores=0.7, budget=0.5), Cluster("ranking", cores=0.7, budget=0.5)),
+        clusters=(Cluster("retrieval", cores=0.3, budget=0.2), Cluster("ranking", cores=0.33, budget=0.22)),
         features=(
             Feature("value", 3, seen_by=("retrieval",)),
             Feature("taste", 3, seen_by=("retrieval",)),
@@ -164,7 +163,7 @@ def _signals(
     best = np.clip(np.round(4.0 * relevance[:, source]) + levels["best_error"][:, None] - 1, 0, 5)
     spread = np.clip(levels["hardness"] + levels["spread_error"] - 1, 0, 2)[:, None] + 0.0 * source
     gap = np.clip(2 - levels["hardness"][:, None] + np.array([-1, 0, 0, 1])[cut], 0, 3)
-    return (best - 2.8) / 1.1, (spread - 1.0) / 0.85, (gap - 1.1) / 0.9
+    return ((best - 2.95) / 1.29).round(3), ((spread - 0.96) / 0.81).round(3), ((gap - 1.12) / 0.95).round(3)
 
 
 def _cost_map(scenario: Scenario) -> CostMap:

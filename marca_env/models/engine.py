@@ -356,6 +356,19 @@ class Engine:
             raise InputError(f"scenario {self.scenario.name!r} has no held-out requests; use pool()")
         return self._pool(np.repeat(self.heldout.states, self.heldout.counts.astype(np.int64), axis=0))
 
+    def on_heldout(self) -> Engine:
+        """Return the engine whose requests are the held-out ones, to play a trained policy on them in an environment.
+
+        Raises:
+            InputError: the scenario has no held-out requests.
+        """
+        if self.heldout is None:
+            raise InputError(f"scenario {self.scenario.name!r} has no held-out requests; play on its population")
+        engine = copy.copy(self)
+        engine.population = self.heldout
+        engine._cumulative = np.cumsum(self.heldout.counts / self.heldout.counts.sum())
+        return engine
+
     def _pool(self, drawn: np.ndarray) -> RequestPool:
         states, counts = np.unique(drawn, axis=0, return_counts=True)
         weights = counts.astype(np.float64)
