@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.days.artefacts import has_live_cascade, true_pool
+from benchmarks.days.independent_values import independent_values
 from benchmarks.days.information import (
     Estimator,
     ForestEstimator,
@@ -24,6 +25,7 @@ from benchmarks.days.information import (
     static_action,
     truncation_actions,
 )
+from benchmarks.days.window_cards import WINDOWS, window_rows
 from marca_env.models.engine import Engine, artefact_folder
 from marca_env.models.population import Population
 from marca_env.models.request_pool import RequestPool
@@ -100,8 +102,10 @@ def card(
     costs: str | None = None,
     truth: Truth = "cascade",
 ) -> Card:
-    """Return the card of a task whose episode is one request.
+    """Return the card of a task.
 
+    Where an episode is a window of requests, the rows are played in the environment: see
+    :mod:`benchmarks.days.window_cards`.
     Rules are found on the requests that learners train on and judged on held-out requests where the scenario has any.
 
     Args:
@@ -119,6 +123,9 @@ def card(
     scenario = Scenario.load(scenario)
     if truth not in TRUTHS:
         raise InputError(unknown_option("truth", truth, TRUTHS))
+    if scenario.window is not None:
+        priced = _checked_prices(scenario, scenario.prices or (0.0,) * len(scenario.clusters), prices)
+        return Card(scenario.name, tuple(priced.tolist()), *window_rows(scenario, priced, seed), WINDOWS)
     fit, judge, source = _card_pools(scenario, requests, seed, costs, truth)
     priced = _prices(scenario, prices, fit)
     return _card(scenario, priced, _requests(fit, priced), _requests(judge, priced), source, seed)
@@ -176,15 +183,20 @@ def _population_pool(engine: Engine, population: Population) -> _Pool:
 def _prices(scenario: Scenario, prices: Sequence[float] | None, pool: _Pool) -> np.ndarray:
     """Return the prices of the task: those given, its own, or those that fit the budgets at the peak."""
     if prices is not None or scenario.prices:
-        chosen = np.asarray(scenario.prices if prices is None else prices, dtype=np.float64)
-        if chosen.shape != (len(scenario.clusters),) or not np.all(chosen >= 0) or not np.all(np.isfinite(chosen)):
-            raise InputError(f"prices are {chosen.tolist()}; give one for each of {', '.join(scenario.cluster_names)}")
-        return chosen
+        return _checked_prices(scenario, scenario.prices, prices)
     merged = replace(_requests(pool, np.zeros(len(scenario.clusters))), results=None).merged()
     groups = _grouped(pool.states[:, scenario.observable_columns])
     weights = pool.weights / pool.weights.sum()
     budget = scenario.budgets / scenario.peak_qps
     return dual_bound(merged.values, _means(pool.costs.astype(np.float64), groups, weights), merged.weights, budget)[1]
+
+
+def _checked_prices(scenario: Scenario, own: Sequence[float], prices: Sequence[float] | None) -> np.ndarray:
+    """Return the given prices, or the scenario's own, (G,)."""
+    chosen = np.asarray(own if prices is None else prices, dtype=np.float64)
+    if chosen.shape != (len(scenario.clusters),) or not np.all(chosen >= 0) or not np.all(np.isfinite(chosen)):
+        raise InputError(f"prices are {chosen.tolist()}; give one for each of {', '.join(scenario.cluster_names)}")
+    return chosen
 
 
 def _card(scenario: Scenario, prices: np.ndarray, fit: Requests, judge: Requests, source: str, seed: int) -> Card:
@@ -346,15 +358,3 @@ def _independent(
     prices = dual_bound(independent, costs, weights, budget)[1]
     actions = allocate(independent, costs, prices)
     return float(weights @ values[np.arange(len(values)), actions])
-
-
-def independent_values(scenario: Scenario, values: np.ndarray) -> np.ndarray:
-    """Return the sum of each stage's own mean effect on the values (M,J), (M,J): the values without interaction."""
-    grid = values.reshape(len(values), *scenario.action_shape)
-    centre = values.mean(axis=1, keepdims=True)
-    independent = np.repeat(centre, values.shape[1], axis=1)
-    for stage in set(scenario.decision_stage):
-        other_axes = tuple(1 + k for k, s in enumerate(scenario.decision_stage) if s != stage)
-        effect = grid.mean(axis=other_axes, keepdims=True)
-        independent += np.broadcast_to(effect, grid.shape).reshape(values.shape) - centre
-    return independent

@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     budgets = [as_number("--budgets", share, 0, MOST_BUDGET) for share in args.budgets or ()]
     scenario = Scenario.load(args.scenario)
     console = make_console()
-    if args.budgets or not scenario.prices:
+    if args.budgets or not (scenario.prices or scenario.window):
         _print_budgets(console, scenario, args, budgets)
     asks_for_card = args.json is not None or args.prices is not None or args.truth != TRUTHS[0]
-    if scenario.prices or asks_for_card:
+    if scenario.prices or scenario.window or asks_for_card:
         made = card(
             scenario,
             prices=args.prices,

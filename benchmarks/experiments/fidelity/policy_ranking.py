@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.days.calibration import Calibration
-from benchmarks.days.headroom import independent_values
+from benchmarks.days.independent_values import independent_values
 from marca_env.cascade.behaviour_policy import behaviour_actions
 from marca_env.models.engine import Engine
 from marca_env.models.request_pool import RequestPool
