@@ -125,7 +125,7 @@ def card(
         raise InputError(unknown_option("truth", truth, TRUTHS))
     if scenario.window is not None:
         priced = _checked_prices(scenario, scenario.prices or (0.0,) * len(scenario.clusters), prices)
-        return Card(scenario.name, tuple(priced.tolist()), *window_rows(scenario, priced, seed), WINDOWS)
+        return Card(scenario.name, tuple(priced.tolist()), *window_rows(Engine.load(scenario), priced, seed), WINDOWS)
     fit, judge, source = _card_pools(scenario, requests, seed, costs, truth)
     priced = _prices(scenario, prices, fit)
     return _card(scenario, priced, _requests(fit, priced), _requests(judge, priced), source, seed)

@@ -17,7 +17,6 @@ from benchmarks.days.window_planning import GRID, WindowPlanner
 from marca_env.envs.batched_env import BatchedRecommender, batched_env
 from marca_env.envs.fleet_env import BatchedFleet
 from marca_env.models.engine import Engine
-from marca_env.scenario.scenario import Scenario
 
 WINDOWS, SCREENED, KNOWN = 2000, 200, 60
 """Windows on which policies are played, on which static actions are compared first, and of the hindsight."""
@@ -26,20 +25,19 @@ Policy = Callable[[Any], np.ndarray]
 
 
 def window_rows(
-    scenario: Scenario, prices: np.ndarray, seed: int
+    engine: Engine, prices: np.ndarray, seed: int
 ) -> tuple[float, float, Mapping[str, Any], dict[str, float | None], dict[str, str]]:
     """Return random, static, the static action by decision, the rows and how they were computed, of a window task.
 
     Args:
-        scenario: a scenario with a window; its agents may be sites.
+        engine: engine of a scenario with a window; its agents may be sites.
         prices: (G,) λ of the reward, currency per core-second.
         seed: seed of the windows.
 
     Raises:
         InputError: a window of which no card is made.
     """
-    engine = Engine.load(scenario)
-    return (_fleet_rows if scenario.agent_kind == "site" else _request_rows)(engine, prices, seed)
+    return (_fleet_rows if engine.scenario.agent_kind == "site" else _request_rows)(engine, prices, seed)
 
 
 def play(engine: Engine, prices: np.ndarray, policy: Policy, windows: int, seed: int) -> np.ndarray:

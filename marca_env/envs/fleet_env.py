@@ -179,7 +179,7 @@ class BatchedFleet:
                 "load": result.load,
                 "degradation": degradation,
                 "backlog": self.clusters.state.waiting_work / self.scenario.cores,
-                "dropped": 1.0 - result.served_share @ self.weights / len(self.agents),
+                "dropped": (1.0 - result.served_share) @ self.weights / len(self.agents),
             },
         )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from benchmarks.cli.main import main
-from benchmarks.days import window_cards
+from benchmarks.days import fleet_planning, window_cards
 from benchmarks.days.fleet_planning import FleetPlanner
 from benchmarks.days.headroom import card
 from benchmarks.days.window_cards import play, window_rows
 from benchmarks.days.window_planning import WindowPlanner
 from marca_env.models.engine import Engine
+from marca_env.models.population import Population
 from marca_env.scenario.request_window import RequestWindow
 from marca_env.scenario.scenario import Cluster, Scenario
 from marca_env.utils.errors import InputError
@@ -20,15 +23,19 @@ from marca_env.utils.errors import InputError
 @pytest.fixture(autouse=True)
 def few_windows(monkeypatch):
     """Play few windows: these tests are of the rules, not of the figures."""
-    for name, value in {"WINDOWS": 300, "SCREENED": 30, "KNOWN": 20}.items():
+    for name, value in {"WINDOWS": 200, "SCREENED": 30, "KNOWN": 20}.items():
         monkeypatch.setattr(window_cards, name, value)
+    monkeypatch.setattr(fleet_planning, "SLICES", 300)
 
 
-def small(budget: float) -> Scenario:
-    """Return two stages under three slices of traffic, with this share of their budgets."""
+def small(budget: float) -> Engine:
+    """Return two stages under three slices of traffic, with this share of their budgets and 18 kinds of requests."""
     scenario = Scenario.load("stages-2-v0")
     clusters = tuple(Cluster(c.name, c.cores * budget, c.budget * budget) for c in scenario.clusters)
-    return scenario.replace(clusters=clusters, window=RequestWindow(requests=3, traffic=(0.5, 1.0, 1.0)))
+    scenario = scenario.replace(clusters=clusters, window=RequestWindow(requests=3, traffic=(0.5, 1.0, 1.0)))
+    whole = Engine.load(scenario)
+    some = Population(whole.population.states[::24], whole.population.counts[::24])
+    return Engine(scenario, whole.cost_model, whole.revenue_model, some)
 
 
 def test_without_overload_the_myopic_policy_and_hindsight_are_best_too() -> None:
@@ -38,9 +45,10 @@ def test_without_overload_the_myopic_policy_and_hindsight_are_best_too() -> None
 
 
 def test_under_load_foresight_pays_and_the_plan_is_worth_what_it_says() -> None:
-    engine, prices = Engine.load(small(0.7)), np.zeros(2)
-    random, static, _, rows, _ = window_rows(engine.scenario, prices, seed=0)
-    assert random < static < rows["joint"] and rows["myopic"] < rows["joint"] <= rows["hindsight"]
+    engine, prices = small(0.7), np.zeros(2)
+    random, static, _, rows, _ = window_rows(engine, prices, seed=0)
+    assert random < static < rows["joint"]
+    assert rows["myopic"] < rows["joint"] <= rows["hindsight"]
     planner = WindowPlanner(engine, prices)
     values = planner.plan()
 
@@ -70,11 +78,15 @@ def test_a_price_for_all_sites_earns_what_the_plan_says_and_a_controller_who_see
     assert planner.plan(central=True)[0][0][0, 0] > values[0][0, 0]
 
 
-def test_the_command_prints_the_card_of_a_window_and_refuses_one_that_is_too_large(tmp_path, capsys) -> None:
-    path = tmp_path / "scenario.yaml"
-    engine = small(0.7)
-    engine.save(path)
-    assert card(engine).static > 0
-    assert main(["headroom", "--scenario", "bursty-v0", "--json", str(tmp_path / "card.json")]) == 0
+def test_the_command_prints_the_card_of_a_window_and_refuses_what_it_cannot_plan(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(window_cards, "WINDOWS", 50)
+    file, window = tmp_path / "card.json", RequestWindow(requests=3, price_rate=0.1)
+    assert main(["headroom", "--scenario", "fleet-v0", "--json", str(file)]) == 0
+    assert "best static" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert found["gains"]["joint"] > found["gains"]["own_information"] > found["gains"]["myopic"]
+    assert found["gains"]["truncation"] is None
     with pytest.raises(InputError, match="no card is made of this window"):
-        card(small(1.0).replace(window=RequestWindow(requests=3, price_rate=0.1)))
+        card(Scenario.load("stages-2-v0").replace(window=window))
+    with pytest.raises(InputError, match="6 clusters"):
+        card(Scenario.load("data-centres-v0").replace(agent_kind="site", window=RequestWindow(requests=2)))

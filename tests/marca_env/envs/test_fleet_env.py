@@ -43,7 +43,8 @@ def test_shared_cluster_gets_the_sum_of_the_loads_and_the_team_the_sum_of_the_re
         revenue += expected * 8 * shares[k]
     np.testing.assert_allclose(step.infos["load"][:, 0], load, rtol=1e-5)
     np.testing.assert_allclose(step.reward, revenue, rtol=1e-5)
-    assert (load < env.scenario.budgets[0]).all() and (step.infos["dropped"] == 0).all()
+    assert (load < env.scenario.budgets[0]).all()
+    assert (step.infos["dropped"] == 0).all()
 
 
 def test_too_much_load_degrades_all_sites_and_drops_at_all_of_them() -> None:
@@ -54,12 +55,8 @@ def test_too_much_load_degrades_all_sites_and_drops_at_all_of_them() -> None:
     cores, timeout = env.scenario.cores[0], env.scenario.protection.timeout
     dropped = np.maximum(0.0, work - cores * 60.0 - timeout * cores) / work
     np.testing.assert_allclose(first.infos["dropped"], dropped, atol=1e-9)
-    assert (dropped > 0.1).all() and (first.infos["degradation"] == 0).all()
-    kept = (
-        first.infos["site_revenue"]
-        / get_engine("fleet-v0").evaluate(np.repeat(env.states[:1, 0], 1, axis=0), np.array([[5]]))[2]
-    )
-    assert np.isfinite(kept).all()
+    assert (dropped > 0.1).all()
+    assert (first.infos["degradation"] == 0).all()
     second = env.step(everywhere(env, 5))
     assert (second.infos["degradation"] == 1).all()
     assert (env.executed_actions == 3).all()  # ⌊0.75 · 5⌋: the third option of every site runs instead of the fifth
@@ -68,7 +65,8 @@ def test_too_much_load_degrades_all_sites_and_drops_at_all_of_them() -> None:
 def test_own_clusters_get_the_load_of_their_site_alone() -> None:
     scenario = Scenario.load("data-centres-v0").replace(agent_kind="site")
     env = fleet(3, scenario)
-    assert env.agents == ("site_0", "site_1", "site_2") and env.max_steps == 3
+    assert env.agents == ("site_0", "site_1", "site_2")
+    assert env.max_steps == 3
     env.reset(seed=5)
     for option in (1, 2, 0):
         step = env.step({"site_0": np.full(3, option), "site_1": np.zeros(3, int), "site_2": np.zeros(3, int)})
@@ -92,8 +90,10 @@ def test_a_site_observes_its_own_request_and_the_clusters_only() -> None:
         assert same == (agent != "site_3")
     assert (changed.state != step.state).any()
     space = env.encoder.observation_space("site_3")["observation"]
-    assert space.contains(step.observations["site_3"][0]) and env.encoder.state_space().contains(step.state[0])
-    assert step.is_on_turn("site_5").all() and step.masks["site_5"].all()
+    assert space.contains(step.observations["site_3"][0])
+    assert env.encoder.state_space().contains(step.state[0])
+    assert step.is_on_turn("site_5").all()
+    assert step.masks["site_5"].all()
 
 
 def test_a_window_of_a_batch_equals_that_of_a_single_environment() -> None:
@@ -104,7 +104,8 @@ def test_a_window_of_a_batch_equals_that_of_a_single_environment() -> None:
         np.testing.assert_array_equal(step.state[1], one.state[0])
         step, one = together.step(options), alone.step({agent: o[:1] for agent, o in options.items()})
         assert step.reward[1] == one.reward[0]
-    assert step.terminated.all() and one.terminated.all()
+    assert step.terminated.all()
+    assert one.terminated.all()
     with pytest.raises(InputError, match=r"call reset\(\) first"):
         together.step(everywhere(together, 0))
 
@@ -122,7 +123,7 @@ def test_prices_follow_the_load_and_enter_the_reward() -> None:
 def test_wrong_actions_and_scenarios_are_one_line() -> None:
     env = fleet(2, on_illegal="error")
     env.reset(seed=0)
-    with pytest.raises(IllegalActionError, match="'site_2' took action 6 .* legal are 0 to 5"):
+    with pytest.raises(IllegalActionError, match=r"'site_2' took action 6 .* legal are 0 to 5"):
         env.step({**everywhere(env, 0), "site_2": np.array([1, 6])})
     with pytest.raises(InputError, match="no action of agent 'site_7'"):
         env.step({agent: np.zeros(2, int) for agent in env.agents[:-1]})
@@ -151,7 +152,9 @@ def test_views_of_a_fleet_agree_and_pass_the_tests_of_their_libraries() -> None:
     assert rewards["site_0"] == rewards["site_7"] == reward == pytest.approx(info["revenue"])
     assert sum(i["site_revenue"] for i in infos.values()) == pytest.approx(reward, rel=0.05)  # traffic is almost equal
     frame = parallel.render()
-    assert "site_7" in frame and "slice 1 of 12" in frame and "pool" in frame
+    assert "site_7" in frame
+    assert "slice 1 of 12" in frame
+    assert "pool" in frame
     check_env(central.unwrapped, skip_render_check=True)
     parallel_api_test(marca_env.parallel_env("fleet-v0"), 30)
     api_test(marca_env.env("fleet-v0"), 30)
@@ -160,4 +163,5 @@ def test_views_of_a_fleet_agree_and_pass_the_tests_of_their_libraries() -> None:
 def test_views_of_stages_take_single_requests_of_one_site() -> None:
     env = RecommenderEnv("fleet-v0")
     env.reset(seed=1)
-    assert env.max_steps == 12 and env.step(2)[1] > 0
+    assert env.max_steps == 12
+    assert env.step(2)[1] > 0
