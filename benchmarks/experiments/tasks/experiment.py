@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2, 3, 4)
 SIDE_BY_SIDE = True
 ALONE = True
 """A search needs a CPU for its trials beside that of its case."""
-BUDGET: dict[str, Any] = {"env_steps": 20_000, "updates": 1_000, "iterations": 40, "evaluations": 10}
+BUDGET: dict[str, Any] = {"env_steps": 40_000, "updates": 1_000, "iterations": 40, "evaluations": 10}
 WINDOW_BUDGET: dict[str, Any] = {"env_steps": 60_000, "updates": 1_000, "iterations": 40, "evaluations": 10}
 """Of tasks whose episodes are windows of requests."""
 QUICK_BUDGET: dict[str, Any] = {"env_steps": 400, "updates": 20, "iterations": 2, "evaluations": 2}

@@ -29,9 +29,9 @@ LEAST_EPISODES = 4
 WARM_UP_STEPS = 500
 """Environment steps before the first gradient step."""
 SETTINGS: dict[str, dict[str, Any]] = {
-    "team": {"lr": 2e-3, "tau": 0.02, "gamma": 1.0},
+    "team": {"lr": 3e-3, "tau": 0.02, "gamma": 1.0},
     "MAPPO": {
-        "lr": 2e-3,
+        "lr": 3e-3,
         "gamma": 1.0,
         "lambda_": 0.95,
         "entropy_coeff": 0.01,
@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "critic_hidden": [64, 64],
     },
     "PPO": {
-        "lr": 2e-3,
+        "lr": 3e-3,
         "gamma": 1.0,
         "lambda_": 0.95,
         "entropy_coeff": 0.01,
@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "model_config": {"fcnet_hiddens": [64, 64]},
     },
     "DQN": {
-        "lr": 2e-3,
+        "lr": 3e-3,
         "gamma": 1.0,
         "tau": 0.02,
         "train_batch_size_per_learner": 128,  # steps: its buffer takes time for every one of them
@@ -63,10 +63,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Options beyond the budget by kind of algorithm; those that are searched are the first trial's."""
 SPACES: dict[str, dict[str, dict[str, list[float]]]] = {
-    "team": {"lr": {"loguniform": [5e-4, 5e-3]}, "tau": {"loguniform": [5e-3, 1e-1]}},
-    "MAPPO": {"lr": {"loguniform": [5e-4, 5e-3]}, "entropy_coeff": {"loguniform": [1e-3, 3e-2]}},
-    "PPO": {"lr": {"loguniform": [5e-4, 5e-3]}, "entropy_coeff": {"loguniform": [1e-3, 3e-2]}},
-    "DQN": {"lr": {"loguniform": [5e-4, 5e-3]}, "tau": {"loguniform": [5e-3, 1e-1]}},
+    "team": {"lr": {"loguniform": [1e-3, 1e-2]}, "tau": {"loguniform": [5e-3, 1e-1]}},
+    "MAPPO": {"lr": {"loguniform": [1e-3, 1e-2]}, "entropy_coeff": {"loguniform": [1e-3, 3e-2]}},
+    "PPO": {"lr": {"loguniform": [1e-3, 1e-2]}, "entropy_coeff": {"loguniform": [1e-3, 3e-2]}},
+    "DQN": {"lr": {"loguniform": [1e-3, 1e-2]}, "tau": {"loguniform": [5e-3, 1e-1]}},
 }
 """Kind → option → its draw, as in ``benchmarks/experiments/tuning``."""
 WINDOW_SPACE: dict[str, dict[str, list[float]]] = {"gamma": {"choice": [0.98, 0.995, 1.0]}}

@@ -148,14 +148,14 @@ def test_every_kind_has_the_budget_of_its_case(tmp_path: Path, monkeypatch: pyte
     game = TaskGame("default-v0")
     made = {m: learner_config(cases[m], game, Budget.from_case(cases[m]), {"lr": 1e-3}, 0) for m in methods}
     for name in ("QMIX", "JointDQN", "their_tasks.Mine"):
-        assert made[name].num_envs_per_env_runner == 100
+        assert made[name].num_envs_per_env_runner == 200
         assert made[name].updates_per_iteration == 25
     assert made["QMIX"].lr == 1e-3
     assert made["their_tasks.Mine"].lr == 5e-4  # it sets this itself
     updates = made["MAPPO"].num_epochs * made["MAPPO"].num_envs_per_env_runner
     assert updates / made["MAPPO"].train_batch_size_per_learner == 25
-    assert made["PPO"].minibatch_size == 120
-    assert made["DQN"].training_intensity == 128 * 1000 / 20_000
+    assert made["PPO"].minibatch_size == 240
+    assert made["DQN"].training_intensity == 128 * 1000 / 40_000
     assert random_scale(game) > 0
     with pytest.raises(InputError, match="method of the leaderboard"):
         tasks.check(tasks.cases(quick=True, seeds=(0,), methods=("QMX",), tasks=("default-v0",))[-1])
