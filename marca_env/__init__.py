@@ -26,6 +26,7 @@ ENVIRONMENTS = {
     "marca_env/Bursty-v0": "marca_env.envs.preset_envs:BurstyEnv",
     "marca_env/Congestion-v0": "marca_env.envs.preset_envs:CongestionEnv",
     "marca_env/DataCentres-v0": "marca_env.envs.preset_envs:DataCentresEnv",
+    "marca_env/Deadline-v0": "marca_env.envs.preset_envs:DeadlineEnv",
     "marca_env/Fleet-v0": "marca_env.envs.fleet_gym_env:FleetEnv",
     "marca_env/RankingModel-v0": "marca_env.envs.preset_envs:RankingModelEnv",
     **{f"marca_env/Stages{n}-v0": "marca_env.envs.preset_envs:StagesEnv" for n in STAGES},
@@ -37,6 +38,7 @@ _VECTORS = {
     "marca_env/Bursty-v0": "bursty",
     "marca_env/Congestion-v0": "congestion",
     "marca_env/DataCentres-v0": "data_centres",
+    "marca_env/Deadline-v0": "deadline",
     "marca_env/RankingModel-v0": "ranking_model",
     **{f"marca_env/Stages{n}-v0": "stages_chain" for n in STAGES},
 }

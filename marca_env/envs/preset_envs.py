@@ -153,6 +153,53 @@ class CongestionEnv(RecommenderEnv):
         super().__init__("congestion-v0", **options)
 
 
+class DeadlineEnv(RecommenderEnv):
+    """The published cascade with a latency limit: stages that each spend more miss it together.
+
+    ## Description
+    The id is `marca_env/Deadline-v0`, the preset and the task `deadline-v0`. Stages, decisions, features and fitted
+    models are those of `marca_env/Recommender-v0`. A request has to be answered within @@LIMIT@@ ms. A late one earns
+    half of what it would have earned under the cheapest joint action. Service times were measured in the running
+    cascade (`latency.json`): channels of retrieval run side by side, stages one after the other. The limit is the
+    @@QUANTILE@@th percentile of the joint actions' mean service time.
+
+    More computation of either stage earns more as long as the other leaves time for it, so that the best option of a
+    stage depends on the options of the other. Stages that each know only their own mean effect earn less than the best
+    static action (`marca headroom --scenario deadline-v0`).
+
+    One request is an episode and no load is simulated: nothing waits. With `window`, and in the simulated day, loaded
+    clusters make requests wait.
+
+    ## Action Space
+    As in `marca_env/Recommender-v0`: 1,000 joint actions.
+
+    ## Observation Space
+    As in `marca_env/Recommender-v0`, and the mean service time of the earlier stages over the limit, once they have
+    decided.
+
+    ## Rewards
+    As in `marca_env/Recommender-v0`; the revenue is net of lateness. `info` of the last step also holds `latency`, the
+    mean seconds until the request is answered, and `late`, the probability that it is late. The task's prices, at which
+    the best allocation uses 20 % of what the most expensive action needs, are the scenario's own: `reward="lagrangian"`
+    takes them where none are given.
+
+    ## Starting State
+    As in `marca_env/Recommender-v0`.
+
+    ## Episode End
+    Terminates after five decisions. Never truncated.
+
+    ## Arguments
+    As in `marca_env/Recommender-v0`, without `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("deadline-v0", **options)
+
+
 class DataCentresEnv(RecommenderEnv):
     """The decisions of `marca_env/RankingModel-v0` at three data centres with their own clusters and prices.
 

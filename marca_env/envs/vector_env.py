@@ -231,6 +231,11 @@ def data_centres(num_envs: int, **options: Any) -> RecommenderVectorEnv:
     return RecommenderVectorEnv(num_envs, "data-centres-v0", **options)
 
 
+def deadline(num_envs: int, **options: Any) -> RecommenderVectorEnv:
+    """Return the vector of ``marca_env/Deadline-v0``."""
+    return RecommenderVectorEnv(num_envs, "deadline-v0", **options)
+
+
 def ranking_model(num_envs: int, **options: Any) -> RecommenderVectorEnv:
     """Return the vector of ``marca_env/RankingModel-v0``."""
     return RecommenderVectorEnv(num_envs, "ranking-model-v0", **options)
