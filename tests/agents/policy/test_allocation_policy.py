@@ -21,7 +21,8 @@ from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.policy.checkpoints import seal
 from agents.team.team import Team, TeamSpec, action_key, mask_key
 from marca_env.models.cost_model import CostModel
-from marca_env.scenario.scenario import Scenario
+from marca_env.models.latency_map import LatencyMap
+from marca_env.scenario.scenario import Latency, Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.factories import make_cost_log
 from tests.helpers.policies import save_untrained_policy
@@ -172,6 +173,24 @@ def test_a_saved_policy_is_loaded_unchanged(
     states = np.zeros((3, 4), dtype=int)
     assert np.array_equal(again.values(states), policy.values(states))
     assert again.scenario == tiny_scenario
+
+
+def test_a_policy_keeps_the_service_times_that_its_agents_observe(
+    tiny_scenario: Scenario, cost_model: CostModel, tmp_path: Path
+) -> None:
+    """The folder is enough to decide, wherever the scenario came from."""
+    limited = tiny_scenario.replace(latency=Latency(0.02))
+    latency_map = LatencyMap.from_log(limited, make_cost_log(tiny_scenario))
+    team = Team(
+        TeamSpec.from_source(team_encoder(limited, latency_map=latency_map)), preset("QMIX", gru=8, hidden=(8,))
+    )
+    policy = AllocationPolicy(team, limited, cost_model, latency_map=latency_map)
+    policy.save(tmp_path / "p")
+    again = AllocationPolicy.load(tmp_path / "p")
+    states = np.zeros((3, 4), dtype=int)
+    assert np.array_equal(again.values(states), policy.values(states))
+    assert again.latency_map is not None
+    assert (tmp_path / "p" / "cost_model" / "latency.json").is_file()
 
 
 SAVER = """

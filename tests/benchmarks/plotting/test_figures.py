@@ -12,7 +12,7 @@ from benchmarks.plotting import balancer_figures, day_figure
 from benchmarks.plotting.time_windows import NOTE, TimeWindows
 from benchmarks.suite import records
 from benchmarks.suite.reference import FOLDER
-from marca_env.scenario.scenario import Scenario
+from marca_env.scenario.scenario import Latency, Scenario
 
 DEFAULT = Scenario.load("default")
 CLUSTERS = DEFAULT.cluster_names
@@ -90,6 +90,19 @@ def test_the_day_shows_the_price_of_every_cluster(drawn, tmp_path):
     assert all("currency" in label for label in prices)
     assert labels(figure)[-1].endswith("currency")
     assert NOTE in [t.get_text() for t in texts(figure)]
+
+
+def test_days_with_a_latency_limit_have_a_panel_of_it(drawn, tmp_path):
+    timed = minutes().assign(latency_p50=0.001, latency_p99=0.003, late=0.0)
+    limited = DEFAULT.replace(latency=Latency(0.004))
+    day_figure.day_figure(timed.assign(policy="static", seed=0), limited, "a day", tmp_path / "day.png")
+    balancer_figures.side_by_side({"mpc": timed}, CLUSTERS, "a day", tmp_path / "balance.png", limit=0.004)
+    for figure in drawn:
+        assert_nothing_is_cut_off(figure)
+        (panel,) = [axis for axis in figure.axes if "p99" in axis.get_ylabel()]
+        limit, line = panel.get_lines()
+        assert np.allclose(limit.get_ydata(), 4.0)
+        assert np.allclose(line.get_ydata(), 3.0)
 
 
 @pytest.mark.slow
