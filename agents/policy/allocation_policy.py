@@ -454,6 +454,43 @@ class AllocationPolicy:
                     actions[part] = leaves[columns[allocate(values, costs, prices)]]
         return actions
 
+    def tables_in_turn(self, states: np.ndarray, observe: Observe) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Return what every joint action is expected to earn and cost, each time that stages have reported.
+
+        They do not depend on prices, so that decisions in turn at many prices need no further evaluation
+        (:class:`marca_env.traffic.policies.InTurnPolicy`).
+
+        Args:
+            states: (B, W), as ``observe`` takes them.
+            observe: as in :meth:`decide_in_turn`.
+
+        Returns:
+            For turn 0 and each turn at which results are revealed: the turn, values (B, J) and costs (B, J, G); those
+            of a joint action are what is expected once its decisions before the turn were taken.
+        """
+        rows = self._keys.complete(states)
+        tables = [(0, self.values(rows), self.costs(rows))]
+        settled = np.zeros(len(self.scenario.result_columns), dtype=bool)
+        for turn, level in enumerate(self._tree.levels):
+            known = self.encoder.settled(turn)
+            if np.array_equal(known, settled):
+                continue
+            settled = known
+            values = np.empty((len(rows), len(self._tree.leaves)), dtype=np.float32)
+            costs = np.empty((*values.shape, len(self.scenario.clusters)), dtype=np.float32)
+            step = max(1, _CHUNK_PAIRS // len(self._tree.leaves))
+            for node, prefix in enumerate(level.prefixes):
+                columns = np.flatnonzero(level.node_of_leaf == node)
+                taken = np.tile(prefix, (len(rows), 1))
+                observed = check_results(observe(states, taken, turn), len(rows), self.scenario)
+                for start in range(0, len(rows), step):
+                    part = slice(start, start + step)
+                    found = self._observed_leaves(rows[part], observed[part], known, columns)
+                    values[part, columns], costs[part, columns] = found
+            joint = self._tree.leaf_of_action
+            tables.append((turn, values[:, joint], costs[:, joint]))
+        return tables
+
     def _observed_leaves(
         self, states: np.ndarray, observed: np.ndarray, known: np.ndarray, columns: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Evaluation of balancers on the same day with the same arrivals, beside a clairvoyant and the dual bound.
 
-All balancers decide with the same values and costs, which are true unless the day makes costs drift: only λ, the price
-of computation, differs. They are calibrated on another sample of requests, other arrivals and other days.
+All balancers decide with the same values and costs: only λ, the price of computation, differs. These are the true ones
+unless the day makes costs drift, or the outcomes were recorded: then they are what the models expect. Balancers are
+calibrated on another sample of requests, other arrivals and other days.
 Shapes: T minutes, M kinds of request, J joint actions, G clusters.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.days.balancers import CLAIRVOYANT, SECOND_DAY, build_balancer
-from benchmarks.days.calibration import Calibration, replay_options
+from benchmarks.days.calibration import Calibration, expected_pool, replay_options
 from benchmarks.evaluation.latency_summary import latency_summary
 from benchmarks.suite.user_methods import user_object_name
 from marca_env.models.request_pool import RequestPool
@@ -90,7 +91,9 @@ class BalancerEvaluation:
 
     def __post_init__(self) -> None:
         self.counts = draw_arrivals(self.pool, self.day.traffic, self.seed)
-        self.table = AllocationTable.of_pool(self.pool)
+        expected = expected_pool(self.calibration.engine, self.pool)
+        self.table = AllocationTable.of_pool(expected)
+        self._expected = expected.outcomes["revenue"], expected.costs
 
     @cached_property
     def clairvoyant_minutes(self) -> pd.DataFrame:
@@ -154,16 +157,14 @@ class BalancerEvaluation:
         return {**scores, "bound_share": scores["revenue"] / self.bound, "events": events}
 
     def _replay(self, name: str, balancer: Balancer, on_minute: Callable[[], None] | None = None) -> pd.DataFrame:
-        policy = PricedPolicy(name, self.pool.outcomes["revenue"], self.pool.costs, balancer, self.table.actions)
+        policy = PricedPolicy(name, *self._expected, balancer, self.table.actions)
         return replay(policy, self.pool, self.day.traffic, self.counts, on_minute, self.day.changes)
 
     def _day_before(self, balancer: Balancer) -> pd.DataFrame:
         """Return the system log of the day before under a balancer, with the same kinds of request."""
         history, seed = self.day.traffic.history_days(), DAY_BEFORE + self.seed
         traffic = Traffic("day before", history[-1]) if len(history) else self.calibration.past_days[0]
-        policy = PricedPolicy(
-            "day before", self.pool.outcomes["revenue"], self.pool.costs, balancer, self.table.actions
-        )
+        policy = PricedPolicy("day before", *self._expected, balancer, self.table.actions)
         return replay(policy, self.pool, traffic, draw_arrivals(self.pool, traffic, seed)).assign(day=0)
 
     def _clairvoyant(self) -> ClairvoyantBalancer:

@@ -97,6 +97,14 @@ def release_margin(scenario: Scenario) -> float:
     return 1.02 - scenario.protection.release
 
 
+def expected_pool(engine: Engine, pool: RequestPool) -> RequestPool:
+    """Return the pool with what the models expect in place of what was recorded, which no policy knows."""
+    if engine.records is None:
+        return pool
+    revenue, costs = engine.table(pool.states)
+    return dataclasses.replace(pool, outcomes={"revenue": revenue}, costs=costs)
+
+
 def replay_options(pool: RequestPool) -> dict[str, Any]:
     """Return the weights and time windows of a pool's requests, as options of balancers that replay requests."""
     if pool.time_windows is None:
@@ -158,7 +166,7 @@ class Calibration:
         return self._sample(self.requests, self.seed)
 
     def _sample(self, requests: int, seed: int) -> RequestPool:
-        pool = self.engine.pool(requests, seed=seed)
+        pool = expected_pool(self.engine, self.engine.pool(requests, seed=seed))
         if self.values is None:
             return pool
         return dataclasses.replace(pool, outcomes={"revenue": self.values(pool.states)})

@@ -195,7 +195,8 @@ class BalancerComparison:
         options, scenario, model = self.options, self.calibration.scenario, self.calibration.model
         if options.needs_model:
             check_model(model, self.calibration)
-        pool = self.calibration.engine.pool(options.requests, seed=JUDGE_SEED)
+        engine = self.calibration.engine
+        pool = engine.pool(options.requests, seed=JUDGE_SEED) if engine.heldout is None else engine.heldout_pool()
         jobs: list[tuple[Any, dict[str, Any]]] = [(method, {}) for method in options.methods]
         jobs += [("mpc", settings) for settings in combinations(options.sweep)]
         try:

@@ -15,7 +15,8 @@ from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.user_code import POLICY_METHODS, UserPolicy, check_names
 from benchmarks.suite.user_methods import is_user_object
-from marca_env.traffic.policies import FixedPolicy, Policy, PricedPolicy
+from marca_env.traffic.control import Balancer
+from marca_env.traffic.policies import FixedPolicy, InTurnPolicy, Policy, PricedPolicy
 from mpc import FeedbackBalancer
 
 POLICIES = ("static", "dcaf", "rl-mpca", "marca-feedback", "marca-mpc")
@@ -61,10 +62,14 @@ def build_policy(
         return PricedPolicy(name, revenue, costs, calibration.bisection(actions), actions)
     assert values is not None, f"{name} needs a value function"
     own = calibration.with_values(values)
+    balancer: Balancer = FeedbackBalancer(own.feedback)
     if name == "marca-mpc":
         past = np.empty((0, 0)) if history is None else history
-        return PricedPolicy(name, values(states), costs, own.mpc(own.forecaster(past), margin=own.margin))
-    return PricedPolicy(name, values(states), costs, FeedbackBalancer(own.feedback))
+        balancer = own.mpc(own.forecaster(past), margin=own.margin)
+    engine, learner = calibration.engine, getattr(values, "__self__", None)
+    if engine.records is not None and engine.scenario.signals and isinstance(learner, AllocationPolicy):
+        return InTurnPolicy(name, engine.scenario, learner.tables_in_turn(states, engine.results), balancer)
+    return PricedPolicy(name, values(states), costs, balancer)
 
 
 def load_values(checkpoint: str, trust: Collection[str] = ()) -> ValueFunction:

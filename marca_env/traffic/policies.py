@@ -5,11 +5,13 @@ Shapes: M kinds of request, J joint actions, G clusters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from marca_env.traffic.allocation import AllocationTable
+from marca_env.scenario.scenario import Scenario
+from marca_env.traffic.allocation import AllocationTable, allocate
 from marca_env.traffic.control import Balancer, ControlObservation
 from marca_env.traffic.dual_bound import dual_bound
 
@@ -98,3 +100,40 @@ class PricedPolicy:
         """Return the joint action of each of ``rows`` under the balancer's prices, and these prices."""
         prices = self.balancer.update(observation)
         return self.table.choose(prices, rows), prices
+
+
+class InTurnPolicy(PricedPolicy):
+    """argmax Q − Σ λ_g C_g, decided anew whenever stages report: earlier decisions stand, the rest is chosen again.
+
+    Args:
+        name: for tables.
+        scenario: the system.
+        tables: turn, values (M,J) and costs (M,J,G) each time that stages report, the first at turn 0; those of a joint
+            action are what is expected once its decisions before the turn were taken, such as
+            :meth:`agents.AllocationPolicy.tables_in_turn`.
+        balancer: sets λ once a minute.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scenario: Scenario,
+        tables: Sequence[tuple[int, np.ndarray, np.ndarray]],
+        balancer: Balancer,
+    ) -> None:
+        super().__init__(name, *tables[0][1:], balancer)
+        self._later = list(tables[1:])
+        shape = scenario.action_shape
+        # (J,) number of the decisions before the turn that a joint action continues, and the actions that do so
+        self._prefix = [np.arange(scenario.n_joint_actions) // int(np.prod(shape[turn:])) for turn, *_ in self._later]
+
+    def choose(self, observation: ControlObservation, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the joint action of each of ``rows``, decided in turn under the balancer's prices, and these."""
+        actions, prices = super().choose(observation, rows)
+        for (_, values, costs), prefix in zip(self._later, self._prefix, strict=True):
+            taken = prefix[actions]
+            for present in np.unique(taken):
+                members, columns = np.flatnonzero(taken == present), np.flatnonzero(prefix == present)
+                part = np.ix_(rows[members], columns)
+                actions[members] = columns[allocate(values[part], costs[part], prices)]
+        return actions, prices
