@@ -431,8 +431,7 @@ class AllocationPolicy:
         Raises:
             InputError: states or prices of a wrong shape, or observed results of a wrong shape or not finite.
         """
-        if not callable(observe) or isinstance(observe, type):
-            raise InputError(f"observe is {shown(observe)}; pass a function such as Engine.results")
+        _check_observe(observe)
         prices = prices_by_cluster(prices, self.scenario.cluster_names)
         leaves, settled = self._tree.leaves, np.zeros(len(self.scenario.result_columns), dtype=bool)
         rows = self._keys.complete(states)
@@ -467,7 +466,11 @@ class AllocationPolicy:
         Returns:
             For turn 0 and each turn at which results are revealed: the turn, values (B, J) and costs (B, J, G); those
             of a joint action are what is expected once its decisions before the turn were taken.
+
+        Raises:
+            InputError: states of a wrong shape, or observed results of a wrong shape or not finite.
         """
+        _check_observe(observe)
         rows = self._keys.complete(states)
         tables = [(0, self.values(rows), self.costs(rows))]
         settled = np.zeros(len(self.scenario.result_columns), dtype=bool)
@@ -523,6 +526,11 @@ class AllocationPolicy:
             pairs = np.repeat(states, len(leaves), axis=0), np.tile(leaves, (len(states), 1))
             out[start : start + step] = self.cost_model.predict(*pairs).reshape(len(states), *out.shape[1:])
         return out
+
+
+def _check_observe(observe: object) -> None:
+    if not callable(observe) or isinstance(observe, type):
+        raise InputError(f"observe is {shown(observe)}; pass a function such as Engine.results")
 
 
 def check_results(results: np.ndarray, n_rows: int, scenario: Scenario) -> np.ndarray:

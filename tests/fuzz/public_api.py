@@ -347,6 +347,11 @@ def agent_calls(policy: Any, folder: Path) -> list[Call]:
         ),
         Call("policy.decide", policy.decide, {"states": states, "prices": prices}),
         Call(
+            "policy.tables_in_turn",
+            policy.tables_in_turn,
+            {"states": states, "observe": lambda s, a, turn: policy.cost_model.results(s, a)},
+        ),
+        Call(
             "policy.decide_in_turn",
             policy.decide_in_turn,
             {"states": states, "prices": prices, "observe": lambda s, a, turn: policy.cost_model.results(s, a)},
