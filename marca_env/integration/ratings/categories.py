@@ -56,7 +56,7 @@ def cluster_items(item: np.ndarray, count: np.ndarray, clusters: int, seed: int)
     clusters = int(min(clusters, max(rated.sum() // 2, 1)))
     length = np.linalg.norm(item, axis=1, keepdims=True)
     direction = item / np.maximum(length, 1e-12)
-    model = MiniBatchKMeans(clusters, random_state=seed, n_init=3).fit(direction[rated])
+    model = MiniBatchKMeans(clusters, random_state=seed % 2**32, n_init=3).fit(direction[rated])
     category = model.predict(direction).astype(np.int64)
     used, category = np.unique(category, return_inverse=True)
     return ItemCategories(

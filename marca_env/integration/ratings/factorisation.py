@@ -34,6 +34,7 @@ _MOST_SELECTED = 200_000  # pairs on which the strength is chosen
 _MOST_JUDGED = 2_000  # users whose lists are judged; of large catalogues fewer, down to 100
 _MOST_SCORES = 2 * 10**8  # pairs that are scored for that
 _SAMPLE = 200_000
+_SEEDS = 2**32  # number of seeds of the two packages
 _MANY = 1_000_000  # pairs above which the fit uses all cores; below, starting threads takes longer
 _MISSING = "marca fit --ratings needs {}: pip install 'marca-env[ratings]'"
 
@@ -100,7 +101,11 @@ def _fit_explicit(ratings: Ratings, factors: int, strength: float, seed: int) ->
     except ImportError:
         raise ImportError(_MISSING.format("scikit-surprise")) from None
     model = SVD(
-        n_factors=max(factors - 1, 1), n_epochs=_EPOCHS, lr_all=_LEARNING_RATE, reg_all=strength, random_state=seed
+        n_factors=max(factors - 1, 1),
+        n_epochs=_EPOCHS,
+        lr_all=_LEARNING_RATE,
+        reg_all=strength,
+        random_state=seed % _SEEDS,
     )
     trainset = _trainset(ratings)
     model.fit(trainset)
@@ -141,7 +146,7 @@ def _fit_implicit(ratings: Ratings, factors: int, strength: float, seed: int) ->
             regularization=_REGULARISATION,
             alpha=1.0,
             iterations=_ITERATIONS,
-            random_state=seed,
+            random_state=seed % _SEEDS,
             num_threads=1 if len(ratings.user) < _MANY else 0,
         )
         model.fit(_matrix(ratings, confidence), show_progress=False)
@@ -169,8 +174,12 @@ def judge(ratings: Ratings, factors: int, seed: int) -> Judgement:
     The strength is chosen within the four fifths, so that the held-out pairs decide nothing.
 
     Raises:
-        InputError: no user has enough pairs.
+        InputError: no user has enough pairs, or all ratings are equal.
     """
+    if ratings.feedback == "explicit" and np.ptp(ratings.value) == 0:
+        raise InputError(
+            f"ratings: all are {ratings.value[0]:g}, which says nothing about taste; pass --feedback implicit"
+        )
     rng = np.random.default_rng([seed, 7])
     held_out = _hold_out(ratings, rng)
     if not held_out.any():

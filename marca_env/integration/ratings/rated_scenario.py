@@ -25,6 +25,7 @@ from marca_env.scenario.scenario import FILE as SCENARIO_FILE
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import read_json, write_json
+from marca_env.utils.validation import as_seed
 
 REPORT = "ratings.json"
 """Name of the report in the folder: sources, counts, and how well the factors predict."""
@@ -86,6 +87,7 @@ def build_rated_scenario(sources: RatedSources, out: Path, base: Scenario) -> tu
         raise InputError(f"--scenario {base.name}: its users and items come from ratings; use the scenario below it")
     if sources.factors is not None and sources.factors < 2:
         raise InputError(f"--factors is {sources.factors}; it must be at least 2")
+    as_seed(sources.seed, "--seed")
     inputs = sources.describe(base)
     if (report := _stored_report(out, inputs)) is not None:
         return Scenario.load(out), report
@@ -94,6 +96,11 @@ def build_rated_scenario(sources: RatedSources, out: Path, base: Scenario) -> tu
     ratings = read_ratings(
         sources.ratings, sources.columns, feedback=sources.feedback, extra_items=extra, seed=sources.seed
     )
+    if attributes is not None and not np.isin(ratings.item_ids[np.unique(ratings.item)], attributes.ids).any():
+        raise InputError(
+            f"{sources.items}: describes no item of {sources.ratings}; check the ids, or "
+            "name the right column with --item-column"
+        )
     dim = sources.factors or base.catalogue.dim
     judgement = judge(ratings, dim, sources.seed)
     factors = factorise(ratings, dim, judgement.strength, sources.seed)

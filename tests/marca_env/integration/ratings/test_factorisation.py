@@ -69,6 +69,11 @@ def test_too_few_ratings_to_judge_are_refused(tmp_path: Path) -> None:
         judge(ratings.take(rank < 4), factors=4, seed=0)
 
 
+def test_equal_ratings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="all are 5, which says nothing about taste; pass --feedback implicit"):
+        judge(ratings_of(make_ratings().assign(rating=5.0), tmp_path), factors=4, seed=0)
+
+
 def test_the_latent_share_is_that_of_the_law() -> None:
     """Events where s · score + noise exceeds a threshold, held out at random: the estimate is s²."""
     rng, users, items, s = np.random.default_rng(0), 300, 400, 0.6

@@ -49,6 +49,13 @@ def test_a_world_of_ratings_is_no_base_for_another(tiny_scenario: Scenario, tmp_
         build_rated_scenario(sources, tmp_path / "other", scenario)
 
 
+def test_attributes_of_other_items_are_refused(tiny_scenario: Scenario, tmp_path: Path) -> None:
+    ratings, items = write_tables(tmp_path)
+    items.write_text("itemId,genres\nA1,drama\nA2,comedy\n")
+    with pytest.raises(InputError, match=r"items\.csv: describes no item of .*ratings\.csv\.gz; check the ids"):
+        build_rated_scenario(RatedSources(ratings, items), tmp_path / "out", tiny_scenario)
+
+
 def test_the_printed_report_warns_of_factors_that_are_no_better_than_a_baseline(
     tiny_scenario: Scenario, tmp_path: Path
 ) -> None:
