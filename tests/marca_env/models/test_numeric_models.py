@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.evaluation.slice_calibration import request_slices
+from benchmarks.plotting.time_windows import TimeWindows
 from marca_env.models.cost_model import CostModel
 from marca_env.models.deterministic_linear import DeterministicFactor, DeterministicLinear, JoinedFactor, chunks
 from marca_env.models.engine import Engine
@@ -174,3 +176,17 @@ def test_logs_with_faults_are_refused(scenario, log) -> None:
             fit(scenario, bad)
     with pytest.raises(InputError, match="'signal_retrieval_best' is missing"):
         CostModel.fit(scenario, log.drop(columns="signal_retrieval_best"), make_cost_log(scenario))
+
+
+def test_time_windows_of_a_pool_come_after_vectors(models, scenario, log) -> None:
+    states = draw(scenario, log, 40)[0]
+    pool = Engine(scenario, *models, Population(states, np.ones(40))).pool(100, seed=2)
+    windows, n_windows = pool.time_windows
+    assert n_windows == 4
+    np.testing.assert_array_equal(windows, pool.states[:, 3])  # after two numbers and the user value
+    morning = pool.probabilities(500)  # of the second window
+    assert morning[windows == 1].sum() == pytest.approx(1.0)
+    assert set(request_slices(scenario, pool.states, np.zeros((len(pool.states), 4), int))) >= {"uv", "w×g"}
+    assert TimeWindows.of(scenario) == TimeWindows(4)
+    numbers = scenario.replace(features=(Feature("w", 1, kind="number"),))
+    assert TimeWindows.of(numbers) is None
