@@ -28,6 +28,8 @@ ENVIRONMENTS = {
     "marca_env/DataCentres-v0": "marca_env.envs.preset_envs:DataCentresEnv",
     "marca_env/Deadline-v0": "marca_env.envs.preset_envs:DeadlineEnv",
     "marca_env/Fleet-v0": "marca_env.envs.fleet_gym_env:FleetEnv",
+    "marca_env/Handover-v0": "marca_env.envs.preset_envs:HandoverEnv",
+    "marca_env/LlmCascade-v0": "marca_env.envs.preset_envs:LlmCascadeEnv",
     "marca_env/RankingModel-v0": "marca_env.envs.preset_envs:RankingModelEnv",
     **{f"marca_env/Stages{n}-v0": "marca_env.envs.preset_envs:StagesEnv" for n in STAGES},
 }
@@ -39,6 +41,8 @@ _VECTORS = {
     "marca_env/Congestion-v0": "congestion",
     "marca_env/DataCentres-v0": "data_centres",
     "marca_env/Deadline-v0": "deadline",
+    "marca_env/Handover-v0": "handover",
+    "marca_env/LlmCascade-v0": "llm_cascade",
     "marca_env/RankingModel-v0": "ranking_model",
     **{f"marca_env/Stages{n}-v0": "stages_chain" for n in STAGES},
 }

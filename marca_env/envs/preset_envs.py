@@ -200,6 +200,147 @@ class DeadlineEnv(RecommenderEnv):
         super().__init__("deadline-v0", **options)
 
 
+class HandoverEnv(RecommenderEnv):
+    """Three stages that each see what the others cannot: retrieval knows the user, later stages what was retrieved.
+
+    ## Description
+    The id is `marca_env/Handover-v0`, the preset and the task `handover-v0`. Retrieval chooses a source of candidates,
+    pre-ranking how many of them are ranked, ranking which of three models scores them, or none. An accurate model pays
+    where the user is valuable, the request difficult and the queue long. Who the user is, retrieval alone observes; how
+    relevant and how hard to rank the list is, only later stages do. As a team, agents act on their own observations; in
+    this single-agent view the controller sees everything that is observable at each turn.
+
+    The scenario is generated from a stated law (`marca_env.envs.handover_preset`); nothing was measured. Its population
+    holds every combination with its probability, so that the card (`marca headroom --scenario handover-v0`) is exact.
+    Gains over the best static action, net of the task's prices:
+
+    | decisions | gain |
+    |---|---|
+    | random | −64.0 % |
+    | truncation only: the ranking model adapts | +16.8 % |
+    | each agent's best option as if the others chose at random, all is observed | +44.9 % |
+    | own information: each agent acts on its own observation alone (best team found) | +31.9 % |
+    | joint: all that is observable | +48.8 % |
+    | hindsight | +51.9 % |
+
+    Acting on one's own observation loses 35 % of the gain of full information.
+
+    ## Action Space
+    `Discrete(4)`, 48 joint actions. As a multi-agent environment it has the agents `retrieval`, `pre_ranking` and
+    `ranking`, each with one more action, `wait`.
+
+    | step | decision | options |
+    |---|---|---|
+    | 0 | `source` | popular, personal, both |
+    | 1 | `truncation` | 20, 60, 180, 540 candidates |
+    | 2 | `ranker` | off, small, medium, large |
+
+    ## Observation Space
+    As in `marca_env/Recommender-v0`, with these features and signals:
+
+    | name | values | seen by | meaning |
+    |---|---|---|---|
+    | `value` | 3 codes | retrieval | what the user is worth |
+    | `taste` | 3 codes | retrieval | from mainstream to niche: popular lists suit less, ranking is harder |
+    | `topic` | 2 codes | all | says how well the user's history probably fits |
+    | signal `best` | number | pre_ranking, ranking | best score of the list: its relevance, with an error |
+    | signal `spread` | number | pre_ranking, ranking | how hard the list is to rank, with an error |
+    | signal `gap` | number | ranking | score gap at the cut |
+
+    The feature `request` is hidden: it is the row of the records and in no observation.
+
+    ## Rewards
+    As in `marca_env/Recommender-v0`; `reward="lagrangian"` takes the task's prices, 5 on both clusters.
+
+    ## Starting State
+    A request drawn from the population.
+
+    ## Episode End
+    Terminates after three decisions. Never truncated.
+
+    ## Arguments
+    As in `marca_env/Recommender-v0`, without `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("handover-v0", **options)
+
+
+class LlmCascadeEnv(RecommenderEnv):
+    """Real questions, real scores of nine language models, real prices: which model answers, and does a second one?
+
+    ## Description
+    The id is `marca_env/LlmCascade-v0`, the preset and the task `llm-cascade-v0`. A router sees the question and
+    decides which model answers first. A judge reads the answer, and decides whether and which second model answers. The
+    last answer counts. Scores, prices and lengths of 5,489 training and 500 held-out questions are those of LLMRouter
+    (MIT licence); the page "Routing between language models" shows how the preset was built, step by step.
+
+    The data hold no answers and no judge. Stated, not measured: four characters are a token and every answer has 256;
+    the judge's reading is the score of the answer seen through noise that makes it right in 80 % of the cases at the
+    best threshold; a right answer is worth 0.004 dollars. The judge costs the price of the cheapest model. The unit of
+    cost is the dollar: the cluster `api` has a budget of 0.20 dollars a minute at a peak of 20 questions per second.
+
+    Rules are found on the training questions, judged on the held-out ones (`marca headroom --scenario llm-cascade-v0`).
+    Joint decisions are estimated by forests of randomised trees, because conditional means given numbers are unknown:
+
+    | decisions | net dollars per 1,000 questions | gain |
+    |---|---|---|
+    | random | 1.161 | −38.9 % |
+    | best static action: the best single model | 1.900 | |
+    | best rule: a second model where the judge's reading is low | 2.050 | +7.9 % |
+    | truncation only: the second model adapts | 2.071 | +9.0 % |
+    | independent | 2.123 | +11.8 % |
+    | own information | 2.127 | +12.0 % |
+    | joint | 2.146 | +13.0 % |
+    | hindsight: the best pair for each question | 2.855 | +50.3 % |
+
+    With 500 questions a difference of 0.05 between two rows is within chance.
+
+    ## Action Space
+    `Discrete(10)`, 90 joint actions. As a multi-agent environment it has the agents `router` and `judge`, each with one
+    more action, `wait`.
+
+    | step | decision | options |
+    |---|---|---|
+    | 0 | `first` | nine models, from the cheapest to the most expensive |
+    | 1 | `second` | off, and the same nine models |
+
+    ## Observation Space
+    As in `marca_env/Recommender-v0`, with these features and signals:
+
+    | name | values | seen by | meaning |
+    |---|---|---|---|
+    | `text` | 24 numbers | both | the question's text: TF-IDF and a truncated singular value decomposition |
+    | `length` | number | both | log of the question's length |
+    | signal `confidence` | number | judge | the judge's reading of the first answer |
+    | signal `strength` | number | judge | mean score of the model that answered first |
+
+    The feature `request` is hidden: it is the row of the records and in no observation.
+
+    ## Rewards
+    As in `marca_env/Recommender-v0`: what the answer is worth, less λ times the dollars spent. `reward="lagrangian"`
+    takes the task's price, 1: net dollars.
+
+    ## Starting State
+    A training question, all with the same probability. `Engine.on_heldout()` gives the engine of the held-out ones.
+
+    ## Episode End
+    Terminates after two decisions. Never truncated.
+
+    ## Arguments
+    As in `marca_env/Recommender-v0`, without `scenario`.
+
+    ## Version History
+    - v0: initial release
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("llm-cascade-v0", **options)
+
+
 class DataCentresEnv(RecommenderEnv):
     """The decisions of `marca_env/RankingModel-v0` at three data centres with their own clusters and prices.
 

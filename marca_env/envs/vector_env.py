@@ -226,6 +226,16 @@ def congestion(num_envs: int, **options: Any) -> RecommenderVectorEnv:
     return RecommenderVectorEnv(num_envs, "congestion-v0", **options)
 
 
+def handover(num_envs: int, **options: Any) -> RecommenderVectorEnv:
+    """Return the vector of ``marca_env/Handover-v0``."""
+    return RecommenderVectorEnv(num_envs, "handover-v0", **options)
+
+
+def llm_cascade(num_envs: int, **options: Any) -> RecommenderVectorEnv:
+    """Return the vector of ``marca_env/LlmCascade-v0``."""
+    return RecommenderVectorEnv(num_envs, "llm-cascade-v0", **options)
+
+
 def data_centres(num_envs: int, **options: Any) -> RecommenderVectorEnv:
     """Return the vector of ``marca_env/DataCentres-v0``."""
     return RecommenderVectorEnv(num_envs, "data-centres-v0", **options)
