@@ -120,6 +120,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
     | one-hot of the turn | 0, 1 |
     | one-hots of the agent's own decisions so far | 0, 1 |
     | results (candidates) of earlier stages over their queue limit; 0 until settled | 0 … 4 |
+    | with a latency limit: mean service time of earlier stages over the limit; 0 until settled | 0 … 4 |
     | with `window`: load over budget, degradation and backlog of each cluster, and the share of the window passed | 0 … 4, then 0 … 1 |
     | prices of the clusters, log(1 + λ · budget / peak rate) | 0 … 8 |
 
@@ -137,6 +138,7 @@ class RecommenderAEC(_TeamEpisode, AECEnv):
     | `computation` | Σ_g λ_g · cost_g, currency |
     | `cost` | by cluster, core-seconds |
     | `results` | by stage, candidates |
+    | `latency`, `late` | with a latency limit: mean seconds, probability |
     | `load`, `degradation`, `backlog`, `prices` | with `window`: by cluster, core-seconds per second, level, seconds, λ of the next request |
     | `dropped` | with `window`: share of the requests that was dropped |
 

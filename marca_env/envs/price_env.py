@@ -78,6 +78,7 @@ class BalancingEnv(gymnasium.Env):
     | `prices` | (G,) λ in force, currency per core-second |
     | `degradation` | (G,) levels in force in the period's last minute |
     | `dropped` | (G,) mean share of the work that was dropped |
+    | `latency_p50`, `latency_p99`, `late` | with a latency limit: quantiles in seconds and share, of the last minute |
     | `qps` | mean requests per second |
 
     The property `control` is the `ControlObservation` that a balancer takes.
@@ -228,7 +229,12 @@ class BalancingEnv(gymnasium.Env):
 
     def _telemetry(self, outcomes: list[MinuteOutcome]) -> dict[str, Any]:
         """Return what the info tells of the clusters in the last period."""
+        latency = outcomes[-1].latency
+        timed: dict[str, Any] = {}
+        if latency is not None:
+            timed = {"latency_p50": latency.p50, "latency_p99": latency.p99, "late": latency.late}
         return {
+            **timed,
             "load": self.control.load,
             "prices": self.control.prices,
             "degradation": outcomes[-1].degradation,

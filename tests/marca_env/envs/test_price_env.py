@@ -12,6 +12,7 @@ from marca_env.envs.price_env import BalancingEnv
 from marca_env.traffic.allocation import allocate
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
+from tests.helpers.factories import make_timed_engine
 
 DAY = 50.0 * (0.6 - 0.4 * np.cos(2 * np.pi * np.arange(1440) / 1440))
 
@@ -159,3 +160,12 @@ def test_rgb_array_is_720_pixels_wide(exact_engine):
     env = BalancingEnv(engine=exact_engine, traffic=DAY, render_mode="rgb_array")
     env.reset(seed=0)
     assert env.render().shape[1:] == (720, 3)
+
+
+def test_free_computation_makes_requests_late(tiny_scenario, exact_law):
+    """With a latency limit the info shows how long requests take; without one it does not."""
+    timed = BalancingEnv(engine=make_timed_engine(tiny_scenario, exact_law, 0.02), traffic=DAY)
+    _, free = run(timed, np.zeros(2), 4)
+    _, dear = run(timed, np.ones(2), 4)
+    assert dear[-1]["late"] < free[-1]["late"]
+    assert dear[-1]["latency_p50"] < free[-1]["latency_p50"] < free[-1]["latency_p99"]
