@@ -166,8 +166,9 @@ class ObjectiveOptions:
     followed, as far as ``trace`` keeps it."""
     trace: str = _option("greedy", TRACES)
     """Steps through which ``td_lambda`` follows the return: ``greedy`` until the first action that the target policy
-    would not take (Watkins's Q(λ), the tree backup of a greedy policy), or ``all`` (Peng's Q(λ)), which is faster and
-    biased towards the behaviour policy."""
+    would not take (Watkins's Q(λ), the tree backup of a greedy policy); ``all`` (Peng's Q(λ)), which is faster and
+    biased towards the behaviour policy; or ``better``: as ``greedy``, and through other actions where their return
+    exceeds the value of the greedy one, which overestimates where returns are noisy."""
     target_update: int = _option(100, COUNT)
     """Gradient steps between hard updates of the target network."""
     tau: float | None = _option(None, UNIT_OR_NONE)

@@ -17,7 +17,7 @@ MIXER_TARGETS = ("td", "return")
 WEIGHTING_LEVELS = ("sample", "batch")
 CENTRAL_WEIGHTINGS = ("optimistic", "central")
 TD_WEIGHTINGS = ("none", *CENTRAL_WEIGHTINGS, "advantage")
-TRACES = ("greedy", "all")
+TRACES = ("greedy", "all", "better")
 
 
 def greedy(q: Tensor, mask: Tensor) -> Tensor:
@@ -96,13 +96,21 @@ def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: flo
 
 
 def lambda_targets(
-    reward: Tensor, next_value: Tensor, terminated: Tensor, is_kept: Tensor, gamma: float, td_lambda: float
+    reward: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    is_kept: Tensor,
+    *,
+    gamma: float,
+    td_lambda: float,
+    may_improve: Tensor | None = None,
 ) -> Tensor:
     """Return λ-returns G_t = r_t + γ·[(1 − λ·c_{t+1})·V_{t+1} + λ·c_{t+1}·G_{t+1}], computed from the end.
 
     With λ = 0 this is :func:`td_target`. The trace c says whether the return that followed stands for the next value.
     c = 1 at greedy actions alone is Watkins's Q(λ), which is the tree backup of a greedy policy (Precup et al., 2000);
-    c = 1 at every step is Peng's Q(λ).
+    c = 1 at every step is Peng's Q(λ). With ``may_improve`` c is also 1 where G_{t+1} > V_{t+1}: what an action has
+    earned is a lower bound of what the best one earns (He et al., 2017), unless it was luck.
 
     Args:
         reward: (B, T).
@@ -111,12 +119,16 @@ def lambda_targets(
         is_kept: (B, T) bool, c_t; False at padded steps, so that a truncated episode bootstraps at its end.
         gamma: γ.
         td_lambda: λ, in [0, 1].
+        may_improve: (B, T) bool, steps whose trace is kept where their return exceeds their value; ``None``: nowhere.
     """
     targets: list[Tensor] = []
     for t in reversed(range(reward.shape[1])):
         value = next_value[:, t]
         if targets:
-            value = torch.where(is_kept[:, t + 1], torch.lerp(value, targets[-1], td_lambda), value)
+            mixed, kept = torch.lerp(value, targets[-1], td_lambda), is_kept[:, t + 1]
+            if may_improve is not None:
+                kept = kept | (may_improve[:, t + 1] & (targets[-1] > value))
+            value = torch.where(kept, mixed, value)
         targets.append(td_target(reward[:, t], value, terminated[:, t], gamma))
     return torch.stack(targets[::-1], 1)
 
@@ -135,6 +147,7 @@ def own_turn_process(
     terminated: Tensor,
     *,
     is_kept: Tensor | None = None,
+    may_improve: Tensor | None = None,
     gamma: float = 1.0,
     td_lambda: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
@@ -149,6 +162,7 @@ def own_turn_process(
         on_turn: (B, T + 1) bool.
         terminated: (B, T) bool, True at the step that ends the episode.
         is_kept: (B, T) bool, turns whose λ-return stands for their value; needed with λ > 0.
+        may_improve: (B, T) bool, turns whose λ-return does so where it is larger.
         gamma: γ, discount from turn to turn, in λ-returns.
         td_lambda: λ, in [0, 1].
 
@@ -169,7 +183,10 @@ def own_turn_process(
         turn, turn_value = on_turn[:, t], value[:, t]
         if is_kept is not None and td_lambda:
             turn_return = collected[:, None] + gamma * next_value
-            turn_value = torch.where(is_kept[:, t, None], torch.lerp(turn_value, turn_return, td_lambda), turn_value)
+            kept = is_kept[:, t, None]
+            if may_improve is not None:
+                kept = kept | (may_improve[:, t, None] & (turn_return > turn_value))
+            turn_value = torch.where(kept, torch.lerp(turn_value, turn_return, td_lambda), turn_value)
         collected = torch.where(turn, torch.zeros_like(collected), collected)
         next_value = torch.where(turn[:, None], turn_value, next_value)
     return torch.stack(rewards[::-1], 1), torch.stack(next_values[::-1], 1)

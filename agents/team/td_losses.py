@@ -144,6 +144,7 @@ def _agent_errors(
             a.on_turn,
             batch["terminated"],
             is_kept=is_kept,
+            may_improve=a.is_acting if options.trace == "better" else None,
             gamma=options.gamma,
             td_lambda=options.td_lambda,
         )
@@ -202,11 +203,19 @@ def _team_target(online: Team, batch: Mapping[str, Tensor], agents: list[AgentVa
     options, reward, terminated = online.preset.objective, batch["reward"], batch["terminated"]
     if options.td_lambda == 0:
         return td_targets.td_target(reward, next_value, terminated, options.gamma)
-    is_kept = batch["filled"]
-    if options.trace == "greedy":
+    is_kept = filled = batch["filled"]
+    if options.trace != "all":
         greedy = [(a.action == a.next_action[:, :-1]) | ~a.is_acting for a in agents]
         is_kept = is_kept & torch.stack(greedy).all(0)
-    return td_targets.lambda_targets(reward, next_value, terminated, is_kept, options.gamma, options.td_lambda)
+    return td_targets.lambda_targets(
+        reward,
+        next_value,
+        terminated,
+        is_kept,
+        gamma=options.gamma,
+        td_lambda=options.td_lambda,
+        may_improve=filled if options.trace == "better" else None,
+    )
 
 
 def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:

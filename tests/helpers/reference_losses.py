@@ -234,9 +234,13 @@ def agent_target(
             )
         if options["head_target"] == "mean":
             ahead = np.full_like(ahead, ahead.mean())
-        if later[0] < row.length and options["td_lambda"] and is_kept(row, g, later[0], options, head_mixture):
+        if later[0] < row.length and options["td_lambda"]:
             follows = agent_target(rows, g, (i, later[0]), options, credits, head_mixture)
-            ahead = (1 - options["td_lambda"]) * ahead + options["td_lambda"] * follows
+            mixed = (1 - options["td_lambda"]) * ahead + options["td_lambda"] * follows
+            if is_kept(row, g, later[0], options, head_mixture):
+                ahead = mixed
+            elif options["trace"] == "better":
+                ahead = np.maximum(ahead, mixed)
     return earned + options["gamma"] * ahead
 
 
@@ -390,8 +394,11 @@ def team_targets(
         value = 0.0 if last and row.ended else next_values[t]
         if not last:
             acting = [g for g in range(len(row.q)) if row.on_turn(g, t + 1)]
+            mixed = (1 - options["td_lambda"]) * value + options["td_lambda"] * targets[0]
             if all(is_kept(row, g, t + 1, options, head_mixture) for g in acting):
-                value = (1 - options["td_lambda"]) * value + options["td_lambda"] * targets[0]
+                value = mixed
+            elif options["trace"] == "better":
+                value = max(value, mixed)
         targets.insert(0, row.reward[t] + options["gamma"] * value)
     return targets
 

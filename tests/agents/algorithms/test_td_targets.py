@@ -124,6 +124,14 @@ def test_lambda_targets_match_the_mixture_of_n_step_returns(lam: float) -> None:
         np.testing.assert_allclose(actual[i, :steps], expected, rtol=1e-12)
 
 
+def test_a_better_return_replaces_the_value_where_that_is_allowed() -> None:
+    reward, value = torch.tensor([[0.0, 5.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [3.0, 0.0]])
+    ended, never = torch.tensor([[False, True]] * 2), torch.zeros(2, 2, dtype=torch.bool)
+    targets = td_targets.lambda_targets(reward, value, ended, never, gamma=1.0, td_lambda=1.0, may_improve=~never)
+    assert targets.tolist() == [[5.0, 5.0], [3.0, 1.0]]
+    assert td_targets.lambda_targets(reward, value, ended, never, gamma=1.0, td_lambda=1.0)[:, 0].tolist() == [3, 3]
+
+
 def test_disagreement_is_the_distance_from_the_mean_over_legal_actions() -> None:
     q = torch.tensor([[[1.0, 9.0, 0.0], [3.0, -9.0, 4.0]]])  # one state, two heads, three actions
     mask = torch.tensor([[True, False, True]])

@@ -75,6 +75,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("QMIX", {"gru": 5, "td_lambda": 0.7, "double_q": False, "trace": "all"}),
     ("AWRQMixer", {**AWRQ, "variance_credit": False, "td_lambda": 0.7}),
     ("AWRQMixer", {**AWRQ, "variance_credit": False, "td_lambda": 1.0, "trace": "all", "head_action": "own"}),
+    ("AWRQMixer", {**AWRQ, "variance_credit": False, "td_lambda": 0.6, "trace": "better"}),
     ("AWRQMixer", {**AWRQ, "credit_use": "weight", "credit_share": 0.8}),
     ("AWRQMixer", {**AWRQ, "credit_use": "weight", "credit": "cumulative", "agent_loss": 0.0}),
     ("AWRQMixer", {**AWRQ, "credit_use": "weight", "head_weighting": "disagreement", "td_lambda": 0.5}),
