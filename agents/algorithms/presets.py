@@ -40,7 +40,6 @@ AWRQ_SWITCHES: dict[str, Switch] = {
 PLEX_SWITCHES: dict[str, Switch] = {
     "duplex_mixer": ("mixer", "qplex", "absolute"),
     "advantage_weighting": ("td_weighting", "advantage", "none"),
-    "lambda_returns": ("td_lambda", 1.0, 0.0),
     "ensemble": ("heads", 5, 1),
     "disagreement_weighting": ("head_weighting", "disagreement", "mean"),
     "credit_weighting": ("credit", "variance", "none"),
@@ -160,9 +159,7 @@ PRESETS: dict[str, Preset] = {
         "AWRQPlex",
         network=NetworkOptions(heads=5, initializer="torch"),
         mixer=MixerOptions(mixer="qplex"),
-        objective=ObjectiveOptions(
-            head_weighting="disagreement", td_lambda=1.0, td_weighting="advantage", td_alpha=0.1
-        ),
+        objective=ObjectiveOptions(head_weighting="disagreement", td_weighting="advantage", td_alpha=0.1),
         credit=CreditOptions("variance", credit_use="weight"),
     ),
     "IQL": Preset("IQL", network=_TEAM, mixer=MixerOptions(mixer="none"), objective=ObjectiveOptions(agent_loss=1.0)),

@@ -69,7 +69,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("QMIX", {"gru": 5, "mixer": "resq", "heads": 3, "head_weighting": "random", "mixer_target": "return"}),
     ("WeightedQMIX", {"gru": 5, "mixer": "qplex", "td_weighting": "central", "td_alpha": 0.1, "td_lambda": 0.6}),
     ("AWRQPlex", AWRQ),
-    ("AWRQPlex", {**AWRQ, "advantage_weighting": False, "lambda_returns": False, "agent_loss": 0.3}),
+    ("AWRQPlex", {**AWRQ, "advantage_weighting": False, "td_lambda": 0.8, "trace": "better", "agent_loss": 0.3}),
     ("QMIX", {"gru": 5, "td_weighting": "advantage"}),
     ("QMIX", {"gru": 5, "td_lambda": 1.0}),
     ("QMIX", {"gru": 5, "td_lambda": 0.7, "double_q": False, "trace": "all"}),
