@@ -1,21 +1,20 @@
 """What scores are normalised by: returns of random play, of the best static action, and of the best joint decisions.
 
 ``static`` and ``joint`` are exact where a request's state says all that its outcome depends on. Where something is
-hidden, ``joint`` is that of the task's card (decisions on all that is observable); where requests are held out,
-``static`` is, too. In windows static actions are played.
+hidden, ``joint`` is that of the task's card (decisions on all that is observable). In windows, and where requests are
+held out, ``static`` is, too.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from benchmarks.days.headroom import card
+from benchmarks.days.headroom import Card, card
 from benchmarks.experiments.tasks.task_games import JUDGE_SEED, TaskGame
 from benchmarks.training.greedy_rollout import play_episodes
 from marca_env.envs.rewards import REWARDS
@@ -45,9 +44,7 @@ def reference_return(game: TaskGame, name: str) -> Reference:
     """
     if name == "random":
         return Reference(game.mean(_random_returns(game)), "played", is_estimate=True)
-    if game.is_window:
-        return _played_static(game) if name == "static" else Reference(float("nan"), "no card", is_estimate=True)
-    if game.is_heldout or (name == "joint" and not _state_says_all(game)):
+    if game.is_window or game.is_heldout or (name == "joint" and not _state_says_all(game)):
         return _from_card(game, name)
     rewards = reward_table(game)
     best = (game.judge.shares @ rewards).max() if name == "static" else game.judge.shares @ rewards.max(axis=1)
@@ -86,48 +83,14 @@ def _random_returns(game: TaskGame) -> np.ndarray:
     return play_episodes(env, begin, env.num_envs, seed=JUDGE_SEED)
 
 
-def _played_static(game: TaskGame) -> Reference:
-    """Return the best static action, where it has to be played; sites may have an action each.
-
-    All joint actions are tried, and from the best one on every option of every site, until no change helps.
-    """
-    env, n_decisions = game.judge_env(), len(game.scenario.decisions)
-
-    def value(plan: np.ndarray) -> float:
-        return game.mean(play_episodes(env, partial(_static_policy, env.agents, plan), env.num_envs, seed=JUDGE_SEED))
-
-    joint = game.scenario.joint_actions
-    plans = [np.repeat(action[:, None], len(env.agents), axis=1) for action in joint]
-    values = [value(plan) for plan in plans]
-    best, highest = plans[int(np.argmax(values))], max(values)
-    improves = game.scenario.agent_kind == "site"
-    while improves:
-        improves = False
-        for d, k in itertools.product(range(n_decisions), range(len(env.agents))):
-            for option in range(game.scenario.action_shape[d]):
-                plan = best.copy()
-                plan[d, k] = option
-                if option != best[d, k] and (found := value(plan)) > highest:
-                    best, highest, improves = plan, found, True
-    return Reference(highest, "played", is_estimate=True)
-
-
-def _static_policy(agents: Sequence[str], plan: np.ndarray, batch: int) -> Any:
-    """Return a policy that takes ``plan[d, k]`` where agent k makes decision d."""
-    turn = itertools.cycle(range(len(plan)))
-
-    def act(step: Any) -> dict[str, np.ndarray]:
-        d = next(turn)
-        acting = {agent: step.is_on_turn(agent) for agent in agents}
-        return {
-            agent: np.where(acting[agent], plan[d, k], step.masks[agent].argmax(-1)) for k, agent in enumerate(agents)
-        }
-
-    return act
+@cache
+def task_card(scenario: str, prices: tuple[float, ...]) -> Card:
+    """Return the card of a scenario as its environment serves it."""
+    return card(scenario, prices=prices, truth="environment")
 
 
 def _from_card(game: TaskGame, name: str) -> Reference:
     """Return a row of the task's card: of decisions that were found on what learners train on."""
-    found = card(game.scenario, prices=game.options["prices"], truth="environment")
+    found = task_card(game.options["scenario"], tuple(game.options["prices"]))
     value = found.static if name == "static" else found.joint
     return Reference(value, f"card: {found.how[name]}", is_estimate=True)

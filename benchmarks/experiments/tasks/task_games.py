@@ -20,7 +20,7 @@ from marca_env.utils.errors import InputError, unknown_option
 
 MOST_STATES = 5_000
 """Largest population that is judged whole; of a larger one a fixed draw of as many requests is."""
-WINDOWS = 32
+WINDOWS = 500
 """Windows in which a policy is judged."""
 JUDGE_SEED = 1_000_000
 """Seed of the windows, and of the draw from a large population: the same for all methods."""

@@ -131,6 +131,14 @@ def test_references_are_in_order_and_play_agrees_with_the_table() -> None:
         np.testing.assert_allclose(step.reward, rewards[:, row_of_action], atol=1e-6)
 
 
+def test_where_something_is_hidden_the_bound_is_that_of_the_card() -> None:
+    """A request's own best action would be hindsight: no learner observes the request."""
+    game = TaskGame("handover-v0")
+    static, joint = (reference_return(game, name) for name in ("static", "joint"))
+    assert joint.how.startswith("card")
+    assert static.value < joint.value < game.judge.shares @ reward_table(game).max(axis=1)
+
+
 def test_the_first_trial_has_the_settings_and_the_others_lie_in_the_space() -> None:
     space: Mapping[str, Any] = {"lr": {"loguniform": [1e-4, 1e-2]}, "gamma": {"choice": [0.9, 1.0]}}
     drawn = points(space, {"lr": 2e-3, "gamma": 1.0, "tau": 0.02}, 4)
@@ -191,12 +199,11 @@ def test_two_processes_measure_each_case_once(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["default-v0"])
-def test_quick_run(task: str, tmp_path: Path) -> None:
-    plan = runner.plan_run("tasks", tmp_path, quick=True, seeds=(0,), methods=("JointDQN", "MAPPO"), tasks=(task,))
+def test_quick_run(tmp_path: Path) -> None:
+    plan = runner.plan_run("tasks", tmp_path, quick=True, seeds=(0,), methods=("MAPPO",), tasks=("default-v0",))
     assert runner.run_here(plan) == []
     rows = records.read(plan.folder)
-    for measured in rows[len(REFERENCES) :]:
-        assert [point["env_steps"] for point in measured.numbers["curve"]] == [200, 400]
-        assert len(measured.numbers["trials"]) == 2
+    (measured,) = rows[len(REFERENCES) :]
+    assert [point["env_steps"] for point in measured.numbers["curve"]] == [200, 400]
+    assert len(measured.numbers["trials"]) == 2
     assert len(list(tasks.tables(rows))) == 5
