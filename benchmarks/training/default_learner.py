@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.policy.checkpoints import checkpoints_in
 from marca_env.scenario.scenario import Scenario, presets
+from marca_env.utils.errors import InputError
 from marca_env.utils.files import lock_output
 from marca_env.utils.model_files import DESCRIPTION, WEIGHTS
 from marca_env.utils.progress import count_progress
@@ -24,7 +25,12 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
 
     The policy learns online in the environment of the fitted models: expected revenue is far less noisy than a log's.
     A scenario from a folder of `marca fit` gets a policy for the models in that folder, trained again after each fit.
+    A policy decides for single requests, so it learns from those of a scenario whose episodes are windows or fleets.
+
+    Raises:
+        InputError: such a scenario that is not a preset.
     """
+    scenario = of_single_requests(scenario)
     out = POLICIES / f"{_scenario_key(scenario)}-{algo}-{iterations}"
     policy = out / f"checkpoint_{iterations:06d}" / "policy"
     if (policy / "policy.json").is_file():
@@ -40,6 +46,22 @@ def default_checkpoint(algo: str, scenario: Scenario, iterations: int = ITERATIO
 
         config = {"scenario": _readable(scenario)}
         return str(online_train(out, algo=algo, env_config=config, iterations=iterations, report=report))
+
+
+def of_single_requests(scenario: Scenario) -> Scenario:
+    """Return the scenario with episodes of one request, whose agents are the stages; it has the same models.
+
+    Raises:
+        InputError: the scenario was read from a file and has other episodes.
+    """
+    if scenario.window is None and scenario.agent_kind == "stage":
+        return scenario
+    if scenario.source is not None:
+        raise InputError(
+            f"{scenario.source}: policies of a simulated day learn from single requests; remove window and agent_kind, "
+            "or pass a policy with --checkpoint"
+        )
+    return scenario.replace(name=f"{scenario.name}-requests", window=None, agent_kind="stage")
 
 
 def _readable(scenario: Scenario) -> str:

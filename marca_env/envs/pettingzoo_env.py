@@ -216,7 +216,7 @@ class RecommenderParallel(_TeamEpisode, ParallelEnv):
     seed and the same decisions give the same episode.
 
     Where the scenario's `agent_kind` is `site`, the agents are its data centres, `site_0` to `site_{N−1}`: each decides
-    for a request of its own, all of them in every step, and none waits. Page of `marca_env/Fleet-v0`.
+    for a request of its own, all of them in every step, and none waits; see the page of `marca_env/Fleet-v0`.
 
     ## Action Space
     As in `RecommenderAEC`. An agent that is not on turn has one legal action, `wait`, its last. With the default

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.training import default_learner
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.scenario.scenario import Scenario
+from marca_env.utils.errors import InputError
 
 Trainings = list[tuple[Path, dict[str, Any]]]
 
@@ -86,3 +87,15 @@ def test_a_scenario_of_ones_own_file_is_found_by_the_training(trainings: Trainin
     default_checkpoint("VDN", mine.replace(peak_qps=1400.0), 3)  # made in Python
     for (_, env_config), peak in zip(trainings, (1500.0, 1400.0), strict=True):
         assert Scenario.load(env_config["scenario"]).peak_qps == peak
+
+
+def test_tasks_of_windows_and_fleets_learn_from_single_requests(trainings: Trainings, tmp_path: Path) -> None:
+    for name in ("congestion-v0", "fleet-v0"):
+        default_checkpoint("VDN", Scenario.load(name), 3)
+        read = Scenario.load(trainings[-1][1]["scenario"])
+        assert read.window is None
+        assert read.agent_kind == "stage"
+        assert not read.differs_from(Scenario.load(name))
+    Scenario.load("fleet-v0").save(tmp_path / "mine.yaml")
+    with pytest.raises(InputError, match="learn from single requests"):
+        default_checkpoint("VDN", Scenario.load(tmp_path / "mine.yaml"), 3)
