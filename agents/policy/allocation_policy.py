@@ -261,9 +261,11 @@ class AllocationPolicy:
         self.encoder = team_encoder(scenario, joint=team.preset.joint, latency_map=latency_map)
         expected = TeamSpec.from_source(self.encoder)
         if expected != team.spec:
+            has_windows = scenario.window is not None or scenario.agent_kind == "site"
+            remedy = "train it on requests without window and agent_kind of the" if has_windows else "train it on this"
             raise InputError(
                 f"scenario {scenario.name!r} has {expected.describe()}, but the team was trained with "
-                f"{team.spec.describe()}; train it on this scenario"
+                f"{team.spec.describe()}; {remedy} scenario"
             )
         self._tree = ActionTree(scenario, list(self.encoder.turn_agent))
         self._evaluate = JointActionValues(self.team, self.encoder, self._tree, cost_model.results)
