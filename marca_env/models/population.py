@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from marca_env.logs.log_files import read_table, write_table
 from marca_env.logs.schema import Column, check_table, feature_columns, state_table
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
+from marca_env.utils.packed_arrays import PackedArray
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Population:
         if np.any(self.counts <= 0):
             row = int(np.argmax(self.counts <= 0))
             raise InputError(f"population: count {self.counts[row]} of state {row}; give positive counts only")
+
+    def __reduce__(self) -> tuple[Callable[..., Population], tuple[Any, ...]]:
+        """Pickle the tables packed: with many requests they take megabytes."""
+        return _unpacked, (PackedArray.pack(self.states), PackedArray.pack(self.counts))
 
     @classmethod
     def from_log(cls, scenario: Scenario, requests: pd.DataFrame) -> Population:
@@ -62,6 +69,11 @@ class Population:
         """Write a table with one column per feature and ``count``; the suffix selects CSV or Parquet."""
         frame = pd.DataFrame(self.states, columns=list(scenario.state_columns))
         write_table(frame.assign(count=self.counts.astype(np.int64)), path)
+
+
+def _unpacked(states: PackedArray, counts: PackedArray) -> Population:
+    """Return the population of a pickle."""
+    return Population(states.unpack(), counts.unpack())
 
 
 @dataclass(frozen=True)

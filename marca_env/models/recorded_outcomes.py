@@ -8,9 +8,11 @@ S stages, N signals, R = S + N results, G clusters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from marca_env.logs.schema import Column, check_table, decision_columns, result_
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.errors import InputError
+from marca_env.utils.packed_arrays import PackedArray
 
 FILE = "outcomes.parquet"
 REQUEST = "request"
@@ -49,6 +52,10 @@ class RecordedOutcomes:
         shape = (feature.size, self.scenario.n_joint_actions, width)
         if self.table.shape != shape:
             raise InputError(f"records have shape {self.table.shape}; scenario {self.scenario.name!r} needs {shape}")
+
+    def __reduce__(self) -> tuple[Callable[..., RecordedOutcomes], tuple[Any, ...]]:
+        """Pickle the table packed: it takes megabytes, and its columns repeat few values."""
+        return _unpacked, (self.scenario, PackedArray.pack(self.table))
 
     @cached_property
     def distinct(self) -> np.ndarray:
@@ -119,6 +126,11 @@ class RecordedOutcomes:
         flat = self.table.reshape(-1, self.table.shape[-1])
         values = {name: flat[:, k] for k, name in enumerate(_value_names(scenario))}
         write_table(pd.DataFrame(keys | values), path)
+
+
+def _unpacked(scenario: Scenario, table: PackedArray) -> RecordedOutcomes:
+    """Return the records of a pickle."""
+    return RecordedOutcomes(scenario, table.unpack())
 
 
 def _value_names(scenario: Scenario) -> list[str]:
