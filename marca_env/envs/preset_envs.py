@@ -157,15 +157,15 @@ class DeadlineEnv(RecommenderEnv):
     """The published cascade with a latency limit: stages that each spend more miss it together.
 
     ## Description
-    The id is `marca_env/Deadline-v0`, the preset and the task `deadline-v0`. Stages, decisions, features and fitted
-    models are those of `marca_env/Recommender-v0`; the budgets are larger. A request has to be answered within 4.1 ms.
+    The id is `marca_env/Deadline-v0`, the preset and the task `deadline-v0`. Stages, decisions, features, budgets
+    and fitted models are those of `marca_env/Recommender-v0`. A request has to be answered within 4.1 ms.
     A late one earns half of what it would have earned under the cheapest joint action. Service times were measured in
     the running cascade (`latency.json`): channels of retrieval run side by side, stages one after the other. The limit
     is the 75th percentile of the joint actions' mean service time.
 
     More computation of either stage earns more as long as the other leaves time for it, so that the best option of a
-    stage depends on the options of the other. Stages that each know only their own mean effect earn less than the best
-    static action (`marca headroom --scenario deadline-v0`).
+    stage depends on the options of the other. Stages that each know only their own mean effect earn hardly more than
+    the best static action (`marca headroom --scenario deadline-v0`).
 
     One request is an episode and no load is simulated: nothing waits. With `window`, and in the simulated day, loaded
     clusters make requests wait.
@@ -180,7 +180,7 @@ class DeadlineEnv(RecommenderEnv):
     ## Rewards
     As in `marca_env/Recommender-v0`; the revenue is net of lateness. `info` of the last step also holds `latency`, the
     mean seconds until the request is answered, and `late`, the probability that it is late. The task's prices, at which
-    the best allocation just fits the budgets at the peak (20 % of what the most expensive action needs), are the
+    the best allocation just fits the budgets at the peak (an eighth of what the most expensive action needs), are the
     scenario's own: `reward="lagrangian"` takes them where none are given.
 
     ## Starting State
