@@ -1,10 +1,10 @@
 """Every method on every task of the suite: tuned alike, five seeds, scores between static and joint decisions.
 
 The reward is revenue less computation at the task's prices. A method's options are searched on each task by the same
-number of trials (half of a run's budget, other seeds), and the best go into its runs. Policies are judged greedily: on
-the whole population where it can be enumerated, on held-out requests where the task has them, and in a fixed set of
-windows where an episode has many requests; all methods meet the same requests. A score of 0 is the best static action,
-1 the bound of joint decisions from the task's card.
+number of trials (half of a run's budget, other seeds, never judged on what is reported), and the best go into its runs.
+Policies are judged greedily: on the whole population where it can be enumerated, on held-out requests where the task
+has them, and in a fixed set of windows where an episode has many requests; all methods meet the same requests. A score
+of 0 is the best static action, 1 the bound of joint decisions from the task's card.
 
 ``--tasks deadline-v0 --methods QMIX VDN my_module.Mine`` measures a part. Two such commands may run side by side in one
 folder.

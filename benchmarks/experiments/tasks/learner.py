@@ -19,13 +19,13 @@ def train_learner(case: Case, tuned: Mapping[str, Any], *, seed: int, of_trial: 
         case: names method, task, settings and budget.
         tuned: options in place of the settings'.
         seed: of the training.
-        of_trial: whether it is a trial of the search, with a part of the budget.
+        of_trial: whether it is a trial of the search, with a part of the budget and a judge of its own.
 
     Returns:
         ``curve``: greedy return (currency per request), environment steps, seconds and CPU seconds of each evaluation;
         ``gradient_steps``.
     """
-    game = TaskGame(case.task, case.budget["judged"])
+    game = TaskGame(case.task, case.budget["judged"], of_trial)
     budget = Budget.from_case(case)
     evaluations = int(case.budget["evaluations"])
     every = max(1, budget.iterations // evaluations)

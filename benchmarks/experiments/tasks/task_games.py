@@ -24,6 +24,8 @@ WINDOWS = 500
 """Windows in which a policy is judged."""
 JUDGE_SEED = 1_000_000
 """Seed of the windows, and of the draw from a large population: the same for all methods."""
+TUNING_JUDGE_SEED = 2_000_000
+"""The same for the trials of a search, whose options must not be chosen by what is reported."""
 
 
 def check_task(task: str) -> None:
@@ -45,6 +47,8 @@ class TaskGame:
     task: str
     most: int | None = None
     """Most requests, or windows, that are judged; ``None``: :data:`MOST_STATES` or :data:`WINDOWS`."""
+    of_trial: bool = False
+    """Whether trials of a search are judged: in other windows, and never on held-out requests."""
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -69,7 +73,12 @@ class TaskGame:
     @property
     def is_heldout(self) -> bool:
         """Whether the judge has requests that no learner sees."""
-        return not self.is_window and self._engine.heldout is not None
+        return not (self.is_window or self.of_trial) and self._engine.heldout is not None
+
+    @property
+    def judge_seed(self) -> int:
+        """Seed of what is judged."""
+        return TUNING_JUDGE_SEED if self.of_trial else JUDGE_SEED
 
     @property
     def requests(self) -> int:
@@ -84,11 +93,12 @@ class TaskGame:
     def judge(self) -> PopulationEngine:
         """Engine that serves the requests on which policies of a single request are judged."""
         engine = self._engine
-        population = engine.population if engine.heldout is None else engine.heldout
+        population = engine.heldout if self.is_heldout else engine.population
+        assert population is not None
         count = MOST_STATES if self.most is None else self.most
         if len(population.states) > count and self.most is None:
             shares = population.counts / population.counts.sum()
-            rows = np.random.default_rng(JUDGE_SEED).choice(len(shares), count, p=shares)
+            rows = np.random.default_rng(self.judge_seed).choice(len(shares), count, p=shares)
             kept, counts = np.unique(rows, return_counts=True)
             population = Population(population.states[kept], counts.astype(float))
         return PopulationEngine.of_population(engine, population, count)
@@ -117,6 +127,6 @@ class TaskGame:
 
         def score(algorithm: Any) -> float:
             policy = greedy_policy(algorithm, dict(sizes))
-            return self.mean(play_episodes(env, policy, env.num_envs, seed=JUDGE_SEED))
+            return self.mean(play_episodes(env, policy, env.num_envs, seed=self.judge_seed))
 
         return score

@@ -72,6 +72,14 @@ def test_cases_have_keys_of_their_own_and_share_the_budget() -> None:
     assert len({json.dumps(case.budget) for case in cases if case.method not in REFERENCES}) == 1
 
 
+def test_searches_are_not_judged_on_what_is_reported() -> None:
+    judged, searched = TaskGame("llm-cascade-v0"), TaskGame("llm-cascade-v0", of_trial=True)
+    rows = [set(game.judge.population.states[:, -1].tolist()) for game in (judged, searched)]
+    assert len(rows[0]) == 500
+    assert not rows[0] & rows[1]
+    assert TaskGame("congestion-v0").judge_seed != TaskGame("congestion-v0", of_trial=True).judge_seed
+
+
 def test_scores_and_tables_equal_values_by_hand() -> None:
     found = TaskScores(by_hand())
     assert found.scores("one", "VDN").tolist() == [0.0, 0.25, 0.5]
