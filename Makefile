@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --max-worker-restart 0 
 	--ignore tests/conformance/test_foreign_envs.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format docs coverage bench bench-quick test-conformance wheel clean
+.PHONY: help demo test test-distributed check lint format docs coverage bench bench-quick test-conformance wheel clean
 
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +29,14 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP)  ## train two learners and replay a day of traffic: table and figure in results/demo
 	$(BIN)/marca simulate --seeds 0 --requests 1500 --iterations 45 --out $(DEMO)
 
-test: $(STAMP) lint  ## lint, types, import contracts and all tests
-	$(PYTEST)
+test: $(STAMP) lint  ## lint, types, import contracts and all tests that need no other processes on ray
+	$(PYTEST) -m "not distributed"
+
+test-distributed: $(STAMP)  ## the tests that start, kill and restore processes on ray, about eight minutes
+	$(PYTEST) -m distributed
 
 check: $(STAMP) lint  ## the quick tier: lint and the fast tests, under three minutes
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not distributed"
 
 lint: $(STAMP)  ## ruff, mypy, import contracts, spelling
 	$(BIN)/ruff check .

@@ -92,7 +92,8 @@ class Decision:
             self._check_lengths(where)
         if self.kind == "channel":
             for option in self.options:
-                require(isinstance(option, tuple), f"{where}: option {option!r} must be a list of channels")
+                is_list = isinstance(option, tuple) and all(isinstance(name, str) for name in option)
+                require(is_list, f"{where}: option {option!r} must be a list of channels")
         if self.kind == "model":
             for option in self.options:
                 text = isinstance(option, str)

@@ -10,7 +10,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import marca_env
 
-IDS = sorted(set(marca_env.ENVIRONMENTS) - {"marca_env/Balancing-v0"})
+IDS = sorted(set(marca_env.ENVIRONMENTS) - {"marca_env/Balancing-v0", "marca_env/Fleet-v0"})
 
 
 @pytest.mark.library("gym-vector")

@@ -14,6 +14,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from agents.algorithms.presets import PRESETS
 from agents.rllib.core.mappo import MAPPOConfig
 from agents.rllib.core.team_config import TeamConfig
+from agents.rllib.envs.make_env import make_batched
 from agents.rllib.training.any_algorithm import algorithm_config
 from agents.team.reward_statistics import RewardStatistics
 from benchmarks.experiments.marl.configuration import network_sizes
@@ -102,8 +103,6 @@ def scaled_reward(outcome: Any, prices: np.ndarray, *, scale: float) -> np.ndarr
 
 def random_scale(game: TaskGame) -> float:
     """Return the standard deviation of a step's reward under random legal actions, as the presets scale rewards."""
-    from agents.rllib.envs.make_env import make_batched
-
     env = make_batched(game.task, max(1, SCALE_EPISODES // game.requests), game.options)
     rng, statistics = np.random.default_rng(SCALE_SEED), RewardStatistics()
     step = env.reset(seed=SCALE_SEED)

@@ -22,6 +22,7 @@ from rich.table import Table
 from agents.algorithms.presets import PRESETS
 from agents.tasks.registry import SUITE, available_suite
 from benchmarks.experiments.tasks import leaderboard
+from benchmarks.experiments.tasks.references import reference_return
 from benchmarks.experiments.tasks.settings import METHODS, QUICK_TRIALS, REFERENCES, TRIALS, method_settings
 from benchmarks.experiments.tasks.task_games import TaskGame, check_task
 from benchmarks.suite.api import Case, Row
@@ -98,18 +99,13 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         reference also ``how`` and ``is_estimate``.
     """
     if case.method in REFERENCES:
-        from benchmarks.experiments.tasks.references import reference_return
-
         found = reference_return(TaskGame(case.task, case.budget["judged"]), case.method)
         value = found.value if np.isfinite(found.value) else None
         curve = [{"env_steps": 0, "return": value, "seconds": 0.0}]
         return {"curve": curve, "constant": True, "how": found.how, "is_estimate": found.is_estimate}
-    from benchmarks.experiments.tasks.learner import train_learner
-    from benchmarks.experiments.tasks.search import tuned_options
+    from benchmarks.experiments.tasks.search import tuned_run
 
-    search = tuned_options(case, folder)
-    run = train_learner(case, search["tuned"], seed=case.seed)
-    return {**run, **{name: search[name] for name in ("tuned", "trials", "is_new")}}
+    return tuned_run(case, folder)
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:

@@ -23,9 +23,11 @@ from scipy.stats import qmc
 
 from agents.rllib.core.cluster import start_ray
 from benchmarks.experiments.tasks.configuration import kind_of
+from benchmarks.experiments.tasks.learner import train_learner
 from benchmarks.experiments.tasks.settings import TUNING_SEED
 from benchmarks.suite.api import Case
 from benchmarks.suite.user_methods import user_config
+from benchmarks.training.console import silence_libraries
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import read_json, write_json
 
@@ -57,6 +59,13 @@ def tuned_options(case: Case, folder: Path) -> dict[str, Any]:
         result = {"method": case.method, "task": case.task, "tuned": best["options"], "trials": trials}
         write_json(path, result)
     return {**result, "is_new": True}
+
+
+def tuned_run(case: Case, folder: Path) -> dict[str, Any]:
+    """Return what :func:`train_learner` measures with the best options, and the search that found them."""
+    search = tuned_options(case, folder)
+    run = train_learner(case, search["tuned"], seed=case.seed)
+    return {**run, **{name: search[name] for name in ("tuned", "trials", "is_new")}}
 
 
 def points(space: Mapping[str, Mapping[str, Sequence[float]]], first: Mapping[str, Any], count: int) -> list[dict]:
@@ -109,9 +118,6 @@ def _search(case: Case) -> list[dict[str, Any]]:
 
 def _trial(config: dict[str, Any], *, case: dict[str, Any], points: list[dict[str, Any]]) -> dict[str, Any]:
     """Run one trial, in a Ray process."""
-    from benchmarks.experiments.tasks.learner import train_learner
-    from benchmarks.training.console import silence_libraries
-
     silence_libraries()
     described = Case(**json.loads(json.dumps(case)))
     run = train_learner(described, points[config["trial"]], seed=TUNING_SEED, of_trial=True)

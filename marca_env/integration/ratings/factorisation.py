@@ -96,11 +96,7 @@ def factorise(ratings: Ratings, factors: int, strength: float, seed: int) -> Fac
 
 
 def _fit_explicit(ratings: Ratings, factors: int, strength: float, seed: int) -> Factors:
-    try:
-        from surprise import SVD
-    except ImportError:
-        raise ImportError(_MISSING.format("scikit-surprise")) from None
-    model = SVD(
+    model = _surprise().SVD(
         n_factors=max(factors - 1, 1),
         n_epochs=_EPOCHS,
         lr_all=_LEARNING_RATE,
@@ -121,11 +117,19 @@ def _fit_explicit(ratings: Ratings, factors: int, strength: float, seed: int) ->
 
 def _trainset(ratings: Ratings) -> Any:
     """Return the pairs as Surprise takes them."""
-    from surprise import Dataset, Reader
-
+    surprise = _surprise()
     frame = pd.DataFrame({"user": ratings.user, "item": ratings.item, "value": ratings.value})
     scale = (float(ratings.value.min()), float(ratings.value.max()))
-    return Dataset.load_from_df(frame, Reader(rating_scale=scale)).build_full_trainset()
+    return surprise.Dataset.load_from_df(frame, surprise.Reader(rating_scale=scale)).build_full_trainset()
+
+
+def _surprise() -> Any:
+    """Return the library of explicit factorisation, an extra."""
+    try:
+        import surprise
+    except ImportError:
+        raise ImportError(_MISSING.format("scikit-surprise")) from None
+    return surprise
 
 
 def _rows(trainset: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -239,8 +243,6 @@ def _rmse(predicted: np.ndarray, value: np.ndarray) -> float:
 
 def _mean_baselines(train: Ratings, test: Ratings) -> Iterator[tuple[str, np.ndarray]]:
     """Yield predictions of the test pairs by means: of all ratings, of the user, of the item, and by both biases."""
-    from surprise import BaselineOnly
-
     mean = train.value.mean()
     yield "global mean", np.full(len(test.value), mean)
     for name, size in (("user", train.n_users), ("item", len(train.item_ids))):
@@ -249,7 +251,7 @@ def _mean_baselines(train: Ratings, test: Ratings) -> Iterator[tuple[str, np.nda
         total = np.bincount(rows, weights=train.value, minlength=size)
         yield f"{name} mean", np.where(count > 0, total / np.maximum(count, 1), mean)[getattr(test, name)]
     trainset = _trainset(train)
-    model = BaselineOnly(verbose=False).fit(trainset)
+    model = _surprise().BaselineOnly(verbose=False).fit(trainset)
     users, items = _rows(trainset)
     user, item = np.zeros(train.n_users), np.zeros(len(train.item_ids))
     user[users], item[items] = model.bu, model.bi

@@ -19,7 +19,7 @@ from marca_env.models.engine import Engine
 from marca_env.utils.errors import InputError
 
 ID = "marca_env/Recommender-v0"
-IDS = sorted(set(marca_env.ENVIRONMENTS) - {"marca_env/Balancing-v0"})
+IDS = sorted(set(marca_env.ENVIRONMENTS) - {"marca_env/Balancing-v0", "marca_env/Fleet-v0"})
 
 
 def vectors(name: str, mode: str, num_envs: int = 3, **options: Any) -> tuple[VectorEnv, VectorEnv]:

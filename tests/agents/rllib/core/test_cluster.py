@@ -17,6 +17,8 @@ from agents.rllib.core.cluster import start_ray
 from marca_env.utils.errors import InputError
 from tests.helpers.dice_runs import local_ray, make_config, shown, workers_that_find_dice
 
+pytestmark = pytest.mark.distributed
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:

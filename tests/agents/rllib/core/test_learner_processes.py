@@ -12,6 +12,8 @@ from agents.rllib import CONFIGS
 from marca_env.scenario.scenario import Scenario
 from tests.helpers.dice_runs import SMALL, learner_weights, local_ray, make_config, same, shown
 
+pytestmark = pytest.mark.distributed
+
 
 @pytest.fixture(scope="module", autouse=True)
 def running_ray() -> Iterator[None]:

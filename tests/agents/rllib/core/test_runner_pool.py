@@ -23,6 +23,8 @@ from tests.helpers.dice_runs import DICE, learner_weights, local_ray, make_confi
 from tests.helpers.restart_runs import run
 from tests.helpers.rllib_envs import Dice
 
+pytestmark = pytest.mark.distributed
+
 
 @pytest.fixture(scope="module", autouse=True)
 def running_ray() -> Iterator[None]:

@@ -28,6 +28,8 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
 from tests.helpers.request_logs import make_plan, rows_in_order, write_parquet
 
+pytestmark = pytest.mark.distributed
+
 SMALL = {"gru": 8, "hidden": [16], "lr": 3e-3, "train_batch_size_per_learner": 200, "updates_per_iteration": 5}
 
 

@@ -25,6 +25,8 @@ from tests.helpers.dice_runs import local_ray
 from tests.helpers.paths import ROOT
 from tests.helpers.restart_runs import TIMES, fingerprint
 
+pytestmark = pytest.mark.distributed
+
 HELD = "tests.helpers.held_learners"
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 SMALL = ["--config", "hidden=[8]", "updates_per_iteration=3", "train_batch_size_per_learner=8"]

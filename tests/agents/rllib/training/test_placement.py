@@ -14,6 +14,8 @@ from benchmarks.training.run_log import read_lines
 from tests.helpers.dice_runs import learner_weights, local_ray, make_config, same, shown
 from tests.helpers.restart_runs import run
 
+pytestmark = pytest.mark.distributed
+
 GAME = "benchmarks.experiments.games.matrix_games.TwoStepGame"
 
 
