@@ -11,8 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from benchmarks.days.compare_balancers import BalancerComparison, flat_rows, summarise
-from benchmarks.evaluation.latency_summary import LEGEND as LATENCY_LEGEND
-from benchmarks.evaluation.latency_summary import latency_cells
+from benchmarks.evaluation.latency_summary import latency_table
 from benchmarks.plotting.balancer_figures import side_by_side, sweep_figure
 from benchmarks.plotting.time_windows import TimeWindows
 from marca_env.logs.log_files import write_table
@@ -117,7 +116,9 @@ def score_tables(summary: Mapping[str, Any], clusters: Sequence[str]) -> Iterato
         yield _use_table(f"{where}: all minutes", summary["methods"], clusters, "")
         yield _use_table(f"{where}: priced minutes", summary["methods"], clusters, "priced_")
         yield _revenue_table(where, summary["methods"])
-        yield from _latency_tables(where, summary["methods"])
+        latency = latency_table(f"{where}: how long requests take", "method", summary["methods"], title_justify="left")
+        if latency is not None:
+            yield latency
         yield from _plan_tables(where, summary["methods"])
     if summary["sweep"]:
         labels = {", ".join(f"{k}={v}" for k, v in row["settings"].items()): row for row in summary["sweep"]}
@@ -146,20 +147,6 @@ def _revenue_table(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
         cells = [f"{row['travel']:.1%}", f"{row['degraded']:.1%}", f"{row['lost']:.2%}"]
         table.add_row(label, f"{row['revenue']:,.0f}", f"{row['bound_share']:.2%}", *cells, events)
     return table
-
-
-def _latency_tables(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """Return the table of latency, if there is a limit."""
-    timed = {label: row["latency"] for label, row in rows.items() if "latency" in row}
-    if not timed:
-        return
-    table = Table(title=f"{where}: how long requests take", title_justify="left", caption=LATENCY_LEGEND)
-    table.add_column("method", no_wrap=True)
-    for name in ("p50, ms", "p99, ms", "late"):
-        table.add_column(name, justify="right")
-    for label, latency in timed.items():
-        table.add_row(label, *latency_cells(latency))
-    yield table
 
 
 def _plan_tables(where: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

@@ -18,8 +18,7 @@ from benchmarks.days.calibration import Calibration, ValueFunction
 from benchmarks.days.policies import build_policy, check_policies, load_values, needed_checkpoints
 from benchmarks.days.trace_days import trace_day
 from benchmarks.evaluation import metrics
-from benchmarks.evaluation.latency_summary import LEGEND as LATENCY_LEGEND
-from benchmarks.evaluation.latency_summary import latency_cells, latency_summary
+from benchmarks.evaluation.latency_summary import latency_summary, latency_table
 from benchmarks.plotting.day_figure import day_figure
 from benchmarks.training.default_learner import default_checkpoint
 from marca_env.logs.schema import OUTCOMES
@@ -218,18 +217,8 @@ def tables_of(summary: dict[str, Any]) -> tuple[Table, ...]:
         money.add_row(name, _short(row["revenue"]), _uplift_text(row), share, *counts, *ratios)
         pairs = [f"{row[k][c]:.2%}" for c in row["utilisation"] for k in ("utilisation", "overutilisation")]
         load.add_row(name, *pairs)
-    timed = {name: row["latency"] for name, row in summary["policies"].items() if "latency" in row}
-    return (money, load, _latency_table(timed)) if timed else (money, load)
-
-
-def _latency_table(rows: dict[str, dict[str, float]]) -> Table:
-    table = Table(title="how long requests take", caption=LATENCY_LEGEND)
-    table.add_column("policy", no_wrap=True)
-    for name in ("p50, ms", "p99, ms", "late"):
-        table.add_column(name, justify="right")
-    for name, latency in rows.items():
-        table.add_row(name, *latency_cells(latency))
-    return table
+    latency = latency_table("how long requests take", "policy", summary["policies"])
+    return (money, load) if latency is None else (money, load, latency)
 
 
 LEGEND = "μ: mean of min(load, budget)/budget · ν: mean of max(load − budget, 0)/budget"

@@ -171,12 +171,12 @@ def _card_pools(
 
 def _population_pool(engine: Engine, population: Population) -> _Pool:
     """Return the requests of a population as the environment serves them."""
-    states, results = population.states, None
-    revenue, costs = engine.true_table(states)
-    if engine.records is not None:
-        actions = np.arange(engine.scenario.n_joint_actions)
-        rows = engine.records.look_up(np.repeat(states, len(actions), axis=0), np.tile(actions, len(states)))
-        results = rows.reshape(len(states), len(actions), -1)[:, :, : len(engine.scenario.result_columns)]
+    states = population.states
+    if engine.records is None:
+        return _Pool(engine.scenario, states, population.counts, *engine.true_table(states), None)
+    joint = engine.scenario.joint_actions
+    served = engine.evaluate(np.repeat(states, len(joint), axis=0), np.tile(joint, (len(states), 1)))
+    results, costs, revenue = (part.reshape(len(states), len(joint), *part.shape[1:]) for part in served)
     return _Pool(engine.scenario, states, population.counts, revenue, costs, results)
 
 

@@ -214,11 +214,15 @@ class BatchedRecommender:
             return self.engine.outcome(self.states, self.actions, self._streams.noise), {}
         site = self.scenario.site_of(self.states)
         self.executed_actions = self.clusters.degrade(self.actions, site)
-        cost = self.engine.served_costs(self.states, self.executed_actions)
+        outcome = None
+        if self.scenario.latency is None:  # no outcome depends on the load, and none is predicted twice
+            outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise)
+        cost = self.engine.served_costs(self.states, self.executed_actions) if outcome is None else outcome.cost
         undegraded_cost = self.engine.served_costs(self.states, self.actions)
         degradation = self.clusters.state.degradation
         result = self.clusters.serve(cost.astype(np.float64), undegraded_cost.astype(np.float64), site)
-        outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise, result.waiting)
+        if outcome is None:
+            outcome = self.engine.outcome(self.states, self.executed_actions, self._streams.noise, result.waiting)
         share = result.served_share.astype(np.float32)
         net = replace(outcome, revenue=outcome.revenue * share, expected_revenue=outcome.expected_revenue * share)
         return net, {

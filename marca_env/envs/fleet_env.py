@@ -166,7 +166,7 @@ class BatchedFleet:
             x.reshape(-1, x.shape[-1]) for x in (self.states, self.executed_actions, self.actions)
         )
         outcome = self.engine.outcome(states, executed, _SiteNoise(self._streams.noise, len(self.agents)))
-        undegraded = self.engine.evaluate(states, asked)[1]
+        undegraded = self.engine.served_costs(states, asked)
         degradation = self.clusters.state.degradation
         costs = (self._by_site(cost).astype(np.float64) for cost in (outcome.cost, undegraded))
         result = self.clusters.serve_sites(*costs)
@@ -191,7 +191,7 @@ class BatchedFleet:
         """Return (B,N,R) results under the decisions so far; zeros before any stage is settled."""
         if self.encoder.has_settled_stage(self.turn):
             rows = (x.reshape(-1, x.shape[-1]) for x in (self.states, self.actions))
-            return self._by_site(self.engine.evaluate(*rows)[0])  # open decisions count as option 0
+            return self._by_site(self.engine.served_results(*rows))  # open decisions count as option 0
         return np.zeros((self.num_envs, len(self.agents), len(self.scenario.result_columns)), dtype=np.float32)
 
     def _observe(

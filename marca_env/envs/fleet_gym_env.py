@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from marca_env.envs.batched_env import make_core
 from marca_env.envs.fleet_env import BatchedFleet
+from marca_env.envs.gym_env import ControllerEnv
 from marca_env.envs.options import ViewOptions, arguments_of
-from marca_env.envs.rendering.screen import RENDER_MODES
-from marca_env.envs.single_episode import SingleEpisode, as_int_action
+from marca_env.envs.single_episode import as_int_action
 from marca_env.utils.errors import InputError, shown
-from marca_env.utils.validation import as_array, as_seed
+from marca_env.utils.validation import as_array
 
 
-class FleetEnv(SingleEpisode, gymnasium.Env):
+class FleetEnv(ControllerEnv):
     """Eight data centres that share one cluster, each with a request of its own in every minute of a window.
 
     ## Description
@@ -78,8 +77,6 @@ class FleetEnv(SingleEpisode, gymnasium.Env):
     - v0: initial release
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
-
     @arguments_of(ViewOptions)
     def __init__(self, options: ViewOptions) -> None:
         self._set_up(options)
@@ -98,15 +95,6 @@ class FleetEnv(SingleEpisode, gymnasium.Env):
             )
         return core
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw a request of every site; without a seed the random stream continues."""
-        super().reset(seed=as_seed(seed))
-        self._step = self._core.reset(seed)
-        self._render_if_human()
-        return self._step.state[0], self._info()
-
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Make the current decision of all sites.
 
@@ -119,13 +107,8 @@ class FleetEnv(SingleEpisode, gymnasium.Env):
             raise InputError(f"action is {shown(action)}; pass {len(agents)} options, one of each site")
         taken = {agent: np.array([as_int_action(agent, options[k])]) for k, agent in enumerate(agents)}
         self._step = step = self._core.step(taken)
-        self._render_if_human()
-        return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info()
+        return self._shown(step)
 
     def action_masks(self) -> np.ndarray:
         """Return (N·A,) bool: the options of every site that exist now, as sb3-contrib's MaskablePPO expects."""
         return np.concatenate([self._latest.masks[agent][0] for agent in self._core.agents])
-
-    def _info(self) -> dict[str, Any]:
-        """Return the info of the last step and the action mask."""
-        return {**super()._info(), "action_mask": self.action_masks().astype(np.int8)}

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from marca_env.envs.batched_step import BatchedStep
 from marca_env.envs.options import ViewOptions, arguments_of
 from marca_env.envs.rendering.screen import RENDER_MODES
 from marca_env.envs.single_episode import SingleEpisode, as_int_action
@@ -15,7 +16,35 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.validation import as_seed
 
 
-class RecommenderEnv(SingleEpisode, gymnasium.Env):
+class ControllerEnv(SingleEpisode, gymnasium.Env):
+    """An episode as one agent's task: the agent observes the whole state and decides for everybody."""
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode with new requests; without a seed the random stream continues."""
+        super().reset(seed=as_seed(seed))
+        self._step = self._core.reset(seed)
+        self._render_if_human()
+        return self._step.state[0], self._info()
+
+    def action_masks(self) -> np.ndarray:
+        """Return bool: the actions that exist now, in the form that sb3-contrib's MaskablePPO expects."""
+        raise NotImplementedError
+
+    def _shown(self, step: BatchedStep) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Return a step as Gymnasium has it, after showing it in ``human`` mode."""
+        self._render_if_human()
+        return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        """Return the info of the last step and the action mask."""
+        return {**super()._info(), "action_mask": self.action_masks().astype(np.int8)}
+
+
+class RecommenderEnv(ControllerEnv):
     """A request in a cascade of stages, as one agent's task.
 
     ## Description
@@ -69,23 +98,12 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
     - v0: initial release
     """  # noqa: E501
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
-
     @arguments_of(ViewOptions)
     def __init__(self, options: ViewOptions) -> None:
         self._set_up(options)
         self._n_options = self._core.scenario.action_shape
         self.observation_space: spaces.Box = self._core.encoder.state_space()
         self.action_space: spaces.Discrete = spaces.Discrete(max(self._n_options))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw a request; without a seed the random stream continues."""
-        super().reset(seed=as_seed(seed))
-        self._step = self._core.reset(seed)
-        self._render_if_human()
-        return self._step.state[0], self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Make the current decision.
@@ -99,9 +117,7 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
         option = as_int_action(agent, action)
         if self._core.on_illegal == "nearest" and option in self.action_space:
             option = min(option, self._n_options[self._core.turn] - 1)
-        step = self._decide(option)
-        self._render_if_human()
-        return step.state[0], float(step.reward[0]), bool(step.terminated[0]), False, self._info()
+        return self._shown(self._decide(option))
 
     def action_masks(self) -> np.ndarray:
         """Return (n,) bool: the options that exist now, in the form that sb3-contrib's MaskablePPO expects."""
@@ -109,7 +125,3 @@ class RecommenderEnv(SingleEpisode, gymnasium.Env):
         if self._core.agent_on_turn is not None:
             mask[: self._n_options[self._core.turn]] = True
         return mask
-
-    def _info(self) -> dict[str, Any]:
-        """Return the info of the last step and the action mask."""
-        return {**super()._info(), "action_mask": self.action_masks().astype(np.int8)}

@@ -12,6 +12,7 @@ from marca_env.cascade.cascade import LiveCascade
 from marca_env.cascade.outcomes import DistinctPlans, OutcomeTable, _read, _write, evaluate_joint_actions, outcome_table
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario, ScenarioError
+from tests.helpers.served_requests import assert_serving_agrees
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +21,7 @@ def cascade(tiny_scenario: Scenario) -> LiveCascade:
 
 
 def test_joint_evaluation_agrees_with_serving_each_action(cascade: LiveCascade) -> None:
-    requests = cascade.sample_requests(np.random.default_rng(3), 6)
-    plans = DistinctPlans(cascade)
-    for k in range(len(requests)):
-        request = requests.take([k])
-        results, outcomes = evaluate_joint_actions(cascade, plans, request)
-        for j, action in enumerate(cascade.scenario.joint_actions):
-            served = cascade.serve(request, action)
-            assert np.array_equal(served.results, results[j])
-            alone = [served.impressions, served.clicks, served.revenue, served.gmv]
-            assert np.allclose(alone, outcomes[j], rtol=1e-5)
+    assert_serving_agrees(cascade, 6)
 
 
 def test_queues_only_shrink_and_respect_limits(cascade: LiveCascade, tiny_scenario: Scenario) -> None:

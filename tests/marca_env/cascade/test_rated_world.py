@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from marca_env.cascade.cascade import LiveCascade
-from marca_env.cascade.outcomes import DistinctPlans, evaluate_joint_actions, outcome_table
+from marca_env.cascade.outcomes import outcome_table
 from marca_env.cascade.rated_world import FILE, RatedData, RatedWorld
 from marca_env.integration.ratings.rated_scenario import RatedSources, build_rated_scenario
 from marca_env.logs.schema import OUTCOMES
 from marca_env.scenario.scenario import Scenario, ScenarioError
 from tests.helpers.factories import make_tiny_scenario
 from tests.helpers.ratings import KINDS, make_events, make_ratings, write_tables
+from tests.helpers.served_requests import assert_serving_agrees
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +116,7 @@ def test_items_without_ratings_are_like_their_category(cascade: LiveCascade, wor
 
 
 def test_serving_agrees_with_the_joint_evaluation(cascade: LiveCascade) -> None:
-    requests, plans = cascade.sample_requests(np.random.default_rng(3), 3), DistinctPlans(cascade)
-    for k in range(len(requests)):
-        request = requests.take([k])
-        results, outcomes = evaluate_joint_actions(cascade, plans, request)
-        for j, action in enumerate(cascade.scenario.joint_actions):
-            served = cascade.serve(request, action)
-            assert np.array_equal(served.results, results[j])
-            alone = [served.impressions, served.clicks, served.revenue, served.gmv]
-            assert np.allclose(alone, outcomes[j], rtol=1e-5)
+    assert_serving_agrees(cascade, 3)
 
 
 def test_the_two_tower_model_knows_leading_dimensions_only(world: RatedWorld) -> None:
