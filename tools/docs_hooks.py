@@ -4,7 +4,7 @@ A written page asks for a table by a line of its own, for example::
 
     <!-- options: QMIX -->
     <!-- settings: mpc.MPCSettings -->
-    <!-- switches: AWRQPlex -->
+    <!-- switches: AWRQMixerV2 -->
 """
 
 from __future__ import annotations

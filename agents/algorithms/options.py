@@ -15,6 +15,7 @@ from agents.algorithms.td_targets import (
     HEAD_WEIGHTINGS,
     LOSSES,
     MIXER_TARGETS,
+    POLICY_WEIGHTS,
     TD_WEIGHTINGS,
     TRACES,
     WEIGHTING_LEVELS,
@@ -96,9 +97,10 @@ class MixerOptions:
     """The mixer, which combines the agents' values into the team's."""
 
     mixer: str = _option("sum", MIXERS)
-    """``sum``, ``absolute``, ``softplus``, ``qplex`` (duplex dueling: every task in which the agents' argmaxes are the
-    team's), ``resq`` (softplus with a negative residual away from the greedy team action), or ``none``: every agent
-    learns independently from the team's reward. A user-defined class is passed itself or by its dotted path
+    """``sum``, ``additive`` (a sum with a baseline that follows the state), ``absolute``, ``softplus``, ``qplex`` (duplex
+    dueling: every task in which the agents' argmaxes are the team's), ``resq`` (softplus with a negative residual away
+    from the greedy team action), ``residual`` (additive with such a residual where several agents decide at once), or
+    ``none``: every agent learns independently from the team's reward. A user-defined class is passed itself or by its dotted path
     (:class:`agents.networks.mixers.UserMixer`)."""
     mixer_activation: str = _option("relu", tuple(MIXER_ACTIVATIONS))
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
@@ -173,6 +175,9 @@ class ObjectiveOptions:
     """Gradient steps between hard updates of the target network."""
     tau: float | None = _option(None, UNIT_OR_NONE)
     """Polyak coefficient; if set, the target network moves towards the online network at every gradient step."""
+    policy_weights: str = _option("online", POLICY_WEIGHTS)
+    """Weights with which the team samples, is evaluated and is served: the ``online`` network's, or the ``average``:
+    the target network's, which with ``tau`` are a moving average of the online ones."""
     optimizer: str = _option("adam", ("adam", "sgd", "rmsprop"))
     """``adam`` (Table 6), ``sgd`` or ``rmsprop``."""
     momentum: float = _option(0.0, SHARE)
@@ -210,7 +215,7 @@ _MIXING = ("mixer_activation", "mixer_width")
 _ENSEMBLE_WEIGHTS = ("adaptive", "disagreement")
 _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(_MIXING, ("mixer", ("absolute", "softplus", "resq"))),
-    "hypernet": ("mixer", ("absolute", "softplus", "qplex", "resq")),
+    "hypernet": ("mixer", ("additive", "absolute", "softplus", "qplex", "resq", "residual")),
     "mixer_input": ("mixer", ("absolute", "softplus")),
     "attention_heads": ("mixer", ("qplex",)),
     "weighting_level": ("head_weighting", _ENSEMBLE_WEIGHTS),

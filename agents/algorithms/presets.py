@@ -37,15 +37,18 @@ AWRQ_SWITCHES: dict[str, Switch] = {
     "variance_credit": ("credit", "variance", "none"),
 }
 """Ablation switches of AWRQMixer, the three parts of the paper."""
-PLEX_SWITCHES: dict[str, Switch] = {
-    "duplex_mixer": ("mixer", "qplex", "absolute"),
+AWRQ_V2_SWITCHES: dict[str, Switch] = {
+    "residual_mixer": ("mixer", "residual", "sum"),
     "advantage_weighting": ("td_weighting", "advantage", "none"),
+    "lambda_returns": ("td_lambda", 0.5, 0.0),
+    "averaged_policy": ("policy_weights", "average", "online"),
     "ensemble": ("heads", 5, 1),
     "disagreement_weighting": ("head_weighting", "disagreement", "mean"),
     "credit_weighting": ("credit", "variance", "none"),
 }
-"""Ablation switches of AWRQPlex: everything in which it differs from QMIX."""
-SWITCHES: dict[str, dict[str, Switch]] = {"AWRQMixer": AWRQ_SWITCHES, "AWRQPlex": PLEX_SWITCHES}
+"""Ablation switches of AWRQMixerV2. Without the first four, in which it differs from VDN, it is VDN; the last three,
+parts of AWRQ-Mixer in a form that leaves the targets as they are, are off by default."""
+SWITCHES: dict[str, dict[str, Switch]] = {"AWRQMixer": AWRQ_SWITCHES, "AWRQMixerV2": AWRQ_V2_SWITCHES}
 """Preset → its ablation switches."""
 
 
@@ -154,13 +157,15 @@ PRESETS: dict[str, Preset] = {
         objective=ObjectiveOptions(gamma=0.9, double_q=False, head_weighting="adaptive", agent_loss=1.0),
         credit=CreditOptions("variance"),
     ),
-    # AWRQ-Mixer's ideas without their measured faults; docs/algorithms/awrq-plex.md
-    "AWRQPlex": Preset(
-        "AWRQPlex",
-        network=NetworkOptions(heads=5, initializer="torch"),
-        mixer=MixerOptions(mixer="qplex"),
-        objective=ObjectiveOptions(head_weighting="disagreement", td_weighting="advantage", td_alpha=0.1),
-        credit=CreditOptions("variance", credit_use="weight"),
+    # AWRQ-Mixer without its measured faults; docs/algorithms/awrq-mixer-v2.md
+    "AWRQMixerV2": Preset(
+        "AWRQMixerV2",
+        network=_TEAM,
+        mixer=MixerOptions(mixer="residual"),
+        objective=ObjectiveOptions(
+            td_weighting="advantage", td_alpha=0.1, td_lambda=0.5, policy_weights="average", tau=0.02
+        ),
+        credit=CreditOptions(credit_use="weight"),
     ),
     "IQL": Preset("IQL", network=_TEAM, mixer=MixerOptions(mixer="none"), objective=ObjectiveOptions(agent_loss=1.0)),
     "JointDQN": Preset("JointDQN", network=_FLAT, objective=ObjectiveOptions(double_q=False), joint=True),
@@ -182,7 +187,7 @@ PRESETS: dict[str, Preset] = {
         joint=True,
     ),
 }
-"""The published algorithms and AWRQPlex, which is ours, by name. Where a paper and its reference code differ, the
+"""The published algorithms and AWRQMixerV2, which is ours, by name. Where a paper and its reference code differ, the
 default is the paper's; :mod:`agents.algorithms.options` says which value comes from which."""
 
 

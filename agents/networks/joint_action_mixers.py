@@ -42,7 +42,9 @@ class DuplexMixer(nn.Module):
         for net, value in ((self.weight, 1.0), (self.head_scale, 4.0 / heads)):
             nn.init.constant_(net[-1].bias, math.log(math.expm1(value)))  # type: ignore[arg-type]
 
-    def forward(self, utilities: Tensor, state: Tensor, best: Tensor, actions: Tensor) -> Tensor:
+    def forward(
+        self, utilities: Tensor, state: Tensor, best: Tensor, actions: Tensor, deciders: Tensor | None = None
+    ) -> Tensor:
         """Return Q_tot.
 
         Args:
@@ -50,6 +52,7 @@ class DuplexMixer(nn.Module):
             state: (B, S).
             best: (B, N) values of the best legal actions.
             actions: (B, ΣA) one-hot joint action.
+            deciders: not used.
 
         Returns:
             (B,).
@@ -74,23 +77,48 @@ class ResidualMixer(nn.Module):
     The residual is absent where every agent takes its best action, so that the agents' best actions stay the team's.
     Elsewhere it lowers Q_tot to what the joint action is worth.
 
+    With ``shared_only`` it is also absent where a single agent decides. What such an action is worth, the agent's own
+    value can represent as far as the agent can see it. A residual of the state would also absorb what it cannot see,
+    and the agent would no longer learn its expectation over that.
+
     Args:
         monotone: the monotone mixer, ``(utilities (B, N), state (B, S)) -> (B,)``.
         state_size: S.
         action_size: length of the one-hot joint action.
         hypernet: hidden units of f.
+        shared_only: whether only decisions that several agents take at once have a residual.
     """
 
-    def __init__(self, monotone: nn.Module, state_size: int, action_size: int, *, hypernet: int = 64) -> None:
+    def __init__(
+        self,
+        monotone: nn.Module,
+        state_size: int,
+        action_size: int,
+        *,
+        hypernet: int = 64,
+        shared_only: bool = False,
+    ) -> None:
         super().__init__()
-        self.monotone = monotone
+        self.monotone, self.shared_only = monotone, shared_only
         self.residual = two_layers(state_size + action_size, hypernet, 1)
 
-    def forward(self, utilities: Tensor, state: Tensor, best: Tensor, actions: Tensor) -> Tensor:
-        """Return Q_tot (B,); the arguments are those of :meth:`DuplexMixer.forward`."""
-        is_greedy = (utilities >= best).all(-1)
+    def forward(
+        self, utilities: Tensor, state: Tensor, best: Tensor, actions: Tensor, deciders: Tensor | None = None
+    ) -> Tensor:
+        """Return Q_tot (B,).
+
+        Args:
+            utilities: (B, N); these and ``state``, ``best`` and ``actions`` as in :meth:`DuplexMixer.forward`.
+            state: (B, S).
+            best: (B, N).
+            actions: (B, ΣA).
+            deciders: (B,) int64, number of agents that decide; ``None``: all.
+        """
+        is_absent = (utilities >= best).all(-1)
+        if self.shared_only and deciders is not None:
+            is_absent = is_absent | (deciders < 2)
         residual = self.residual(torch.cat([state, actions], -1)).squeeze(-1).abs()
-        return self.monotone(utilities, state) - torch.where(is_greedy, torch.zeros_like(residual), residual)
+        return self.monotone(utilities, state) - torch.where(is_absent, torch.zeros_like(residual), residual)
 
 
 def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -36,9 +36,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """Activations of a mixer's hidden layer; all are non-decreasing, which the mixer's monotonicity needs."""
 MIXER_INPUTS = ("state", "state+actions")
-JOINT_ACTION_MIXERS = ("qplex", "resq")
+JOINT_ACTION_MIXERS = ("qplex", "resq", "residual")
 """Mixers that take the joint action and the agents' best values."""
-MIXERS = ("none", "sum", *CONSTRAINTS, *JOINT_ACTION_MIXERS)
+MIXERS = ("none", "sum", "additive", *CONSTRAINTS, *JOINT_ACTION_MIXERS)
 
 
 class SumMixer(nn.Module):
@@ -63,6 +63,32 @@ class SumMixer(nn.Module):
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
         """Return Q_tot; ``utilities`` (B, N) → (B,)."""
         return utilities.sum(-1) * self.share
+
+
+class AdditiveMixer(nn.Module):
+    """Q_tot = Σ_n Q_n + b(s): a sum whose baseline follows the state, so that agents learn what their actions add.
+
+    Args:
+        condition_size: S.
+        hypernet: hidden units of b.
+    """
+
+    def __init__(self, condition_size: int, *, hypernet: int = 64) -> None:
+        super().__init__()
+        self.baseline = two_layers(condition_size, hypernet, 1)
+
+    def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Return b (B, 1) for ``condition`` (B, S)."""
+        return (self.baseline(condition),)
+
+    def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """Return Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
+        (baseline,) = weights
+        return utilities.sum(-1) + baseline
+
+    def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
+        """Return Q_tot; ``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
+        return self.mix(utilities[:, None], self.weights(condition)).squeeze(1)
 
 
 class MonotoneMixer(nn.Module):
@@ -219,8 +245,9 @@ def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) ->
         kind: name of the mixer, or dotted path of a class.
         n_agents: N.
         condition_size: S, size of the hypernetworks' input.
-        options: keyword arguments of :class:`MonotoneMixer`; ``qplex`` and ``resq`` need ``action_size``, the length
-            of the one-hot joint action, and ``qplex`` takes ``hypernet`` and ``heads`` alone.
+        options: keyword arguments of :class:`MonotoneMixer`; ``additive`` takes ``hypernet`` alone. Mixers of joint
+            actions need ``action_size``, the length of the one-hot joint action; besides it ``qplex`` takes
+            ``hypernet`` and ``heads``, ``residual`` ``hypernet``.
 
     Raises:
         InputError: an unknown name.
@@ -233,6 +260,11 @@ def make_mixer(kind: str, n_agents: int, condition_size: int, **options: Any) ->
         return SumMixer(1 / n_agents if kind == "none" else 1.0)
     if kind == "qplex":
         return DuplexMixer(n_agents, condition_size, **options)
+    if kind == "additive":
+        return AdditiveMixer(condition_size, **options)
+    if kind == "residual":
+        main = AdditiveMixer(condition_size, hypernet=options.get("hypernet", 64))
+        return ResidualMixer(main, condition_size, shared_only=True, **options)
     if kind == "resq":
         action_size, hypernet = options.pop("action_size"), options.get("hypernet", 64)
         monotone = MonotoneMixer(n_agents, condition_size, constraint="softplus", **options)

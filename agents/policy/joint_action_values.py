@@ -124,4 +124,5 @@ class JointActionValues:
         sizes = zip(names, self.team.spec.action_sizes, strict=True)
         actions = [last if a == acting else torch.full_like(last, size - 1) for a, size in sizes]
         states = state[:, self._node_of_leaf[-1]].flatten(0, 1)
-        return self.team.mix(utilities.flatten(0, 1), states, actions, best.flatten(0, 1)).view(n, leaves)
+        deciders = torch.ones_like(last)
+        return self.team.mix(utilities.flatten(0, 1), states, actions, best.flatten(0, 1), deciders).view(n, leaves)

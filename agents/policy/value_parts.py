@@ -55,5 +55,5 @@ def value_parts(
     # agents that are not on turn at the last step wait: their action there is their last one
     waits = [torch.full((len(states),), size - 1, device=device) for size in team.spec.action_sizes]
     waits[team.spec.agents.index(encoder.turn_agent[-1])] = torch.from_numpy(actions[:, -1]).to(device)
-    total = team.mix(by_agent, state, waits, best_by_agent)
+    total = team.mix(by_agent, state, waits, best_by_agent, torch.ones_like(waits[0]))
     return torch.stack(by_decision, 1).cpu().numpy(), by_agent.cpu().numpy(), total.cpu().numpy()

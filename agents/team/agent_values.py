@@ -145,4 +145,5 @@ def next_team_value(target: Team, agents: list[AgentValues], next_state: Tensor,
     for g, a in enumerate(agents):
         q, mask = a.target_q[:, 1:], a.mask[:, 1:]
         best.append(best_value(q, mask, head_mixture, a.on_turn[:, 1:], next_actions[g], utilities[..., g]))
-    return target.mix(utilities, next_state, next_actions, torch.stack(best, -1))
+    deciders = torch.stack([a.on_turn[:, 1:] for a in agents]).sum(0)
+    return target.mix(utilities, next_state, next_actions, torch.stack(best, -1), deciders)

@@ -75,7 +75,8 @@ def team_losses(
     utilities = torch.stack([td_targets.carry_forward(x, a.is_acting) for x, a in zip(taken, agents, strict=True)], -1)
     needs_best = online.mixes_joint_actions or preset.objective.td_weighting == "advantage"
     best = best_values(agents, utilities, weights) if needs_best else None
-    q_tot = online.mix(utilities, batch["state"][:, :-1], [a.action for a in agents], best)  # B T
+    deciders = torch.stack([a.is_acting for a in agents]).sum(0)
+    q_tot = online.mix(utilities, batch["state"][:, :-1], [a.action for a in agents], best, deciders)  # B T
     results = {"mixer_loss": torch.zeros_like(agent_loss)}
     if preset.mixer.mixer != "none":
         loss_weights = step_weights(online, agents, batch, q_tot, best, credits)

@@ -135,7 +135,14 @@ class Team(nn.Module):
         turns = on_turn_masks(self.spec, batch)
         return unroll_all(self.agents, self.spec, batch, turns, needed), turns
 
-    def mix(self, utilities: Tensor, state: Tensor, actions: list[Tensor], best: Tensor | None = None) -> Tensor:
+    def mix(
+        self,
+        utilities: Tensor,
+        state: Tensor,
+        actions: list[Tensor],
+        best: Tensor | None = None,
+        deciders: Tensor | None = None,
+    ) -> Tensor:
         """Return Q_tot.
 
         Args:
@@ -144,6 +151,7 @@ class Team(nn.Module):
             actions: per agent (…) int64.
             best: (…, N) values of the agents' best legal actions, which some mixers need
                 (:mod:`agents.networks.joint_action_mixers`); of an agent that waits, its value.
+            deciders: (…) int64, number of agents that decide at each step; ``None``: all.
 
         Returns:
             (…).
@@ -153,6 +161,8 @@ class Team(nn.Module):
         if self.mixes_joint_actions:
             assert best is not None, "this mixer needs the agents' best values"
             inputs += [best, torch.cat(self._one_hots(state, actions), -1)]
+            counts = () if deciders is None else (deciders.flatten(),)
+            return self.mixer(*(x.flatten(0, -2) for x in inputs), *counts).view(utilities.shape[:-1])
         return self.mixer(*(x.flatten(0, -2) for x in inputs)).view(utilities.shape[:-1])
 
     def condition(self, state: Tensor, actions: list[Tensor]) -> Tensor:
@@ -211,7 +221,7 @@ def _make_mixer(spec: TeamSpec, preset: Preset) -> nn.Module:
             arguments["action_size"] = action_size
         if options.mixer == "qplex":
             arguments["heads"] = options.attention_heads
-        else:
+        elif options.mixer in ("absolute", "softplus", "resq"):
             arguments |= {"width": options.mixer_width, "activation": options.mixer_activation}
     return make_mixer(options.mixer, len(spec.agents), size, **arguments)
 

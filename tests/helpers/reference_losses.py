@@ -311,7 +311,8 @@ def mixer_losses(
                     central_greedy[g] = head_mixture @ row.central[g][t, :, greedy_agent_action]
                     is_greedy = is_greedy and a == greedy_agent_action
             td_target = td_targets[t]
-            q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action], best)
+            deciders = sum(row.on_turn(g, t) for g in range(n))
+            q_tot = mix(online, utilities, row.state[t], [x[t] for x in row.action], best, deciders)
             entry = {"q_tot": q_tot}
             if options["td_weighting"] == "advantage":
                 best_actions = [
@@ -377,9 +378,11 @@ def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_m
                 best[g] = best_value(row.target[g][t + 1], row.mask[g][t + 1], head_mixture)
                 if row.central:
                     central[g] = head_mixture @ row.central_target[g][t + 1, :, actions[g]]
-        state = row.state[t + 1]
+        state, deciders = row.state[t + 1], sum(row.on_turn(g, t + 1) for g in range(n))
         values.append(
-            mix_central(target, central, state) if row.central else mix(target, utilities, state, actions, best)
+            mix_central(target, central, state)
+            if row.central
+            else mix(target, utilities, state, actions, best, deciders)
         )
     return values
 
@@ -410,7 +413,9 @@ def td_weight(td_target: float, q_tot: float, greedy_value: float, greedy: bool,
     return 1.0 if greedy or td_target > greedy_value else options["td_alpha"]
 
 
-def mix(team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int], best: np.ndarray) -> float:
+def mix(
+    team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int], best: np.ndarray, deciders: int = 2
+) -> float:
     """Return Q_tot by Eq. 11–14, the sum, or with a mixer of joint actions."""
     mixer_options = team.preset.mixer
     if mixer_options.mixer in ("none", "sum"):
@@ -427,11 +432,13 @@ def mix(team: Team, utilities: np.ndarray, state: np.ndarray, actions: list[int]
 
     if mixer_options.mixer == "qplex":
         return duplex_mix(two, utilities, best, joint, mixer_options.attention_heads)
-    if mixer_options.mixer == "resq":
-        residual = 0.0 if (utilities >= best - 1e-9).all() else abs(float(two("residual", joint)[0]))
+    residual = 0.0
+    if mixer_options.mixer in ("resq", "residual"):
+        if (utilities < best - 1e-9).any() and (deciders >= 2 or mixer_options.mixer == "resq"):
+            residual = abs(float(two("residual", joint)[0]))
         w = {k.removeprefix("monotone."): v for k, v in w.items()}
-    else:
-        residual = 0.0
+    if mixer_options.mixer in ("additive", "residual"):
+        return float(utilities.sum() + two("baseline")[0]) - residual
     positive = np.abs if mixer_options.mixer == "absolute" else lambda x: np.log1p(np.exp(x))
     hidden = utilities @ positive(two("w1")).reshape(len(utilities), -1) + w["b1.weight"] @ state + w["b1.bias"]
     act = {

@@ -49,20 +49,20 @@ class AWRQMixer(TeamAlgorithm):
     config_class = AWRQMixerConfig
 
 
-class AWRQPlexConfig(TeamConfig):
+class AWRQMixerV2Config(TeamConfig):
     """AWRQ-Mixer's ideas without their measured faults, and the mixer of QPLEX (Wang et al., 2021).
 
     Head weights contain no label, credit leaves the targets as they are, and the mixer is not monotone. Ablations:
-    :data:`agents.algorithms.presets.PLEX_SWITCHES`.
+    :data:`agents.algorithms.presets.AWRQ_V2_SWITCHES`.
     """
 
-    preset_name = "AWRQPlex"
+    preset_name = "AWRQMixerV2"
 
 
-class AWRQPlex(TeamAlgorithm):
-    """AWRQPlex as an RLlib algorithm; see :class:`AWRQPlexConfig`."""
+class AWRQMixerV2(TeamAlgorithm):
+    """AWRQMixerV2 as an RLlib algorithm; see :class:`AWRQMixerV2Config`."""
 
-    config_class = AWRQPlexConfig
+    config_class = AWRQMixerV2Config
 
 
 class IQLConfig(TeamConfig):
@@ -177,7 +177,7 @@ ALGORITHMS: dict[str, type[TeamAlgorithm]] = {
     for algorithm in (
         AveragedDQN,
         AWRQMixer,
-        AWRQPlex,
+        AWRQMixerV2,
         IQL,
         JointDDQN,
         JointDQN,

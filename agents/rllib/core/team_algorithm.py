@@ -256,13 +256,15 @@ class TeamAlgorithm(Algorithm):
         weights = self.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"][
             DEFAULT_MODULE_ID
         ]
-        online = {k.removeprefix("online."): v for k, v in weights.items() if k.startswith("online.")}
-        online = {k: v for k, v in online.items() if not k.startswith("central.")}  # decisions do not need Q*
+        preset = self.config.preset()
+        part = "target." if preset.objective.policy_weights == "average" else "online."
+        decides = {k.removeprefix(part): v for k, v in weights.items() if k.startswith(part)}
+        decides = {k: v for k, v in decides.items() if not k.startswith("central.")}  # decisions do not need Q*
         scenario = self._scenario()
         save_team(
             folder,
-            tensors=online,
-            preset=self.config.preset(),
+            tensors=decides,
+            preset=preset,
             spec=self.config.team(),
             reward_scale=float(weights["reward_scale"]),
             reward_shift=float(weights["reward_shift"]),

@@ -78,7 +78,7 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         """
         out = {}
         with torch.inference_mode():
-            for agent, net in zip(self.spec.agents, self.online.agents, strict=True):
+            for agent, net in zip(self.spec.agents, self.deciding.agents, strict=True):
                 mask, hidden = batch[mask_key(agent)], batch[hidden_key(agent)]
                 on_turn = batch.get(turn_key(agent))
                 if on_turn is not None and not on_turn.any():
@@ -112,6 +112,15 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         """Create the target networks as a copy of the online networks."""
         self.target = copy.deepcopy(self.online).requires_grad_(False).eval()
 
+    @property
+    def deciding(self) -> Team:
+        """Networks that decide. What only decides has no target networks; its online ones hold the average."""
+        return self.target if self._decides_with_average and "target" in self._modules else self.online
+
+    @property
+    def _decides_with_average(self) -> bool:
+        return self.online.preset.objective.policy_weights == "average"
+
     def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
         """Return the online and the target networks."""
         return [(self.online, self.target)]
@@ -129,12 +138,26 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
             self.target.eval()
         return self
 
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, inference_only: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return RLlib's state; what only decides gets the weights of ``policy_weights``."""
+        state: dict[str, Any] = super().get_state(
+            components, not_components=not_components, inference_only=inference_only, **kwargs
+        )
+        if inference_only and self.deciding is not self.online:
+            averages = {f"online.{name}": value for name, value in self.deciding.state_dict().items()}
+            state |= {name: value.cpu().numpy().copy() for name, value in averages.items() if name in state}
+        return state
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Load weights; unlike RLlib's default, a missing weight is an error.
 
         Raises:
             ValueError: the state lacks weights of this team.
         """
+        if self._decides_with_average and "target" not in self._modules and any(k.startswith("target.") for k in state):
+            self.make_target_networks()  # a module that was read from a checkpoint, outside a learner
         missing = sorted(set(self.state_dict()) - set(state))
         if missing:
             raise ValueError(f"the checkpoint lacks weights of this team: {', '.join(missing[:5])}")

@@ -2,7 +2,7 @@
 
 The two-step game (Rashid et al., 2018) pays 7 to a team that adds its agents' values and 8 to one that mixes them.
 No monotone mixer can represent the matrix game (8, −12, −12 / −12, 0, 0 / −12, 0, 0): QMIX settles for 0, Weighted QMIX
-(Rashid et al., 2020) gives the best cell its full weight and finds 8. AWRQPlex, whose mixer is not monotone, can find
+(Rashid et al., 2020) gives the best cell its full weight and finds 8. AWRQMixerV2, whose mixer is not monotone, can find
 8; with the duplex mixer some runs have not left 0 by then, with the residual mixer (ResQ) they have. All actions are
 random while learning (ε = 1), as in the papers. The reported number is the return of one greedy episode after the last
 update.
@@ -42,13 +42,15 @@ a network of 32 units can hardly tell 7 from 8.
 """
 
 CENTRAL = {"td_weighting": "central"}
+V2: dict[str, Any] = {"tau": None}
+"""Its target network follows in steps, as that of all others does."""
 TWO_STEP: dict[str, tuple[str, float, dict[str, Any], int]] = {
     "VDN": ("VDN", 7.0, {}, 20),
     "QMIX": ("QMIX", 8.0, {}, 20),
     "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {}, 20),
     "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.75}, 20),
     "AWRQMixer": ("AWRQMixer", 8.0, AWRQ, 35),
-    "AWRQPlex": ("AWRQPlex", 8.0, {}, 20),
+    "AWRQMixerV2": ("AWRQMixerV2", 8.0, V2, 20),
 }
 MATRIX: dict[str, tuple[str, float, dict[str, Any], int]] = {
     "VDN": ("VDN", 0.0, {}, 30),
@@ -56,8 +58,7 @@ MATRIX: dict[str, tuple[str, float, dict[str, Any], int]] = {
     "WeightedQMIX (OW)": ("WeightedQMIX", 8.0, {"td_alpha": 0.1}, 30),
     "WeightedQMIX (CW)": ("WeightedQMIX", 8.0, {**CENTRAL, "td_alpha": 0.1}, 30),
     "AWRQMixer": ("AWRQMixer", 0.0, AWRQ, 30),
-    "AWRQPlex": ("AWRQPlex", 8.0, {}, 30),
-    "AWRQPlex (ResQ)": ("AWRQPlex", 8.0, {"mixer": "resq"}, 30),
+    "AWRQMixerV2": ("AWRQMixerV2", 8.0, V2, 30),
 }
 GAMES = {"TwoStepGame": TWO_STEP, "MatrixGame": MATRIX}
 """Game → name → algorithm, greedy return by theory, options, iterations."""

@@ -9,7 +9,7 @@ from benchmarks.suite.user_methods import user_options
 
 RLLIB = {"PPO independent": ("PPO", False), "PPO shared": ("PPO", True), "DQN independent": ("DQN", False)}
 """Name → RLlib's algorithm, and whether the agents share one network."""
-PRESET_METHODS = (*PAPER_METHODS, "AWRQPlex")
+PRESET_METHODS = (*PAPER_METHODS, "AWRQMixerV2")
 METHODS = (*PRESET_METHODS, *RLLIB)
 REFERENCES = ("random", "best single action", "optimum")
 REWARD_SCALE = 0.05

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agents.algorithms.presets import ALIASES, PLEX_SWITCHES, PRESETS, Preset, PresetError, preset
+from agents.algorithms.presets import ALIASES, AWRQ_V2_SWITCHES, PRESETS, Preset, PresetError, preset
 
 
 def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
@@ -23,12 +23,12 @@ def test_vdn_and_qmix_differ_only_in_their_mixer() -> None:
 
 def test_the_published_algorithms_are_presets() -> None:
     methods = "AveragedDQN AWRQMixer JointDDQN JointDQN JointDRQN QMIX REM VDN WeightedQMIX"
-    assert set(PRESETS) == {*methods.split(), "IQL", "AWRQPlex"}
+    assert set(PRESETS) == {*methods.split(), "IQL", "AWRQMixerV2"}
 
 
 def test_presets_have_the_published_defaults() -> None:
     """Presets differ as in their papers; learning rate and batch size belong to the configuration."""
-    flat = {name: p.options for name, p in PRESETS.items() if name != "AWRQPlex"}
+    flat = {name: p.options for name, p in PRESETS.items() if name != "AWRQMixerV2"}
     assert {n for n, o in flat.items() if o["gru"] is None} == {"JointDQN", "JointDDQN", "AveragedDQN", "REM"}
     assert {n for n, o in flat.items() if o["double_q"]} == {"VDN", "QMIX", "WeightedQMIX", "IQL", "JointDDQN"}
     assert {n: o["mixer"] for n, o in flat.items() if o["mixer"] != "sum"} == {
@@ -88,20 +88,19 @@ def test_a_switch_changes_exactly_one_option(switch: str, option: str, value: st
     assert full.replace(**{switch: True}) == full
 
 
-@pytest.mark.parametrize("switch", PLEX_SWITCHES)
-def test_each_part_of_the_duplex_preset_can_be_switched_off(switch: str) -> None:
-    full, (option, on, off) = PRESETS["AWRQPlex"], PLEX_SWITCHES[switch]
-    assert full.options[option] == on
+@pytest.mark.parametrize("switch", AWRQ_V2_SWITCHES)
+def test_each_part_of_our_preset_can_be_switched(switch: str) -> None:
+    full, (option, on, off) = PRESETS["AWRQMixerV2"], AWRQ_V2_SWITCHES[switch]
+    assert full.options[option] in (on, off)
     assert full.replace(**{switch: False}).options == {**full.options, option: off}
+    assert full.replace(**{switch: True}).options == {**full.options, option: on}
 
 
-def test_the_duplex_preset_without_its_parts_is_qmix() -> None:
-    bare = PRESETS["AWRQPlex"].replace(**dict.fromkeys(PLEX_SWITCHES, False), mixer_activation="elu")
+def test_our_preset_without_its_parts_is_vdn() -> None:
+    bare = PRESETS["AWRQMixerV2"].replace(**dict.fromkeys(AWRQ_V2_SWITCHES, False), tau=None)
     inert = ("td_alpha", "credit_use")
-    qmix = PRESETS["QMIX"].options
-    assert {n: v for n, v in bare.options.items() if n not in inert} == {
-        n: v for n, v in qmix.items() if n not in inert
-    }
+    vdn = PRESETS["VDN"].options
+    assert {n: v for n, v in bare.options.items() if n not in inert} == {n: v for n, v in vdn.items() if n not in inert}
 
 
 def test_a_switch_keeps_another_value_of_the_same_component() -> None:

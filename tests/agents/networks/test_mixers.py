@@ -141,7 +141,8 @@ def gaps(name: str, mix: str = "mixer", **options: Any) -> list[float]:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(n, {}) for n in sorted(PRESETS) if not PRESETS[n].joint] + [("QMIX", {"mixer": "resq"})],
+    [(n, {}) for n in sorted(PRESETS) if not PRESETS[n].joint]
+    + [("QMIX", {"mixer": mixer}) for mixer in ("resq", "qplex", "additive")],
 )
 def test_greedy_agents_make_the_greedy_joint_action(name: str, options: dict[str, Any]) -> None:
     """No joint action is better than the agents' own best actions (IGM, by enumeration)."""
@@ -162,7 +163,13 @@ def test_igm_fails_with_actions_in_the_mixer_input_and_for_q_star(name: str, mix
     assert sum(gap > 1e-3 for gap in gaps(name, mix, **options)) >= 5
 
 
-@pytest.mark.parametrize(("kind", "fits"), [("qplex", True), ("resq", True), ("softplus", False), ("absolute", False)])
+@pytest.mark.parametrize(
+    ("kind", "fits"),
+    [
+        *((kind, True) for kind in JOINT_ACTION_MIXERS),
+        *((kind, False) for kind in ("additive", "softplus", "absolute")),
+    ],
+)
 def test_mixers_of_joint_actions_represent_what_monotone_ones_cannot(kind: str, fits: bool) -> None:
     """The agents' best actions are the matrix game's (8 in a corner beside losses of 12); the mixer fits the rest."""
     torch.manual_seed(0)
@@ -181,6 +188,19 @@ def test_mixers_of_joint_actions_represent_what_monotone_ones_cannot(kind: str, 
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.01 if fits else loss.item() > 5
+
+
+def test_the_residual_is_absent_where_one_agent_decides() -> None:
+    """A single decision is worth the sum and the baseline; the published form lowers it as well."""
+    torch.manual_seed(0)
+    q, state, best = torch.tensor([[1.0, 2.0]] * 2), torch.ones(2, 3), torch.tensor([[1.0, 5.0]] * 2)
+    actions, deciders = torch.eye(5)[:2], torch.tensor([1, 2])
+    for kind, alone_is_lowered in (("residual", False), ("resq", True)):
+        mixer = make_mixer(kind, 2, 3, action_size=5)
+        main = mixer.monotone(q, state)
+        lowered = mixer(q, state, best, actions, deciders) < main
+        assert lowered.tolist() == [alone_is_lowered, True]
+        assert (mixer(q, state, best, actions) < main).all()
 
 
 def test_a_waiting_agent_has_no_advantage() -> None:

@@ -33,7 +33,7 @@ VARIANTS = [
     ("QMIX", {**SMALL, "gru": None}),
     ("AWRQMixer", {**SMALL, "heads": 3}),
     ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
-    ("AWRQPlex", {**SMALL, "heads": 3}),
+    ("AWRQMixerV2", {**SMALL, "heads": 3}),
     ("QMIX", {**SMALL, "mixer": "resq"}),
     ("WeightedQMIX", SMALL),
     ("IQL", SMALL),
@@ -85,7 +85,8 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
         for g, (x, a, on, name) in enumerate(zip(q, taken, turns, team.spec.agents, strict=True)):
             value, action = x[:, :-1].mean(2).masked_fill(~batch[mask_key(name)][:, :-1], -torch.inf).max(-1)
             best[..., g] = torch.where(on[:, :-1] & (a != action), value, utilities[..., g])
-        mixed = team.mix(utilities, batch["state"][:, :-1], taken, best)[:, -1]
+        deciders = torch.stack([on[:, :-1] for on in turns]).sum(0)
+        mixed = team.mix(utilities, batch["state"][:, :-1], taken, best, deciders)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
 
 

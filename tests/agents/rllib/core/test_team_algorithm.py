@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module import RLModule
 
 from agents.algorithms.presets import PRESETS
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.rllib import CONFIGS, offline_train, online_train, train
 from agents.rllib.training.algorithm_checkpoints import restore
+from agents.rllib.training.evaluation import WEIGHTS
 from marca_env.envs.batched_env import BatchedRecommender, batched_env
 from marca_env.models.cost_model import CostModel
 from marca_env.models.engine import Engine
@@ -90,6 +93,29 @@ def test_every_algorithm_runs_in_the_recommender(name: str, exact_engine: Engine
     algorithm.stop()
     _, description = load_team(tmp_path)
     assert Scenario.from_dict(description["scenario"]) == exact_engine.scenario
+
+
+@pytest.mark.parametrize("policy_weights", ["online", "average"])
+def test_the_weights_that_decide_are_sampled_with_exported_and_read_from_checkpoints(
+    policy_weights: str, exact_engine: Engine, tmp_path: Path
+) -> None:
+    def make(num_envs: int) -> BatchedRecommender:
+        return batched_env(num_envs, engine=exact_engine, on_illegal="error")
+
+    config = CONFIGS["VDN"]().environment(make).training(**TINY, tau=0.1, policy_weights=policy_weights)
+    algorithm, _ = train(config.debugging(seed=0), stop={"training_iteration": 2}, out=tmp_path)
+    learnt = weights(algorithm)
+    part = {"online": "online.", "average": "target."}[policy_weights]
+    expected = {name.removeprefix(part): w for name, w in learnt.items() if name.startswith(f"{part}agents")}
+    assert any(not torch.equal(learnt[f"online.{n}"], learnt[f"target.{n}"]) for n in expected)
+    runner = algorithm.env_runner.module.state_dict()
+    exported = load_team(algorithm.export_policy(tmp_path / "policy"))[0].state_dict()
+    saved = RLModule.from_checkpoint(str(next(tmp_path.glob("checkpoint_*")).joinpath(*WEIGHTS, DEFAULT_MODULE_ID)))
+    algorithm.stop()
+    for name, weight in expected.items():
+        torch.testing.assert_close(runner[f"online.{name}"], weight, rtol=0, atol=0)
+        torch.testing.assert_close(exported[name], weight, rtol=0, atol=0)
+        torch.testing.assert_close(saved.deciding.state_dict()[name], weight, rtol=0, atol=0)
 
 
 def weights(algorithm: Any) -> dict[str, torch.Tensor]:
