@@ -97,11 +97,11 @@ class MixerOptions:
     """The mixer, which combines the agents' values into the team's."""
 
     mixer: str = _option("sum", MIXERS)
-    """``sum``, ``additive`` (a sum with a baseline that follows the state), ``absolute``, ``softplus``, ``qplex`` (duplex
-    dueling: every task in which the agents' argmaxes are the team's), ``resq`` (softplus with a negative residual away
-    from the greedy team action), ``residual`` (additive with such a residual where several agents decide at once), or
-    ``none``: every agent learns independently from the team's reward. A user-defined class is passed itself or by its dotted path
-    (:class:`agents.networks.mixers.UserMixer`)."""
+    """``sum``, ``additive`` (a sum with a baseline that follows the state), ``absolute``, ``softplus``, ``qplex``
+    (duplex dueling: every task in which the agents' argmaxes are the team's), ``resq`` (softplus with a negative
+    residual away from the greedy team action), ``residual`` (additive with such a residual where several agents decide
+    at once), or ``none``: every agent learns independently from the team's reward. A user-defined class is passed
+    itself or by its dotted path (:class:`agents.networks.mixers.UserMixer`)."""
     mixer_activation: str = _option("relu", tuple(MIXER_ACTIVATIONS))
     """``relu`` (paper), ``elu`` (QMIX), ``leaky_relu`` or ``tanh``."""
     mixer_width: int = _option(32, COUNT)

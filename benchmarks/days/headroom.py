@@ -34,6 +34,7 @@ from marca_env.traffic.allocation import allocate
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.model_files import is_analytic_model
+from marca_env.utils.validation import prices_by_cluster
 
 GAINS = ("truncation", "independent", "own_information", "myopic", "joint", "hindsight")
 """Rows of a card, each a gain over the best static action."""
@@ -124,7 +125,8 @@ def card(
     if truth not in TRUTHS:
         raise InputError(unknown_option("truth", truth, TRUTHS))
     if scenario.window is not None:
-        priced = _checked_prices(scenario, scenario.prices or (0.0,) * len(scenario.clusters), prices)
+        own = scenario.prices or (0.0,) * len(scenario.clusters)
+        priced = prices_by_cluster(own if prices is None else prices, scenario.cluster_names)
         return Card(scenario.name, tuple(priced.tolist()), *window_rows(Engine.load(scenario), priced, seed), WINDOWS)
     fit, judge, source = _card_pools(scenario, requests, seed, costs, truth)
     priced = _prices(scenario, prices, fit)
@@ -183,20 +185,12 @@ def _population_pool(engine: Engine, population: Population) -> _Pool:
 def _prices(scenario: Scenario, prices: Sequence[float] | None, pool: _Pool) -> np.ndarray:
     """Return the prices of the task: those given, its own, or those that fit the budgets at the peak."""
     if prices is not None or scenario.prices:
-        return _checked_prices(scenario, scenario.prices, prices)
+        return prices_by_cluster(scenario.prices if prices is None else prices, scenario.cluster_names)
     merged = replace(_requests(pool, np.zeros(len(scenario.clusters))), results=None).merged()
     groups = _grouped(pool.states[:, scenario.observable_columns])
     weights = pool.weights / pool.weights.sum()
     budget = scenario.budgets / scenario.peak_qps
     return dual_bound(merged.values, _means(pool.costs.astype(np.float64), groups, weights), merged.weights, budget)[1]
-
-
-def _checked_prices(scenario: Scenario, own: Sequence[float], prices: Sequence[float] | None) -> np.ndarray:
-    """Return the given prices, or the scenario's own, (G,)."""
-    chosen = np.asarray(own if prices is None else prices, dtype=np.float64)
-    if chosen.shape != (len(scenario.clusters),) or not np.all(chosen >= 0) or not np.all(np.isfinite(chosen)):
-        raise InputError(f"prices are {chosen.tolist()}; give one for each of {', '.join(scenario.cluster_names)}")
-    return chosen
 
 
 def _card(scenario: Scenario, prices: np.ndarray, fit: Requests, judge: Requests, source: str, seed: int) -> Card:

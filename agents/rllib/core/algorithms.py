@@ -50,9 +50,10 @@ class AWRQMixer(TeamAlgorithm):
 
 
 class AWRQMixerV2Config(TeamConfig):
-    """AWRQ-Mixer's ideas without their measured faults, and the mixer of QPLEX (Wang et al., 2021).
+    """AWRQ-Mixer without its measured faults.
 
-    Head weights contain no label, credit leaves the targets as they are, and the mixer is not monotone. Ablations:
+    The mixer adds the agents' values and a baseline of the state, and takes a residual away where several agents decide
+    at once. Errors count by advantage, targets are λ-returns, and averaged weights decide. Ablations:
     :data:`agents.algorithms.presets.AWRQ_V2_SWITCHES`.
     """
 

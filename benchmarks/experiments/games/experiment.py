@@ -2,10 +2,9 @@
 
 The two-step game (Rashid et al., 2018) pays 7 to a team that adds its agents' values and 8 to one that mixes them.
 No monotone mixer can represent the matrix game (8, −12, −12 / −12, 0, 0 / −12, 0, 0): QMIX settles for 0, Weighted QMIX
-(Rashid et al., 2020) gives the best cell its full weight and finds 8. AWRQMixerV2, whose mixer is not monotone, can find
-8; with the duplex mixer some runs have not left 0 by then, with the residual mixer (ResQ) they have. All actions are
-random while learning (ε = 1), as in the papers. The reported number is the return of one greedy episode after the last
-update.
+(Rashid et al., 2020) gives the best cell its full weight and finds 8, AWRQMixerV2 takes a residual away from all other
+cells and finds it too. All actions are random while learning (ε = 1), as in the papers. The reported number is the
+return of one greedy episode after the last update.
 """
 
 from __future__ import annotations

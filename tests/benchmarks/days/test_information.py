@@ -100,7 +100,10 @@ def test_the_card_of_a_law_orders_its_rows(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"truth": "oracle"}, "unknown truth 'oracle'"), ({"prices": (1.0,)}, "give one for each of light, heavy")],
+    [
+        ({"truth": "oracle"}, "unknown truth 'oracle'"),
+        ({"prices": (1.0,)}, "give one number per cluster \\(light, heavy\\)"),
+    ],
 )
 def test_faults_are_named(options, message):
     with pytest.raises(InputError, match=message):
