@@ -6,9 +6,13 @@ A balancer sets the price λ of computation on each of the G clusters, once a co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+TelemetryState = Literal["value", "no-traffic", "missing", "stale"]
+"""State of a reading. ``value``: traffic and load were measured; ``no-traffic``: no request came, and nothing is wrong;
+``missing``: nothing, or only a part, was measured; ``stale``: an older reading again."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class ControlObservation:
     """(G,) seconds that all cores of the cluster need for the work that waits."""
     prices: np.ndarray
     """(G,) λ in force in the last minute, currency per core-second."""
+    state: TelemetryState | None = None
+    """What the sender says about the reading; ``None``: the state follows from the values."""
 
 
 @runtime_checkable
