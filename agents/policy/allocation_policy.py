@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,22 @@ def _model_sum(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
+@dataclass(frozen=True)
+class DecidedActions:
+    """Decisions of a batch, and what they are expected to earn and cost. B requests, D decisions, G clusters."""
+
+    actions: np.ndarray
+    """(B, D) int64 option indices."""
+    values: np.ndarray
+    """(B,) revenue of the actions, currency per request."""
+    costs: np.ndarray
+    """(B, G) cost of the actions, core-seconds per request."""
+    fixed_values: np.ndarray
+    """(B,) revenue of the fixed action."""
+    fixed_costs: np.ndarray
+    """(B, G) cost of the fixed action."""
+
+
 class AllocationPolicy:
     """Policy a* = argmax_a Q̂_tot(s, a) − Σ_g λ_g C_g(s, a) (Eq. 6, arXiv 2512.24325).
 
@@ -411,6 +428,38 @@ class AllocationPolicy:
         prices = prices_by_cluster(prices, self.scenario.cluster_names)
         values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
         return self._tree.leaves[allocate(values, costs, prices)[index]]
+
+    def decide_with_estimates(
+        self, states: np.ndarray, prices: np.ndarray | Mapping[str, float], fixed: Sequence[int]
+    ) -> DecidedActions:
+        """Return the actions of :meth:`decide` with what they, and a fixed action, are expected to earn and cost.
+
+        Args:
+            states: as in :meth:`decide`.
+            prices: as in :meth:`decide`.
+            fixed: (D,) option indices of the joint action to compare with, such as a static rule.
+
+        Raises:
+            InputError: states, prices or an action of a wrong shape or out of range.
+        """
+        distinct, index = self._keys.distinct(states)
+        prices = prices_by_cluster(prices, self.scenario.cluster_names)
+        values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
+        best = allocate(values, costs, prices)
+        fixed_leaf = self._tree.leaf_of_action[int(self.scenario.joint_index(np.asarray(fixed)))]
+        row = np.arange(len(best))
+        return DecidedActions(
+            actions=self._tree.leaves[best[index]],
+            values=values[row, best][index],
+            costs=costs[row, best][index],
+            fixed_values=values[index, fixed_leaf],
+            fixed_costs=costs[index, fixed_leaf],
+        )
+
+    @property
+    def remembered_share(self) -> float:
+        """Share of all states whose values and costs are cached; 0 where states are not cached."""
+        return min(self._leaf_values.cached_share, self._leaf_costs.cached_share)
 
     def decide_in_turn(
         self, states: np.ndarray, prices: np.ndarray | Mapping[str, float], observe: Observe

@@ -90,6 +90,11 @@ class StateCache:
         self.table: np.ndarray | None = None
         self.is_cached = np.zeros(self.n_states if self.limit else 0, dtype=bool)
 
+    @property
+    def cached_share(self) -> float:
+        """Share of the states whose values are cached; 0 where none are."""
+        return float(self.is_cached.mean()) if self.limit else 0.0
+
     def get(self, codes: np.ndarray) -> np.ndarray:
         """Return the values of ``codes``; values that are not cached yet are computed together."""
         if not self.limit:

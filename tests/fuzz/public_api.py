@@ -356,6 +356,11 @@ def agent_calls(policy: Any, folder: Path) -> list[Call]:
             policy.decide_in_turn,
             {"states": states, "prices": prices, "observe": lambda s, a, turn: policy.cost_model.results(s, a)},
         ),
+        Call(
+            "policy.decide_with_estimates",
+            policy.decide_with_estimates,
+            {"states": states, "prices": prices, "fixed": [0] * len(policy.scenario.decisions)},
+        ),
         Call("policy.values", policy.values, {"states": states}),
         Call("policy.costs", policy.costs, {"states": states}),
         Call("policy.save", policy.save, {"path": folder / "p"}),

@@ -1,0 +1,83 @@
+"""A decision server that runs in a thread on loopback, and a plain client."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from agents.policy.allocation_policy import AllocationPolicy
+from benchmarks.serving.decider import Decider
+from benchmarks.serving.prices import PriceBoard
+from benchmarks.serving.service import DecisionService
+from benchmarks.serving.static_rule import StaticRule
+
+GOOD = {"uv": 1, "w": 2, "g": 0, "i": 1, "history": 3}
+"""A request of the default scenario, in codes."""
+STATIC = StaticRule((0, 0, 0, 0, 0), 0.1, (0.001, 0.001))
+PRICES = {"retrieval": 5.0, "ranking": 1.0}
+
+
+class FaultyPolicy(AllocationPolicy):
+    """A real policy whose model fails for the users of one group, such as after a damaged update."""
+
+    def decide_with_estimates(self, states: Any, prices: Any, fixed: Any) -> Any:
+        """Raise if a state has g = 3."""
+        if (states[:, 2] == 3).any():
+            raise RuntimeError("the model is damaged\nin its second layer")
+        return super().decide_with_estimates(states, prices, fixed)
+
+
+def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
+    """Return a service with prices."""
+    board = PriceBoard(policy.scenario.cluster_names)
+    service = DecisionService(Decider(policy, policy.scenario, STATIC), board, **options)
+    if board.latest is None:
+        service.set_prices(PRICES)
+    return service
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port of loopback; yield its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def call(url: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """Return status and JSON of an answer; its text where it is no JSON."""
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json", **(headers or {})}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            status, text = answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read().decode()
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, text
+
+
+def decide(url: str, *requests: Any) -> dict[str, Any]:
+    """Return the answer of /decide."""
+    status, answer = call(f"{url}/decide", "POST", {"requests": list(requests)})
+    assert status == 200, answer
+    return dict(answer)
