@@ -87,6 +87,8 @@ class PricedPolicy:
     def begin(self, budgets: np.ndarray, qps: float, chances: np.ndarray) -> np.ndarray:
         """Return the prices that fit the budget exactly at the first minute's traffic, by the expected values."""
         self.balancer.reset()
+        if qps <= 0:  # nobody comes: any price fits
+            return np.zeros(len(budgets))
         rows = np.flatnonzero(chances)
         budget = np.maximum(budgets / qps, 1.001 * self._cheapest(rows, chances[rows]))
         return dual_bound(self.table.values[rows], self.table.costs[rows], chances[rows], budget, tolerance=1e-3)[1]

@@ -79,7 +79,7 @@ class SimulatedSystem:
         return AllocationTable.of_pool(self.pool)
 
     def start(self, prices: np.ndarray, qps: float | None = None) -> ControlObservation:
-        """Begin the day and return the telemetry of the minute before: a system on its budget.
+        """Begin the day and return the telemetry of the minute before: a system on its budget, or idle without traffic.
 
         Args:
             prices: (G,) prices that it reports, currency per core-second.
@@ -88,7 +88,8 @@ class SimulatedSystem:
         self.minute, self.clusters = 0, self._intact
         self.state = self.clusters.initial()
         rate = float(self.traffic.qps[0]) if qps is None else qps
-        return self.clusters.observe(self.traffic.minute_of_day(0), rate, self.clusters.budgets, self.state, prices)
+        load = self.clusters.budgets if rate > 0 else np.zeros_like(self.clusters.budgets)
+        return self.clusters.observe(self.traffic.minute_of_day(0), rate, load, self.state, prices)
 
     @property
     def is_over(self) -> bool:

@@ -5,6 +5,7 @@ The balancer finds the smallest prices at which the mean cost of a sample of req
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import as_whole_number
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+from mpc.balancers.saved_state import to_lists, to_optional_array
 from mpc.validation import FINITE_POSITIVE, MARGIN, at_least, check_values
 
 if TYPE_CHECKING:
@@ -76,6 +78,18 @@ class BisectionBalancer:
     def reset(self) -> None:
         """Forget the prices of the last minute, where the next search would start."""
         self._prices: np.ndarray | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory as values of JSON."""
+        return {"prices": to_lists(self._prices)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters.
+        """
+        self._prices = to_optional_array(state, "prices", self._scale.shape)
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return the prices (G,) for the coming minute; unusable telemetry leaves the prices in force."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.errors import InputError, unknown_option
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+from mpc.balancers.saved_state import to_array, to_lists, to_optional_array
 from mpc.validation import FINITE_NOT_NEGATIVE, FINITE_POSITIVE, FRACTION_BELOW_ONE, check_fields
 
 if TYPE_CHECKING:
@@ -89,6 +91,26 @@ class FeedbackBalancer:
         """Empty the integrator and forget the last error."""
         self._error_sum: np.ndarray | None = None
         self._last_error: np.ndarray | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory as values of JSON."""
+        state: dict[str, Any] = {"error_sum": to_lists(self._error_sum), "last_error": to_lists(self._last_error)}
+        if self._error_sum is not None:
+            state |= {"near_count": to_lists(self._near_count), "below_count": to_lists(self._below_count)}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters.
+        """
+        error_sum = to_optional_array(state, "error_sum", (-1,))
+        if error_sum is not None:
+            counts = [to_array(state, name, error_sum.shape) for name in ("near_count", "below_count")]
+            self._near_count, self._below_count = counts
+        self._last_error = to_optional_array(state, "last_error", (-1,) if error_sum is None else error_sum.shape)
+        self._error_sum = error_sum
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return the prices (G,) for the coming minute; unusable telemetry leaves the prices in force."""

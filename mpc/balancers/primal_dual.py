@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from marca_env.utils.argument_types import checked_arguments
 from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import as_real_array
 from mpc.balancers.base import PRICE_MAX, check_price_max, clip_prices, telemetry_fault
+from mpc.balancers.saved_state import to_array, to_lists
 from mpc.validation import FINITE_POSITIVE, check_values, whole_number
 
 if TYPE_CHECKING:
@@ -41,6 +43,19 @@ class PrimalDualBalancer:
     def reset(self) -> None:
         """Forget the errors of the window."""
         self._errors: deque[np.ndarray] = deque(maxlen=self.window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory as values of JSON."""
+        return {"errors": [to_lists(error) for error in self._errors]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters.
+        """
+        is_empty = isinstance(state, Mapping) and state.get("errors") == []
+        self._errors = deque([] if is_empty else to_array(state, "errors", (-1, -1)), maxlen=self.window)
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return the prices (G,) for the coming minute; unusable telemetry leaves the prices in force."""

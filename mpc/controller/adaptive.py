@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.controller.fallback import readable
 from mpc.controller.mpc_balancer import MPCBalancer
-from mpc.controller.telemetry import Event, FaultError, check_observation, minute_of_day
+from mpc.controller.telemetry import CheckedObservation, Event, FaultError, check_observation, minute_of_day
 from mpc.model.forecast_errors import response_errors
 from mpc.model.refit import MIN_TRANSITIONS, Refit
 from mpc.model.transitions import Transitions
@@ -100,6 +101,11 @@ class Adaptation:
     message: str
 
 
+def _is_complete(checked: CheckedObservation) -> bool:
+    """Return whether the prices in force are known and every cluster was used."""
+    return bool(np.all(np.isfinite(checked.prices)) and np.all(checked.load > 0))
+
+
 class AdaptiveBalancer:
     """An :class:`mpc.MPCBalancer` whose system model is refitted to a rolling window of telemetry when it drifts.
 
@@ -152,6 +158,22 @@ class AdaptiveBalancer:
         self._drift_noticed, self._next_refit, self._refit_started = False, 0, 0
         self._refit: Refit | None = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory of the controller; see :meth:`mpc.MPCBalancer.state_dict`.
+
+        A refitted model and its telemetry are not in it: save ``balancer.model`` to keep that.
+        """
+        return {"balancer": self.balancer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: see :meth:`mpc.MPCBalancer.load_state_dict`.
+        """
+        self.reset()
+        self.balancer.load_state_dict((state.get("balancer") if isinstance(state, Mapping) else None) or {})
+
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return prices (G,) for the coming minute; see :meth:`mpc.MPCBalancer.update`."""
         observation = readable(observation)
@@ -180,7 +202,7 @@ class AdaptiveBalancer:
         self._levels = checked.degradation
         period = self.balancer.settings.control_period
         minute = (checked.minute - period) % MINUTES_PER_DAY
-        if levels is None or not np.all(np.isfinite(checked.prices)) or np.any(checked.load <= 0):
+        if levels is None or checked.state != "value" or not _is_complete(checked):
             self._stretch += 1
             return False
         row = [self._stretch, minute, checked.qps, *checked.load, *checked.prices, *levels.astype(float)]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from mpc.balancers.saved_state import to_array, to_lists
 from mpc.planning.predicted_loads import TILT_REACH
 
 JUMP_GAIN = 0.7
@@ -57,6 +61,22 @@ class BiasCorrection:
         self.tilt = np.zeros(self.n_clusters)
         self.lift_limit()
         self._error = np.zeros(self.n_clusters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the corrections as values of JSON."""
+        names = ("bias", "tilt", "move_limit")
+        return {name: to_lists(getattr(self, name)) for name in names} | {"error": to_lists(self._error)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters.
+        """
+        shape = (self.n_clusters,)
+        bias, tilt, error = (to_array(state, name, shape) for name in ("bias", "tilt", "error"))
+        self.move_limit = to_array(state, "move_limit", shape, np.inf)
+        self.bias, self.tilt, self._error = bias, tilt, error
 
     def lift_limit(self) -> None:
         """Lift the limit of the next change, after a minute whose prediction cannot be checked."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from marca_env.traffic.control import ControlObservation
 from mpc.balancers.base import Balancer
+from mpc.balancers.saved_state import to_array, to_count, to_lists, to_optional_array
 from mpc.controller.telemetry import CheckedObservation, FaultError, FaultKind, PriceSource
 from mpc.model.conditions import PriceScale
 from mpc.planning.deadline import DeadlineError, Watchdog
@@ -122,6 +124,30 @@ class FallbackPrices:
         self.plan: RemainingPlan | None = None
         self._expected: np.ndarray | None = None  # (G,) load of the last minute by the plan, as budget fractions
         self.faults = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the plan, and the memory of the balancer if it gives it, as values of JSON."""
+        save = getattr(self.balancer, "state_dict", None)
+        plan = None if self.plan is None else {name: to_lists(value) for name, value in self.plan._asdict().items()}
+        expected = to_lists(self._expected)
+        return {"plan": plan, "expected": expected, "faults": self.faults, "balancer": save() if save else None}
+
+    def load_state_dict(self, state: Mapping[str, Any], n_clusters: int) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters.
+        """
+        faults, expected = to_count(state, "faults"), to_optional_array(state, "expected", (n_clusters,))
+        plan, saved = state.get("plan"), state.get("balancer")
+        load = getattr(self.balancer, "load_state_dict", None)
+        if saved is not None and load is not None:
+            load(saved)
+        self.plan = None
+        if plan is not None:
+            log_prices = to_array(plan, "log_prices", (-1, n_clusters))
+            self.plan = RemainingPlan(log_prices, to_array(plan, "loads", log_prices.shape))
+        self._expected, self.faults = expected, faults
 
     def remember(self, plan: RemainingPlan) -> None:
         """Remember a plan whose first minute is about to run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from marca_env.utils.errors import InputError, unknown_option
 from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import Balancer, check_price_max, clip_prices
 from mpc.balancers.feedback import FeedbackBalancer, FeedbackSettings
+from mpc.balancers.saved_state import to_array, to_count, to_lists, to_optional_array
 from mpc.controller.bias_correction import BiasCorrection
 from mpc.controller.fallback import FallbackPrices, RemainingPlan, fault_kind, readable
 from mpc.controller.settings import MPCSettings
@@ -24,11 +25,12 @@ from mpc.controller.telemetry import (
     FaultError,
     FaultKind,
     PriceSource,
+    RepeatedMinuteError,
     Timeline,
     check_observation,
     minute_of_day,
 )
-from mpc.controller.traffic_forecast import TrafficForecaster
+from mpc.controller.traffic_forecast import BUSY_REQUESTS, TrafficForecaster
 from mpc.controller.window_memory import WindowMemory
 from mpc.model.conditions import COST_FLOOR, Conditions
 from mpc.model.fitting import read_transitions
@@ -193,6 +195,59 @@ class MPCBalancer:
         self.result: PlanResult | None = None
         self.expected_load = np.full(n_clusters, np.nan)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory of the controller as values of JSON: forecaster, corrections, plan and prices in force.
+
+        The model, the settings and the events are not in it.
+        """
+        save = getattr(self.forecaster, "state_dict", None)
+        return {
+            "clusters": list(self.model.clusters),
+            "forecaster": save() if save else None,
+            "minute": self._timeline.last,
+            "prices": to_lists(self._prices),
+            "pivot": to_lists(self._pivot),
+            "levels": to_lists(self._levels),
+            "is_first": self._first,
+            "correction": self._correction.state_dict(),
+            "window_memory": self.window_memory.state_dict(),
+            "fallback": self.fallback_prices.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, such as in a new process with the same model.
+
+        The last prediction is not in it, so the first minute afterwards corrects nothing. Minutes that passed between
+        are a gap.
+
+        Raises:
+            InputError: a damaged state, or one of other clusters; the controller is then as after :meth:`reset`.
+        """
+        self.reset()
+        try:
+            self._load(state)
+        except (InputError, AttributeError, TypeError, ValueError) as error:
+            self.reset()
+            raise InputError(f"state of MPCBalancer: {error}; call reset() to begin without a past") from None
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        clusters, shape = state.get("clusters"), (self.model.n_clusters,)
+        if clusters != list(self.model.clusters):
+            raise InputError(f"of the clusters {clusters}, and the model is of {', '.join(self.model.clusters)}")
+        load = getattr(self.forecaster, "load_state_dict", None)
+        if state.get("forecaster") is not None and load is not None:
+            load(state["forecaster"])
+        if state.get("minute") is not None:
+            self._timeline.advance(to_count(state, "minute") % MINUTES_PER_DAY)
+        self._prices = clip_prices(to_array(state, "prices", shape), self.price_max)
+        self._pivot = to_array(state, "pivot", shape)
+        levels = to_optional_array(state, "levels", shape)
+        self._levels = None if levels is None else levels.astype(np.int64)
+        self._first = bool(state.get("is_first"))
+        self._correction.load_state_dict(state.get("correction") or {})
+        self.window_memory.load_state_dict(state.get("window_memory") or {})
+        self.fallback_prices.load_state_dict(state.get("fallback") or {}, *shape)
+
     @property
     def late_plans(self) -> int:
         """Number of plans so far that missed the deadline."""
@@ -209,7 +264,7 @@ class MPCBalancer:
         observation = readable(observation)
         try:
             checked = self._check(observation)
-            prices = self._plan(checked, clock) if checked.qps > 0 else self._hold()
+            prices = self._plan(checked, clock) if self._is_worth_a_plan(checked) else self._hold()
         except InputError:
             raise
         except Exception as error:  # the clusters need a price after any failure
@@ -261,7 +316,7 @@ class MPCBalancer:
         if kind == "internal":
             log.error("planning failed with an unexpected error", exc_info=error)
         message = str(error) or type(error).__name__
-        if kind == "stale":  # nothing has changed since the prices in force were set
+        if isinstance(error, RepeatedMinuteError):  # nothing has changed since the prices in force were set
             self._record(minute_of_day(observation), kind, message, "held")
             return self._prices
         prices, source = self.fallback_prices.price(observation, checked, self._prices)
@@ -274,10 +329,23 @@ class MPCBalancer:
         self.events.append(Event(-1 if minute is None else minute, kind, message, price))
         log.warning("minute %s: %s: %s; price: %s", minute, kind, message, price)
 
+    def _is_worth_a_plan(self, checked: CheckedObservation) -> bool:
+        """Return whether there was traffic, or the forecast expects it to begin again in the coming minute."""
+        if checked.state == "value":
+            return True
+        if self._forecast_fault is not None:  # it is recorded when a forecast is needed
+            return False
+        try:
+            expected = float(self._horizon(checked).qps[0])
+        except FaultError:  # nobody waits for a forecast in this minute
+            return False
+        return expected * self.forecaster.period >= BUSY_REQUESTS
+
     def _hold(self) -> np.ndarray:
         """Return the prices in force, after a minute without a request: nothing was measured, and nothing is wrong.
 
-        The first minute with traffic then meets the prices from before the quiet minutes.
+        Unless the forecast foresees it, the first minute with traffic then meets the prices from before the quiet
+        minutes.
         """
         self.fallback_prices.skip(1)
         self._predicted, self.result = None, None
@@ -288,9 +356,13 @@ class MPCBalancer:
     def _plan(self, checked: CheckedObservation, clock: Deadline) -> np.ndarray:
         """Return the prices of a new plan, and remember the plan."""
         in_force, last = self.model.prices.to_log(checked.prices), self._last_conditions(checked)
-        innovation = self._array_response.innovation(checked.load, last, checked.prices)  # (K,G)
-        self._correct(checked, in_force, innovation)
-        self._check_range(checked)
+        if checked.state == "value":
+            innovation = self._array_response.innovation(checked.load, last, checked.prices)  # (K,G)
+            self._correct(checked, in_force, innovation)
+            self._check_range(checked)
+        else:  # without a request no cost was measured: nothing can be corrected
+            innovation = np.zeros((self.model.members, self.model.n_clusters))
+            self._correction.lift_limit()
         predicted, start, nominal = self._planning_problem(checked, in_force, innovation, self._horizon(checked))
         result = self._search(predicted, start, nominal, clock)
         if result.reason == "deadline":

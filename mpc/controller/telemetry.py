@@ -1,4 +1,8 @@
-"""Checks of the telemetry: missing values, repeated and skipped minutes, and the kinds of faults."""
+"""Checks of the telemetry: what state a reading is in, repeated and skipped minutes, and the kinds of faults.
+
+A reading is a value, no traffic, missing or stale (:data:`marca_env.traffic.control.TelemetryState`). The first two are
+measurements, and no fault. A reading with values that nothing can have measured is damaged: kind ``telemetry``.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,17 @@ from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.balancers.base import telemetry_fault
 
 if TYPE_CHECKING:
-    from marca_env.traffic.control import ControlObservation
+    from marca_env.traffic.control import ControlObservation, TelemetryState
 
 FaultKind = Literal[
-    "telemetry", "stale", "gap", "forecast", "infeasible", "solver", "timeout", "model", "range", "internal"
+    "telemetry", "missing", "stale", "gap", "forecast", "infeasible", "solver", "timeout", "model", "range", "internal"
 ]
 """Kind of a fault:
 
-- ``telemetry``: missing or impossible values;
-- ``stale``: a minute that was observed before;
-- ``gap``: minutes are missing;
+- ``telemetry``: values that nothing can have measured, such as a negative load or text;
+- ``missing``: traffic, load, budget or the minute was not measured;
+- ``stale``: a minute that was observed before, or old values under a new minute;
+- ``gap``: minutes without an observation;
 - ``forecast``: the traffic forecast is missing or not finite;
 - ``infeasible``: no prices satisfy the bounds and the rate limit;
 - ``solver``: the solver stopped without a solution or raised;
@@ -32,7 +37,8 @@ FaultKind = Literal[
 """
 
 LOAD_WITHOUT_TRAFFIC = 0.05
-"""A load of more than this many budgets without a request counts as missing traffic telemetry, not as no traffic."""
+"""A load of more than this many budgets without a request counts as missing, not as no traffic, unless the observation
+says ``no-traffic``."""
 PriceSource = Literal["plan", "held", "feedback"]
 """Source of the prices of a minute: a plan of this or an earlier minute, the prices in force, or feedback."""
 
@@ -61,6 +67,13 @@ class FaultError(RuntimeError):
         self.kind: FaultKind = kind
 
 
+class RepeatedMinuteError(FaultError):
+    """A minute that was observed before; nothing has changed since."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("stale", message)
+
+
 @dataclass(frozen=True)
 class CheckedObservation:
     """An observation with valid values, in the units of :class:`marca_env.traffic.control.ControlObservation`."""
@@ -75,6 +88,11 @@ class CheckedObservation:
     """(G,)."""
     prices: np.ndarray
     """(G,) in force in the last minute; NaN where unknown."""
+
+    @property
+    def state(self) -> TelemetryState:
+        """Whether there was traffic: ``value`` or ``no-traffic``."""
+        return "value" if self.qps > 0 else "no-traffic"
 
     def fields(self) -> dict[str, Any]:
         """Return the values by name, for ``dataclasses.replace`` of a ``ControlObservation``."""
@@ -92,17 +110,26 @@ def check_observation(observation: ControlObservation, clusters: tuple[str, ...]
 
     Raises:
         InputError: the first observation has another number of clusters.
-        FaultError: values that are missing, not numbers, negative or too large; kind ``telemetry``.
+        FaultError: kind ``missing``: a value was not measured, or the observation says so; ``stale``: it says so;
+            ``telemetry``: values that are not numbers, negative or too large, or that contradict each other.
     """
-    minute = minute_of_day(observation)
+    said = getattr(observation, "state", None)
+    if said in ("missing", "stale"):
+        raise FaultError(said, "the observation says so")
+    is_quiet = said == "no-traffic"
+    minute, not_measured = minute_of_day(observation), _not_measured(observation, is_quiet)
+    if not_measured:
+        raise FaultError("missing", f"{' and '.join(not_measured)} was not measured")
     try:
         arrays = {
             name: np.asarray(getattr(observation, name), dtype=np.float64)
             for name in ("load", "budget", "degradation", "prices")
         }
-        qps = float(observation.qps)
+        qps = 0.0 if is_quiet and observation.qps is None else float(observation.qps)
     except (TypeError, ValueError, AttributeError) as error:
         raise FaultError("telemetry", f"not numbers: {error}") from None
+    if is_quiet:
+        arrays["load"], qps = np.nan_to_num(arrays["load"], nan=0.0, posinf=np.inf), 0.0 if np.isnan(qps) else qps
     for name, array in arrays.items():
         if array.shape != (len(clusters),):
             message = f"{name} has shape {array.shape}, but the system model was fitted for the clusters"
@@ -111,15 +138,31 @@ def check_observation(observation: ControlObservation, clusters: tuple[str, ...]
                 raise InputError(message)
             raise FaultError("telemetry", message)
     if minute is None:
-        raise FaultError("telemetry", f"minute is {getattr(observation, 'minute', None)!r}; it must be a whole number")
+        raise FaultError("missing", f"minute is {getattr(observation, 'minute', None)!r}; it must be a whole number")
     checked: Any = CheckedObservation(minute, qps, **arrays)
     fault = telemetry_fault(checked)
-    if fault is None and qps == 0 and np.any(arrays["load"] > LOAD_WITHOUT_TRAFFIC * arrays["budget"]):
-        fault = f"qps is 0 while the load is {arrays['load'].tolist()}; one of them was not measured"
+    if fault is None and is_quiet and qps > 0:
+        fault = f"qps is {qps:g}, and the observation says that there was no traffic"
     if fault is not None:
         raise FaultError("telemetry", fault)
+    if qps == 0 and not is_quiet and np.any(arrays["load"] > LOAD_WITHOUT_TRAFFIC * arrays["budget"]):
+        raise FaultError("missing", f"qps is 0 while the load is {arrays['load'].tolist()}; one was not measured")
     levels = np.nan_to_num(arrays["degradation"], nan=0.0, posinf=0.0, neginf=0.0)
     return replace(checked, degradation=np.clip(levels, 0, 1e6).astype(np.int64))
+
+
+def _not_measured(observation: ControlObservation, is_quiet: bool) -> list[str]:
+    """Return the names of the values that are ``None`` or NaN; of a quiet minute only the budget has to be known."""
+    names = []
+    for name in ("budget",) if is_quiet else ("qps", "load", "budget"):
+        value = getattr(observation, name, None)
+        try:
+            is_missing = value is None or bool(np.isnan(np.asarray(value, dtype=np.float64)).any())
+        except (TypeError, ValueError):
+            continue  # no numbers at all: damaged
+        if is_missing:
+            names.append(name)
+    return names
 
 
 def minute_of_day(observation: ControlObservation) -> int | None:
@@ -159,7 +202,7 @@ class Timeline:
             minute: minute of the day; ``None``: unreadable, assumed to be one period after the last.
 
         Raises:
-            FaultError: this minute or a later one was observed before; kind ``stale``.
+            RepeatedMinuteError: this minute or a later one was observed before.
         """
         last = self._last
         if last is None or minute is None:
@@ -169,6 +212,6 @@ class Timeline:
         if ahead == 0 or ahead > MINUTES_PER_DAY // 2:
             self._stale_count += 1
             if self._stale_count <= self.patience:
-                raise FaultError("stale", f"minute {minute} again after minute {last}")
+                raise RepeatedMinuteError(f"minute {minute} again after minute {last}")
         self._last, self._stale_count = minute, 0
         return max(0, ((ahead - 1) % MINUTES_PER_DAY + 1) // self.period - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.errors import InputError
 from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import as_real_array
+from mpc.balancers.saved_state import to_count, to_number
 from mpc.validation import (
     FINITE_POSITIVE,
     FRACTION,
@@ -28,6 +29,9 @@ from mpc.validation import (
     check_fields,
     check_values,
 )
+
+BUSY_REQUESTS = 30.0
+"""Requests in a period from which traffic counts as busy."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,19 @@ class TrafficForecaster:
         self._level, self._trend = math.nan, 0.0
         self._minute = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was learned from the telemetry, as values of JSON; the profile and the gains are not in it."""
+        return {"level": None if math.isnan(self._level) else self._level, "trend": self._trend, "minute": self._minute}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state.
+        """
+        level, trend = to_number(state, "level", math.nan), to_number(state, "trend")
+        self._level, self._trend, self._minute = level, trend, to_count(state, "minute") % MINUTES_PER_DAY
+
     def observe(self, minute: int, qps: float) -> None:
         """Update the forecast by the mean QPS of ``minute`` of the day; a value that is not finite is missing."""
         before = self._level + self._trend * self.settings.damping
@@ -128,7 +145,7 @@ class TrafficForecaster:
         """Return whether traffic stops or begins again in this minute: its step is then no trend."""
         expected = math.exp(min(before + float(self._season(self._minute)), 40.0)) * self.period
         measured = qps * self.period
-        return min(expected, measured) < _QUIET and max(expected, measured) > _BUSY
+        return min(expected, measured) < _QUIET and max(expected, measured) > BUSY_REQUESTS
 
     def _gain(self, surprise: float, qps: float) -> float:
         noise = 1.0 / math.sqrt(max(qps, 1.0 / self.period) * self.period)  # standard deviation of log counts, Poisson
@@ -187,14 +204,16 @@ class TrafficForecaster:
         return TrafficForecaster(replace(self.settings), profile=self.profile, period=self.period, step=self.step)
 
 
-_QUIET, _BUSY = 3.0, 30.0  # requests in a period: from fewer than the first to more than the second is no trend
+_QUIET = 3.0  # requests in a period: from fewer than this to more than BUSY_REQUESTS is no trend
 _GAINS = tuple(itertools.product((0.3, 0.5, 1.0), (0.1, 0.3, 0.6), (0.6, 0.85, 0.95)))
 
 
 def daily_profile(days: np.ndarray, period: float = 60.0, width: int = 11) -> np.ndarray:
     """Return the typical log QPS (1440,) of each minute: the mean over days, smoothed.
 
-    The mean of each day is subtracted first, and the mean over all days is added at the end.
+    The mean of each day is subtracted first, and the mean over all days is added at the end. Where traffic stops or
+    begins at once, quiet and busy minutes are smoothed apart: the mean of both logarithms is neither, and a plan that
+    believes it makes computation free before a quiet night.
 
     Args:
         days: (D,1440) QPS of each minute.
@@ -202,10 +221,36 @@ def daily_profile(days: np.ndarray, period: float = 60.0, width: int = 11) -> np
         width: minutes over which the profile is smoothed.
     """
     logs = np.log(np.maximum(days, 0.1 / period))
+    typical = np.median(days * period, axis=0)
+    is_busy = typical > BUSY_REQUESTS
+    starts_or_stops = (typical < _QUIET) & (np.roll(is_busy, 1) | np.roll(is_busy, -1))
+    if starts_or_stops.any():
+        return _split_profile(logs, is_busy, width)
     shape = (logs - logs.mean(axis=1, keepdims=True)).mean(axis=0) + logs.mean()
     kernel = np.ones(width) / width
-    wrapped = np.concatenate([shape[-(width // 2) :], shape, shape[: width // 2]])
-    return np.convolve(wrapped, kernel, mode="valid")
+    return np.convolve(_wrapped(shape, width), kernel, mode="valid")
+
+
+def _split_profile(logs: np.ndarray, is_busy: np.ndarray, width: int) -> np.ndarray:
+    """Return the profile (1440,) of days with a quiet part: each part has its own means and is smoothed alone.
+
+    Args:
+        logs: (D,1440) log QPS.
+        is_busy: (1440,) minutes that have traffic on most days.
+        width: minutes over which the profile is smoothed.
+    """
+    profile = np.empty(len(is_busy))
+    for part in (is_busy, ~is_busy):
+        of_days = logs[:, part].mean(axis=1, keepdims=True)
+        shape = np.where(part, (logs - of_days).mean(axis=0) + logs[:, part].mean(), 0.0)
+        sums, counts = (np.convolve(_wrapped(x, width), np.ones(width), mode="valid") for x in (shape, part * 1.0))
+        profile[part] = sums[part] / np.maximum(counts[part], 1.0)
+    return profile
+
+
+def _wrapped(values: np.ndarray, width: int) -> np.ndarray:
+    """Return the minutes of a day with half a ``width`` of the days before and after."""
+    return np.concatenate([values[-(width // 2) :], values, values[: width // 2]])
 
 
 def _smoother_than_counts(days: np.ndarray, period: float) -> bool:

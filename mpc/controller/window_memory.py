@@ -7,8 +7,12 @@ the window begins again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from mpc.balancers.saved_state import to_array, to_count, to_lists
 from mpc.model.conditions import window_of_day
 
 ENTRY_MINUTES = 60
@@ -42,6 +46,24 @@ class WindowMemory:
         self._shift = np.zeros(self.n_clusters)  # of today against the last day, in the last complete window
         self._window: int | None = None
         self._sum, self._count = np.zeros(self.n_clusters), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was seen as values of JSON."""
+        known, shift, total = to_lists(self._known), to_lists(self._shift), to_lists(self._sum)
+        return {"known": known, "shift": shift, "window": self._window, "sum": total, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            InputError: a damaged state, or one of another number of clusters or windows.
+        """
+        known = to_array(state, "known", (self.windows, self.n_clusters), np.nan)
+        shift, total = (to_array(state, name, (self.n_clusters,)) for name in ("shift", "sum"))
+        count, window = to_count(state, "count"), state.get("window")
+        self._begin_day()
+        self._window = None if window is None else to_count(state, "window") % self.windows
+        self._known, self._shift, self._sum, self._count = known, shift, total, count
 
     def is_other(self, minutes: np.ndarray) -> np.ndarray:
         """Return whether each of ``minutes`` (N,) lies in another window than the minute observed last, (N,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable, names_code
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
@@ -16,8 +17,13 @@ from benchmarks.days.compare_balancers import (
     BalancerComparison,
     read_sweep,
 )
+from benchmarks.days.requirements import Requirements
+from marca_env.scenario.scenario import Scenario
 from marca_env.utils.argument_types import checked_path
+from marca_env.utils.errors import InputError
 from marca_env.utils.files import lock_output
+
+INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings of the MPC to compare in every combination of the values",
     )
     parser.add_argument(
+        "--require",
+        metavar="FILE",
+        help="YAML or JSON with bounds that a method must keep, such as 'nu: 0.01'; exit status 1 if it breaks one",
+    )
+    parser.add_argument(
         "--out",
         default="results/balance",
         metavar="DIR",
@@ -104,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; return exit status 0, or 130 after an interruption."""
+    """Run the command; return exit status 0, 1 if a requirement is broken, or 130 after an interruption."""
     if names_code(*args.methods):
         make_current_folder_importable()
     names = ["scenario", "trace", "traffic", "minutes", "start", "methods", "seeds", "model", "log", "requests", "days"]
@@ -113,9 +124,35 @@ def run(args: argparse.Namespace) -> int:
     options["trace_options"] = trace_options(args, args.trace)
     out = checked_path(args.out, "--out")
     balance_options = BalanceOptions(sweep=read_sweep(args.sweep), **options)
+    requirements = None if args.require is None else _read_requirements(args, balance_options)
     with lock_output(out):
         comparison = BalancerComparison.prepare(balance_options, out)
         if not args.fit_only:
             comparison.run()
         report(comparison, out)
-    return 130 if comparison.interrupted else 0
+    if comparison.interrupted:
+        return INTERRUPTED
+    return 0 if requirements is None else _check(requirements, comparison)
+
+
+def _read_requirements(args: argparse.Namespace, options: BalanceOptions) -> Requirements:
+    """Read the file of --require before anything long.
+
+    Raises:
+        InputError: nothing is replayed, or the file is not valid.
+    """
+    if args.fit_only:
+        raise InputError("--require: nothing is replayed with --fit-only; leave one of them out")
+    scenario = Scenario.load(options.scenario)
+    return Requirements.read(checked_path(args.require, "--require"), scenario.cluster_names, options.methods)
+
+
+def _check(requirements: Requirements, comparison: BalancerComparison) -> int:
+    """Print a line for each broken requirement; return the exit status."""
+    broken = requirements.broken(comparison.rows, comparison.minutes)
+    for line in broken:
+        print(f"marca: requirement broken: {line}", file=sys.stderr)
+    if not broken:
+        n = len(requirements.bounds)
+        print(f"{requirements.where}: {requirements.method} keeps {'the bound' if n == 1 else f'all {n} bounds'}")
+    return 1 if broken else 0

@@ -305,7 +305,9 @@ def test_an_observation_whose_attributes_raise_ends_in_a_price(system, name, ada
     assert after.shape == (2,)
     assert np.all(np.isfinite(after))
     assert np.all((after >= 0) & (after <= balancer.price_max))
-    assert [kind for kind, _ in kinds(balancer)] == ([] if name == "backlog" else ["telemetry"])
+    assert [kind for kind, _ in kinds(balancer)] == (
+        [] if name == "backlog" else ["missing" if name in ("load", "qps", "minute", "budget") else "telemetry"]
+    )
     outer.update(observe(pool, minute=minute + 1, prices=after))
     assert balancer.result is not None
 
@@ -375,7 +377,7 @@ def test_an_observation_whose_arrays_raise_ends_in_a_price(system):
             raise ConnectionError("the metrics store does not answer")
 
     balancer.update(dataclasses.replace(observe(pool, minute=603, prices=prices), load=Lazy()))
-    assert kinds(balancer) == [("telemetry", "plan")]
+    assert kinds(balancer) == [("missing", "plan")]
 
 
 # -- the model's limits --------------------------------------------------------------------------------------------
@@ -445,5 +447,7 @@ def test_random_faults_never_raise_and_prices_stay_within_bounds(system):
     assert summary["late"] == 0
     assert set(summary["replanned"]) == {"1"}  # planning works again in the first minute after every fault
     assert len(summary["injected"]) > 0.6 * len(TELEMETRY_FAULTS + FORECAST_FAULTS + SOLVER_FAULTS)
-    assert {name.split("/")[0] for name in summary["events"]} >= {"telemetry", "stale", "forecast", "solver", "gap"}
+    assert {name.split("/")[0] for name in summary["events"]} >= {
+        "telemetry", "missing", "stale", "forecast", "solver", "gap"
+    }  # fmt: skip
     assert np.all(np.array(summary["utilisation"]) > 0.85)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marca_env.traffic.allocation import AllocationTable
 from marca_env.utils.errors import InputError
-from mpc import Balancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, SystemModel
+from mpc import (
+    AdaptiveBalancer,
+    Balancer,
+    FeedbackBalancer,
+    FeedbackSettings,
+    MPCBalancer,
+    SystemModel,
+    TrafficForecaster,
+)
 from mpc.model.conditions import Conditions
 from mpc.planning.alternatives.registry import PLANNING_METHODS
 from mpc.planning.objective import Objective
@@ -122,12 +132,12 @@ def test_rate_limit_and_price_bound_hold(system):
 
 
 FAULTS = {
-    "qps": {"qps": np.nan},
-    "no traffic": {"qps": 0.0},
-    "load": {"load": [np.nan, 1.0]},
-    "infinite": {"load": [np.inf, np.inf]},
-    "absurd": {"load": [1e9, 1e9]},
-    "negative": {"load": [-5.0, 1.0]},
+    "qps": ("missing", {"qps": np.nan}),
+    "no traffic": ("missing", {"qps": 0.0}),
+    "load": ("missing", {"load": [np.nan, 1.0]}),
+    "infinite": ("telemetry", {"load": [np.inf, np.inf]}),
+    "absurd": ("telemetry", {"load": [1e9, 1e9]}),
+    "negative": ("telemetry", {"load": [-5.0, 1.0]}),
 }
 
 
@@ -136,9 +146,10 @@ def test_damaged_telemetry_is_recorded_and_prices_stay_valid(system, fault):
     pool, model = system
     balancer = MPCBalancer(model)
     good = balancer.update(observe(pool, minute=600))
-    observation = observe(pool, minute=601, prices=good, **FAULTS[fault])
+    kind, changes = FAULTS[fault]
+    observation = observe(pool, minute=601, prices=good, **changes)
     prices = balancer.update(observation)
-    assert [(e.minute, e.kind) for e in balancer.events] == [(601, "telemetry")]
+    assert [(e.minute, e.kind) for e in balancer.events] == [(601, kind)]
     assert prices.shape == (2,)
     assert np.all(np.isfinite(prices))
     assert np.all((prices >= 0) & (prices <= balancer.price_max))
@@ -181,6 +192,71 @@ def test_without_traffic_the_prices_in_force_are_held(system):
     balancer.update(observe(pool, minute=640, qps=1.0, load=0.003 * pool.scenario.budgets, prices=prices))
     assert balancer.result is not None
     assert not balancer.events
+
+
+def test_before_traffic_begins_again_prices_are_planned_if_the_profile_foresees_it(system):
+    """Prices of zero are in force at the end of the night; the first busy minute already meets prices that fit."""
+    pool, model = system
+    quiet_night = np.where(np.arange(1440) < 360, 0.0, 350.0)
+    profile = np.log(np.maximum(quiet_night, 0.1 / 60))
+    nothing = {"qps": 0.0, "load": (0.0, 0.0), "prices": (0.0, 0.0)}
+    balancer = MPCBalancer(model, forecaster=TrafficForecaster(profile=profile))
+    for minute in range(351, 360):
+        assert balancer.update(observe(pool, minute=minute, **nothing)).tolist() == [0.0, 0.0]
+    prices = balancer.update(observe(pool, minute=360, **nothing))
+    assert balancer.result is not None
+    assert not balancer.events
+    table = AllocationTable.of_pool(pool)
+    chances = pool.probabilities(360)
+    rows = np.flatnonzero(chances)
+    costs = pool.costs[rows, table.choose(prices, rows)]
+    load = 350.0 * (chances[rows] @ costs) / pool.scenario.budgets
+    assert np.all((load > 0.8) & (load < 1.15))
+
+
+@pytest.mark.parametrize("said", [None, "no-traffic"])
+def test_six_quiet_hours_are_no_event_also_where_machines_are_never_idle(system, said):
+    pool, model = system
+    balancer = AdaptiveBalancer(MPCBalancer(model))
+    prices = balancer.update(observe(pool, minute=0))
+    load = (0.2 if said else 0.04) * pool.scenario.budgets
+    for minute in range(1, 361):
+        quiet = observe(pool, minute=minute, qps=0.0, load=load, prices=prices)
+        prices = balancer.update(dataclasses.replace(quiet, state=said))
+    assert not balancer.events
+    assert not balancer.adaptations
+
+
+def test_a_restarted_controller_continues_where_it_stopped(system):
+    """The last prediction is lost, so the first minute corrects nothing; the prices stay those of the same loop."""
+    pool, model = system
+    rng = np.random.default_rng(0)
+    first, prices = MPCBalancer(model), np.array([5.0, 5.0])
+
+    def minute(k: int):
+        load = pool.scenario.budgets * loads[k]
+        return observe(pool, minute=600 + k, qps=300.0 + k, load=load, prices=prices)
+
+    loads = rng.uniform(0.95, 1.05, (40, 2))
+    for k in range(30):
+        prices = first.update(minute(k))
+    state = json.loads(json.dumps(first.state_dict(), allow_nan=False))
+    second, unaware = MPCBalancer(model), MPCBalancer(model)
+    second.load_state_dict(state)
+    seen = minute(30)
+    expected = first.update(seen)
+    assert second.update(seen) == pytest.approx(expected, rel=0.03)
+    assert unaware.update(seen) != pytest.approx(expected, rel=0.03)
+    assert not second.events
+    second.load_state_dict(state)
+    second.update(minute(35))
+    assert [event.kind for event in second.events] == ["gap"]  # the minutes of the restart
+    second.load_state_dict(state)
+    second.update(minute(29))
+    assert second.events[-1].kind == "stale"
+    for change in ({"clusters": ["a", "b"]}, {"prices": [1.0]}, {"forecaster": {"level": "high"}}, {"fallback": 3}):
+        with pytest.raises(InputError, match="state of MPCBalancer"):
+            second.load_state_dict({**state, **change})
 
 
 def test_another_number_of_clusters_is_refused(system):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marca_env.utils.errors import InputError
-from mpc.controller.telemetry import FaultError, Timeline, check_observation
+from mpc.controller.telemetry import FaultError, RepeatedMinuteError, Timeline, check_observation
 from tests.helpers.small_system import fitted, observe
 
 
@@ -23,19 +23,27 @@ def test_damaged_observations_are_telemetry_faults_and_other_clusters_an_input_e
     names, good = pool.scenario.cluster_names, observe(pool)
     checked = check_observation(dataclasses.replace(good, degradation=np.array([np.nan, 2.0])), names, True)
     assert checked.degradation.tolist() == [0, 2]
-    for changes in (
-        {"load": None},
-        {"load": np.ones(3)},
-        {"load": np.array(["x", "y"])},
-        {"qps": "n/a"},
-        {"minute": np.nan},
-        {"minute": None},
-        {"budget": np.array([1.0, 0.0])},
-        {"qps": 0.0},  # while the load is that of a busy minute
+    for kind, changes in (
+        ("missing", {"load": None}),
+        ("telemetry", {"load": np.ones(3)}),
+        ("telemetry", {"load": np.array(["x", "y"])}),
+        ("missing", {"load": np.array([np.nan, 1.0])}),
+        ("telemetry", {"load": np.array([-1.0, 1.0])}),
+        ("telemetry", {"qps": "n/a"}),
+        ("missing", {"qps": np.nan}),
+        ("telemetry", {"qps": np.inf}),
+        ("missing", {"minute": np.nan}),
+        ("missing", {"minute": None}),
+        ("missing", {"budget": np.array([1.0, np.nan])}),
+        ("telemetry", {"budget": np.array([1.0, 0.0])}),
+        ("missing", {"qps": 0.0}),  # while the load is that of a busy minute
+        ("missing", {"state": "missing"}),
+        ("stale", {"state": "stale"}),
+        ("telemetry", {"state": "no-traffic"}),  # while requests came
     ):
         with pytest.raises(FaultError) as caught:
             check_observation(dataclasses.replace(good, **changes), names, False)
-        assert caught.value.kind == "telemetry"
+        assert (caught.value.kind, changes) == (kind, changes)
     with pytest.raises(InputError, match="fit one on a log of this scenario"):
         check_observation(dataclasses.replace(good, load=np.ones(3)), names, True)
     with pytest.raises(FaultError):
@@ -48,6 +56,12 @@ def test_a_minute_without_traffic_is_no_fault(system):
     assert check_observation(quiet, pool.scenario.cluster_names, False).qps == 0.0
     lingering = observe(pool, qps=0.0, load=0.04 * pool.scenario.budgets)  # the last requests are still served
     assert check_observation(lingering, pool.scenario.cluster_names, False).qps == 0.0
+    # machines that are never idle, or whose load nobody measures at night: the sender says that no request came
+    for changes in ({"load": 0.3 * pool.scenario.budgets}, {"load": np.full(2, np.nan)}, {"qps": np.nan}):
+        said = dataclasses.replace(quiet, state="no-traffic", **changes)
+        checked = check_observation(said, pool.scenario.cluster_names, False)
+        assert (checked.state, checked.qps) == ("no-traffic", 0.0)
+        assert np.isfinite(checked.load).all()
 
 
 def test_the_timeline_finds_repeats_gaps_and_a_reset_clock():
@@ -58,6 +72,7 @@ def test_the_timeline_finds_repeats_gaps_and_a_reset_clock():
         with pytest.raises(FaultError) as caught:
             timeline.advance(minute)
         assert caught.value.kind == "stale"
+        assert isinstance(caught.value, RepeatedMinuteError)
     timeline.advance(6)  # a third one in a row: the clock was set back
     assert timeline.advance(7) == 0
     timeline.reset()

@@ -52,6 +52,29 @@ def test_profile_of_identical_days_is_the_smoothed_day():
     assert daily_profile(np.full((3, 1440), 7.0)) == pytest.approx(np.full(1440, np.log(7.0)))
 
 
+def test_the_profile_of_days_with_a_quiet_night_keeps_its_edges():
+    """Five minutes before the night the profile is still that of a busy minute, and after it at once again."""
+    days = np.full((3, 1440), 500.0) * np.array([[0.8], [1.0], [1.2]])
+    for level in (0.0, 0.02):  # no request, or one a minute
+        days[:, :360] = level
+        profile = daily_profile(days)
+        assert profile[[0, 5, 354, 359]] == pytest.approx(np.log(max(level, 0.1 / 60)))
+        assert np.exp(profile[[360, 365, 1000, 1435, 1439]]) == pytest.approx(500.0, rel=0.03)
+        forecaster = TrafficForecaster(profile=profile)
+        forecaster.observe(357, level)
+        assert forecaster.forecast(3)[:2].max() < 0.1
+        forecaster.observe(358, level)
+        forecaster.observe(359, level)
+        assert forecaster.forecast(3) == pytest.approx([490.0] * 3, rel=0.2)
+
+
+def test_the_profile_of_days_that_never_stop_is_the_smoothed_mean():
+    days = np.random.default_rng(0).uniform(1.0, 500.0, (3, 1440))
+    logs = np.log(days)
+    mean = (logs - logs.mean(1, keepdims=True)).mean(0) + logs.mean()
+    assert daily_profile(days)[700] == pytest.approx(mean[695:706].mean())
+
+
 def test_before_any_measurement_the_forecast_is_the_profile_or_zero():
     assert TrafficForecaster().forecast(3).tolist() == [0, 0, 0]
     assert TrafficForecaster(profile=np.full(1440, np.log(50.0))).forecast(2) == pytest.approx([50, 50])
