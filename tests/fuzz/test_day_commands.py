@@ -22,7 +22,17 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         ["--scenario", SCENARIO, "--requests", "20", "--minutes", "3", "--methods", "static"],
         [
             *("--requests", "--minutes", "--seeds", "--days", "--epochs", "--tuning", "--members", "--hidden"),
-            *("--windows", "--learning-rate", "--methods", "--trace", "--traffic", "--model", "--log", "--sweep"),
+            *(
+                "--windows",
+                "--learning-rate",
+                "--methods",
+                "--trace",
+                "--traffic",
+                "--model",
+                "--log",
+                "--sweep",
+                "--require",
+            ),
         ],
     ),
     "fit": (

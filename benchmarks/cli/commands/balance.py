@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
 
 from benchmarks.cli.arguments import SCENARIO_HELP, make_current_folder_importable, names_code
 from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
@@ -132,7 +136,9 @@ def run(args: argparse.Namespace) -> int:
         report(comparison, out)
     if comparison.interrupted:
         return INTERRUPTED
-    return 0 if requirements is None else _check(requirements, comparison)
+    if requirements is None:
+        return 0
+    return check_requirements(requirements, comparison.rows, comparison.minutes)
 
 
 def _read_requirements(args: argparse.Namespace, options: BalanceOptions) -> Requirements:
@@ -147,9 +153,17 @@ def _read_requirements(args: argparse.Namespace, options: BalanceOptions) -> Req
     return Requirements.read(checked_path(args.require, "--require"), scenario.cluster_names, options.methods)
 
 
-def _check(requirements: Requirements, comparison: BalancerComparison) -> int:
-    """Print a line for each broken requirement; return the exit status."""
-    broken = requirements.broken(comparison.rows, comparison.minutes)
+def check_requirements(
+    requirements: Requirements, rows: Sequence[Mapping[str, Any]], minutes: Sequence[pd.DataFrame]
+) -> int:
+    """Print a line for each broken requirement; return the exit status, 1 if one is broken.
+
+    Args:
+        requirements: what a method must keep.
+        rows: scores of the methods and seeds.
+        minutes: minutes of the methods and seeds.
+    """
+    broken = requirements.broken(rows, minutes)
     for line in broken:
         print(f"marca: requirement broken: {line}", file=sys.stderr)
     if not broken:

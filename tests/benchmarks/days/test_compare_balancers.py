@@ -54,8 +54,13 @@ def test_the_command_writes_tables_and_figures(home: Path, tmp_path: Path, capsy
         assert (out / name).read_bytes()[:4] == b"\x89PNG"
     shown = capsys.readouterr().out
     assert all(words in shown for words in ("linear model", "of the dual bound"))
+    (tmp_path / "gate.yaml").write_text("mu: 1.0\nprice_max: 0.0\nnu: 100.0")
     again = ["--model", str(out / "model"), "--methods", "mpc", "--out", str(tmp_path / "second")]
-    assert main([*arguments, *again]) == 0
+    assert main([*arguments, *again, "--require", str(tmp_path / "gate.yaml")]) == 1
+    broken = [line for line in capsys.readouterr().err.splitlines() if "requirement broken" in line]
+    assert any("mpc: mu.all" in line for line in broken)
+    assert any("mpc: price_max" in line for line in broken)
+    assert not any("nu.all" in line for line in broken)
     second = pd.read_csv(tmp_path / "second" / "scores.csv")
     assert (
         second["mu_all"].tolist()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
 
+from benchmarks.cli.commands.balance import check_requirements
 from benchmarks.cli.main import main
 from benchmarks.days.requirements import Requirements
 from marca_env.utils.errors import InputError
@@ -125,21 +124,21 @@ def test_the_method_is_mpc_or_the_only_one_or_named(tmp_path):
         Requirements.read(tmp_path / "none.yaml", CLUSTERS, METHODS)
 
 
-def test_marca_balance_exits_with_1_and_a_line_for_each_broken_bound(tmp_path, capsys):
+def test_the_exit_status_is_1_with_a_line_for_each_broken_bound(tmp_path, capsys):
+    assert check_requirements(read(tmp_path, "mu: 0.5\nnu: 0.1"), [scores()], [minutes()]) == 0
+    assert "mpc keeps all 2 bounds" in capsys.readouterr().out
+    assert check_requirements(read(tmp_path, "mu: 0.99\nnu: 0.1\nprice_max: 2"), [scores()], [minutes()]) == 1
+    assert [line.split(": ")[:4] for line in capsys.readouterr().err.splitlines()] == [
+        ["marca", "requirement broken", "mpc", name] for name in ("mu.all", "price_max.retrieval", "price_max.ranking")
+    ]
+
+
+def test_a_wrong_file_ends_the_command_before_anything_long(tmp_path, capsys):
     gate = tmp_path / "gate.json"
-    command = ["balance", "--scenario", "stages-3-v0", "--minutes", "20", "--requests", "20", "--days", "1"]
-    command += ["--epochs", "1", "--methods", "static", "--out", str(tmp_path / "out"), "--require", str(gate)]
-    gate.write_text(json.dumps({"mu": 0.0, "nu": 100.0}))
-    assert main(command) == 0
-    assert "static keeps all 2 bounds" in " ".join(capsys.readouterr().out.split())
-    gate.write_text(json.dumps({"mu": 1.0, "price_max": 0.0, "nu": 100.0}))
-    assert main(command) == 1
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("marca: requirement broken")]
-    assert any("mu.all" in line for line in errors)
-    assert all("static: " in line for line in errors)
-    assert (tmp_path / "out" / "summary.json").is_file()
     gate.write_text('{"my": 1.0}')
+    command = ["balance", "--out", str(tmp_path / "out"), "--require", str(gate)]
     assert main(command) == 2
-    assert "field" in capsys.readouterr().err
+    assert "unknown field 'my'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     assert main([*command, "--fit-only"]) == 2
     assert "--fit-only" in capsys.readouterr().err
