@@ -38,6 +38,7 @@ POLICY, STATIC = "policy", "static"
 CHUNK = 256
 """Requests that are decided together; the deadline is looked at between chunks."""
 _MOST_WARMED = 100_000  # states
+_WARM_CHUNK = 32  # states, so that another policy can decide in between
 logger = logging.getLogger("marca.serve")
 
 
@@ -177,8 +178,8 @@ class Decider:
         """
         if states is None:
             states = all_states(self.scenario)
-        for start in range(0, len(states), CHUNK):
-            part = states[start : start + CHUNK]
+        for start in range(0, len(states), _WARM_CHUNK):
+            part = states[start : start + _WARM_CHUNK]
             self._decide_states(part, [0.0] * len(self.scenario.clusters), np.ones(len(part), dtype=bool))
 
 

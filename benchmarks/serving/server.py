@@ -95,9 +95,9 @@ def _parse_prices(text: str | None) -> dict[str, float]:
 
 def make_app(settings: ServeSettings) -> FastAPI:
     """Return the application that the settings describe, with its watch over the policy folder."""
+    token = None if settings.token_file is None else read_token(settings.token_file)
     service = make_service(settings)
     watch = PolicyWatch(Path(settings.policy), partial(_load, settings), service)
-    token = None if settings.token_file is None else read_token(settings.token_file)
     limits = AppLimits(most_requests=settings.most_requests, most_bytes=settings.most_bytes)
     hosts = [*LOOPBACK, "[::1]"] if settings.host in LOOPBACK and token is None else None
     return create_app(service, token=token, limits=limits, background=[watch], hosts=hosts)
@@ -116,6 +116,8 @@ def serve(settings: ServeSettings) -> None:
     Raises:
         InputError: settings that do not fit, or a port that is taken.
     """
+    if settings.token_file is not None:
+        read_token(settings.token_file)
     with _shared_folders(settings) as settings, _bind(settings) as listener:
         options: dict[str, Any] = {
             "access_log": False,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.serving.audit import AuditLog
 from benchmarks.serving.decider import OK, POLICY, Decider, Decision
@@ -22,6 +25,7 @@ from marca_env.utils.files import parse_json
 
 MEASURED = ("late", "revenue")
 """Fields of posted telemetry that the guard rails read: share of late requests, and revenue per request."""
+_MOST_RECENT = 2_000  # states of the last requests, which a new policy computes before it serves
 logger = logging.getLogger("marca.serve")
 
 
@@ -67,6 +71,7 @@ class DecisionService:
         self._prices_file = None if state is None else StateFile(Path(state) / "prices.json")
         self._mode_file = None if state is None else StateFile(Path(state) / "mode.json")
         self._saved_version = 0
+        self._recent: deque[tuple[float, ...]] = deque(maxlen=_MOST_RECENT)
         self.synchronise()
         self.metrics.loaded.set(time.time())
 
@@ -113,6 +118,7 @@ class DecisionService:
             seconds: time that it took.
         """
         self.metrics.count(decisions, seconds)
+        self._recent.extend(d.state for d in decisions if d.state)
         if self.audit is None:
             return
         for request, decision in zip(requests, decisions, strict=True):
@@ -275,6 +281,8 @@ class DecisionService:
     def swap(self, decider: Decider, version: str) -> None:
         """Use another policy from the next call on; calls that run finish with the old one.
 
+        Before that, it computes the states of the last requests, so that they need not wait.
+
         Args:
             decider: decides with the new policy.
             version: its name.
@@ -287,6 +295,8 @@ class DecisionService:
                 raise InputError(
                     f"policy {version}: its {field.replace('_', ' ')} differ from those served; start a server for it"
                 )
+        if recent := sorted(set(self._recent.copy())):
+            decider.warm(np.array(recent))
         self.decider, self.version = decider, version
         self.metrics.swaps.labels("loaded").inc()
         self.metrics.loaded.set(time.time())

@@ -14,7 +14,9 @@ from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, shown, unknown_option
 
 BEST = "best-static"
-SAMPLE = 400  # requests on which the mean revenue and cost of the actions are estimated
+SAMPLE = 400
+"""Requests on which the mean revenue and cost of the actions are estimated."""
+_FEW = 50  # requests are enough to describe an action that need not be found
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def make_static_rule(policy: AllocationPolicy, text: str = BEST, sample: int = S
         InputError: an unknown decision or option, or no joint action fits the budgets at the peak.
     """
     scenario = policy.scenario
-    states = sample_states(scenario, sample)
+    states = sample_states(scenario, sample if text == BEST else min(sample, _FEW))
     values, costs = policy.values(states).mean(axis=0), policy.costs(states).mean(axis=0)
     row = _best_row(scenario, values, costs) if text == BEST else _row(scenario, parse_action(scenario, text))
     action = tuple(int(k) for k in scenario.joint_actions[row])

@@ -36,6 +36,17 @@ class FaultyPolicy(AllocationPolicy):
         return super().decide_with_estimates(states, prices, fixed)
 
 
+class SlowPolicy(AllocationPolicy):
+    """A real policy on a slow machine."""
+
+    seconds = 0.3
+
+    def decide_with_estimates(self, states: Any, prices: Any, fixed: Any) -> Any:
+        """Sleep first."""
+        time.sleep(self.seconds)
+        return super().decide_with_estimates(states, prices, fixed)
+
+
 def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
     """Return a service with prices."""
     board = PriceBoard(policy.scenario.cluster_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,16 @@ from benchmarks.serving.audit import AuditLog
 from benchmarks.serving.guards import GuardLimits
 from benchmarks.serving.modes import Mode
 from marca_env.logs.log_files import read_system_log
-from tests.helpers.decision_server import GOOD, PRICES, STATIC, call, decide, running, service_of
+from tests.helpers.decision_server import (
+    GOOD,
+    PRICES,
+    STATIC,
+    SlowPolicy,
+    call,
+    decide,
+    running,
+    service_of,
+)
 
 TOKEN = "0123456789abcdef"
 
@@ -210,3 +220,50 @@ def test_the_audit_log_can_be_read_as_a_system_log(policy, tmp_path: Path):
     ]
     assert len(requests.read_text().splitlines()) == 2
     assert '"minute": 7' in events.read_text()
+
+
+def slow(policy: AllocationPolicy) -> AllocationPolicy:
+    return SlowPolicy(policy.team, policy.scenario, policy.cost_model)
+
+
+def test_a_decision_that_takes_too_long_gives_the_static_action(policy):
+    service = service_of(slow(policy), seconds=0.05)
+    with running(create_app(service)) as url:
+        start = time.perf_counter()
+        decision = decide(url, GOOD, {"uv": 1})["decisions"]
+        assert time.perf_counter() - start < 0.25
+        assert [(d["status"], d["action"]) for d in decision] == [("time-out", list(STATIC.action))] * 2
+        assert samples(url)["marca_fallbacks_total", "time-out"] == 2
+
+
+def test_more_requests_than_may_wait_get_the_static_action(policy):
+    with running(create_app(service_of(policy), limits=AppLimits(most_waiting=2))) as url:
+        assert {d["status"] for d in decide(url, GOOD, GOOD, GOOD)["decisions"]} == {"busy"}
+        assert {d["status"] for d in decide(url, GOOD, GOOD)["decisions"]} == {"ok"}
+
+
+def test_calls_that_run_are_answered_when_the_server_stops(policy):
+    answers: list[dict] = []
+    with running(create_app(service_of(slow(policy), seconds=5.0))) as url:
+        client = threading.Thread(target=lambda: answers.append(decide(url, GOOD)))
+        client.start()
+        time.sleep(0.1)  # the server stops while this call is decided
+    client.join()
+    assert [d["status"] for d in answers[0]["decisions"]] == ["ok"]
+
+
+def test_calls_that_wait_are_decided_together_and_each_gets_its_own(policy):
+    actions = {g: policy.decide([list((GOOD | {"g": g}).values())], PRICES)[0].tolist() for g in range(4)}
+    answers: dict[int, list] = {}
+    with running(create_app(service_of(slow(policy), seconds=5.0))) as url:
+        clients = [
+            threading.Thread(target=lambda k=k: answers.update({k: decide(url, GOOD | {"g": k % 4})["decisions"]}))
+            for k in range(12)
+        ]
+        start = time.perf_counter()
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        assert time.perf_counter() - start < 12 * SlowPolicy.seconds / 2
+    assert all(answers[k][0]["action"] == actions[k % 4] for k in range(12))

@@ -1,0 +1,107 @@
+"""`marca serve` as a process: it says what is wrong in one line, drains, and keeps its state over a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli import refuse
+from tests.helpers.decision_server import GOOD, call, decide
+from tests.helpers.paths import ROOT
+from tests.helpers.policies import save_untrained_policy
+
+
+@contextlib.contextmanager
+def served(*options: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield address and process of a server that is ready; stop it with SIGTERM."""
+    command = [sys.executable, "-m", "benchmarks.cli", "serve", "--port", "0", "--static", "0,0,0,0,0"]
+    process = subprocess.Popen(
+        [*command, *map(str, options)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        match = next((found for line in lines if (found := re.search(r"http://\S+", line))), None)
+        assert match, "the server ended"
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError):
+                if call(f"{match[0]}/readyz")[0] == 200:
+                    break
+            time.sleep(0.05)
+        yield match[0], process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Path) -> None:
+    save_untrained_policy(tmp_path / "policy")
+    options = ["--policy", tmp_path / "policy", "--prices", "retrieval=5,ranking=1", "--timeout", "10"]
+    with served(*options, "--workers", 2, "--state", tmp_path / "state") as (url, process):
+        for _ in range(8):
+            assert decide(url, GOOD)["decisions"][0]["status"] == "ok"
+        page = call(f"{url}/metrics")[1]
+        assert 'marca_requests_total{status="ok"} 8.0' in page
+        assert call(f"{url}/mode", "PUT", {"mode": "static"})[0] == 200
+        time.sleep(1.0)  # the other process follows within a second
+        assert {decide(url, GOOD)["mode"] for _ in range(8)} == {"static"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+    with served(*options, "--state", tmp_path / "state", "--enforce", "5%") as (url, process):
+        assert decide(url, GOOD)["mode"] == "static"  # as saved; the option counts at the first start only
+        assert call(f"{url}/prices")[1]["version"] == 1
+        assert call(f"{url}/healthz", headers={"host": "example.org"})[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--policy", "none"], "no policy.json"),
+        (["--policy", "none", "--enforce", "120%"], "give a percentage"),
+        (["--policy", "none", "--shadow", "--enforce", "5%"], "not allowed with"),
+        (["--policy", "none", "--port", "70000"], "--port is 70000"),
+        (["--policy", "none", "--workers", "0"], "--workers is 0"),
+        (["--policy", "none", "--max-load", "-1"], "guard for load is -1"),
+        (["--policy", "none", "--timeout", "nan"], "--timeout is nan"),
+        (["--policy", "none", "--token-file", "none"], "--token-file none"),
+        ([], "--policy"),
+    ],
+)
+def test_wrong_options_are_one_line(options, part, capsys):
+    assert part in refuse(["serve", *options], capsys)
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert "choose another one" in refuse(["serve", "--policy", str(tmp_path), "--port", str(port)], capsys)
+
+
+def test_a_short_token_and_unreadable_prices_are_refused(tmp_path, capsys):
+    save_untrained_policy(tmp_path)
+    (tmp_path / "token").write_text("short\n")
+    base = ["serve", "--policy", str(tmp_path), "--port", "0", "--static", "0,0,0,0,0"]
+    assert "at least 16" in refuse([*base, "--token-file", str(tmp_path / "token")], capsys)
+    assert "give cluster=price" in refuse([*base, "--prices", "1,2"], capsys)
+    assert "did you mean 'ranking'" in refuse([*base, "--prices", "retrieval=1,rankin=1"], capsys)
