@@ -22,6 +22,7 @@ COMMANDS = {
     "allocate": "give the actions of your files to requests within quotas",
     "simulate": "replay a day of traffic under several allocation policies",
     "balance": "compare controllers of the price of computation on a day of traffic",
+    "control": "set the prices of live traffic from its telemetry, beside decision servers",
     "serve": "decide for live traffic over HTTP, with prices, modes, guard rails and metrics",
     "traces": "list public traces of traffic, or check how a file of yours is read",
     "headroom": "show how much allocation can gain over the best fixed action",

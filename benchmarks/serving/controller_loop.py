@@ -61,7 +61,7 @@ class LoopRecord:
     """Why the balancer returned no prices."""
 
     def row(self, clusters: Sequence[str]) -> dict[str, Any]:
-        """Return the record as a row of a system log, which `marca balance --log` reads, with further columns."""
+        """Return the record as a row in the columns of a system log, with further ones; ``None`` was not measured."""
         reading = self.reading
         row: dict[str, Any] = {
             "day": int(self.at // (MINUTES_PER_DAY * SECONDS_PER_MINUTE)),
@@ -77,7 +77,8 @@ class LoopRecord:
             ("expected_load", self.expected_load),
             ("next_price", self.published.prices if self.published else ()),
         ):
-            row |= {f"{name}_{cluster}": value for cluster, value in zip(clusters, values, strict=False)}
+            known = values or (None,) * len(clusters)
+            row |= {f"{name}_{cluster}": value for cluster, value in zip(clusters, known, strict=True)}
         row |= {"state": reading.state, "reason": reading.reason or self.failure, "events": " ".join(self.events)}
         version = 0 if self.published is None else self.published.version
         return row | {"expected_qps": self.expected_qps, "version": version, "at": self.at}

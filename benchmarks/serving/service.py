@@ -18,6 +18,7 @@ from benchmarks.serving.metrics import Metrics
 from benchmarks.serving.minute_rows import minute_row
 from benchmarks.serving.modes import Mode, in_share, request_key
 from benchmarks.serving.prices import PriceBoard, PublishedPrices
+from benchmarks.serving.shared_state import TELEMETRY, TelemetrySpool
 from benchmarks.serving.state_folder import StateFile
 from benchmarks.serving.telemetry import TelemetryInbox, TelemetryReading, parse_telemetry
 from marca_env.utils.errors import InputError, shown
@@ -67,7 +68,10 @@ class DecisionService:
         self.scenario, self.key_field, self.seconds, self.version = decider.scenario, key_field, seconds, version
         self.mode, self.guards = mode or Mode("enforce"), GuardRails(limits or GuardLimits())
         self.metrics = Metrics(self.scenario)
-        self.inbox: TelemetryInbox | None = None
+        self.inbox: TelemetryInbox | TelemetrySpool | None = None
+        if state is not None:  # a controller in another process reads it
+            path = Path(state) / TELEMETRY
+            self.inbox = TelemetrySpool(path, self.scenario.cluster_names, self.scenario.budgets.tolist())
         self._prices_file = None if state is None else StateFile(Path(state) / "prices.json")
         self._mode_file = None if state is None else StateFile(Path(state) / "mode.json")
         self._saved_version = 0
@@ -224,10 +228,12 @@ class DecisionService:
             budgets = reading.budget or self.scenario.budgets.tolist()
             measured["load"] = max(load / budget for load, budget in zip(reading.load, budgets, strict=True))
         self._guard(measured)
+        self.log_minute(reading, self.board.current().prices, measured.get("revenue"))
         if self.inbox is not None:
-            self.inbox.post(reading)
-        else:
-            self.log_minute(reading, self.board.current().prices, measured.get("revenue"))
+            try:
+                self.inbox.post(reading)
+            except InputError as error:  # a full disk is not the sender's fault
+                logger.error("telemetry for the controller: %s", error)
         return reading
 
     def _guard(self, measured: Mapping[str, float | None]) -> None:

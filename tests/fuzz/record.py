@@ -92,6 +92,7 @@ COMPLETE = {
     "train": ["--algo", "NoSuchAlgorithm"],
     "simulate": ["--scenario", "no-such-scenario"],
     "balance": ["--scenario", "no-such-scenario"],
+    "control": ["--scenario", "no-such-scenario", "--state", "state"],
     "headroom": ["--scenario", "no-such-scenario"],
     "fit": ["--scenario", "no-such-scenario"],
     "testbench": ["--scenario", "no-such-scenario"],

@@ -166,7 +166,8 @@ def test_records_are_rows_of_a_system_log():
     assert (rows[0]["load_retrieval"], rows[0]["price_retrieval"], rows[0]["degradation_ranking"]) == (9.0, 0.0, 1)
     assert rows[0]["next_price_retrieval"] > 0
     assert (rows[1]["state"], rows[1]["reason"], rows[1]["qps"]) == ("missing", "no reading came", None)
-    assert "load_retrieval" not in rows[1]
+    assert rows[1]["load_retrieval"] is None
+    assert list(rows[0]) == list(rows[1])
 
 
 def test_prices_counts_and_clock_survive_a_restart(tmp_path):
