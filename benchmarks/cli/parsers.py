@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train an algorithm in an environment or on a request log",
     "train file": "train the experiments of a YAML file",
     "evaluate": "play greedy episodes with a trained policy",
+    "decide": "decide the requests of Parquet files of any size with a trained policy",
     "score": "report how well predicted values rank and fit what requests earned",
     "allocate": "give the actions of your files to requests within quotas",
     "simulate": "replay a day of traffic under several allocation policies",

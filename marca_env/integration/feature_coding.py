@@ -20,7 +20,7 @@ from marca_env.integration.number_columns import NumberColumn, state_columns, wi
 from marca_env.traffic.stamps import without_offset
 from marca_env.utils.argument_types import checked_arguments, checked_fields
 from marca_env.utils.dataclass_schema import UNLESS_DEFAULT, from_plain, to_plain
-from marca_env.utils.errors import InputError, one_line, shown, unknown_option
+from marca_env.utils.errors import InputError, RowsError, one_line, shown, unknown_option
 from marca_env.utils.files import read_json, write_json
 
 FILE = "features.json"
@@ -82,6 +82,11 @@ class FeatureCoding:
         return self.coding == NUMERIC
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a log that it reads."""
+        return tuple(number.column for number in self.numbers) if self.is_number else (self.column,)
+
+    @property
     def width(self) -> int:
         """Number of categories, or of numbers, of the feature."""
         return width(self.numbers) if self.is_number else self.size
@@ -135,8 +140,9 @@ class FeatureCoder:
             where: source of the requests, for messages.
 
         Raises:
-            InputError: a column is missing, or has a value that is not a number, time or code although its coding
-                needs one. Values that were not in the log are accepted, except for ``code``.
+            InputError: a column is missing.
+            RowsError: a column has values that are not numbers, times or codes although its coding needs them. Values
+                that were not in the log are accepted, except for ``code``.
         """
         frame = _frame(raw)
         columns = [
@@ -303,7 +309,8 @@ def _refuse(column: pd.Series, meaning: str, bad: np.ndarray, where: str | Path,
         row = int(np.argmax(bad))
         value = column.iloc[row]
         value = value.item() if isinstance(value, np.generic) else value
-        raise InputError(f"{where}: row {row + 1}, column {str(column.name)!r} ({meaning}): {value!r} {problem}")
+        message = f"{where}: row {row + 1}, column {str(column.name)!r} ({meaning}): {value!r} {problem}"
+        raise RowsError(message, str(column.name), np.asarray(bad, dtype=bool))
 
 
 def _learn_nothing(coding: FeatureCoding, column: pd.Series) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 _MOST_LISTED = 100  # names; RLlib's configurations have about three hundred
 MOST_OF_A_VALUE = 200
@@ -25,6 +26,24 @@ class InputError(ValueError):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(shorten(a) if isinstance(a, str) else a for a in args))
+
+
+class RowsError(InputError):
+    """Invalid values in some rows of a column; the message names the first of them.
+
+    Args:
+        message: place, fault and remedy.
+        column: name of the column.
+        rows: bool (B,), the rows.
+    """
+
+    def __init__(self, message: str, column: str, rows: Any) -> None:
+        super().__init__(message)
+        self.column, self.rows = column, rows
+
+    def __reduce__(self) -> tuple[type[RowsError], tuple[str, str, Any]]:
+        """Pickle column and rows, too."""
+        return RowsError, (str(self), self.column, self.rows)
 
 
 class SystemFaultError(InputError):

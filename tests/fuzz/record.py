@@ -86,6 +86,7 @@ COMPLETE = {
     "score": ["predictions.csv"],
     "allocate": ["predictions.csv", "--quotas", "predictions.csv", "--counts", "predictions.csv"],
     "evaluate": ["predictions.csv"],
+    "decide": ["--policy", "none", "--prices", "1", "--requests", "predictions.csv", "--out", "decided"],
     "train file": ["predictions.csv"],
     "bench run": ["games", "--methods", "NoSuch"],
     "completion": ["bash"],
