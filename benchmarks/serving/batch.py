@@ -97,9 +97,8 @@ class BatchDecider:
         numbers = np.full((len(frame), 1 + len(self.scenario.clusters)), np.nan)
         if valid.any():
             distinct, index = _distinct(read.states)
-            actions[valid] = self._actions(distinct)[index]
-            if self.with_values:
-                numbers[valid] = self._numbers(distinct, actions[valid][_first(index)])[index]
+            decided, estimates = self._decide_states(distinct)
+            actions[valid], numbers[valid] = decided[index], estimates[index]
         arrays = [requests.column(name) for name in self.keys]
         for k, options in enumerate(self._options):
             arrays += [pa.array(actions[:, k]), options.take(pa.array(actions[:, k]))]
@@ -117,18 +116,19 @@ class BatchDecider:
             fields += [(name, pa.float64()) for name in (VALUE, *(f"cost_{c}" for c in self.scenario.cluster_names))]
         return pa.schema(fields)
 
-    def _actions(self, states: np.ndarray) -> np.ndarray:
-        parts = [self.policy.decide(states[part], self.prices) for part in self._chunks(len(states))]
-        return np.concatenate(parts)
-
-    def _numbers(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Return value and costs (U, 1+G) of one joint action of each state."""
-        joint, parts = self.scenario.joint_index(actions), []
+    def _decide_states(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions (U, D) of states and, with values, value and costs (U, 1+G), else nan."""
+        actions, numbers = [], []
         for part in self._chunks(len(states)):
-            rows = np.arange(len(states[part]))
-            values = self.policy.values(states[part])[rows, joint[part]]
-            parts.append(np.column_stack([values, self.policy.costs(states[part])[rows, joint[part]]]))
-        return np.concatenate(parts)
+            if self.with_values:
+                decided = self.policy.decide_with_estimates(states[part], self.prices, self.static_action)
+                actions.append(decided.actions)
+                numbers.append(np.column_stack([decided.values, decided.costs]))
+            else:
+                actions.append(self.policy.decide(states[part], self.prices))
+        if not self.with_values:
+            numbers = [np.full((len(states), 1 + len(self.scenario.clusters)), np.nan)]
+        return np.concatenate(actions), np.concatenate(numbers)
 
     def _chunks(self, n: int) -> Iterator[slice]:
         step = max(1, _CHUNK_NUMBERS // (self.scenario.n_joint_actions * (1 + len(self.scenario.clusters))))
@@ -139,12 +139,7 @@ def _distinct(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct rows (U, W) of states in order of appearance, and the index of each row among them."""
     frame = pd.DataFrame(states)
     index = frame.groupby(list(frame.columns), sort=False).ngroup().to_numpy()
-    return states[_first(index)], index
-
-
-def _first(index: np.ndarray) -> np.ndarray:
-    """Return the first row of each group."""
-    return np.unique(index, return_index=True)[1]
+    return states[np.unique(index, return_index=True)[1]], index
 
 
 def _option_array(options: Sequence[Any]) -> pa.Array:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from agents.policy.allocation_policy import AllocationPolicy
+from agents.policy.allocation_policy import AllocationPolicy, policy_folder
 from benchmarks.cli.arguments import (
     ALLOW_CODE_HELP,
     join_cluster,
@@ -24,6 +24,7 @@ from benchmarks.serving.batch_files import FileTask, count_rows, is_decided, pla
 from benchmarks.serving.batch_job import BatchJob, JobResult, file_sum, policy_sum, run_here, run_on_ray
 from benchmarks.serving.request_states import OK, RequestStates
 from benchmarks.serving.static_rule import BEST, make_static_rule
+from marca_env.integration.feature_coding import FILE as FEATURES_FILE
 from marca_env.utils.argument_types import checked_path
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
@@ -46,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         metavar="FILE",
-        help="features.json of marca fit, or its folder, to code raw features (default: columns hold codes)",
+        help="features.json of `marca fit`, or its folder: requests hold raw features (default: that of the policy "
+        "folder, else requests hold codes)",
     )
     parser.add_argument(
         "--keys", nargs="+", action="extend", default=[], metavar="COLUMN", help="columns to copy to the decisions"
@@ -97,15 +99,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _make_job(args: argparse.Namespace, policy: AllocationPolicy) -> BatchJob:
     """Return the job of the arguments, with sums of the files that it depends on."""
-    scenario = policy.scenario
-    RequestStates.load(scenario, args.features)  # refuses a coding that does not fit, before its sum is taken
+    scenario, folder = policy.scenario, policy_folder(args.policy).absolute()
+    own = folder / FEATURES_FILE
+    features = Path(args.features).absolute() if args.features else own if own.is_file() else None
+    RequestStates.load(scenario, features)  # refuses a coding that does not fit, before its sum is taken
     return BatchJob(
-        policy=str(Path(args.policy).absolute()),
-        policy_sum=policy_sum(args.policy, scenario),
+        policy=str(folder),
+        policy_sum=policy_sum(folder, scenario),
         prices=parse_prices(args.prices, scenario.cluster_names),
         static_action=make_static_rule(policy, args.static).action,
-        features=None if args.features is None else str(Path(args.features).absolute()),
-        features_sum=file_sum(args.features),
+        features=None if features is None else str(features),
+        features_sum=file_sum(features),
         keys=tuple(args.keys),
         with_values=args.values,
         batch_size=args.batch_size,

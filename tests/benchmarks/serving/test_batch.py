@@ -11,7 +11,9 @@ import pytest
 
 from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.serving.batch import BatchDecider
+from benchmarks.serving.decider import Decider
 from benchmarks.serving.request_states import RequestStates
+from benchmarks.serving.static_rule import StaticRule
 from marca_env.integration.feature_coding import FeatureCoder, FeatureCoding
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError
@@ -72,7 +74,9 @@ def test_decisions_equal_those_in_process_in_tables_of_any_size(make: Any, price
     np.testing.assert_allclose(costs, alone.costs(states)[rows, joint], rtol=1e-5)
     options = scenario.named_options(expected)
     assert decided.column("id").equals(requests.column("id"))
-    assert decided.column(f"{scenario.decision_names[-1]}_option").to_pylist() == [list(o.values())[-1] for o in options]
+    assert decided.column(f"{scenario.decision_names[-1]}_option").to_pylist() == [
+        list(o.values())[-1] for o in options
+    ]
 
 
 def test_invalid_requests_get_the_static_action_and_others_are_unaffected() -> None:
@@ -150,3 +154,23 @@ def test_keys_keep_their_types_and_faulty_tables_are_one_line() -> None:
 def test_a_coding_of_another_scenario_is_refused() -> None:
     with pytest.raises(InputError, match=r"coding of features has uv \(3\).* has taste \(2\), segment \(3\)"):
         RequestStates(make_numeric_scenario(), make_coder())
+
+
+def test_actions_and_statuses_are_those_of_the_decision_server() -> None:
+    """Null in a table is what a missing field is in a request."""
+    requests = make_requests_table(make_tiny_scenario(), 60).to_pandas().drop(columns="id").astype(object)
+    for row, (name, value) in enumerate(
+        [("uv", 3), ("w", -1), ("g", 0.5), ("history", np.nan), ("w", 2.0), ("g", 1e30)]
+    ):
+        requests.loc[row, name] = value
+    policy = make_tiny_policy()
+    rule = StaticRule(TINY_STATIC, 0.0, (0.0, 0.0))
+    server = Decider(policy, policy.scenario, rule)
+    sent = [{k: v for k, v in r.items() if not pd.isna(v)} for r in requests.to_dict("records")]
+    answers = server.decide(sent, TINY_PRICES)
+    table = pa.Table.from_pandas(requests.map(float))
+    decided = make_tiny_decider(with_values=True).decide(table)
+    assert decided.column("status").to_pylist() == [answer.status for answer in answers]
+    np.testing.assert_array_equal(actions_of(decided, policy.scenario), [answer.action for answer in answers])
+    ok = [k for k, answer in enumerate(answers) if answer.status == "ok"]
+    np.testing.assert_array_equal(decided.column("value").to_numpy()[ok], [answers[k].value for k in ok])

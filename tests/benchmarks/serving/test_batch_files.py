@@ -108,8 +108,8 @@ def test_results_keep_the_names_below_a_folder_or_pattern(tmp_path: Path, monkey
     assert names == ["out/a/1.parquet", "out/b/1.parquet"]
     with pytest.raises(InputError, match=r"logs/a/1.parquet and logs/b/1.parquet have the same result out/1.parquet"):
         plan_files(["logs/a", "logs/b"], Path("out"))
-    with pytest.raises(InputError, match="logs/a/1.parquet: lies in --out logs"):
+    with pytest.raises(InputError, match=r"logs/a/1.parquet: lies in --out logs"):
         plan_files(["logs"], Path("logs"))
     Path("logs/t.csv").touch()
-    with pytest.raises(InputError, match="logs/t.csv: not a Parquet file"):
+    with pytest.raises(InputError, match=r"logs/t.csv: not a Parquet file"):
         plan_files(["logs"], Path("out"))
