@@ -192,5 +192,8 @@ def _worker_decider(job: BatchJob) -> BatchDecider:
 def _attempt(decider: BatchDecider, task: FileTask, job: BatchJob, advance: Advance) -> FileResult | InputError:
     try:
         return decide_file(decider, task, job.settings(), job.batch_size, advance)
-    except InputError as error:
+    except SystemFaultError as error:
         return error
+    except InputError as error:  # such as a value that is not finite: the policy knows no file
+        places = str(task.source), str(task.target)
+        return error if str(error).startswith(places) else InputError(f"{task.source}: {error}")
