@@ -78,7 +78,7 @@ def create_app(
             own; ``None``: any.
     """
     limits = limits or AppLimits()
-    batcher = Batcher(service.decide, limits.most_waiting)
+    batcher = Batcher(service.decide, limits.most_waiting, lambda: service.decider.is_warm)
     status = _Status()
 
     @asynccontextmanager

@@ -12,6 +12,8 @@ from benchmarks.serving.decider import Decision
 
 MOST_ROWS = 512
 """Requests of a batch; a single call may have more."""
+FEW_ROWS = 32
+"""Requests of a call that may be decided at once."""
 _Call = tuple[Sequence[Any], "asyncio.Future[list[Decision]]"]
 
 
@@ -25,10 +27,18 @@ class Batcher:
     Args:
         decide: decides for requests; one thread calls it.
         most_waiting: requests that may wait; further calls are refused.
+        is_quick: whether :meth:`decide` may decide a small call at once, in the event loop, because it only looks up
+            what is remembered; ``None``: never.
     """
 
-    def __init__(self, decide: Callable[[Sequence[Any]], list[Decision]], most_waiting: int = 20_000) -> None:
+    def __init__(
+        self,
+        decide: Callable[[Sequence[Any]], list[Decision]],
+        most_waiting: int = 20_000,
+        is_quick: Callable[[], bool] | None = None,
+    ) -> None:
         self._decide, self._most_waiting = decide, most_waiting
+        self._is_quick = is_quick or (lambda: False)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decide")
         self._calls: deque[_Call] = deque()
         self._arrived = asyncio.Event()
@@ -57,6 +67,8 @@ class Batcher:
             BusyError: too many requests wait.
             TimeoutError: there was no decision in time; the call is dropped.
         """
+        if len(requests) <= FEW_ROWS and self._is_quick():
+            return self._decide(requests)
         if self._waiting + len(requests) > self._most_waiting:
             raise BusyError(f"{self._waiting} requests wait")
         future: asyncio.Future[list[Decision]] = asyncio.get_running_loop().create_future()

@@ -90,6 +90,7 @@ class Decider:
     ) -> None:
         self.policy, self.scenario, self.static_rule = policy, scenario, static_action
         self._encoder = RequestEncoder(scenario, coder)
+        self._is_warm = False
         self._options = lru_cache(maxsize=65_536)(lambda action: options_of(scenario, action))
 
     def fallback(self, status: str, message: str = "") -> Decision:
@@ -170,6 +171,11 @@ class Decider:
         """Return the option that each decision takes in an action, by its name."""
         return self._options(action)
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the policy remembers every state, so that no decision runs a model."""
+        return self._is_warm
+
     def warm(self, states: np.ndarray | None = None) -> None:
         """Compute what the policy remembers, so that the first requests need not wait.
 
@@ -181,6 +187,7 @@ class Decider:
         for start in range(0, len(states), _WARM_CHUNK):
             part = states[start : start + _WARM_CHUNK]
             self._decide_states(part, [0.0] * len(self.scenario.clusters), np.ones(len(part), dtype=bool))
+        self._is_warm = self.policy.remembered_share == 1.0
 
 
 def all_states(scenario: Scenario) -> np.ndarray:

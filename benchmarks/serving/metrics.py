@@ -61,9 +61,10 @@ class Metrics:
         self.remembered = self._gauge("remembered_share", "Share of the states whose values are cached")
         self.swaps = self._counter("policy_swaps", "Versions of the policy that were loaded or refused", "result")
         self.loaded = self._gauge("policy_loaded_timestamp_seconds", "Unix time at which the policy was loaded")
+        self._by_action: dict[tuple[int, ...], tuple[Counter, ...]] = {}
+        self._costs = [self.cost.labels(cluster) for cluster in self._clusters]
         for cluster, budget in zip(self._clusters, scenario.budgets, strict=True):
             self.budget.labels(cluster).set(float(budget))
-            self.cost.labels(cluster)
         for state in STATES:
             self.readings.labels(state)
 
@@ -88,11 +89,19 @@ class Metrics:
         for source, n in Counts(d.applied for d in decisions).items():
             self.applied.labels(source).inc(n)
         for action, n in Counts(d.action for d in decisions).items():
-            for decision, k in zip(self.scenario.decisions, action, strict=True):
-                self.decisions.labels(decision.name, option_name(decision.options[k])).inc(n)
+            for counter in self._options_of(action):
+                counter.inc(n)
         self.value.inc(max(0.0, sum(d.value for d in decisions)))
-        for g, cluster in enumerate(self._clusters):
-            self.cost.labels(cluster).inc(max(0.0, sum(d.costs[g] for d in decisions)))
+        for g, counter in enumerate(self._costs):
+            counter.inc(max(0.0, sum(d.costs[g] for d in decisions)))
+
+    def _options_of(self, action: tuple[int, ...]) -> tuple[Counter, ...]:
+        """Return the counters of an action's options; looking them up by their labels takes longer than counting."""
+        if action not in self._by_action:
+            pairs = zip(self.scenario.decisions, action, strict=True)
+            counters = tuple(self.decisions.labels(d.name, option_name(d.options[k])) for d, k in pairs)
+            self._by_action[action] = counters
+        return self._by_action[action]
 
     def show_prices(self, status: PriceStatus) -> None:
         """Show the prices in force."""

@@ -157,7 +157,7 @@ def _announce(settings: ServeSettings, port: int) -> None:
 def _bind(settings: ServeSettings) -> Iterator[socket.socket]:
     """Yield a socket that listens on the port; 0: any free one."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

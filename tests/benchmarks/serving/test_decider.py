@@ -91,7 +91,9 @@ def test_nothing_to_decide_is_no_fault(decider):
 def test_warming_fills_the_memory_of_the_policy(policy):
     fresh = AllocationPolicy(policy.team, policy.scenario, policy.cost_model)
     assert fresh.remembered_share == 0.0
-    Decider(fresh, fresh.scenario, STATIC).warm(np.array([[0, 0, 0, 0, k] for k in range(5)]))
+    decider = Decider(fresh, fresh.scenario, STATIC)
+    decider.warm(np.array([[0, 0, 0, 0, k] for k in range(5)]))
+    assert not decider.is_warm
     assert fresh.remembered_share == pytest.approx(5 / 3600)
 
 
