@@ -63,7 +63,6 @@ def create_app(
     token: str | None = None,
     limits: AppLimits | None = None,
     background: Sequence[Callable[[], None]] = (),
-    on_stop: Sequence[Callable[[], None]] = (),
     hosts: Sequence[str] | None = None,
 ) -> FastAPI:
     """Return the application.
@@ -73,7 +72,6 @@ def create_app(
         token: bearer token that clients must send; ``None``: none.
         limits: limits of sizes and times.
         background: called together with the look at other processes, in a thread, such as a watch over the policy.
-        on_stop: called when the server ends.
         hosts: names under which clients may address the server, so that a web page cannot reach it under a name of its
             own; ``None``: any.
     """
@@ -90,9 +88,6 @@ def create_app(
         sync.cancel()
         await asyncio.gather(sync, return_exceptions=True)
         await batcher.stop()
-        for stop in on_stop:
-            await asyncio.to_thread(stop)
-        await asyncio.to_thread(service.synchronise)
 
     app = FastAPI(title="marca decision server", description=_DESCRIPTION, version="1", lifespan=lifespan)
     app.add_middleware(Limits, token=token, most_bytes=limits.most_bytes, seconds=limits.body_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -54,7 +55,8 @@ class Metrics:
         self.over = self._gauge("over_utilisation", "(max(load, budget) - budget) / budget; its mean is ν", "cluster")
         self.readings = self._counter("telemetry_readings", "Readings of the telemetry by state", "state")
         self.telemetry_refused = self._counter("telemetry_refused", "Posts of telemetry that could not be read")
-        self.events = self._counter("controller_events", "Events of the controller by kind", "kind")
+        self.events = self._gauge("controller_events", "Events of the controller by kind, since it began", "kind")
+        self.failures = self._gauge("controller_failures", "Periods in which the controller's balancer failed")
         self.mode = self._gauge("mode", "1 for the mode in force", "mode")
         self.enforced = self._gauge("enforced_share", "Share of the requests that get the policy's action")
         self.guard = self._gauge("guard_active", "1 while a guard rail holds the static rule", "guard")
@@ -119,6 +121,14 @@ class Metrics:
         self.enforced.set(0.0 if guards else mode.share)
         for guard in GUARDS:
             self.guard.labels(guard).set(guard in guards)
+
+    def show_controller(self, events: Any, failures: Any) -> None:
+        """Show what a controller counts: events by kind, and failures; what cannot be read is left out."""
+        for kind, count in events.items() if isinstance(events, Mapping) else ():
+            if isinstance(count, int):
+                self.events.labels(str(kind)).set(count)
+        if isinstance(failures, int):
+            self.failures.set(failures)
 
     def show_reading(self, reading: TelemetryReading) -> None:
         """Show a reading of the telemetry."""

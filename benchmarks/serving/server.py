@@ -29,6 +29,7 @@ from benchmarks.serving.policy_watch import PolicyWatch, load_decider, policy_ve
 from benchmarks.serving.prices import PriceBoard
 from benchmarks.serving.service import DecisionService
 from benchmarks.serving.settings import ServeSettings
+from benchmarks.serving.shared_state import PRICES, SharedPriceBoard
 from benchmarks.serving.static_rule import StaticRule
 from marca_env.utils.errors import InputError
 from marca_env.utils.validation import as_number
@@ -47,7 +48,10 @@ def make_service(settings: ServeSettings) -> DecisionService:
     """
     decider, version = _load(settings)
     clusters = decider.scenario.cluster_names
-    board = PriceBoard(clusters, fresh_seconds=settings.fresh_seconds, hold_seconds=settings.hold_seconds)
+    ages = {"fresh_seconds": settings.fresh_seconds, "hold_seconds": settings.hold_seconds}
+    board = PriceBoard(clusters, **ages)
+    if settings.state is not None:
+        board = SharedPriceBoard(Path(settings.state) / PRICES, clusters, **ages)
     service = DecisionService(
         decider,
         board,

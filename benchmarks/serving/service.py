@@ -18,7 +18,7 @@ from benchmarks.serving.metrics import Metrics
 from benchmarks.serving.minute_rows import minute_row
 from benchmarks.serving.modes import Mode, in_share, request_key
 from benchmarks.serving.prices import PriceBoard, PublishedPrices
-from benchmarks.serving.shared_state import TELEMETRY, TelemetrySpool
+from benchmarks.serving.shared_state import CONTROLLER, TELEMETRY, TelemetrySpool
 from benchmarks.serving.state_folder import StateFile
 from benchmarks.serving.telemetry import TelemetryInbox, TelemetryReading, parse_telemetry
 from marca_env.utils.errors import InputError, shown
@@ -35,10 +35,10 @@ class DecisionService:
 
     Args:
         decider: decides.
-        board: the published prices.
+        board: the published prices; one of a file shares them with other processes.
         mode: mode without a saved one.
         limits: limits of the guard rails.
-        state: folder in which prices, mode and guards are kept and shared with other processes; ``None``: none.
+        state: folder in which mode, guards and telemetry are kept and shared with other processes; ``None``: none.
         audit: the audit log; ``None``: none.
         key_field: field of a request by whose hash mode ``enforce`` chooses.
         seconds: longest time of a decision.
@@ -72,9 +72,8 @@ class DecisionService:
         if state is not None:  # a controller in another process reads it
             path = Path(state) / TELEMETRY
             self.inbox = TelemetrySpool(path, self.scenario.cluster_names, self.scenario.budgets.tolist())
-        self._prices_file = None if state is None else StateFile(Path(state) / "prices.json")
+        self._controller_file = None if state is None else StateFile(Path(state) / CONTROLLER)
         self._mode_file = None if state is None else StateFile(Path(state) / "mode.json")
-        self._saved_version = 0
         self._recent: deque[tuple[float, ...]] = deque(maxlen=_MOST_RECENT)
         self.synchronise()
         self.metrics.loaded.set(time.time())
@@ -160,13 +159,7 @@ class DecisionService:
         """
         if isinstance(data, Mapping) and "prices" in data and "prices" not in self.board.clusters:
             data, source = data["prices"], str(data.get("source", source))
-        if self._prices_file is None:
-            return self.board.publish(data, source)
-        with self._prices_file.locked():  # other processes publish, too: continue from the last version
-            self._read_prices()
-            published = self.board.publish(data, source)
-            self._write_prices()
-        return published
+        return self.board.publish(data, source)
 
     def set_mode(self, data: Any) -> Mode:
         """Set the mode, for all requests from now on; guard rails that act end.
@@ -272,17 +265,10 @@ class DecisionService:
 
     # -- other processes, other versions ---------------------------------------------------------------------------
     def synchronise(self) -> None:
-        """Take over what other processes changed, and keep what a controller of this process published."""
+        """Take over prices, mode and guard rails that other processes changed."""
+        _ = self.board.latest  # a board of a file looks at it
         if self._mode_file is not None and self._mode_file.is_changed:
             self._read_mode()
-        if self._prices_file is not None:
-            if self._prices_file.is_changed:
-                with self._prices_file.locked():
-                    self._read_prices()
-            latest = self.board.latest
-            if latest is not None and latest.version > self._saved_version:
-                with self._prices_file.locked():
-                    self._write_prices()
 
     def swap(self, decider: Decider, version: str) -> None:
         """Use another policy from the next call on; calls that run finish with the old one.
@@ -312,6 +298,7 @@ class DecisionService:
         """Return the Prometheus page."""
         self.metrics.show_prices(self.board.current())
         self.metrics.show_mode(self.mode, self.guards.active)
+        self._show_controller()
         self.metrics.remembered.set(self.decider.policy.remembered_share)
         return self.metrics.render()
 
@@ -338,21 +325,17 @@ class DecisionService:
         self.mode = Mode.from_data(data.get("mode"), str(self._mode_file.path))
         self.guards.load_state_dict(data.get("guards"), str(self._mode_file.path))
 
-    def _read_prices(self) -> None:
-        assert self._prices_file is not None
-        data = self._prices_file.read()
-        if data is None:
+    def _show_controller(self) -> None:
+        """Show what the controller of the state folder counts."""
+        if self._controller_file is None or not self._controller_file.is_changed:
             return
-        latest = self.board.latest
-        version = data.get("version", 0) if isinstance(data, Mapping) else 0
-        if latest is None or not isinstance(version, int) or version >= latest.version:
-            self.board.load_state_dict(data, str(self._prices_file.path))
-            self._saved_version = version
-
-    def _write_prices(self) -> None:
-        assert self._prices_file is not None
-        self._prices_file.write(self.board.state_dict())
-        self._saved_version = self.board.current().version
+        try:
+            data = self._controller_file.read()
+        except InputError as error:  # such as a file of another version
+            logger.error("%s", error)
+            return
+        if isinstance(data, Mapping):
+            self.metrics.show_controller(data.get("events"), data.get("failures"))
 
 
 def _decision_data(decision: Decision) -> dict[str, Any]:

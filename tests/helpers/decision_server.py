@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,8 @@ from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.serving.decider import Decider
 from benchmarks.serving.prices import PriceBoard
 from benchmarks.serving.service import DecisionService
+from benchmarks.serving.shared_state import PRICES as PRICES_FILE
+from benchmarks.serving.shared_state import SharedPriceBoard
 from benchmarks.serving.static_rule import StaticRule
 
 GOOD = {"uv": 1, "w": 2, "g": 0, "i": 1, "history": 3}
@@ -49,7 +52,8 @@ class SlowPolicy(AllocationPolicy):
 
 def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
     """Return a service with prices."""
-    board = PriceBoard(policy.scenario.cluster_names)
+    clusters, state = policy.scenario.cluster_names, options.get("state")
+    board = PriceBoard(clusters) if state is None else SharedPriceBoard(Path(state) / PRICES_FILE, clusters)
     service = DecisionService(Decider(policy, policy.scenario, STATIC), board, **options)
     if board.latest is None:
         service.set_prices(PRICES)

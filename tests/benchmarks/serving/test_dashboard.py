@@ -32,7 +32,7 @@ def exported(policy) -> dict[str, set[str]]:
     service.take_telemetry(b'{"minute": 1, "qps": 2, "load": {"retrieval": 0.1, "ranking": 0.1}}')
     service.metrics.calls.labels("200").inc()
     service.metrics.swaps.labels("loaded").inc()
-    service.metrics.events.labels("stale").inc()
+    service.metrics.show_controller({"stale": 1}, 0)
     assert isinstance(service.take_telemetry(b'{"minute": 2, "state": "missing"}'), TelemetryReading)
     families = text_string_to_metric_families(service.page_of_metrics().decode())
     return {s.name: set(s.labels) for family in families for s in family.samples}
