@@ -48,7 +48,7 @@ def make_service(settings: ServeSettings) -> DecisionService:
     """
     decider, version = _load(settings)
     clusters = decider.scenario.cluster_names
-    ages = {"fresh_seconds": settings.fresh_seconds, "hold_seconds": settings.hold_seconds}
+    ages: dict[str, Any] = {"fresh_seconds": settings.fresh_seconds, "hold_seconds": settings.hold_seconds}
     board = PriceBoard(clusters, **ages)
     if settings.state is not None:
         board = SharedPriceBoard(Path(settings.state) / PRICES, clusters, **ages)
