@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks.days.balancer_evaluation import JUDGE_SEED, BalancerEvaluation
 from benchmarks.days.balancers import CLAIRVOYANT, check_methods
 from benchmarks.days.calibration import Calibration
+from benchmarks.days.logged_day import logged_day, rows_before
 from benchmarks.days.trace_days import trace_day
 from benchmarks.suite.user_methods import user_object_name
 from marca_env.logs.log_files import read_system_log
@@ -33,7 +34,9 @@ from mpc import MPCSettings, SystemModel
 from mpc.planning.objective import read_peak_slots
 
 DEFAULT_METHODS = ("static", "bisection", "feedback", "primal-dual", "slices", "mpc", CLAIRVOYANT)
-TRAFFICS = (*GENERATED, "day")
+LOGGED = "log"
+"""Traffic of the end of the system log."""
+TRAFFICS = (*GENERATED, "day", LOGGED)
 ROW_KEYS = ("method", "seed", "settings")
 _FIT = inspect.signature(SystemModel.fit).parameters
 MODEL_OPTIONS: dict[str, Any] = {name: _FIT[name].default for name in ("hidden", "windows", "learning_rate")}
@@ -104,7 +107,9 @@ class BalanceOptions:
         check_methods(self.methods)
         if self.traffic not in TRAFFICS:
             raise InputError(unknown_option("traffic", self.traffic, TRAFFICS))
-        if self.model and self.log:
+        if self.traffic == LOGGED and (self.log is None or self.trace is not None):
+            raise InputError("--traffic log replays the end of --log FILE; give that, and no --trace")
+        if self.model and self.log and self.traffic != LOGGED:
             raise InputError("--model and --log both say where the system model comes from; keep one of them")
         for name, most in MOST.items():
             as_whole_number(f"--{name}", getattr(self, name), 1, most)
@@ -226,6 +231,8 @@ class BalancerComparison:
 
 def make_day(options: BalanceOptions, scenario: Scenario, seed: int) -> DayScenario:
     """Return the day that the options name; every seed has another generated day."""
+    if options.traffic == LOGGED and options.log is not None:
+        return logged_day(read_system_log(options.log, scenario.cluster_names), scenario, options.minutes, options.log)
     if options.trace is not None or options.traffic == "day":
         return trace_day(options.trace, scenario, options.minutes, options.start, options.trace_options)
     return generated(options.traffic, scenario, seed, options.minutes)
@@ -237,6 +244,8 @@ def make_model(options: BalanceOptions, calibration: Calibration) -> SystemModel
         return SystemModel.load(options.model)
     if options.log is not None:
         log = read_system_log(options.log, calibration.scenario.cluster_names)
+        if options.traffic == LOGGED:
+            log = rows_before(log, options.minutes, options.log)
         clusters = tuple(str(c).removeprefix("load_") for c in log.columns if str(c).startswith("load_"))
         same = set(clusters) == set(calibration.scenario.cluster_names)
         if options.needs_model and not options.fit_only:

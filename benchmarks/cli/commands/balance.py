@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--traffic",
         default="day",
         metavar="NAME",
-        help=f"without a trace, one of: {', '.join(TRAFFICS)}; day is an embedded trace, the others are generated "
+        help=f"without a trace, one of: {', '.join(TRAFFICS)}; day is an embedded trace, log the end of "
+        "--log, the others are generated "
         "(default: %(default)s)",
     )
     day.add_argument(
