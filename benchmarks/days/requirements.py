@@ -54,9 +54,9 @@ def _faults(run: Run, kind: str) -> float:
 _ANY = float("inf")
 QUANTITIES: dict[str, Quantity] = {
     "mu": Quantity("least", "clusters", "utilisation μ", _score("mu")),
-    "nu": Quantity("most", "clusters", "over-use ν", _score("nu"), _ANY),
+    "nu": Quantity("most", "clusters", "over-utilisation ν", _score("nu"), _ANY),
     "priced_mu": Quantity("least", "clusters", "utilisation μ of the priced minutes", _score("priced_mu")),
-    "priced_nu": Quantity("most", "clusters", "over-use ν of the priced minutes", _score("priced_nu"), _ANY),
+    "priced_nu": Quantity("most", "clusters", "over-utilisation ν of the priced minutes", _score("priced_nu"), _ANY),
     "price_min": Quantity("least", "clusters", "lowest price", lambda run, c: float(_prices(run, c).min()), _ANY),
     "price_max": Quantity("most", "clusters", "highest price", lambda run, c: float(_prices(run, c).max()), _ANY),
     "faults": Quantity("most", "kinds", "faults per minute", _faults, _ANY),

@@ -49,7 +49,7 @@ def minutes(seed: int = 0) -> pd.DataFrame:
         ("mu: 0.961", "mu.all: utilisation μ is 0.96 (seed 0), below the required 0.961"),
         ("mu: {ranking: 0.97, retrieval: 0.96}", "mu.retrieval: utilisation μ is 0.95"),
         ("nu: 0.003", ""),
-        ("nu: {retrieval: 0.003}", "nu.retrieval: over-use ν is 0.004 (seed 0), above the required 0.003"),
+        ("nu: {retrieval: 0.003}", "nu.retrieval: over-utilisation ν is 0.004 (seed 0), above the required 0.003"),
         ("price_max: 100", ""),
         ("price_max: 99.5", "price_max.retrieval: highest price is 100"),
         ("price_max: {ranking: 49}", "price_max.ranking: highest price is 50"),
