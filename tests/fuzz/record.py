@@ -94,6 +94,7 @@ COMPLETE = {
     "simulate": ["--scenario", "no-such-scenario"],
     "balance": ["--scenario", "no-such-scenario"],
     "control": ["--scenario", "no-such-scenario", "--state", "state"],
+    "serve": ["--policy", "none"],
     "headroom": ["--scenario", "no-such-scenario"],
     "fit": ["--scenario", "no-such-scenario"],
     "testbench": ["--scenario", "no-such-scenario"],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from benchmarks.serving.service import DecisionService
 from benchmarks.serving.shared_state import PRICES as PRICES_FILE
 from benchmarks.serving.shared_state import SharedPriceBoard
 from benchmarks.serving.static_rule import StaticRule
+from tests.helpers.paths import ROOT
 
 GOOD = {"uv": 1, "w": 2, "g": 0, "i": 1, "history": 3}
 """A request of the default scenario, in codes."""
@@ -60,7 +66,7 @@ def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
     return service
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of loopback; yield its address."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
@@ -96,3 +102,32 @@ def decide(url: str, *requests: Any) -> dict[str, Any]:
     status, answer = call(f"{url}/decide", "POST", {"requests": list(requests)})
     assert status == 200, answer
     return dict(answer)
+
+
+@contextlib.contextmanager
+def served_process(*options: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Yield address and process of a server that is ready; stop it with SIGTERM."""
+    command = [sys.executable, "-m", "benchmarks.cli", "serve", "--port", "0", "--static", "0,0,0,0,0"]
+    process = subprocess.Popen(
+        [*command, *map(str, options)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        match = next((found for line in lines if (found := re.search(r"http://[\w.:]+\d", line))), None)
+        assert match, "the server ended"
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError):
+                if call(f"{match[0]}/readyz")[0] == 200:
+                    break
+            time.sleep(0.05)
+        yield match[0], process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)

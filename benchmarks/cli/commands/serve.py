@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
-from benchmarks.cli.arguments import ALLOW_CODE_HELP, make_current_folder_importable, names_code
+from benchmarks.cli.arguments import ALLOW_CODE_HELP, join_cluster, make_current_folder_importable, names_code
 from benchmarks.serving.guards import GUARDS, GuardLimits
 from benchmarks.serving.modes import parse_percent
 from benchmarks.serving.settings import ServeSettings
@@ -13,7 +14,7 @@ from benchmarks.serving.static_rule import BEST
 from marca_env.utils.errors import InputError
 from marca_env.utils.validation import as_number, as_whole_number
 
-_PACKAGES = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+_PACKAGES = ("fastapi", "prometheus_client", "ray", "starlette", "uvicorn")
 _MOST_WORKERS, _MOST_PORT = 256, 65535
 
 
@@ -102,6 +103,9 @@ def _add_network(group: argparse._ArgumentGroup, defaults: ServeSettings) -> Non
     group.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: %(default)s)"
     )
+    group.add_argument("--ray", action="store_true", help="serve with replicas of Ray Serve in place of processes")
+    group.add_argument("--replicas", type=int, default=1, metavar="N", help="replicas of --ray (default: %(default)s)")
+    group.add_argument("--address", metavar="HOST:PORT", help="Ray cluster of --ray; auto finds one (default: local)")
     group.add_argument(
         "--token-file", metavar="FILE", help="file with a token; clients send 'Authorization: Bearer TOKEN'"
     )
@@ -131,14 +135,22 @@ def _add_network(group: argparse._ArgumentGroup, defaults: ServeSettings) -> Non
 def run(args: argparse.Namespace) -> int:
     """Run the command until it is stopped; return exit status 0."""
     settings = _settings(args)
+    if names_code(*args.allow_code):
+        make_current_folder_importable()
     try:
-        from benchmarks.serving.server import serve
+        if args.ray:
+            from benchmarks.serving.ray_server import serve_on_ray
+
+            serve = partial(serve_on_ray, replicas=args.replicas, address=args.address)
+        else:
+            from benchmarks.serving.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _PACKAGES:
             raise
-        raise ImportError(f"marca serve needs {error.name}: pip install 'marca-env[serve]'") from None
-    if names_code(*args.allow_code):
-        make_current_folder_importable()
+        extra = "serve-ray" if args.ray else "serve"
+        raise ImportError(f"marca serve needs {error.name}: pip install 'marca-env[{extra}]'") from None
+    if args.address is not None:
+        join_cluster(args.address)
     serve(settings)
     return 0
 
@@ -155,6 +167,11 @@ def _settings(args: argparse.Namespace) -> ServeSettings:
     }
     guards = dict(zip(GUARDS, (args.max_load, args.max_late, args.min_revenue), strict=True))
     GuardLimits(**guards)
+    if not args.ray and (args.replicas != 1 or args.address is not None):
+        raise InputError("--replicas and --address belong to --ray; add it, or use --workers for processes")
+    as_whole_number("--replicas", args.replicas, 1, _MOST_WORKERS)
+    if args.ray and args.workers != 1:
+        raise InputError("--workers are processes of one server; with --ray, use --replicas")
     if not args.host:
         raise InputError("--host is empty; give an address, such as 127.0.0.1")
     return ServeSettings(

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.cli import refuse
 from tests.helpers.decision_server import GOOD, call, decide
-from tests.helpers.paths import ROOT
+from tests.helpers.decision_server import served_process as served
 from tests.helpers.policies import save_untrained_policy
-
-
-@contextlib.contextmanager
-def served(*options: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yield address and process of a server that is ready; stop it with SIGTERM."""
-    command = [sys.executable, "-m", "benchmarks.cli", "serve", "--port", "0", "--static", "0,0,0,0,0"]
-    process = subprocess.Popen(
-        [*command, *map(str, options)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        match = next((found for line in lines if (found := re.search(r"http://\S+", line))), None)
-        assert match, "the server ended"
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(OSError):
-                if call(f"{match[0]}/readyz")[0] == 200:
-                    break
-            time.sleep(0.05)
-        yield match[0], process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.mark.slow
