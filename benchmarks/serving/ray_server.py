@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
@@ -100,7 +101,7 @@ def serve_on_ray(settings: ServeSettings, replicas: int, address: str | None = N
 def _absolute(settings: ServeSettings) -> ServeSettings:
     """Return the settings with absolute paths: replicas work in other folders."""
     names = ("policy", "features", "state", "audit", "token_file")
-    paths = {name: value and str(Path(value).absolute()) for name in names if (value := getattr(settings, name))}
+    paths: dict[str, Any] = {name: value and str(Path(value).absolute()) for name in names if (value := getattr(settings, name))}
     return dataclasses.replace(settings, **paths)
 
 

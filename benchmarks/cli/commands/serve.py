@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -141,9 +142,11 @@ def run(args: argparse.Namespace) -> int:
         if args.ray:
             from benchmarks.serving.ray_server import serve_on_ray
 
-            serve = partial(serve_on_ray, replicas=args.replicas, address=args.address)
+            start: Callable[[ServeSettings], None] = partial(
+                serve_on_ray, replicas=args.replicas, address=args.address
+            )
         else:
-            from benchmarks.serving.server import serve
+            from benchmarks.serving.server import serve as start
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _PACKAGES:
             raise
@@ -151,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
         raise ImportError(f"marca serve needs {error.name}: pip install 'marca-env[{extra}]'") from None
     if args.address is not None:
         join_cluster(args.address)
-    serve(settings)
+    start(settings)
     return 0
 
 
