@@ -10,10 +10,11 @@ from marca_env.models.request_pool import RequestPool
 from marca_env.traffic.control import ControlObservation
 from marca_env.traffic.day_simulator import clairvoyant_bound, replay
 from marca_env.traffic.policies import FixedPolicy, PricedPolicy
-from marca_env.traffic.simulated_system import SystemChanges, draw_arrivals
+from marca_env.traffic.simulated_system import SimulatedSystem, SystemChanges, draw_arrivals
 from marca_env.traffic.workload import Traffic
-from mpc import BisectionBalancer, FeedbackBalancer, StaticBalancer
+from mpc import BisectionBalancer, FeedbackBalancer, FeedbackSettings, StaticBalancer
 from tests.helpers.factories import make_timed_engine
+from tests.helpers.small_system import make_pool
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +116,17 @@ def test_latency_of_a_minute_follows_from_service_and_load(tiny_scenario, exact_
 def test_days_without_a_limit_have_no_latency(pool, traffic):
     rows = replay(FixedPolicy("cheapest", 0), pool, traffic, draw_arrivals(pool, traffic, seed=1))
     assert "late" not in rows
+
+
+def test_a_day_may_begin_without_traffic() -> None:
+    """The system is then idle, and computation free, until requests come."""
+    pool = make_pool(per_window=5)
+    traffic = Traffic("quiet start", np.array([0.0, 0.0, 200.0]))
+    counts = draw_arrivals(pool, traffic, 0)
+    seen = SimulatedSystem(pool, traffic, counts).start(np.zeros(2))
+    assert (seen.qps, seen.load.tolist()) == (0.0, [0.0, 0.0])
+    balancer = FeedbackBalancer(FeedbackSettings(scale=2.0))
+    rows = replay(PricedPolicy("feedback", pool.outcomes["revenue"], pool.costs, balancer), pool, traffic, counts)
+    assert rows["price_ranking"].tolist()[:2] == [0.0, 0.0]
+    assert rows["requests"].tolist()[:2] == [0, 0]
+    assert rows["revenue"].iloc[2] > 0
