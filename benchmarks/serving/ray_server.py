@@ -101,7 +101,8 @@ def serve_on_ray(settings: ServeSettings, replicas: int, address: str | None = N
 def _absolute(settings: ServeSettings) -> ServeSettings:
     """Return the settings with absolute paths: replicas work in other folders."""
     names = ("policy", "features", "state", "audit", "token_file")
-    paths: dict[str, Any] = {name: value and str(Path(value).absolute()) for name in names if (value := getattr(settings, name))}
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    paths: dict[str, Any] = {name: str(Path(value).absolute()) for name, value in given.items()}
     return dataclasses.replace(settings, **paths)
 
 

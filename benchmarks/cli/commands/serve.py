@@ -142,9 +142,7 @@ def run(args: argparse.Namespace) -> int:
         if args.ray:
             from benchmarks.serving.ray_server import serve_on_ray
 
-            start: Callable[[ServeSettings], None] = partial(
-                serve_on_ray, replicas=args.replicas, address=args.address
-            )
+            start: Callable[[ServeSettings], None] = partial(serve_on_ray, replicas=args.replicas, address=args.address)
         else:
             from benchmarks.serving.server import serve as start
     except ModuleNotFoundError as error:
