@@ -18,6 +18,7 @@ from agents.algorithms.td_targets import (
     POLICY_WEIGHTS,
     TD_WEIGHTINGS,
     TRACES,
+    WAITING_VALUES,
     WEIGHTING_LEVELS,
 )
 from agents.networks.mixers import ACTIVATIONS as MIXER_ACTIVATIONS
@@ -113,6 +114,9 @@ class MixerOptions:
     agents' argmaxes need not be the team's (no IGM)."""
     central_width: int = _option(256, COUNT)
     """Units of each of the three hidden layers of Q*'s mixer; ``td_weighting`` adds Q*."""
+    waiting_values: str = _option("carried", WAITING_VALUES)
+    """What the mixer takes from an agent that waits: the value of its latest decision (``carried``), or ``zero``: a
+    value then belongs to the step in which its agent decides, and the mixer's baseline says what led there."""
     attention_heads: int = _option(4, COUNT)
     """Heads of the attention with which ``qplex`` weights the agents' advantages."""
 
@@ -217,6 +221,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(_MIXING, ("mixer", ("absolute", "softplus", "resq"))),
     "hypernet": ("mixer", ("additive", "absolute", "softplus", "qplex", "resq", "residual")),
     "mixer_input": ("mixer", ("absolute", "softplus")),
+    "waiting_values": ("mixer", tuple(mixer for mixer in MIXERS if mixer != "none")),
     "attention_heads": ("mixer", ("qplex",)),
     "weighting_level": ("head_weighting", _ENSEMBLE_WEIGHTS),
     "td_alpha": ("td_weighting", (*CENTRAL_WEIGHTINGS, "advantage")),

@@ -15,6 +15,7 @@ HEAD_ACTIONS = ("mean", "own")
 ENSEMBLE_LOSSES = ("weighted", "heads_and_mixture")
 MIXER_TARGETS = ("td", "return")
 POLICY_WEIGHTS = ("online", "average")
+WAITING_VALUES = ("carried", "zero")
 WEIGHTING_LEVELS = ("sample", "batch")
 CENTRAL_WEIGHTINGS = ("optimistic", "central")
 TD_WEIGHTINGS = ("none", *CENTRAL_WEIGHTINGS, "advantage")
@@ -139,6 +140,17 @@ def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
     steps = torch.arange(1, values.shape[1] + 1, device=values.device)
     latest = (on_turn * steps).cummax(1).values  # step of the latest turn, counted from 1
     return torch.where(latest > 0, values.gather(1, (latest - 1).clamp(min=0)), 0.0)
+
+
+def waiting_values(values: Tensor, on_turn: Tensor, kind: str) -> Tensor:
+    """Return an agent's value at each step: at its turns its own, elsewhere that of its latest turn or zero.
+
+    Args:
+        values: (B, T).
+        on_turn: (B, T) bool.
+        kind: ``carried``, see :func:`carry_forward`, or ``zero``.
+    """
+    return carry_forward(values, on_turn) if kind == "carried" else torch.where(on_turn, values, 0.0)
 
 
 def own_turn_process(

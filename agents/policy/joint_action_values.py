@@ -86,6 +86,9 @@ class JointActionValues:
                 if turn == len(tree.levels) - 1:
                     legal = q.masked_fill(~mask.view(n, level.size, -1), -torch.inf)
                     best[name] = legal.amax(-1)[:, self._node_of_leaf[turn]]
+        if self.team.preset.mixer.waiting_values == "zero":
+            for name in set(spec.agents) - {self.encoder.turn_agent[-1]}:
+                utilities[name] = best[name] = torch.zeros_like(utilities[name])
         stacked, stacked_best = (torch.stack([x[a] for a in spec.agents], -1) for x in (utilities, best))
         return self._mix(stacked, stacked_best, state.view(n, -1, spec.state_size)).cpu().numpy()
 

@@ -52,8 +52,12 @@ def value_parts(
             best[name] = q.masked_fill(~torch.from_numpy(masks[name]).to(device), -torch.inf).amax(1)
         by_decision.append(latest[name])
     by_agent, best_by_agent = (torch.stack([x[name] for name in team.spec.agents], 1) for x in (latest, best))
+    mixed = by_agent
+    if team.preset.mixer.waiting_values == "zero":
+        is_on_turn = torch.tensor([name == encoder.turn_agent[-1] for name in team.spec.agents], device=device)
+        mixed, best_by_agent = (torch.where(is_on_turn, x, 0.0) for x in (by_agent, best_by_agent))
     # agents that are not on turn at the last step wait: their action there is their last one
     waits = [torch.full((len(states),), size - 1, device=device) for size in team.spec.action_sizes]
     waits[team.spec.agents.index(encoder.turn_agent[-1])] = torch.from_numpy(actions[:, -1]).to(device)
-    total = team.mix(by_agent, state, waits, best_by_agent, torch.ones_like(waits[0]))
+    total = team.mix(mixed, state, waits, best_by_agent, torch.ones_like(waits[0]))
     return torch.stack(by_decision, 1).cpu().numpy(), by_agent.cpu().numpy(), total.cpu().numpy()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.algorithms import td_targets
+from agents.algorithms.presets import Preset
 from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks
 
 
@@ -107,7 +108,7 @@ def central_agent_values(
 
 @torch.no_grad()
 def best_values(agents: list[AgentValues], utilities: Tensor, weights: list[Tensor]) -> Tensor:
-    """Return the value of each agent's best legal action, (B, T, N); of an agent that waits, the value it carries."""
+    """Return the value of each agent's best legal action, (B, T, N); of an agent that waits, its utility."""
     best = []
     for g, (a, w) in enumerate(zip(agents, weights, strict=True)):
         best.append(best_value(a.q[:, :-1], a.mask[:, :-1], w, a.is_acting, a.action, utilities[..., g]))
@@ -123,21 +124,25 @@ def best_value(q: Tensor, mask: Tensor, weights: Tensor, chooses: Tensor, action
     return torch.where(chooses & (action != best_action), value, utility)
 
 
-def next_utilities(agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
+def next_utilities(preset: Preset, agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
     """Return each agent's value of the greedy team action at the next step, (B, T, N).
 
-    An agent that is not on turn at the next step keeps the value of its latest action.
+    An agent that is not on turn at the next step keeps the value of its latest action, or has none
+    (``waiting_values``).
     """
     utilities = []
     for a in agents:
-        latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting)
-        utilities.append(torch.where(a.on_turn[:, 1:], (head_mixture * a.target_q_next[:, 1:]).sum(-1), latest))
+        value = (head_mixture * a.target_q_next[:, 1:]).sum(-1)
+        latest = torch.zeros_like(value)
+        if preset.mixer.waiting_values == "carried":
+            latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting)
+        utilities.append(torch.where(a.on_turn[:, 1:], value, latest))
     return torch.stack(utilities, -1)
 
 
 def next_team_value(target: Team, agents: list[AgentValues], next_state: Tensor, head_mixture: Tensor) -> Tensor:
     """Return the target network's value of the greedy team action at each next observation, (B, T)."""
-    utilities = next_utilities(agents, head_mixture)
+    utilities = next_utilities(target.preset, agents, head_mixture)
     next_actions = [a.next_action[:, 1:] for a in agents]
     if not target.mixes_joint_actions:
         return target.mix(utilities, next_state, next_actions)

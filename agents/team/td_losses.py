@@ -72,7 +72,10 @@ def team_losses(
             for a, x in zip(agents, taken, strict=True)
         ]
         weights = [head_mixture] * len(agents)
-    utilities = torch.stack([td_targets.carry_forward(x, a.is_acting) for x, a in zip(taken, agents, strict=True)], -1)
+    waiting = preset.mixer.waiting_values
+    utilities = torch.stack(
+        [td_targets.waiting_values(x, a.is_acting, waiting) for x, a in zip(taken, agents, strict=True)], -1
+    )
     needs_best = online.mixes_joint_actions or preset.objective.td_weighting == "advantage"
     best = best_values(agents, utilities, weights) if needs_best else None
     deciders = torch.stack([a.is_acting for a in agents]).sum(0)
@@ -177,7 +180,7 @@ def _mixer_losses(
     )
     with torch.no_grad():
         if central_values:
-            next_value = target.central.mix(next_utilities(central_values, head_mixture), next_state)
+            next_value = target.central.mix(next_utilities(online.preset, central_values, head_mixture), next_state)
         else:
             next_value = next_team_value(target, agents, next_state, head_mixture)
         td_target = _team_target(online, batch, agents, next_value)
@@ -185,8 +188,13 @@ def _mixer_losses(
     losses = _weighted(loss_weights, td_targets.td_loss(error, options.loss, options.huber_delta))
     results: dict[str, Tensor] = {}
     if central_values:
+        waiting = online.preset.mixer.waiting_values
         central_utilities = torch.stack(
-            [td_targets.carry_forward((head_mixture * c.q_taken).sum(-1), c.is_acting) for c in central_values], -1
+            [
+                td_targets.waiting_values((head_mixture * c.q_taken).sum(-1), c.is_acting, waiting)
+                for c in central_values
+            ],
+            -1,
         )
         q_central = online.central.mix(central_utilities, state)
         losses = losses * central_weights(

@@ -297,6 +297,8 @@ def mixer_losses(
         next_values = team_next_values(row, target, options, head_mixture)
         td_targets = team_targets(row, next_values, options, head_mixture)
         for t in range(row.length):
+            if options["waiting_values"] == "zero":
+                utilities, central_utilities = np.zeros(n), np.zeros(n)
             central_greedy, is_greedy = central_utilities.copy(), True
             best = utilities.copy()
             for g in range(n):
@@ -370,6 +372,8 @@ def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_m
                 latest[g] = head_mixture @ row.target[g][t, :, row.action[g][t]]
                 if row.central:
                     latest_central[g] = head_mixture @ row.central_target[g][t, :, row.action[g][t]]
+        if options["waiting_values"] == "zero":
+            latest, latest_central = np.zeros(n), np.zeros(n)
         utilities, best, central = latest.copy(), latest.copy(), latest_central.copy()
         actions = [next_action(row, g, t + 1, options, head_mixture) for g in range(n)]
         for g in range(n):

@@ -53,7 +53,7 @@ class AWRQMixerV2Config(TeamConfig):
     """AWRQ-Mixer without its measured faults.
 
     The mixer adds the agents' values and a baseline of the state, and takes a residual away where several agents decide
-    at once. Errors count by advantage, targets are λ-returns, and averaged weights decide. Ablations:
+    at once; a value belongs to the step in which its agent decides. Errors count by advantage, targets are λ-returns, and averaged weights decide. Ablations:
     :data:`agents.algorithms.presets.AWRQ_V2_SWITCHES`.
     """
 

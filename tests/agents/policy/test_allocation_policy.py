@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents.algorithms.presets import preset
-from agents.algorithms.td_targets import carry_forward, take
+from agents.algorithms.td_targets import take, waiting_values
 from agents.offline.episodes import log_episodes, team_encoder
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.policy.checkpoints import seal
@@ -35,6 +35,7 @@ VARIANTS = [
     ("AWRQMixer", {**SMALL, "heads": 3, "mixer_input": "state+actions"}),
     ("AWRQMixerV2", {**SMALL, "heads": 3}),
     ("QMIX", {**SMALL, "mixer": "resq"}),
+    ("QMIX", {**SMALL, "waiting_values": "zero"}),
     ("WeightedQMIX", SMALL),
     ("IQL", SMALL),
     ("JointDQN", {"hidden": (8,)}),
@@ -80,7 +81,10 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
     with torch.no_grad():
         q, turns = team.unroll(batch)
         q_taken = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
-        utilities = torch.stack([carry_forward(c, on[:, :-1]) for c, on in zip(q_taken, turns, strict=True)], -1)
+        waiting = policy.preset.mixer.waiting_values
+        utilities = torch.stack(
+            [waiting_values(c, on[:, :-1], waiting) for c, on in zip(q_taken, turns, strict=True)], -1
+        )
         best = utilities.clone()
         for g, (x, a, on, name) in enumerate(zip(q, taken, turns, team.spec.agents, strict=True)):
             value, action = x[:, :-1].mean(2).masked_fill(~batch[mask_key(name)][:, :-1], -torch.inf).max(-1)
