@@ -52,8 +52,8 @@ class AWRQMixer(TeamAlgorithm):
 class AWRQMixerV2Config(TeamConfig):
     """AWRQ-Mixer without its measured faults.
 
-    The mixer adds the agents' values and a baseline of the state, and takes a residual away where several agents decide
-    at once; a value belongs to the step in which its agent decides. Errors count by advantage, targets are λ-returns, and averaged weights decide. Ablations:
+    The mixer adds the values of the agents that decide and a baseline of the state, and takes a residual away where
+    several decide at once. Errors count by advantage, targets are λ-returns, and averaged weights decide. Ablations:
     :data:`agents.algorithms.presets.AWRQ_V2_SWITCHES`.
     """
 
