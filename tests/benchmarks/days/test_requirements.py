@@ -100,7 +100,7 @@ def test_a_value_that_is_no_number_breaks_its_bound(tmp_path):
         ("nu: {}", "write 'nu: 0.01'"),
         ("nu: {ranking: x}", "nu.ranking is 'x'"),
         ("price_max: {all: 3}", "cluster"),
-        ("faults: {timeot: 0}", "did you mean 'timeout'"),
+        ("faults: {timeuot: 0}", "did you mean 'timeout'"),
         ("lost: {ranking: 0.1}", "write 'lost: 0.01'"),
         ("method: slices\nnu: 0.1", "--methods"),
         ("method: [1]\nnu: 0.1", "method"),
