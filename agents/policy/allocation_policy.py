@@ -446,7 +446,10 @@ class AllocationPolicy:
         prices = prices_by_cluster(prices, self.scenario.cluster_names)
         values, costs = self._leaf_values.get(distinct), self._leaf_costs.get(distinct)
         best = allocate(values, costs, prices)
-        fixed_leaf = self._tree.leaf_of_action[int(self.scenario.joint_index(np.asarray(fixed)))]
+        fixed_rows = np.atleast_1d(self.scenario.joint_index(as_array(fixed)))
+        if fixed_rows.shape != (1,):
+            raise InputError(f"fixed: {shown(fixed)}; pass one joint action, {len(self.scenario.decisions)} indices")
+        fixed_leaf = self._tree.leaf_of_action[int(fixed_rows[0])]
         row = np.arange(len(best))
         return DecidedActions(
             actions=self._tree.leaves[best[index]],

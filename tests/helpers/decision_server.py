@@ -69,7 +69,7 @@ def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
 @contextlib.contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of loopback; yield its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
