@@ -17,6 +17,10 @@ TRUST_HELP = (
     "option you are asked on a terminal, and refused elsewhere"
 )
 ALLOW_CODE_HELP = "code that the policy may name and that is then executed, such as my_module.MyMixer (default: none)"
+FEATURES_HELP = (
+    "features.json of `marca fit`, or its folder: requests hold raw features (default: that of the policy folder, else "
+    "requests hold codes)"
+)
 SCENARIO_HELP = "preset, .yaml file, or folder of marca fit (default: %(default)s)"
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from benchmarks.serving.metrics import MULTIPROCESS
 from benchmarks.serving.policy_watch import policy_version
 from benchmarks.serving.server import make_app
 from benchmarks.serving.settings import ServeSettings
+from benchmarks.serving.stop_signals import stop_on_signals
 from marca_env.utils.errors import InputError
 
 NAME = "marca"
@@ -89,7 +88,7 @@ def serve_on_ray(settings: ServeSettings, replicas: int, address: str | None = N
             serve.run(deployment(_absolute(settings), replicas, metrics), name=NAME, route_prefix="/")
             where = f"http://{settings.host}:{settings.port}"
             print(f"Serving {settings.policy} on {where} with {replicas} replicas. Ctrl-C stops.", flush=True)
-            with _stop_on_signals() as stop:
+            with stop_on_signals() as stop:
                 stop.wait()
         finally:
             if address is None:
@@ -104,15 +103,3 @@ def _absolute(settings: ServeSettings) -> ServeSettings:
     given = {name: value for name in names if (value := getattr(settings, name)) is not None}
     paths: dict[str, Any] = {name: str(Path(value).absolute()) for name, value in given.items()}
     return dataclasses.replace(settings, **paths)
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from agents.algorithms.presets import preset
 from agents.offline.episodes import team_encoder
 from agents.policy.allocation_policy import AllocationPolicy
 from agents.team.team import Team, TeamSpec
+from marca_env.models.cost_model import CostModel
 from marca_env.scenario.scenario import Cluster, Decision, Feature, Scenario, Stage
-from tests.helpers.factories import ExactLaw
+from tests.helpers.factories import ExactLaw, make_cost_log, make_requests
 
 
 def make_varied_policy(scenario: Scenario, cost_model: Any, seed: int = 3) -> AllocationPolicy:
@@ -23,6 +26,16 @@ def make_varied_policy(scenario: Scenario, cost_model: Any, seed: int = 3) -> Al
     for parameter in team.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return AllocationPolicy(team, scenario, cost_model, reward_scale=0.1)
+
+
+def write_policy_and_logs(home: Path, scenario: Scenario, files: int, rows: int, digits: int = 1) -> Path:
+    """Write a policy to ``home/policy`` and files of requests to ``home/logs``; return ``home``."""
+    costs = CostModel.fit(scenario, make_requests(scenario, 400), make_cost_log(scenario), epochs=1)
+    make_varied_policy(scenario, costs).save(home / "policy")
+    (home / "logs").mkdir()
+    for k in range(files):
+        pq.write_table(make_requests_table(scenario, rows, seed=k), home / "logs" / f"{k:0{digits}}.parquet")
+    return home
 
 
 def make_numeric_scenario() -> Scenario:

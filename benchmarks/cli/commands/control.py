@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from benchmarks.serving.controller_loop import ControllerLoop, LoopRecord
 from benchmarks.serving.prices import FRESH_SECONDS, HOLD_SECONDS
 from benchmarks.serving.prometheus_source import PrometheusQueries, PrometheusSource
 from benchmarks.serving.shared_state import CONTROLLER, PRICES, TELEMETRY, SharedPriceBoard, TelemetrySpool
+from benchmarks.serving.stop_signals import stop_on_signals
 from benchmarks.serving.telemetry import TelemetrySource
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.argument_types import checked_path
@@ -85,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         verb, version = "Continuing" if goes_on else "Starting", 0 if latest is None else latest.version
         names = ", ".join(scenario.cluster_names)
         print(f"{verb} {args.balancer} for {names}: prices in {folder}, version {version}. Ctrl-C stops.", flush=True)
-        with _stop_on_signals() as stop:
+        with stop_on_signals() as stop:
             loop.run(stop)
     return 0
 
@@ -108,15 +106,3 @@ def _audit(folder: str | None, scenario: Scenario) -> Callable[[LoopRecord], Non
 
 def _write(audit: AuditLog, clusters: tuple[str, ...], record: LoopRecord) -> None:
     audit.minute(record.row(clusters))
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

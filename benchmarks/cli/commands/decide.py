@@ -14,6 +14,7 @@ from rich.table import Table
 from agents.policy.allocation_policy import AllocationPolicy, policy_folder
 from benchmarks.cli.arguments import (
     ALLOW_CODE_HELP,
+    FEATURES_HELP,
     join_cluster,
     make_current_folder_importable,
     names_code,
@@ -44,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--requests", nargs="+", required=True, metavar="FILE", help="Parquet files, folders or patterns of requests"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for a file of decisions for each input")
-    parser.add_argument(
-        "--features",
-        metavar="FILE",
-        help="features.json of `marca fit`, or its folder: requests hold raw features (default: that of the policy "
-        "folder, else requests hold codes)",
-    )
+    parser.add_argument("--features", metavar="FILE", help=FEATURES_HELP)
     parser.add_argument(
         "--keys", nargs="+", action="extend", default=[], metavar="COLUMN", help="columns to copy to the decisions"
     )

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.cli.arguments import ALLOW_CODE_HELP, join_cluster, make_current_folder_importable, names_code
+from benchmarks.cli.arguments import (
+    ALLOW_CODE_HELP,
+    FEATURES_HELP,
+    join_cluster,
+    make_current_folder_importable,
+    names_code,
+)
 from benchmarks.serving.guards import GUARDS, GuardLimits
 from benchmarks.serving.modes import parse_percent
 from benchmarks.serving.settings import ServeSettings
@@ -23,12 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     defaults = ServeSettings("")
     parser.add_argument("--policy", required=True, metavar="DIR", help="folder of a policy, a checkpoint or a run")
-    parser.add_argument(
-        "--features",
-        metavar="FILE",
-        help="features.json of `marca fit`, or its folder: requests hold raw features (default: that of the policy "
-        "folder, else requests hold codes)",
-    )
+    parser.add_argument("--features", metavar="FILE", help=FEATURES_HELP)
     parser.add_argument(
         "--static",
         default=BEST,

@@ -18,10 +18,9 @@ from agents.rllib.core.cluster import start_ray
 from benchmarks.cli.main import main
 from benchmarks.serving.batch_files import FileTask
 from benchmarks.serving.batch_job import BatchJob, JobResult, policy_sum, run_here, run_on_ray
-from marca_env.models.cost_model import CostModel
 from marca_env.utils.errors import InputError
-from tests.helpers.batch_policies import make_requests_table, make_varied_policy
-from tests.helpers.factories import make_cost_log, make_requests, make_tiny_scenario
+from tests.helpers.batch_policies import write_policy_and_logs
+from tests.helpers.factories import make_tiny_scenario
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 SCENARIO = make_tiny_scenario()
@@ -30,13 +29,7 @@ FILES, ROWS = 12, 300
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("decide")
-    costs = CostModel.fit(SCENARIO, make_requests(SCENARIO, 400), make_cost_log(SCENARIO), epochs=1)
-    make_varied_policy(SCENARIO, costs).save(home / "policy")
-    (home / "logs").mkdir()
-    for k in range(FILES):
-        pq.write_table(make_requests_table(SCENARIO, ROWS, seed=k), home / "logs" / f"{k:02}.parquet")
-    return home
+    return write_policy_and_logs(tmp_path_factory.mktemp("decide"), SCENARIO, FILES, ROWS, digits=2)
 
 
 def make_job(folder: Path, **options: Any) -> BatchJob:

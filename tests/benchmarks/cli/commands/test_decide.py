@@ -14,10 +14,9 @@ import pytest
 from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.cli.main import main
 from benchmarks.serving import batch_files
-from marca_env.models.cost_model import CostModel
-from tests.helpers.batch_policies import make_requests_table, make_varied_policy
+from tests.helpers.batch_policies import make_requests_table, write_policy_and_logs
 from tests.helpers.cli import refuse
-from tests.helpers.factories import make_cost_log, make_requests, make_tiny_scenario
+from tests.helpers.factories import make_tiny_scenario
 
 SCENARIO = make_tiny_scenario()
 FILES, ROWS = 3, 200
@@ -26,13 +25,7 @@ FILES, ROWS = 3, 200
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a policy and three files of requests."""
-    home = tmp_path_factory.mktemp("decide")
-    costs = CostModel.fit(SCENARIO, make_requests(SCENARIO, 400), make_cost_log(SCENARIO), epochs=1)
-    make_varied_policy(SCENARIO, costs).save(home / "policy")
-    (home / "logs").mkdir()
-    for k in range(FILES):
-        pq.write_table(make_requests_table(SCENARIO, ROWS, seed=k), home / "logs" / f"{k}.parquet")
-    return home
+    return write_policy_and_logs(tmp_path_factory.mktemp("decide"), SCENARIO, FILES, ROWS)
 
 
 def arguments(folder: Path, out: Path, *options: str, prices: tuple[str, ...] = ("20", "10")) -> list[str]:
