@@ -28,6 +28,7 @@ from benchmarks.experiments.tasks.settings import TUNING_SEED
 from benchmarks.suite.api import Case
 from benchmarks.suite.user_methods import user_config
 from benchmarks.training.console import silence_libraries
+from benchmarks.training.tune_search import fit
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import read_json, write_json
 
@@ -101,12 +102,13 @@ def _search(case: Case) -> list[dict[str, Any]]:
     start_ray(num_cpus=1)
     trainable = tune.with_resources(tune.with_parameters(_trial, case=case.to_dict(), points=every), {"cpu": 1})
     with tempfile.TemporaryDirectory() as storage, redirect_stdout(io.StringIO()):  # Tune prints at any verbosity
-        results = tune.Tuner(
+        tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search(list(range(len(every))))},
             tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
             run_config=tune.RunConfig(verbose=0, storage_path=storage),
-        ).fit()
+        )
+        results = fit(tuner)
     if results.num_errors:
         raise InputError(
             f"the search of {case.method} on {case.task}: {results.num_errors} of {len(every)} trials failed; the "

@@ -15,6 +15,7 @@ from agents.rllib.core.cluster import start_ray
 from benchmarks.offline.offline_runs import run_offline
 from benchmarks.suite.own_experiments import mark_own, may_import
 from benchmarks.suite.user_methods import user_config
+from benchmarks.training.tune_search import fit
 from marca_env.utils.errors import InputError
 
 SCORE = "spearman_model"
@@ -124,7 +125,7 @@ def _run_tune(home: Path, trainable: Any, space: Mapping[str, Any], config: Any)
         run_config = tune.RunConfig(name=home.name, storage_path=str(home.parent), verbose=0)
         mark_own(home, home.name)
         tuner = tune.Tuner(trainable, param_space=dict(space), tune_config=config, run_config=run_config)
-    results = tuner.fit()
+    results = fit(tuner)
     if results.num_errors:
         raise InputError(
             f"{home}: {results.num_errors} of {len(results)} trials failed; run the command again to restart them; "
