@@ -115,8 +115,9 @@ class MixerOptions:
     central_width: int = _option(256, COUNT)
     """Units of each of the three hidden layers of Q*'s mixer; ``td_weighting`` adds Q*."""
     waiting_values: str = _option("carried", WAITING_VALUES)
-    """What the mixer takes from an agent that waits: the value of its latest decision (``carried``), or ``zero``: a
-    value then belongs to the step in which its agent decides, and the mixer's baseline says what led there."""
+    """What the mixer takes from an agent that waits: the value of its latest decision (``carried``), the same until an
+    agent decides again that has decided since (``round``, such as one request of a window), or ``zero``: a value then
+    belongs to the step in which its agent decides, and the mixer's baseline says what led there."""
     attention_heads: int = _option(4, COUNT)
     """Heads of the attention with which ``qplex`` weights the agents' advantages."""
 

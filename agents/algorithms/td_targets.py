@@ -5,6 +5,8 @@ The own-turn process of an agent is its decision process in which the next state
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ HEAD_ACTIONS = ("mean", "own")
 ENSEMBLE_LOSSES = ("weighted", "heads_and_mixture")
 MIXER_TARGETS = ("td", "return")
 POLICY_WEIGHTS = ("online", "average")
-WAITING_VALUES = ("carried", "zero")
+WAITING_VALUES = ("carried", "round", "zero")
 WEIGHTING_LEVELS = ("sample", "batch")
 CENTRAL_WEIGHTINGS = ("optimistic", "central")
 TD_WEIGHTINGS = ("none", *CENTRAL_WEIGHTINGS, "advantage")
@@ -135,22 +137,37 @@ def lambda_targets(
     return torch.stack(targets[::-1], 1)
 
 
-def carry_forward(values: Tensor, on_turn: Tensor) -> Tensor:
-    """Return an agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T)."""
+def carry_forward(values: Tensor, on_turn: Tensor, rounds: Tensor | None = None) -> Tensor:
+    """Return an agent's value at its latest turn, zero before its first; ``values``, ``on_turn`` (B, T) → (B, T).
+
+    With ``rounds`` (B, T), see :func:`turn_rounds`, it is zero where the latest turn was in an earlier round. Rounds of
+    one more step (B, T + 1) are those of the steps after, to which the values are then carried.
+    """
     steps = torch.arange(1, values.shape[1] + 1, device=values.device)
     latest = (on_turn * steps).cummax(1).values  # step of the latest turn, counted from 1
-    return torch.where(latest > 0, values.gather(1, (latest - 1).clamp(min=0)), 0.0)
+    has_value, latest = latest > 0, (latest - 1).clamp(min=0)
+    if rounds is not None:
+        has_value = has_value & (rounds.gather(1, latest) == rounds[:, -values.shape[1] :])
+    return torch.where(has_value, values.gather(1, latest), 0.0)
 
 
-def waiting_values(values: Tensor, on_turn: Tensor, kind: str) -> Tensor:
+def turn_rounds(turns: Sequence[Tensor]) -> Tensor:
+    """Return the round of each step, counted by the agent that has had most turns; agents' turns (B, T) → (B, T)."""
+    return torch.stack([on_turn.cumsum(1) for on_turn in turns]).amax(0)
+
+
+def waiting_values(values: Tensor, on_turn: Tensor, kind: str, rounds: Tensor) -> Tensor:
     """Return an agent's value at each step: at its turns its own, elsewhere that of its latest turn or zero.
 
     Args:
         values: (B, T).
         on_turn: (B, T) bool.
-        kind: ``carried``, see :func:`carry_forward`, or ``zero``.
+        kind: ``carried``, see :func:`carry_forward`; ``round``, carried to the end of the round; or ``zero``.
+        rounds: (B, T), see :func:`turn_rounds`.
     """
-    return carry_forward(values, on_turn) if kind == "carried" else torch.where(on_turn, values, 0.0)
+    if kind == "zero":
+        return torch.where(on_turn, values, 0.0)
+    return carry_forward(values, on_turn, rounds if kind == "round" else None)
 
 
 def own_turn_process(

@@ -124,18 +124,26 @@ def best_value(q: Tensor, mask: Tensor, weights: Tensor, chooses: Tensor, action
     return torch.where(chooses & (action != best_action), value, utility)
 
 
+def waiting_utilities(preset: Preset, agents: list[AgentValues], values: list[Tensor]) -> Tensor:
+    """Return what each agent adds at each step, (B, T, N), from its values of its actions, N times (B, T)."""
+    kind, rounds = preset.mixer.waiting_values, td_targets.turn_rounds([a.on_turn[:, :-1] for a in agents])
+    utilities = [td_targets.waiting_values(x, a.is_acting, kind, rounds) for x, a in zip(values, agents, strict=True)]
+    return torch.stack(utilities, -1)
+
+
 def next_utilities(preset: Preset, agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
     """Return each agent's value of the greedy team action at the next step, (B, T, N).
 
     An agent that is not on turn at the next step keeps the value of its latest action, or has none
     (``waiting_values``).
     """
-    utilities = []
+    utilities, kind = [], preset.mixer.waiting_values
+    rounds = td_targets.turn_rounds([a.on_turn for a in agents]) if kind == "round" else None
     for a in agents:
         value = (head_mixture * a.target_q_next[:, 1:]).sum(-1)
         latest = torch.zeros_like(value)
-        if preset.mixer.waiting_values == "carried":
-            latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting)
+        if kind != "zero":
+            latest = td_targets.carry_forward((head_mixture * a.target_q_taken).sum(-1), a.is_acting, rounds)
         utilities.append(torch.where(a.on_turn[:, 1:], value, latest))
     return torch.stack(utilities, -1)
 

@@ -22,6 +22,7 @@ from agents.team.agent_values import (
     central_agent_values,
     next_team_value,
     next_utilities,
+    waiting_utilities,
 )
 from agents.team.loss_weights import (
     central_weights,
@@ -72,10 +73,7 @@ def team_losses(
             for a, x in zip(agents, taken, strict=True)
         ]
         weights = [head_mixture] * len(agents)
-    waiting = preset.mixer.waiting_values
-    utilities = torch.stack(
-        [td_targets.waiting_values(x, a.is_acting, waiting) for x, a in zip(taken, agents, strict=True)], -1
-    )
+    utilities = waiting_utilities(preset, agents, taken)
     needs_best = online.mixes_joint_actions or preset.objective.td_weighting == "advantage"
     best = best_values(agents, utilities, weights) if needs_best else None
     deciders = torch.stack([a.is_acting for a in agents]).sum(0)
@@ -188,13 +186,8 @@ def _mixer_losses(
     losses = _weighted(loss_weights, td_targets.td_loss(error, options.loss, options.huber_delta))
     results: dict[str, Tensor] = {}
     if central_values:
-        waiting = online.preset.mixer.waiting_values
-        central_utilities = torch.stack(
-            [
-                td_targets.waiting_values((head_mixture * c.q_taken).sum(-1), c.is_acting, waiting)
-                for c in central_values
-            ],
-            -1,
+        central_utilities = waiting_utilities(
+            online.preset, central_values, [(head_mixture * c.q_taken).sum(-1) for c in central_values]
         )
         q_central = online.central.mix(central_utilities, state)
         losses = losses * central_weights(

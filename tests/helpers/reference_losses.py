@@ -297,7 +297,7 @@ def mixer_losses(
         next_values = team_next_values(row, target, options, head_mixture)
         td_targets = team_targets(row, next_values, options, head_mixture)
         for t in range(row.length):
-            if options["waiting_values"] == "zero":
+            if starts_afresh(row, t, options):
                 utilities, central_utilities = np.zeros(n), np.zeros(n)
             central_greedy, is_greedy = central_utilities.copy(), True
             best = utilities.copy()
@@ -362,6 +362,14 @@ def team_step_weights(
     return {**dict.fromkeys(steps, 1.0), **dict(zip(decided, values, strict=True))}
 
 
+def starts_afresh(row: Episode, t: int, options: dict[str, Any]) -> bool:
+    """Return whether no value of an earlier step counts at step t: always, or in a round that begins there."""
+    if options["waiting_values"] != "round":
+        return options["waiting_values"] == "zero"
+    turns = [[row.on_turn(g, s) for s in range(t + 1)] for g in range(len(row.q))]
+    return max(sum(x) for x in turns) > max(sum(x[:-1]) for x in turns)
+
+
 def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_mixture: np.ndarray) -> list[float]:
     """Return the bootstrap value of the observation after each step: of the greedy team action there."""
     n = len(row.q)
@@ -372,7 +380,7 @@ def team_next_values(row: Episode, target: Team, options: dict[str, Any], head_m
                 latest[g] = head_mixture @ row.target[g][t, :, row.action[g][t]]
                 if row.central:
                     latest_central[g] = head_mixture @ row.central_target[g][t, :, row.action[g][t]]
-        if options["waiting_values"] == "zero":
+        if starts_afresh(row, t + 1, options):
             latest, latest_central = np.zeros(n), np.zeros(n)
         utilities, best, central = latest.copy(), latest.copy(), latest_central.copy()
         actions = [next_action(row, g, t + 1, options, head_mixture) for g in range(n)]

@@ -26,6 +26,19 @@ def test_carry_forward_returns_the_value_at_the_latest_turn() -> None:
     assert td_targets.carry_forward(values, on).tolist() == [[0.0, 2.0, 2.0, 4.0]]
 
 
+def test_values_are_carried_within_a_round_of_turns() -> None:
+    """Of two agents that decide alternately, the one on turn begins a round where it has decided in the last."""
+    values = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    first, second = torch.tensor([[True, False, True, False]]), torch.tensor([[False, True, False, True]])
+    rounds = td_targets.turn_rounds([first, second])
+    assert rounds.tolist() == [[1, 1, 2, 2]]
+    assert td_targets.carry_forward(values, first, rounds).tolist() == [[1.0, 1.0, 3.0, 3.0]]
+    assert td_targets.carry_forward(values, second, rounds).tolist() == [[0.0, 2.0, 0.0, 4.0]]
+    after = torch.tensor([[1, 1, 2, 2, 3]])  # rounds with one more step: what remains at the next one
+    assert td_targets.carry_forward(values, second, after).tolist() == [[0.0, 0.0, 0.0, 0.0]]
+    assert td_targets.carry_forward(values, first, after).tolist() == [[1.0, 0.0, 3.0, 0.0]]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_own_turn_process_matches_a_search(seed: int) -> None:
     """Each turn collects rewards until the agent's next turn and the value there, unless the episode ends before."""

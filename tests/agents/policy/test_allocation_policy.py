@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents.algorithms.presets import preset
-from agents.algorithms.td_targets import take, waiting_values
+from agents.algorithms.td_targets import take, turn_rounds, waiting_values
 from agents.offline.episodes import log_episodes, team_encoder
 from agents.policy.allocation_policy import AllocationPolicy, load_team
 from agents.policy.checkpoints import seal
@@ -36,6 +36,7 @@ VARIANTS = [
     ("AWRQMixerV2", {**SMALL, "heads": 3}),
     ("QMIX", {**SMALL, "mixer": "resq"}),
     ("QMIX", {**SMALL, "waiting_values": "zero"}),
+    ("AWRQMixerV2", {**SMALL, "waiting_values": "round"}),
     ("WeightedQMIX", SMALL),
     ("IQL", SMALL),
     ("JointDQN", {"hidden": (8,)}),
@@ -81,15 +82,16 @@ def episode_values(policy: AllocationPolicy, states: np.ndarray, joint: np.ndarr
     with torch.no_grad():
         q, turns = team.unroll(batch)
         q_taken = [take(x[:, :-1], a).mean(-1) for x, a in zip(q, taken, strict=True)]
-        waiting = policy.preset.mixer.waiting_values
+        waiting, turns = policy.preset.mixer.waiting_values, [on[:, :-1] for on in turns]
+        rounds = turn_rounds(turns)
         utilities = torch.stack(
-            [waiting_values(c, on[:, :-1], waiting) for c, on in zip(q_taken, turns, strict=True)], -1
+            [waiting_values(c, on, waiting, rounds) for c, on in zip(q_taken, turns, strict=True)], -1
         )
         best = utilities.clone()
         for g, (x, a, on, name) in enumerate(zip(q, taken, turns, team.spec.agents, strict=True)):
             value, action = x[:, :-1].mean(2).masked_fill(~batch[mask_key(name)][:, :-1], -torch.inf).max(-1)
-            best[..., g] = torch.where(on[:, :-1] & (a != action), value, utilities[..., g])
-        deciders = torch.stack([on[:, :-1] for on in turns]).sum(0)
+            best[..., g] = torch.where(on & (a != action), value, utilities[..., g])
+        deciders = torch.stack(turns).sum(0)
         mixed = team.mix(utilities, batch["state"][:, :-1], taken, best, deciders)[:, -1]
     return mixed.numpy().reshape(len(states), -1) * policy.reward_scale
 

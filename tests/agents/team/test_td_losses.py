@@ -73,6 +73,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("WeightedQMIX", {"gru": 5, "mixer": "qplex", "td_weighting": "central", "td_alpha": 0.1, "td_lambda": 0.6}),
     ("AWRQMixerV2", {"gru": 5}),
     ("WeightedQMIX", {"gru": 5, "td_weighting": "central", "td_alpha": 0.3, "waiting_values": "zero"}),
+    ("WeightedQMIX", {"gru": 5, "td_weighting": "central", "td_alpha": 0.3, "waiting_values": "round"}),
+    ("AWRQMixerV2", {"gru": 5, "waiting_values": "round", "td_lambda": 0.0}),
     ("AWRQMixerV2", {**AWRQ, "disagreement_weighting": True, "credit_weighting": True, "mixer": "qplex"}),
     ("AWRQMixerV2", {**AWRQ, "advantage_weighting": False, "td_lambda": 0.8, "trace": "better", "agent_loss": 0.3}),
     ("QMIX", {"gru": 5, "td_weighting": "advantage"}),
