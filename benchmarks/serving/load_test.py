@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.serving.plain_client import server_address
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, one_line
 
@@ -60,10 +60,7 @@ class Connections:
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise InputError(f"{url!r}: give an address such as http://127.0.0.1:8080")
-        self.host, self.port = parts.hostname, parts.port or 80
+        self.host, self.port = server_address(url)
         self._head = f"POST /decide HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
         if token is not None:
             self._head += f"Authorization: Bearer {token}\r\n"
