@@ -46,7 +46,7 @@ from marca_env.traffic.workload import Traffic
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.progress import count_progress
-from marca_env.utils.validation import as_seed, as_whole_number
+from marca_env.utils.validation import as_whole_number
 
 PERIOD = "3600"
 """Seconds after which a controller misses a reading: simulated minutes are as long as they need."""
@@ -230,7 +230,7 @@ def _run(args: argparse.Namespace) -> tuple[ReplayResult, RequestPool]:
         log=args.log,
         each=as_whole_number("--each", args.each, 1),
         batch=as_whole_number("--batch", args.batch, 1),
-        seed=as_seed(args.seed, "--seed"),
+        seed=as_whole_number("--seed", args.seed),
         telemetry=args.telemetry,
         url=args.url,
         workers=as_whole_number("--workers", args.workers, 1),
