@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from marca_env.utils.errors import InputError
 
@@ -24,6 +23,8 @@ def ratio_interval(
     """
     if len(numerator) < 2:
         return float("nan"), float("nan")
+    from scipy import stats  # takes half a second to import, and commands that train do not need it
+
     result = stats.bootstrap(
         (numerator, denominator),
         lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis) - 1.0,

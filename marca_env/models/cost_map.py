@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from marca_env.logs.schema import COST_COLUMNS, WHOLE_REQUESTS, check_table
 from marca_env.scenario.scenario import Decision, Scenario, Stage
@@ -43,6 +42,8 @@ class Curve:
     @classmethod
     def isotonic(cls, lengths: np.ndarray, costs: np.ndarray) -> Curve:
         """Fit the non-decreasing curve nearest to the measurements in least squares; repeats share a knot."""
+        from sklearn.isotonic import IsotonicRegression  # takes longer to import than all of this package
+
         knots = np.unique(np.asarray(lengths, dtype=float))
         fitted = IsotonicRegression().fit(lengths, costs).predict(knots)
         return cls(knots, np.maximum(fitted, 0.0))

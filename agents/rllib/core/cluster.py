@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from agents.rllib.core.in_process import keep_objects_here
 from marca_env.utils.errors import InputError, SystemFaultError, one_line
 
 START_ATTEMPTS = 2
@@ -19,7 +20,7 @@ START_ATTEMPTS = 2
 
 
 def start_ray(num_cpus: int | None = None, address: str | None = None) -> None:
-    """Start a minimal local ray unless one is running; RLlib needs it even if nothing is remote.
+    """Start a minimal local ray unless one is running.
 
     A local ray listens on the loopback interface alone: whoever can reach its ports can run code.
 
@@ -81,8 +82,16 @@ def _on_loopback() -> Iterator[None]:
 
 
 def start_ray_for(*configs: Any) -> None:
-    """Start a local ray for these configurations, with one CPU if nothing in them is remote."""
-    start_ray(None if any(_is_remote(config) for config in configs) else 1)
+    """Start a local ray if one of these configurations needs it, with one CPU if nothing in them is remote.
+
+    The teams of this package need none in a single process, which then begins to learn about ten seconds earlier;
+    algorithms of others may use it.
+    """
+    is_remote = any(_is_remote(config) for config in configs)
+    if is_remote or any(getattr(config, "needs_ray", True) for config in configs):
+        start_ray(None if is_remote else 1)
+    else:
+        keep_objects_here()
 
 
 def _is_remote(config: Any) -> bool:

@@ -15,6 +15,7 @@ from agents.offline.episodes import Columns, EpisodeEncoder
 from agents.offline.rows import read_chunk, read_rows, row_type
 from agents.offline.shuffle_plan import ShufflePlan
 from agents.offline.splits import Split
+from agents.rllib.core.cluster import start_ray
 from agents.rllib.core.streamed_log import StreamedLog
 from agents.team.reward_statistics import RewardStatistics
 from marca_env.scenario.scenario import Scenario
@@ -84,6 +85,7 @@ class OfflineLog(OfflineData):
         self.streamed = must_stream(chunks, scenario, config.streaming, config.memory_limit)
         self.buffer: InMemoryLog | StreamedLog
         if self.streamed:
+            start_ray(num_cpus=1)  # Ray Data reads
             plan = ShufflePlan(tuple(chunks), scenario, config.shuffle_buffer, config.seed, split)
             self.buffer = StreamedLog(plan, encoder)
         else:

@@ -57,6 +57,8 @@ class TeamConfig(AlgorithmConfig):
     """Options of :meth:`training` whose defaults a subclass changes; ``mixer`` is allowed too."""
     algorithm_classes: ClassVar[dict[str, type]] = {}
     """Preset → algorithm class; filled by :mod:`agents.rllib.core.algorithms`."""
+    needs_ray: ClassVar[bool] = False
+    """Whether ray has to run even if everything is in this process."""
     learns_values: ClassVar[bool] = True
     """Whether the agents' networks return values of actions, which can be weighed against a price."""
     seed: int | None
