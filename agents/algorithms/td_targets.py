@@ -313,7 +313,7 @@ def ensemble_loss(
 
 def random_weights(heads: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw a random convex mixture of the heads, once per update (REM, random ensemble mixture); (1, 1, K)."""
-    draw = torch.rand(heads, generator=generator).to(like)
+    draw = torch.rand(heads, generator=generator, pin_memory=like.is_cuda).to(like, non_blocking=True)
     return (draw / draw.sum())[None, None]
 
 

@@ -15,6 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from agents.networks.fused_mlp import apply_dropout, relu_ensemble
+from agents.networks.unroll_plan import (
+    CommonTurns,
+    Mask,
+    PackedTurns,
+    UnrollPlan,
+    at_steps,
+    plan_unroll,
+    steps_of,
+)
 from marca_env.utils.errors import InputError, unknown_option
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -242,62 +251,55 @@ class QNetwork(nn.Module):
         new = torch.tanh(input_gates[:, 2 * size :] + reset * hidden_gates[:, 2 * size :])
         return new + update * (hidden - new)
 
-    def unroll(self, observations: Tensor, on_turn: Tensor, needed: Tensor | None = None) -> Tensor:
+    def unroll(self, observations: Tensor, on_turn: Mask, needed: Mask | None = None) -> Tensor:
         """Return Q over whole episodes, computed only where it is needed.
 
         Args:
             observations: (B, T, O).
-            on_turn: (B, T) bool; the recurrent state changes only there.
+            on_turn: (B, T) bool; the recurrent state changes only there. On a GPU, pass masks as arrays on the host.
             needed: (B, T) bool, where values are needed; ``None``: wherever the agent is on turn.
 
         Returns:
             (B, T, K, A); zero where the agent is not on turn or the value is not needed.
         """
+        return self.unroll_planned(observations, plan_unroll(on_turn, needed, device=observations.device))
+
+    def unroll_planned(self, observations: Tensor, plan: UnrollPlan) -> Tensor:
+        """Return the same as :meth:`unroll` for steps that :func:`plan_unroll` has chosen."""
         batch, steps, _ = observations.shape
-        needed = on_turn if needed is None else needed & on_turn
-        if self.cell is None:
-            positions = torch.nonzero(needed.flatten()).squeeze(1)
-            head_input = observations.flatten(0, 1)[positions]
-        else:
-            head_input, positions = self._unroll_hidden(observations, on_turn, needed)
+        if isinstance(plan, CommonTurns):
+            if not plan.needed:
+                return observations.new_zeros(batch, steps, self.heads, self.n_actions)
+            return at_steps(self._head_values(self._common_input(observations, plan)), plan.needed, steps)
         q = observations.new_zeros(batch * steps, self.heads, self.n_actions)
-        if len(positions):
-            q = q.index_copy(0, positions, self._head_values(head_input))
+        if len(plan.needed_positions):
+            values = self._head_values(self._packed_input(observations.flatten(0, 1), plan))
+            q = q.index_copy(0, plan.needed_positions, values)
         return q.view(batch, steps, self.heads, self.n_actions)
 
-    def _unroll_hidden(self, observations: Tensor, on_turn: Tensor, needed: Tensor) -> tuple[Tensor, Tensor]:
-        """Return recurrent states where needed (n, H) and their positions in the flattened (B·T) steps (n,).
+    def _common_input(self, observations: Tensor, plan: CommonTurns) -> Tensor:
+        """Return the heads' input at the steps needed, step after step (n·B, H), where all episodes have them."""
+        if self.cell is None:
+            return steps_of(observations, plan.needed)
+        gates = self.input_gates(steps_of(observations, plan.turns))
+        states = self._states(gates, (len(observations),) * len(plan.turns))
+        return torch.cat([h for h, step in zip(states, plan.turns, strict=True) if step in plan.needed])
 
-        The turns of an agent are packed: its l-th turns of all episodes form one group, whatever the step at which
-        they fall. Episodes with most turns come first, so that the episodes still to be unrolled are the first rows.
-        """
-        assert self.cell is not None
-        steps = on_turn.shape[1]
-        turn = on_turn.cumsum(1)  # 1, 2, … at the agent's turns
-        turns_needed = (turn * needed).amax(1)  # turns to unroll, per episode
-        order = torch.argsort(turns_needed, descending=True, stable=True)
-        turns = int(turns_needed.max()) if len(turns_needed) else 0
-        active = on_turn & (turn <= turns_needed[:, None])
-        step_of_turn = torch.zeros(len(turns_needed), turns + 1, dtype=torch.long, device=on_turn.device)
-        row, step = torch.nonzero(active, as_tuple=True)
-        step_of_turn[row, turn[row, step]] = row * steps + step
-        counts = (turns_needed[:, None] > torch.arange(turns, device=turns_needed.device)).sum(0).tolist()
-        groups = [step_of_turn[order[:n], k + 1] for k, n in enumerate(counts)]
-        positions = torch.cat([*groups, step_of_turn.new_empty(0)])
-        states = self._packed_states(observations.flatten(0, 1)[positions], counts)
-        if len(positions) == 0:
-            return states, positions
-        is_needed = needed.flatten()[positions]
-        return (states, positions) if is_needed.all() else (states[is_needed], positions[is_needed])
+    def _packed_input(self, observations: Tensor, plan: PackedTurns) -> Tensor:
+        """Return the heads' input where it is needed (n, H); ``observations`` (B·T, O)."""
+        if self.cell is None:
+            return observations[plan.needed_positions]
+        states = torch.cat(self._states(self.input_gates(observations[plan.positions]), plan.counts))
+        return states if plan.needed is None else states[plan.needed]
 
-    def _packed_states(self, observations: Tensor, counts: list[int]) -> Tensor:
-        """Return GRU states of packed sequences; ``observations`` (Σ counts, O), turn after turn."""
-        hidden, states = self.initial_hidden(1), [observations.new_empty(0, self.hidden_size)]
-        for gates in self.input_gates(observations).split(counts):
+    def _states(self, input_gates: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Return the recurrent states after each turn; ``input_gates`` (Σ counts, 3H), turn after turn."""
+        hidden, states = self.initial_hidden(1), []
+        for gates in input_gates.split(list(counts)):
             hidden = hidden[: len(gates)]  # all sequences start from one row, whose product is computed once
             hidden = self.next_hidden(gates, self.hidden_gates(hidden), hidden)
             states.append(hidden)
-        return torch.cat(states)
+        return states
 
 
 def _check(option: str, name: str, valid: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from agents.algorithms import td_targets
 from agents.algorithms.presets import Preset
 from agents.team.team import CentralValue, Team, action_key, mask_key, on_turn_masks
+from agents.team.turn_plan import PLAN_KEY, TurnPlan
 
 
 @dataclass
@@ -47,13 +49,20 @@ class AgentValues:
     """(B, T, K) online value of ``greedy_action``; only for Q*."""
 
 
-def agent_values(online: Team, target: Team, batch: Mapping[str, Tensor], head_mixture: Tensor) -> list[AgentValues]:
-    """Return the values of every agent; ``head_mixture`` (1, 1, K) weights the heads when actions are chosen."""
-    used = [td_targets.used_steps(on, batch["filled"], batch["terminated"]) for on in on_turn_masks(online.spec, batch)]
-    double = online.preset.objective.double_q
-    q, turns = online.unroll(batch, [acting | next_ if double else acting for acting, next_, _ in used])
+def agent_values(online: Team, target: Team, batch: Mapping[str, Any], head_mixture: Tensor) -> list[AgentValues]:
+    """Return the values of every agent.
+
+    Args:
+        online: networks to be trained.
+        target: target networks.
+        batch: columns of episodes, and their plan.
+        head_mixture: (1, 1, K), weights of the heads when actions are chosen.
+    """
+    plan: TurnPlan = batch[PLAN_KEY]
+    double, turns = online.preset.objective.double_q, on_turn_masks(online.spec, batch)
+    q = online.unroll_planned(batch, plan.online)
     with torch.no_grad():
-        target_q, _ = target.unroll(batch, [next_ | carried for _, next_, carried in used])
+        target_q = target.unroll_planned(batch, plan.target)
     agents = []
     for name, q_online, q_target, on_turn in zip(online.spec.agents, q, target_q, turns, strict=True):
         action, mask = batch[action_key(name)].long(), batch[mask_key(name)]
@@ -86,13 +95,13 @@ def agent_values(online: Team, target: Team, batch: Mapping[str, Tensor], head_m
 
 
 def central_agent_values(
-    online: CentralValue, target: CentralValue, batch: Mapping[str, Tensor], agents: list[AgentValues]
+    online: CentralValue, target: CentralValue, batch: Mapping[str, Any], agents: list[AgentValues]
 ) -> list[AgentValues]:
     """Return Q*'s values of the actions taken and of the actions that are greedy for the team (not for Q*)."""
-    used = [td_targets.used_steps(a.on_turn, batch["filled"], batch["terminated"]) for a in agents]
-    q, _ = online.unroll(batch, [acting for acting, _, _ in used])
+    plan = batch[PLAN_KEY]
+    q = online.unroll_planned(batch, plan.central)
     with torch.no_grad():
-        target_q, _ = target.unroll(batch, [next_ | carried for _, next_, carried in used])
+        target_q = target.unroll_planned(batch, plan.target)
     central_values = []
     for a, q_online, q_target in zip(agents, q, target_q, strict=True):
         values = dataclasses.replace(

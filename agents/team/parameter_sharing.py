@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.networks.q_network import QNetwork
+from agents.networks.unroll_plan import Mask, UnrollPlan, on_host, plan_unroll
 from marca_env.utils.errors import InputError
 
 Spaces = Sequence[tuple[int, int]]
@@ -21,13 +23,21 @@ class SeparateNetworks(nn.ModuleList):
     def __init__(self, spaces: Spaces, **options: Any) -> None:
         super().__init__(QNetwork(size, actions, **options) for size, actions in spaces)
 
-    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], needed: Sequence[Tensor]) -> list[Tensor]:
+    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Mask], needed: Sequence[Mask]) -> list[Tensor]:
         """Unroll every agent's network: per agent (B, T, O), (B, T), (B, T) → (B, T, K, A).
 
         See :meth:`agents.networks.q_network.QNetwork.unroll`.
         """
+        return self.unroll_planned(observations, self.plans(turns, needed, observations[0].device))
+
+    def plans(self, turns: Sequence[Mask], needed: Sequence[Mask], device: torch.device) -> list[UnrollPlan]:
+        """Plan the steps of every network; see :func:`agents.networks.unroll_plan.plan_unroll`."""
+        return [plan_unroll(*masks, device=device) for masks in zip(turns, needed, strict=True)]
+
+    def unroll_planned(self, observations: Sequence[Tensor], plans: Sequence[UnrollPlan]) -> list[Tensor]:
+        """Unroll the steps that :meth:`plans` has chosen; per agent (B, T, K, A)."""
         networks: Any = self
-        return [net.unroll(*inputs) for net, *inputs in zip(networks, observations, turns, needed, strict=True)]
+        return [net.unroll_planned(*inputs) for net, *inputs in zip(networks, observations, plans, strict=True)]
 
 
 class SharedNetworks(nn.Module):
@@ -61,13 +71,23 @@ class SharedNetworks(nn.Module):
     def __iter__(self) -> Iterator[Any]:
         return (self[agent] for agent in range(len(self)))
 
-    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Tensor], needed: Sequence[Tensor]) -> list[Tensor]:
+    def unroll(self, observations: Sequence[Tensor], turns: Sequence[Mask], needed: Sequence[Mask]) -> list[Tensor]:
         """Unroll as :meth:`SeparateNetworks.unroll` does; agents that share a network pass through it together."""
+        return self.unroll_planned(observations, self.plans(turns, needed, observations[0].device))
+
+    def plans(self, turns: Sequence[Mask], needed: Sequence[Mask], device: torch.device) -> list[UnrollPlan]:
+        """Plan the steps of every network, whose rows are the episodes of all agents that share it."""
+        masks = [
+            [np.concatenate([on_host(mask[g]) for g in group]) for mask in (turns, needed)] for group in self.groups
+        ]
+        return [plan_unroll(*pair, device=device) for pair in masks]
+
+    def unroll_planned(self, observations: Sequence[Tensor], plans: Sequence[UnrollPlan]) -> list[Tensor]:
+        """Unroll the steps that :meth:`plans` has chosen; per agent (B, T, K, A)."""
         values: dict[int, Tensor] = {}
-        for net, group in zip(self.networks, self.groups, strict=True):
+        for net, group, plan in zip(self.networks, self.groups, plans, strict=True):
             inputs = [append_agent_id(observations[g], index, _id_size(group)) for index, g in enumerate(group)]
-            masks = [torch.cat([mask[g] for g in group]) for mask in (turns, needed)]
-            values |= zip(group, net.unroll(torch.cat(inputs), *masks).chunk(len(group)), strict=True)
+            values |= zip(group, net.unroll_planned(torch.cat(inputs), plan).chunk(len(group)), strict=True)
         return [values[g] for g in range(len(self))]
 
 

@@ -9,6 +9,7 @@ are options: see :mod:`agents.algorithms.options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +34,13 @@ from agents.team.loss_weights import (
 )
 from agents.team.reward_statistics import CURRENCY, RewardUnits
 from agents.team.team import Team, states
+from agents.team.turn_plan import PLAN_KEY, plan_turns
 
 
 def team_losses(
     online: Team,
     target: Team,
-    batch: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     *,
     units: RewardUnits = CURRENCY,
     generator: torch.Generator | None = None,
@@ -50,7 +52,8 @@ def team_losses(
         target: target networks of the same preset, built with ``central=True``.
         batch: columns ``obs:<agent>`` (B, T + 1, O), ``mask:<agent>`` (B, T + 1, A), ``action:<agent>`` (B, T),
             ``turn:<agent>`` (B, T + 1), ``reward``, ``terminated``, ``filled`` (B, T), and ``state`` (B, T + 1, S)
-            unless it is the concatenated observations; rewards in currency.
+            unless it is the concatenated observations; rewards in currency. On a GPU also ``host_columns``
+            (:func:`agents.team.turn_plan.host_columns`), without which the GPU is waited for.
         units: how rewards become units of Q.
         generator: source of REM's random mixture.
 
@@ -61,7 +64,8 @@ def team_losses(
     """
     preset = online.preset
     reward = (batch["reward"] - units.shift) / units.scale * batch["filled"]
-    batch = {**batch, "state": states(online.spec, batch), "reward": reward}
+    plan = plan_turns(online, batch)
+    batch = {**batch, "state": states(online.spec, batch), "reward": reward, PLAN_KEY: plan}
     head_mixture = draw_head_mixture(preset, batch["reward"], generator)  # 1 1 K
     agents = agent_values(online, target, batch, head_mixture)
     credits = step_credits(online, agents, batch["reward"], units)
@@ -91,13 +95,13 @@ def team_losses(
     return {
         **results,
         "td_error": td_error.detach() * units.scale,
-        "loss": loss + _idle_weights(online, agents),
+        "loss": loss + _idle_weights(online, plan.idle),
         "q_tot": td_targets.masked_mean(value, batch["filled"]),
     }
 
 
 def _agent_losses(
-    online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], head_mixture: Tensor, credits: Tensor | None
+    online: Team, agents: list[AgentValues], batch: Mapping[str, Any], head_mixture: Tensor, credits: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the agents' own TD loss (a sum over agents), their mean |δ|, and the weights of their heads."""
     options, weights = online.preset.objective, [head_mixture] * len(agents)
@@ -129,7 +133,7 @@ def _agent_losses(
 
 
 def _agent_errors(
-    online: Team, agents: list[AgentValues], batch: Mapping[str, Tensor], credits: Tensor | None
+    online: Team, agents: list[AgentValues], batch: Mapping[str, Any], credits: Tensor | None
 ) -> list[Tensor]:
     """Return the TD error δ_k of every agent, step and head (Eq. 8), with VGCA's reward; per agent (B, T, K)."""
     options, reward = online.preset.objective, batch["reward"]
@@ -159,7 +163,7 @@ def _agent_errors(
 def _mixer_losses(
     online: Team,
     target: Team,
-    batch: Mapping[str, Tensor],
+    batch: Mapping[str, Any],
     agents: list[AgentValues],
     q_tot: Tensor,
     head_mixture: Tensor,
@@ -200,7 +204,7 @@ def _mixer_losses(
     return td_targets.masked_mean(error.detach().abs(), filled), results
 
 
-def _team_target(online: Team, batch: Mapping[str, Tensor], agents: list[AgentValues], next_value: Tensor) -> Tensor:
+def _team_target(online: Team, batch: Mapping[str, Any], agents: list[AgentValues], next_value: Tensor) -> Tensor:
     """Return the target of Q_tot, (B, T): after one step, or the λ-return of ``td_lambda``."""
     options, reward, terminated = online.preset.objective, batch["reward"], batch["terminated"]
     if options.td_lambda == 0:
@@ -225,7 +229,7 @@ def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:
 
 
 def _return_losses(
-    online: Team, batch: Mapping[str, Tensor], q_tot: Tensor, loss_weights: Tensor | None
+    online: Team, batch: Mapping[str, Any], q_tot: Tensor, loss_weights: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean |δ| and the loss of Q_tot at each episode's last step, whose target is the episode's reward."""
     options, filled = online.preset.objective, batch["filled"]
@@ -247,11 +251,10 @@ def _discounted_steps(filled: Tensor, gamma: float, like: Tensor) -> Tensor:
     return torch.stack(counts[::-1], 1)
 
 
-def _idle_weights(online: Team, agents: list[AgentValues]) -> Tensor | float:
-    """Return zero as a function of the weights that the batch did not use.
+def _idle_weights(online: Team, idle: tuple[int, ...]) -> Tensor | float:
+    """Return zero as a function of the weights that the batch did not use, those of the ``idle`` agents.
 
     Data-parallel training waits for the gradient of every weight, also of agents that never act in the batch.
     """
-    idle = [g for g, a in enumerate(agents) if not a.is_acting.any()]
     teams = [online.agents] if online.central is None else [online.agents, online.central.agents]
     return sum((0.0 * p.sum() for networks in teams for g in idle for p in networks[g].parameters()), 0.0)

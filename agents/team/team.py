@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agents.algorithms.presets import Preset
 from agents.algorithms.td_targets import CENTRAL_WEIGHTINGS
 from agents.networks.mixers import JOINT_ACTION_MIXERS, UnrestrictedMixer, make_mixer
+from agents.networks.unroll_plan import UnrollPlan
 from agents.team.images import as_float
 from agents.team.parameter_sharing import SeparateNetworks, SharedNetworks
 from marca_env.utils.argument_types import checked_arguments
@@ -133,7 +134,11 @@ class Team(nn.Module):
             Per agent (B, T + 1, K, A), zero where not needed, and per agent (B, T + 1) bool.
         """
         turns = on_turn_masks(self.spec, batch)
-        return unroll_all(self.agents, self.spec, batch, turns, needed), turns
+        return self.agents.unroll(agent_observations(self.spec, batch), turns, needed or turns), turns
+
+    def unroll_planned(self, batch: Mapping[str, Tensor], plans: Sequence[UnrollPlan]) -> list[Tensor]:
+        """Return the same values for steps chosen beforehand (:mod:`agents.team.turn_plan`)."""
+        return self.agents.unroll_planned(agent_observations(self.spec, batch), plans)
 
     def mix(
         self,
@@ -197,7 +202,11 @@ class CentralValue(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the same as :meth:`Team.unroll`, with Q*'s networks."""
         turns = on_turn_masks(self.spec, batch)
-        return unroll_all(self.agents, self.spec, batch, turns, needed), turns
+        return self.agents.unroll(agent_observations(self.spec, batch), turns, needed or turns), turns
+
+    def unroll_planned(self, batch: Mapping[str, Tensor], plans: Sequence[UnrollPlan]) -> list[Tensor]:
+        """Return the same as :meth:`Team.unroll_planned`, with Q*'s networks."""
+        return self.agents.unroll_planned(agent_observations(self.spec, batch), plans)
 
     def mix(self, utilities: Tensor, state: Tensor) -> Tensor:
         """Return Q*; ``utilities`` (…, N), ``state`` (…, S) → (…)."""
@@ -235,18 +244,16 @@ def on_turn_masks(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:
     return [batch[turn_key(a)] & observed for a in spec.agents]
 
 
-def unroll_all(
-    networks: Any, spec: TeamSpec, batch: Mapping[str, Tensor], turns: list[Tensor], needed: list[Tensor] | None = None
-) -> list[Tensor]:
-    """Return Q of every agent over whole episodes; per agent (B, T + 1, K, A), zero where it is not needed."""
-    return networks.unroll([as_float(batch[obs_key(a)]) for a in spec.agents], turns, needed or turns)
+def agent_observations(spec: TeamSpec, batch: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the observations of every agent as the networks read them, per agent (B, T + 1, O)."""
+    return [as_float(batch[obs_key(a)]) for a in spec.agents]
 
 
 def states(spec: TeamSpec, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the state at each observation, (B, T + 1, S); without a ``state`` column the concatenated observations."""
     if "state" in batch:
         return as_float(batch["state"])
-    return torch.cat([as_float(batch[obs_key(a)]) for a in spec.agents], -1)
+    return torch.cat(agent_observations(spec, batch), -1)
 
 
 def observed_steps(filled: Tensor) -> Tensor:

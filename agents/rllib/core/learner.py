@@ -14,6 +14,7 @@ from agents.rllib.core.seeding import torch_randomness
 from agents.rllib.core.skipped_updates import SkippedUpdates, find_fault
 from agents.team.reward_statistics import RewardUnits
 from agents.team.team import TeamSpec
+from agents.team.turn_plan import HOST_KEY, host_columns
 
 METRICS = ("mixer_loss", "agent_loss", "central_loss", "q_tot", "td_error")
 """Logged metrics, if the algorithm has them; values and errors in currency, losses in squared currency."""
@@ -68,6 +69,13 @@ class TeamLearner(TorchLearner):
     def _set_optimizer_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:
         # Use a number, as checkpoints do: a schedule's first rate is a tensor, and Adam rounds differently with it.
         TorchLearner._set_optimizer_lr(optimizer, float(lr))
+
+    def _convert_batch_type(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Convert the columns to tensors, and keep those that say who is on turn on the host too."""
+        host = host_columns(batch.policy_batches[DEFAULT_MODULE_ID])
+        converted = super()._convert_batch_type(batch, *args, **kwargs)
+        converted.policy_batches[DEFAULT_MODULE_ID][HOST_KEY] = host
+        return converted
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> Any:
         """Return the loss of the forward pass and log its metrics."""
@@ -146,8 +154,8 @@ class TeamLearner(TorchLearner):
     def _log_steps_trained_metrics(self, batch: Any) -> None:
         """Log environment steps and episodes; RLlib would count rows, which are episodes here, as steps."""
         columns = batch.policy_batches[DEFAULT_MODULE_ID]
-        steps = int(columns["filled"].sum())
-        for key, value in (("num_env_steps_trained", steps), ("num_episodes_trained", len(columns["filled"]))):
+        filled = columns.get(HOST_KEY, columns)["filled"]  # on the host, so that a GPU is not waited for
+        for key, value in (("num_env_steps_trained", int(filled.sum())), ("num_episodes_trained", len(filled))):
             self.metrics.log_value((ALL_MODULES, key), value, reduce="sum")
             self.metrics.log_value((ALL_MODULES, f"{key}_lifetime"), value, reduce="lifetime_sum")
 

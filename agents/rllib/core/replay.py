@@ -14,6 +14,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 
 from agents.offline.episodes import Columns
 from agents.rllib.core.memory import check_memory
+from agents.team.turn_plan import HOST_KEY, host_columns
 from marca_env.utils.errors import InputError
 
 
@@ -181,4 +182,6 @@ class _Minibatches(Iterator[dict[str, torch.Tensor]]):
         if len(self.buffer) == 0:
             raise InputError("nothing to learn from: the buffer is empty; collect episodes first")
         columns = self.buffer.sample(self.batch_size)
-        return {f"{DEFAULT_MODULE_ID}/{k}": torch.as_tensor(v).to(self.device) for k, v in columns.items()}
+        tensors: dict[str, Any] = {k: torch.as_tensor(v).to(self.device) for k, v in columns.items()}
+        tensors[HOST_KEY] = host_columns(columns)  # last: RLlib counts the rows of the first column
+        return {f"{DEFAULT_MODULE_ID}/{k}": v for k, v in tensors.items()}
