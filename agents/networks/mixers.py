@@ -133,10 +133,16 @@ class MonotoneMixer(nn.Module):
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) for ``condition`` (B, S)."""
-        w1 = self.constrain(self.w1(condition)).view(-1, self.n_agents, self.width)
-        b1 = self.b1(condition)[:, None]
-        w2 = self.constrain(self.w2(condition))[:, :, None]
-        return w1, b1, w2, self.b2(condition)
+        nets = (self.w1, self.w2, self.b2)
+        first = [net[0] for net in nets] + [self.b1]  # they read the same input: one product
+        joined = nn.functional.linear(
+            condition, torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])
+        )
+        units, b1 = joined.split([joined.shape[1] - self.width, self.width], 1)
+        parts = torch.relu(units).split([net[0].out_features for net in nets], 1)
+        w1, w2, b2 = (net[2](part) for net, part in zip(nets, parts, strict=True))
+        w1 = self.constrain(w1).view(-1, self.n_agents, self.width)
+        return w1, b1[:, None], self.constrain(w2)[:, :, None], b2
 
     def mix(self, utilities: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """Return Q_tot of M candidates per state; ``utilities`` (B, M, N) → (B, M)."""
@@ -146,7 +152,10 @@ class MonotoneMixer(nn.Module):
 
     def forward(self, utilities: Tensor, condition: Tensor) -> Tensor:
         """Return Q_tot; ``utilities`` (B, N), ``condition`` (B, S) → (B,)."""
-        return self.mix(utilities[:, None], self.weights(condition)).squeeze(1)
+        w1, b1, w2, b2 = self.weights(condition)
+        # For a single candidate, products of vectors: batches of tiny matrices take several times as long.
+        mixed = self.activate((utilities[:, :, None] * w1).sum(1) + b1[:, 0])
+        return (mixed * w2[:, :, 0]).sum(1) + b2[:, 0]
 
 
 class UnrestrictedMixer(nn.Module):

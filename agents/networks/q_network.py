@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.networks.fused_mlp import apply_dropout, relu_ensemble
+from agents.networks.fused_gru import gru_states
 from agents.networks.unroll_plan import (
     CommonTurns,
     Mask,
@@ -136,12 +137,20 @@ class EnsembleMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate all heads; ``x`` (B, inputs) → (B, K, outputs)."""
+        if len(self.layers) == 1:
+            return self._forward_linear(x)
         rate = self.dropout if self.training else 0.0
         if self.norms or self.activation != "relu":
             return self.forward_general(x, rate)
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         parts = [relu_ensemble(part, rate, parameters) for part in x.split(self._rows)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).transpose(0, 1)
+
+    def _forward_linear(self, x: Tensor) -> Tensor:
+        """Evaluate heads without hidden layers, which are one affine map with K·A outputs."""
+        layer = self.layers[0]
+        weight = layer.weight.transpose(1, 2).flatten(0, 1)  # K·A rows
+        return nn.functional.linear(x, weight, layer.bias.flatten()).view(len(x), self.heads, -1)
 
     def forward_general(self, x: Tensor, rate: float) -> Tensor:
         """Evaluate all heads for any activation and normalisation; batch statistics cover all rows."""
@@ -281,25 +290,33 @@ class QNetwork(nn.Module):
         """Return the heads' input at the steps needed, step after step (n·B, H), where all episodes have them."""
         if self.cell is None:
             return steps_of(observations, plan.needed)
-        gates = self.input_gates(steps_of(observations, plan.turns))
-        states = self._states(gates, (len(observations),) * len(plan.turns))
-        return torch.cat([h for h, step in zip(states, plan.turns, strict=True) if step in plan.needed])
+        count = len(observations)
+        states = self._states(steps_of(observations, plan.turns), (count,) * len(plan.turns))
+        if plan.needed == plan.turns:
+            return states
+        parts = zip(states.split(count), plan.turns, strict=True)
+        return torch.cat([part for part, step in parts if step in plan.needed])
 
     def _packed_input(self, observations: Tensor, plan: PackedTurns) -> Tensor:
         """Return the heads' input where it is needed (n, H); ``observations`` (B·T, O)."""
         if self.cell is None:
             return observations[plan.needed_positions]
-        states = torch.cat(self._states(self.input_gates(observations[plan.positions]), plan.counts))
+        states = self._states(observations[plan.positions], plan.counts)
         return states if plan.needed is None else states[plan.needed]
 
-    def _states(self, input_gates: Tensor, counts: Sequence[int]) -> list[Tensor]:
-        """Return the recurrent states after each turn; ``input_gates`` (Σ counts, 3H), turn after turn."""
-        hidden, states = self.initial_hidden(1), []
-        for gates in input_gates.split(list(counts)):
+    def _states(self, observations: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return the recurrent states after each turn (Σ counts, H); ``observations`` (Σ counts, O) turn after turn."""
+        assert self.cell is not None
+        if not (torch.compiler.is_compiling() or any(map(torch.is_autocast_enabled, ("cpu", "cuda")))):
+            cell = self.cell
+            parameters = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            return gru_states(observations, counts, parameters)
+        hidden, states = observations.new_zeros(1, self.hidden_size), [observations.new_empty(0, self.hidden_size)]
+        for gates in self.input_gates(observations).split(list(counts)):
             hidden = hidden[: len(gates)]  # all sequences start from one row, whose product is computed once
             hidden = self.next_hidden(gates, self.hidden_gates(hidden), hidden)
             states.append(hidden)
-        return states
+        return torch.cat(states)
 
 
 def _check(option: str, name: str, valid: Iterable[str]) -> None:

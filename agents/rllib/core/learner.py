@@ -88,17 +88,21 @@ class TeamLearner(TorchLearner):
         """Log the global norm of the gradients, then clip them."""
         gradients = [g for g in module_gradients_dict.values() if g is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        self.metrics.log_value((module_id, "grad_norm"), norm, window=1)
+        for name in ("grad_norm", "gradients_default_optimizer_global_norm"):  # the second is RLlib's name
+            self.metrics.log_value((module_id, name), norm, window=1)
         # before clipping, which would divide all gradients by the norm
         self._fault = None if torch.isfinite(norm) else self._find_fault(module_gradients_dict)
-        return super().postprocess_gradients_for_module(
-            module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
-        )
+        if config.grad_clip is None or config.grad_clip_by != "global_norm":
+            return super().postprocess_gradients_for_module(
+                module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+            )
+        torch._foreach_mul_(gradients, config.grad_clip / (norm + 1e-6).clamp(min=config.grad_clip))
+        return module_gradients_dict
 
     def apply_gradients(self, gradients_dict: dict[Any, Any]) -> None:
         """Apply the gradients, or skip the update if they are not finite; RLlib's own option does not skip it."""
         gradients = {ref: g for ref, g in gradients_dict.items() if g is not None}
-        if self._fault is None and not torch.isfinite(torch.stack([g.sum() for g in gradients.values()]).sum()):
+        if self._fault is None and not torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))):
             self._fault = self._find_fault(gradients)  # made by a subclass, after the norm was computed
         if self._fault is None:
             super().apply_gradients(gradients)

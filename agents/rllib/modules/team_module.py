@@ -133,6 +133,8 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def train(self, mode: bool = True) -> TeamRLModule:
         """Switch between training and evaluation mode; the target network always stays in evaluation mode."""
+        if self.training == mode == self.online.training:
+            return self  # RLlib asks before every update, which would visit all modules
         super().train(mode)
         if "target" in self._modules:
             self.target.eval()
