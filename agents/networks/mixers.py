@@ -133,7 +133,7 @@ class MonotoneMixer(nn.Module):
 
     def weights(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return W1 (B, N, E), b1 (B, 1, E), W2 (B, E, 1) and b2 (B, 1) for ``condition`` (B, S)."""
-        nets = (self.w1, self.w2, self.b2)
+        nets: Any = (self.w1, self.w2, self.b2)
         first = [net[0] for net in nets] + [self.b1]  # they read the same input: one product
         joined = nn.functional.linear(
             condition, torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.networks.fused_mlp import apply_dropout, relu_ensemble
 from agents.networks.fused_gru import gru_states
+from agents.networks.fused_mlp import apply_dropout, relu_ensemble
 from agents.networks.unroll_plan import (
     CommonTurns,
     Mask,
