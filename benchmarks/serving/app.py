@@ -18,6 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from benchmarks.serving.batching import Batcher, BusyError
 from benchmarks.serving.decider import Decision
+from benchmarks.serving.drain import Drain
 from benchmarks.serving.limits import Limits
 from benchmarks.serving.schemas import (
     DECIDE_BODY,
@@ -49,12 +50,8 @@ class AppLimits:
     """Requests that may wait for a decision; further ones get the static action."""
     sync_seconds: float = 0.2
     """Time between two looks at what other processes changed."""
-
-
-class _Status:
-    """What /readyz says."""
-
-    is_draining = False
+    drain_seconds: float = 0.0
+    """Time after SIGTERM in which /readyz says that the server drains, while it still takes calls."""
 
 
 def create_app(
@@ -71,22 +68,24 @@ def create_app(
         service: decides.
         token: bearer token that clients must send; ``None``: none.
         limits: limits of sizes and times.
-        background: called together with the look at other processes, in a thread, such as a watch over the policy.
+        background: each is called again and again in a thread of its own, such as a watch over the policy.
         hosts: names under which clients may address the server, so that a web page cannot reach it under a name of its
             own; ``None``: any.
     """
     limits = limits or AppLimits()
     batcher = Batcher(service.decide, limits.most_waiting, lambda: service.decider.is_warm)
-    status = _Status()
+    drain = Drain()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
-        sync = asyncio.create_task(_synchronise(service, limits.sync_seconds, background))
-        yield
-        status.is_draining = True
-        sync.cancel()
-        await asyncio.gather(sync, return_exceptions=True)
+        # a new policy takes long to load, and nobody may wait for that with a new mode or new prices
+        jobs = [asyncio.create_task(_repeat(job, limits.sync_seconds)) for job in (service.synchronise, *background)]
+        with drain.before_sigterm(limits.drain_seconds):
+            yield
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
         await batcher.stop()
 
     app = FastAPI(title="marca decision server", description=_DESCRIPTION, version="1", lifespan=lifespan)
@@ -95,7 +94,7 @@ def create_app(
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     _add_decide(app, service, batcher, limits)
     _add_control(app, service)
-    _add_probes(app, service, status)
+    _add_probes(app, service, drain)
 
     @app.exception_handler(InputError)
     async def refuse(_: Request, error: InputError) -> Response:
@@ -113,14 +112,13 @@ def _json(data: Any, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-async def _synchronise(service: DecisionService, seconds: float, background: Sequence[Callable[[], None]]) -> None:
+async def _repeat(job: Callable[[], None], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        for task in (service.synchronise, *background):
-            try:
-                await asyncio.to_thread(task)
-            except Exception as error:  # such as a damaged file; the server goes on with what it has
-                logger.error("%s", one_line(error, 300))
+        try:
+            await asyncio.to_thread(job)
+        except Exception as error:  # such as a damaged file; the server goes on with what it has
+            logger.error("%s", one_line(error, 300))
 
 
 def _add_decide(app: FastAPI, service: DecisionService, batcher: Batcher, limits: AppLimits) -> None:
@@ -171,29 +169,24 @@ async def _decided(service: DecisionService, batcher: Batcher, requests: Sequenc
 
 
 def _add_control(app: FastAPI, service: DecisionService) -> None:
-    @app.get("/prices")
-    async def prices() -> Response:
-        """Return the prices in force with their version, age and state."""
-        return _json(service.status())
-
-    @app.put("/prices", openapi_extra=body_schema(PRICES_BODY))
-    async def set_prices(request: Request) -> Response:
-        """Publish prices, by the name of the cluster; they get the next version."""
-        data = parse_json(await request.body(), "body", "send the price of each cluster", finite=True)
-        await asyncio.to_thread(service.set_prices, data)
-        return _json(service.status())
-
-    @app.get("/mode")
-    async def mode() -> Response:
-        """Return the mode in force and the guard rails that act."""
-        return _json(service.mode_status())
-
-    @app.put("/mode", openapi_extra=body_schema(MODE_BODY))
-    async def set_mode(request: Request) -> Response:
-        """Set the mode; it holds for all requests from now on and ends guard rails that act."""
-        data = parse_json(await request.body(), "body", 'send {"mode": "static"}', finite=True)
-        await asyncio.to_thread(service.set_mode, data)
-        return _json(service.mode_status())
+    _add_setting(
+        app,
+        "prices",
+        PRICES_BODY,
+        show=service.status,
+        change=service.set_prices,
+        shows="Return the prices in force with their version, age and state.",
+        changes="Publish prices, by the name of the cluster; they get the next version.",
+    )
+    _add_setting(
+        app,
+        "mode",
+        MODE_BODY,
+        show=service.mode_status,
+        change=service.set_mode,
+        shows="Return the mode in force and the guard rails that act.",
+        changes="Set the mode; it holds for all requests from now on and ends guard rails that act.",
+    )
 
     @app.post("/telemetry", openapi_extra=body_schema(TELEMETRY_BODY))
     async def telemetry(request: Request) -> Response:
@@ -202,7 +195,30 @@ def _add_control(app: FastAPI, service: DecisionService) -> None:
         return _json({"minute": reading.minute, "state": reading.state, "reason": reading.reason})
 
 
-def _add_probes(app: FastAPI, service: DecisionService, status: _Status) -> None:
+def _add_setting(
+    app: FastAPI,
+    name: str,
+    body: dict[str, Any],
+    *,
+    show: Callable[[], dict[str, Any]],
+    change: Callable[[Any], object],
+    shows: str,
+    changes: str,
+) -> None:
+    """Add GET and PUT of a setting under its name; both return what is in force."""
+
+    @app.get(f"/{name}", name=f"{name}", description=shows)
+    async def get() -> Response:
+        return _json(show())
+
+    @app.put(f"/{name}", name=f"set_{name}", description=changes, openapi_extra=body_schema(body))
+    async def put(request: Request) -> Response:
+        remedy = f"send an object as on the page /docs under PUT /{name}"
+        await asyncio.to_thread(change, parse_json(await request.body(), "body", remedy, finite=True))
+        return _json(show())
+
+
+def _add_probes(app: FastAPI, service: DecisionService, drain: Drain) -> None:
     @app.get("/healthz")
     async def healthz() -> Response:
         """Say that the process answers."""
@@ -211,8 +227,8 @@ def _add_probes(app: FastAPI, service: DecisionService, status: _Status) -> None
     @app.get("/readyz")
     async def readyz() -> Response:
         """Say whether requests may be sent here; prices that are stale are named, and the static rule answers then."""
-        data = {"status": "draining" if status.is_draining else "ready", "problems": service.problems()}
-        return _json(data | {"policy_version": service.version}, 503 if status.is_draining else 200)
+        data = {"status": "draining" if drain.is_draining else "ready", "problems": service.problems()}
+        return _json(data | {"policy_version": service.version}, 503 if drain.is_draining else 200)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -37,9 +37,14 @@ class PlainClient:
         url: address of the server.
         token: bearer token; ``None``: none.
         timeout: seconds to wait for an answer.
+        attempts: times that a call is sent where the connection breaks, such as by a server that restarts.
+
+    Attributes:
+        retries: number of calls that were sent again.
     """
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = 20.0) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout: float = 20.0, attempts: int = 2) -> None:
+        self.attempts, self.retries = attempts, 0
         self.url, self._address, self._timeout = url, server_address(url), timeout
         self._headers = {"Content-Type": "application/json"}
         if token is not None:
@@ -48,8 +53,6 @@ class PlainClient:
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Return status and content of an answer, parsed where it is JSON.
-
-        A kept connection that the server has closed meanwhile is opened again, once.
 
         Args:
             method: ``GET``, ``POST`` or ``PUT``.
@@ -61,14 +64,14 @@ class PlainClient:
             http.client.HTTPException: the answer ends too early.
         """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        is_kept = self._connection is not None
-        try:
-            status, text = self._send(method, path, data)
-        except (ConnectionError, http.client.HTTPException):
-            self.close()
-            if not is_kept:
-                raise
-            status, text = self._send(method, path, data)
+        for left in reversed(range(self.attempts)):
+            try:
+                status, text = self._send(method, path, data)
+                break
+            except (ConnectionError, http.client.HTTPException):  # such as a kept connection that the server closed
+                if not left:
+                    raise
+                self.retries += 1
         with contextlib.suppress(ValueError):
             return status, json.loads(text)
         return status, text

@@ -102,7 +102,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
     token = None if settings.token_file is None else read_token(settings.token_file)
     service = make_service(settings)
     watch = PolicyWatch(Path(settings.policy), partial(_load, settings), service)
-    limits = AppLimits(most_requests=settings.most_requests, most_bytes=settings.most_bytes)
+    limits = AppLimits(settings.most_requests, settings.most_bytes, drain_seconds=settings.drain_seconds)
     hosts = [*LOOPBACK, "[::1]"] if settings.host in LOOPBACK and token is None else None
     return create_app(service, token=token, limits=limits, background=[watch], hosts=hosts)
 

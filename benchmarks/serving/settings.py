@@ -55,8 +55,10 @@ class ServeSettings:
     """Requests of a call."""
     most_bytes: int = 1_048_576
     """Size of a body."""
+    drain_seconds: float = 1.0
+    """Time after SIGTERM in which /readyz says that the server drains, before it takes no more calls."""
     grace_seconds: int = 30
-    """Time for running calls after SIGTERM."""
+    """Time for running calls after that."""
 
     def to_json(self) -> str:
         """Return the settings as JSON; :meth:`from_json` is the inverse."""

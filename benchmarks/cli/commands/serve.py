@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,115 +25,166 @@ from marca_env.utils.validation import as_number, as_whole_number
 
 _PACKAGES = ("fastapi", "prometheus_client", "ray", "starlette", "uvicorn")
 _MOST_WORKERS, _MOST_PORT = 256, 65535
+_MODE, _PRICES, _GUARDS, _RECORDS, _NETWORK = (
+    "mode, where none was saved (default: --enforce 100%)",
+    "prices",
+    "guard rails: fall back to the static action by themselves",
+    "state and records",
+    "network",
+)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """An option of a value: its default is that of the field of :class:`ServeSettings`."""
+
+    group: str
+    """Title of its group; empty: none."""
+    flag: str
+    field: str
+    """Field of the settings."""
+    metavar: str
+    help: str
+    kind: Callable[[str], Any] = str
+    low: float = -math.inf
+    high: float = math.inf
+
+
+_OPTIONS = (
+    _Option("", "--features", "features", "FILE", FEATURES_HELP),
+    _Option(
+        "",
+        "--static",
+        "static",
+        "ACTION",
+        f"fallback: {BEST}, option indices such as 0,2,1, or decision=option,… (default: %(default)s)",
+    ),
+    _Option(
+        _MODE,
+        "--key",
+        "key_field",
+        "NAME",
+        "field whose hash says who belongs to the N%%; without it, all values (default: %(default)s)",
+    ),
+    _Option(
+        _PRICES,
+        "--prices",
+        "prices",
+        "C=P,…",
+        "price of each cluster at the first start, such as retrieval=1.5,ranking=2 (default: the scenario's, if "
+        "it has any; else the static action until prices are put)",
+    ),
+    _Option(
+        _PRICES,
+        "--fresh",
+        "fresh_seconds",
+        "S",
+        "seconds for which prices are fresh (default: %(default)g)",
+        float,
+        0.0,
+    ),
+    _Option(
+        _PRICES,
+        "--hold",
+        "hold_seconds",
+        "S",
+        "seconds after that for which the last good ones are used; then the static action (default: %(default)g)",
+        float,
+        0.0,
+    ),
+    _Option(_RECORDS, "--state", "state", "DIR", "folder that keeps prices and mode over restarts"),
+    _Option(_RECORDS, "--audit", "audit", "DIR", "folder of the audit log"),
+    _Option(
+        _RECORDS,
+        "--audit-sample",
+        "audit_sample",
+        "SHARE",
+        "share of the requests in it (default: %(default)s)",
+        float,
+        0.0,
+        1.0,
+    ),
+    _Option(_NETWORK, "--host", "host", "HOST", "address to listen on (default: %(default)s)"),
+    _Option(_NETWORK, "--port", "port", "N", "port; 0: any free one (default: %(default)s)", int, 0, _MOST_PORT),
+    _Option(
+        _NETWORK,
+        "--workers",
+        "workers",
+        "N",
+        "processes that share the port (default: %(default)s)",
+        int,
+        1,
+        _MOST_WORKERS,
+    ),
+    _Option(
+        _NETWORK, "--token-file", "token_file", "FILE", "file with a token; clients send 'Authorization: Bearer TOKEN'"
+    ),
+    _Option(
+        _NETWORK,
+        "--timeout",
+        "seconds",
+        "S",
+        "seconds after which a request gets the static action (default: %(default)g)",
+        float,
+        1e-3,
+    ),
+    _Option(
+        _NETWORK,
+        "--drain",
+        "drain_seconds",
+        "S",
+        "seconds after SIGTERM in which /readyz says that no more calls should be sent, before the port is closed "
+        "(default: %(default)g)",
+        float,
+        0.0,
+        3600.0,
+    ),
+    _Option(
+        _NETWORK,
+        "--max-requests",
+        "most_requests",
+        "N",
+        "requests of one call (default: %(default)s)",
+        int,
+        1,
+        math.inf,
+    ),
+    _Option(
+        _NETWORK, "--max-bytes", "most_bytes", "N", "size of one call (default: %(default)s)", int, 1_000, math.inf
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    defaults = ServeSettings("")
     parser.add_argument("--policy", required=True, metavar="DIR", help="folder of a policy, a checkpoint or a run")
-    parser.add_argument("--features", metavar="FILE", help=FEATURES_HELP)
-    parser.add_argument(
-        "--static",
-        default=BEST,
-        metavar="ACTION",
-        help=f"fallback: {BEST}, option indices such as 0,2,1, or decision=option,… (default: %(default)s)",
-    )
+    groups: dict[str, argparse._ActionsContainer] = {"": parser}
+    for title in (_MODE, _PRICES, _GUARDS, _RECORDS, _NETWORK):
+        groups[title] = parser.add_argument_group(title)
     parser.add_argument("--allow-code", nargs="+", action="extend", default=[], metavar="PATH", help=ALLOW_CODE_HELP)
     parser.add_argument(
         "--warm", action="store_true", help="compute the values of all states before the server answers"
     )
-    _add_mode(parser.add_argument_group("mode, where none was saved (default: --enforce 100%%)"))
-    _add_prices(parser.add_argument_group("prices"), defaults)
-    _add_guards(parser.add_argument_group("guard rails: fall back to the static action by themselves"))
-    records = parser.add_argument_group("state and records")
-    records.add_argument("--state", metavar="DIR", help="folder that keeps prices and mode over restarts")
-    records.add_argument("--audit", metavar="DIR", help="folder of the audit log")
-    records.add_argument(
-        "--audit-sample",
-        type=float,
-        default=defaults.audit_sample,
-        metavar="SHARE",
-        help="share of the requests in it (default: %(default)s)",
-    )
-    _add_network(parser.add_argument_group("network"), defaults)
-
-
-def _add_mode(group: argparse._ArgumentGroup) -> None:
-    one = group.add_mutually_exclusive_group()
+    one = groups[_MODE].add_mutually_exclusive_group()
     one.add_argument("--shadow", action="store_true", help="decide, count and log, but apply the static action")
     one.add_argument("--enforce", metavar="N%", help="apply the policy's action to N%% of the requests, by their key")
-    group.add_argument(
-        "--key",
-        default="request_id",
-        metavar="NAME",
-        help="field whose hash says who belongs to the N%%; without it, all values (default: %(default)s)",
+    defaults = ServeSettings("")
+    for o in _OPTIONS:
+        groups[o.group].add_argument(
+            o.flag, type=o.kind, default=getattr(defaults, o.field), metavar=o.metavar, help=o.help
+        )
+    for flag, metavar, text in (
+        ("--max-load", "F", "greatest load, as a fraction of the budget"),
+        ("--max-late", "F", "greatest share of late requests"),
+        ("--min-revenue", "R", "smallest revenue per request"),
+    ):
+        groups[_GUARDS].add_argument(flag, type=float, metavar=metavar, help=text)
+    network = groups[_NETWORK]
+    network.add_argument("--ray", action="store_true", help="serve with replicas of Ray Serve in place of processes")
+    network.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="replicas of --ray (default: %(default)s)"
     )
-
-
-def _add_prices(group: argparse._ArgumentGroup, defaults: ServeSettings) -> None:
-    group.add_argument(
-        "--prices",
-        metavar="C=P,…",
-        help="price of each cluster at the first start, such as retrieval=1.5,ranking=2 (default: the scenario's, if "
-        "it has any; else the static action until prices are put)",
-    )
-    group.add_argument(
-        "--fresh",
-        type=float,
-        default=defaults.fresh_seconds,
-        metavar="S",
-        help="seconds for which prices are fresh (default: %(default)g)",
-    )
-    group.add_argument(
-        "--hold",
-        type=float,
-        default=defaults.hold_seconds,
-        metavar="S",
-        help="seconds after that for which the last good ones are used; then the static action (default: %(default)g)",
-    )
-
-
-def _add_guards(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-load", type=float, metavar="F", help="greatest load, as a fraction of the budget")
-    group.add_argument("--max-late", type=float, metavar="F", help="greatest share of late requests")
-    group.add_argument("--min-revenue", type=float, metavar="R", help="smallest revenue per request")
-
-
-def _add_network(group: argparse._ArgumentGroup, defaults: ServeSettings) -> None:
-    group.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s)")
-    group.add_argument(
-        "--port", type=int, default=defaults.port, metavar="N", help="port; 0: any free one (default: %(default)s)"
-    )
-    group.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that share the port (default: %(default)s)"
-    )
-    group.add_argument("--ray", action="store_true", help="serve with replicas of Ray Serve in place of processes")
-    group.add_argument("--replicas", type=int, default=1, metavar="N", help="replicas of --ray (default: %(default)s)")
-    group.add_argument("--address", metavar="HOST:PORT", help="Ray cluster of --ray; auto finds one (default: local)")
-    group.add_argument(
-        "--token-file", metavar="FILE", help="file with a token; clients send 'Authorization: Bearer TOKEN'"
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        default=defaults.seconds,
-        metavar="S",
-        help="seconds after which a request gets the static action (default: %(default)g)",
-    )
-    group.add_argument(
-        "--max-requests",
-        type=int,
-        default=defaults.most_requests,
-        metavar="N",
-        help="requests of one call (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-bytes",
-        type=int,
-        default=defaults.most_bytes,
-        metavar="N",
-        help="size of one call (default: %(default)s)",
-    )
+    network.add_argument("--address", metavar="HOST:PORT", help="Ray cluster of --ray; auto finds one (default: local)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -178,24 +231,21 @@ def _settings(args: argparse.Namespace) -> ServeSettings:
         raise InputError("--host is empty; give an address, such as 127.0.0.1")
     return ServeSettings(
         policy=args.policy,
-        features=args.features,
-        static=args.static,
         allow_code=tuple(args.allow_code),
         warm=args.warm,
         mode={"mode": "shadow"} if args.shadow else mode,
-        prices=args.prices,
-        state=args.state,
-        audit=args.audit,
-        audit_sample=as_number("--audit-sample", args.audit_sample, 0.0, 1.0),
-        key_field=args.key,
-        seconds=as_number("--timeout", args.timeout, 1e-3),
-        fresh_seconds=as_number("--fresh", args.fresh, 0.0),
-        hold_seconds=as_number("--hold", args.hold, 0.0),
         guards=guards,
-        host=args.host,
-        port=as_whole_number("--port", args.port, 0, _MOST_PORT),
-        workers=as_whole_number("--workers", args.workers, 1, _MOST_WORKERS),
-        token_file=args.token_file,
-        most_requests=as_whole_number("--max-requests", args.max_requests, 1),
-        most_bytes=as_whole_number("--max-bytes", args.max_bytes, 1_000),
+        **{option.field: _checked(option, args) for option in _OPTIONS},
     )
+
+
+def _checked(option: _Option, args: argparse.Namespace) -> Any:
+    """Return the value of an option.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    value = getattr(args, option.flag[2:].replace("-", "_"))
+    if option.kind is int:
+        return as_whole_number(option.flag, value, int(option.low), option.high)
+    return as_number(option.flag, value, option.low, option.high) if option.kind is float else value

@@ -267,3 +267,22 @@ def test_calls_that_wait_are_decided_together_and_each_gets_its_own(policy):
             client.join()
         assert time.perf_counter() - start < 12 * SlowPolicy.seconds / 2
     assert all(answers[k][0]["action"] == actions[k % 4] for k in range(12))
+
+
+def test_a_policy_that_loads_delays_no_change_of_the_mode(policy, tmp_path):
+    """The watch over the policy folder may work for a minute; other processes' changes must arrive meanwhile."""
+    loading, release = threading.Event(), threading.Event()
+
+    def slow_watch() -> None:
+        loading.set()
+        release.wait(20)
+
+    service, other = service_of(policy, state=tmp_path), service_of(policy, state=tmp_path)
+    with running(create_app(service, background=[slow_watch])) as url:
+        assert loading.wait(10)
+        other.set_mode({"mode": "static"})
+        start = time.perf_counter()
+        while decide(url, GOOD)["mode"] != "static" and time.perf_counter() - start < 5:
+            time.sleep(0.02)
+        assert time.perf_counter() - start < 1.0
+        release.set()

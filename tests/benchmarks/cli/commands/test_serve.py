@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,22 @@ def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Pat
         assert {decide(url, GOOD)["mode"] for _ in range(8)} == {"static"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
-    with served(*options, "--state", tmp_path / "state", "--enforce", "5%") as (url, process):
+    with served(*options, "--state", tmp_path / "state", "--enforce", "5%", "--drain", 2) as (url, process):
         assert decide(url, GOOD)["mode"] == "static"  # as saved; the option counts at the first start only
         assert call(f"{url}/prices")[1]["version"] == 1
         assert call(f"{url}/healthz", headers={"host": "example.org"})[0] == 400
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: call(f"{url}/readyz")[0] == 503)
+        assert call(f"{url}/readyz")[1]["status"] == "draining"
+        assert decide(url, GOOD)["mode"] == "static"  # load balancers know now; the port is still open
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 2
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert holds()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +59,7 @@ def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Pat
         (["--policy", "none", "--workers", "0"], "--workers is 0"),
         (["--policy", "none", "--max-load", "-1"], "guard for load is -1"),
         (["--policy", "none", "--timeout", "nan"], "--timeout is nan"),
+        (["--policy", "none", "--drain", "-1"], "--drain is -1"),
         (["--policy", "none", "--token-file", "none"], "--token-file none"),
         ([], "--policy"),
     ],
