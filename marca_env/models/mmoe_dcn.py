@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from marca_env.models.deterministic_linear import DeterministicFactor, DeterministicLinear, JoinedFactor
 
@@ -24,6 +25,13 @@ class MMoEDCN(nn.Module):
     """
 
     _fused: _FusedLayers | None = None
+    cross: Any
+    deep: Any
+    wide: Any
+    gates: Any
+    towers: Any
+    gate_positions: Tensor
+    """Place of every weight of the gates in a matrix (T·E, inputs), flattened."""
 
     def __init__(self, inputs: int, gate_inputs: list[list[int]]) -> None:
         super().__init__()
@@ -38,6 +46,9 @@ class MMoEDCN(nn.Module):
         self.experts = DeterministicLinear(joined, EXPERTS * EXPERT_WIDTH)
         self.gates = nn.ModuleList(DeterministicLinear(len(columns), EXPERTS) for columns in gate_inputs)
         self.towers = nn.ModuleList(DeterministicLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
+        rows = [torch.arange(EXPERTS)[:, None] * inputs + torch.tensor(columns) for columns in gate_inputs]
+        places = [row.flatten() + k * EXPERTS * inputs for k, row in enumerate(rows)]
+        self.register_buffer("gate_positions", torch.cat(places), persistent=False)
 
     def train(self, mode: bool = True) -> MMoEDCN:
         """Switch between training and prediction; weights must not change during prediction."""
@@ -57,17 +68,42 @@ class MMoEDCN(nn.Module):
         return self._fused(x)
 
     def _train_forward(self, x: Tensor) -> Tensor:
-        crossed = x
-        for layer, bias in zip(self.cross, self.cross_bias, strict=True):
-            crossed = x * layer(crossed) + bias + crossed
-        joined = torch.cat([crossed, self.deep(x), self.wide(x)], dim=1)
-        experts = torch.relu(self.experts(joined)).view(len(x), EXPERTS, EXPERT_WIDTH)
-        tasks = []
-        for gate, tower, columns in zip(self.gates, self.towers, self.gate_inputs, strict=True):
-            weights = torch.softmax(gate(x[:, columns]), dim=1)  # B E
-            mixed = sum(weights[:, e, None] * experts[:, e] for e in range(EXPERTS))
-            tasks.append(tower(mixed))
-        return torch.cat(tasks, dim=1)
+        """Return every result on its scale, in few operations that can be differentiated: (B, inputs) → (B, T).
+
+        A cross layer adds a multiple of the input and a constant vector, so that its output is αx + β, with a number α
+        for each row and one vector β. All layers above the input are therefore products with x itself.
+        """
+        inputs, deep_layer = x.shape[1], self.deep[0]
+        of_crossed, of_rest = self.experts.weight.split([inputs, DEEP[1] + WIDE], dim=1)
+        of_cross = torch.cat([layer.weight for layer in self.cross])
+        gates = self._gate_weights(inputs)
+        weights = torch.cat([deep_layer.weight, self.wide.weight, gates, of_crossed, of_cross])
+        biases = [deep_layer.bias, self.wide.bias, *(gate.bias for gate in self.gates)]
+        widths = [DEEP[0], WIDE, len(gates), EXPERTS * EXPERT_WIDTH, CROSS_LAYERS]
+        bias = torch.cat([*biases, x.new_zeros(sum(widths[3:]))])
+        deep, wide, gates, crossed, scales = linear(x, weights, bias).split(widths, dim=1)
+        betas = self.cross_bias.cumsum(0)  # the first layer gets the input itself: α = 1, β = 0
+        constants = torch.cat([layer.bias for layer in self.cross])
+        constants = constants + (of_cross * (betas - self.cross_bias)).sum(1)
+        factors = (scales + 1.0).unbind(1)
+        alpha = factors[0] + constants[0]
+        for k in range(1, CROSS_LAYERS):
+            alpha = torch.addcmul(constants[k], alpha, factors[k])
+        rest = linear(
+            torch.cat([self.deep[1:](deep), wide], dim=1), of_rest, of_crossed @ betas[-1] + self.experts.bias
+        )
+        experts = torch.relu(torch.addcmul(rest, alpha[:, None], crossed))
+        towers = torch.cat([tower.weight for tower in self.towers])  # T X
+        by_expert = linear(experts.view(-1, EXPERT_WIDTH), towers).view(len(x), EXPERTS, -1)  # B E T
+        weights_of_experts = torch.softmax(gates.reshape(len(x), -1, EXPERTS), dim=2).mT
+        return (weights_of_experts * by_expert).sum(1) + torch.cat([tower.bias for tower in self.towers])
+
+    def _gate_weights(self, inputs: int) -> Tensor:
+        """Return the weights of all gates as rows over all inputs, 0 where a gate sees nothing: (T·E, inputs)."""
+        seen = torch.cat([gate.weight.flatten() for gate in self.gates])
+        return (
+            seen.new_zeros(len(self.gates) * EXPERTS * inputs).index_copy(0, self.gate_positions, seen).view(-1, inputs)
+        )
 
 
 class _FusedLayers:

@@ -42,7 +42,7 @@ def minimise(
     batch_size = min(batch_size, max(n_rows // 8, 1))
     per_epoch = n_rows // batch_size
     steps = max(epochs * per_epoch, min_steps)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps + 1)
     net.train()
     for step in range(steps):

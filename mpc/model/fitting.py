@@ -119,7 +119,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters, lr=learning_rate)
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, factor=0.5, patience=8)
 
-    def losses(self, rows: np.ndarray) -> torch.Tensor:
+    def losses(self, rows: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Return the mean squared error of each member, (K,).
 
         It is the one-step error, plus the error of the response alone so that its level is learned as well.
@@ -135,13 +135,13 @@ class Trainer:
         squared = (step / self.size) ** 2 + _RESPONSE_WEIGHT * (after / self.size) ** 2
         return squared.mean((1, 2))
 
-    def step(self, rows: np.ndarray) -> float:
-        """Take one gradient step on ``rows`` of :meth:`losses`; return the sum of the losses before it."""
+    def step(self, rows: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Take one gradient step on ``rows`` of :meth:`losses`; return the sum of the losses before it, a scalar."""
         self.optimiser.zero_grad()
         loss = self.losses(rows).sum()
         loss.backward()
         self.optimiser.step()
-        return float(loss.detach())
+        return loss.detach()  # a number would make the host wait for the device
 
     def run(
         self,
@@ -170,7 +170,8 @@ class Trainer:
         members = self.model.members
         best, best_epoch, best_weights = np.full(members, np.inf), 0, self._weights()
         for epoch in range(1, epochs + 1):
-            order = np.stack([rng.permutation(training) for _ in range(members)])
+            drawn = np.stack([rng.permutation(training) for _ in range(members)])
+            order = torch.as_tensor(drawn, device=self.model.device)  # copied once an epoch
             for start in range(0, order.shape[1], batch):
                 self.step(order[:, start : start + batch])
             with torch.no_grad():

@@ -92,7 +92,7 @@ class Refit:
             ArithmeticError: the loss is not finite.
         """
         for _ in range(min(steps, self._steps_left)):
-            loss = self._trainer.step(self._rows[None])
+            loss = float(self._trainer.step(self._rows[None]))
             self._steps_left -= 1
             if not np.isfinite(loss):
                 raise ArithmeticError("the loss of the refit is not finite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -142,6 +143,29 @@ def test_fused_layers_predict_what_the_layers_of_training_compute(models, scenar
     with torch.inference_mode():
         fused, trained = net(x), net._train_forward(x)
     torch.testing.assert_close(fused, trained, rtol=1e-5, atol=1e-5)
+
+
+def test_training_computes_the_layers_one_after_the_other(models, scenario, log) -> None:
+    """Values and gradients in float64, against cross layers, experts, gates and towers written as they are defined."""
+    torch.manual_seed(1)
+    net = copy.deepcopy(models[0]._net).double().train()
+    x = torch.from_numpy(InputEncoder(scenario).inputs(*draw(scenario, log, 20))).double()
+    for weights in (net.cross_bias, *(layer.weight for layer in net.cross)):
+        torch.nn.init.normal_(weights, std=0.3)
+    crossed = x
+    for layer, bias in zip(net.cross, net.cross_bias, strict=True):
+        crossed = x * layer(crossed) + bias + crossed
+    joined = torch.cat([crossed, net.deep(x), net.wide(x)], dim=1)
+    experts = torch.relu(net.experts(joined)).view(len(x), 4, -1)
+    expected = []
+    for gate, tower, columns in zip(net.gates, net.towers, net.gate_inputs, strict=True):
+        shares = torch.softmax(gate(x[:, columns]), dim=1)
+        expected.append(tower((shares[:, :, None] * experts).sum(1)))
+    ours, plain = net(x), torch.cat(expected, dim=1)
+    torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+    parameters, shares = list(net.parameters()), torch.randn_like(plain)
+    gradients = (torch.autograd.grad((y * shares).sum(), parameters) for y in (ours, plain))
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
 def test_joined_factors_multiply_as_each_of_them() -> None:
