@@ -8,6 +8,7 @@ are the fitted models'.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from benchmarks.experiments.price_sampling.next_minute import MINUTES, SAMPLES, Day, Sample
 from benchmarks.suite.api import Case, Row
 from marca_env.models.engine import Engine
-from marca_env.models.request_pool import distinct_columns
+from marca_env.models.request_pool import TIME_FEATURE, distinct_columns
 from marca_env.traffic.allocation import allocate
 from marca_env.traffic.dual_bound import dual_bound
 from marca_env.traffic.workload import daily_traffic
-from marca_env.utils.units import MINUTES_PER_DAY
+from marca_env.utils.units import MINUTES_PER_DAY, SECONDS_PER_MINUTE
 
 SEEDS = (0, 1, 2, 3, 4)
 PERIODS = {"minute": 1, "hour": 60, "day": MINUTES_PER_DAY}
@@ -34,14 +36,21 @@ _HALVINGS = 25  # of the interval of the factor
 
 
 def cases(*, quick: bool, seeds: Sequence[int] = SEEDS) -> list[Case]:
-    """Return every period and share of its requests."""
+    """Return every period and share of its requests, and the coming minute with every sample of earlier ones."""
     budget = QUICK if quick else FULL
-    return [
+    within = [
         Case(f"{share:.1%} of the requests", seed, task=period, budget=budget, config={"share": share})
         for period in PERIODS
         for share in SHARES
         for seed in seeds
     ]
+    before = [
+        Case(sample.name, seed, task=task, budget=budget, config=asdict(sample))
+        for task in MINUTES
+        for sample in SAMPLES
+        for seed in seeds
+    ]
+    return within + before
 
 
 def measure(case: Case, folder: Path) -> dict[str, Any]:
@@ -52,13 +61,34 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         budgets (:func:`revenue_within`) and the bound is the dual's of all requests; ``overuse``: largest use of a
         cluster beyond its budget before requests are taken back, as a fraction of the budget (negative: unused).
     """
-    values, costs, probabilities = _table(case.budget["states"])
+    if case.task in MINUTES:
+        return _measure_next_minute(case)
+    values, costs, probabilities, _ = _table(case.budget["states"])
     rng = np.random.default_rng(case.seed)
     scenario = Engine.load("default").scenario
     qps = np.convolve(daily_traffic(scenario, rng).qps, np.ones(PERIODS[case.task]), "valid").max()
     counts = rng.multinomial(round(60 * float(qps)), probabilities)
     budgets = scenario.budgets * 60 * PERIODS[case.task]
     sampled = rng.binomial(counts, case.config["share"])
+    return _loss(values, costs, counts, sampled, budgets)
+
+
+def _measure_next_minute(case: Case) -> dict[str, Any]:
+    values, costs, probabilities, windows = _table(case.budget["states"])
+    scenario = Engine.load("default").scenario
+    n_windows = next(feature.size for feature in scenario.features if feature.name == TIME_FEATURE)
+    day = Day(scenario, probabilities, windows, n_windows, case.seed)
+    minute = day.minute_of(str(case.task))
+    counts = day.draw(minute)
+    return _loss(
+        values, costs, counts, day.sample(Sample(**case.config), minute), scenario.budgets * SECONDS_PER_MINUTE
+    )
+
+
+def _loss(
+    values: np.ndarray, costs: np.ndarray, counts: np.ndarray, sampled: np.ndarray, budgets: np.ndarray
+) -> dict[str, Any]:
+    """Return the numbers of :func:`measure` for requests (M,) and a sample (M,); the number of requests is known."""
     prices = dual_bound(values, costs, sampled, budgets * sampled.sum() / counts.sum())[1]
     revenue, use = revenue_within(values, costs, counts, budgets, prices)
     bound = dual_bound(values, costs, counts, budgets)[0]
@@ -110,14 +140,15 @@ def revenue_within(
 
 
 @lru_cache(maxsize=1)
-def _table(states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return values (M,J), costs (M,J,G) and probabilities (M,) of the most frequent states."""
+def _table(states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return values (M,J), costs (M,J,G), probabilities (M,) and time windows (M,) of the most frequent states."""
     engine = Engine.load("default")
     order = np.argsort(-engine.population.counts, kind="stable")[:states]
     values, costs = engine.table(engine.population.states[order])
     actions = distinct_columns(engine.scenario, values, costs)[0]
     counts = engine.population.counts[order]
-    return values[:, actions], costs[:, actions], counts / counts.sum()
+    windows = engine.population.states[order, engine.scenario.state_columns.index(TIME_FEATURE)]
+    return values[:, actions], costs[:, actions], counts / counts.sum(), windows
 
 
 def tables(rows: Sequence[Row]) -> Iterable[Table]:
