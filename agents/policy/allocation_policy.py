@@ -22,6 +22,7 @@ from agents.offline.episodes import team_encoder
 from agents.policy.action_tree import ActionTree
 from agents.policy.checkpoints import checkpoints_in, newest_checkpoint
 from agents.policy.joint_action_values import JointActionValues
+from agents.policy.node_inputs import make_inputs
 from agents.policy.state_keys import StateCache, StateKeys
 from agents.policy.trust import is_own_file, named_code, refuse_code
 from agents.policy.value_parts import value_parts
@@ -285,7 +286,8 @@ class AllocationPolicy:
                 f"{team.spec.describe()}; {remedy} scenario"
             )
         self._tree = ActionTree(scenario, list(self.encoder.turn_agent))
-        self._evaluate = JointActionValues(self.team, self.encoder, self._tree, cost_model.results)
+        inputs, self._cost_tensors = make_inputs(self.encoder, self._tree, cost_model, torch.device(device))
+        self._evaluate = JointActionValues(self.team, self.encoder, self._tree, inputs)
         self._keys = StateKeys(scenario)
         n_states, limit = self._keys.n_states or 0, _MAX_CACHED_NUMBERS if remember and self._keys.n_states else 0
         self._leaf_values = StateCache(self._compute_values, n_states, limit)
@@ -577,6 +579,10 @@ class AllocationPolicy:
         out = np.empty((len(keys), len(leaves), len(self.scenario.clusters)))
         for start in range(0, len(keys), step := max(1, _CHUNK_PAIRS // len(leaves))):
             states = self._keys.states(keys[start : start + step])
+            if self._cost_tensors is not None:
+                costs = self._cost_tensors.costs(states, self._cost_tensors.results(states))
+                out[start : start + step] = costs.cpu().numpy()
+                continue
             pairs = np.repeat(states, len(leaves), axis=0), np.tile(leaves, (len(states), 1))
             out[start : start + step] = self.cost_model.predict(*pairs).reshape(len(states), *out.shape[1:])
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor
 
 from agents.policy.action_tree import ActionTree
+from agents.policy.node_inputs import NodeInputs, Observed
 from agents.team.team import Team
 
-Results = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Expected action results: (states (B, W), actions (B, D)) → (B, R)."""
-_CHUNK_NODES = 4096  # nodes of the tree's widest level that are evaluated together
+_CHUNK_NODES = 4096  # nodes of the tree's widest level that are evaluated together on a CPU
+_CHUNK_NODES_ON_GPU = 65_536
 
 
 class JointActionValues:
@@ -28,11 +27,11 @@ class JointActionValues:
         team: the networks, in evaluation mode, on the device where they run.
         encoder: encoder of the scenario's observations with which the team was trained.
         tree: the joint actions.
-        results: expected action results, ``(states (B, W), actions (B, D)) -> (B, R)``, which later stages observe.
+        inputs: maker of the networks' inputs at the nodes.
     """
 
-    def __init__(self, team: Team, encoder: Any, tree: ActionTree, results: Results) -> None:
-        self.team, self.encoder, self.tree, self.results = team, encoder, tree, results
+    def __init__(self, team: Team, encoder: Any, tree: ActionTree, inputs: NodeInputs) -> None:
+        self.team, self.encoder, self.tree, self.inputs = team, encoder, tree, inputs
         self.device = next(team.parameters()).device
         self._previous = [self._tensor(level.previous) for level in tree.levels]
         self._node_of_leaf = [self._tensor(level.node_of_leaf) for level in tree.levels]
@@ -53,17 +52,19 @@ class JointActionValues:
             (U, J') float32; with observed results only leaves that continue what led to them have a meaning.
         """
         out = np.empty((len(states), len(self.tree.leaves)), np.float32)
-        step = max(1, _CHUNK_NODES // max(level.size for level in self.tree.levels))
+        chunk = _CHUNK_NODES if self.device.type == "cpu" else _CHUNK_NODES_ON_GPU
+        step = max(1, chunk // max(level.size for level in self.tree.levels))
         for start in range(0, len(states), step):
             part = slice(start, start + step)
-            out[part] = self._evaluate(states[part], None if observed is None else observed[part], known)
+            here = None if observed is None or known is None else (observed[part], known)
+            out[part] = self._evaluate(states[part], here)
         return out
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
     @torch.inference_mode()
-    def _evaluate(self, states: np.ndarray, observed: np.ndarray | None, known: np.ndarray | None) -> np.ndarray:
+    def _evaluate(self, states: np.ndarray, observed: Observed) -> np.ndarray:
         spec, tree, n = self.team.spec, self.tree, len(states)
         hidden: dict[str, Tensor] = {}  # agent → (U, nodes at its latest turn, H)
         utilities: dict[str, Tensor] = {}
@@ -72,7 +73,7 @@ class JointActionValues:
         for turn, level in enumerate(tree.levels):
             name = self.encoder.turn_agent[turn]
             net = self.team.agents[spec.agents.index(name)]
-            observation, mask, state = self._observe(states, observed, known, turn)
+            observation, mask, state = self.inputs.observe(states, observed, turn)
             after = observation.new_empty(len(observation), 0)
             if net.cell is not None:
                 before = hidden.get(name, net.initial_hidden(1)[:, None].expand(n, -1, -1))
@@ -84,28 +85,13 @@ class JointActionValues:
                 q = net.values(observation, after).mean(1).view(n, level.size, -1)
                 utilities[name] = best[name] = q[:, self._node_of_leaf[turn], self._leaves[:, turn]]  # U J'
                 if turn == len(tree.levels) - 1:
-                    legal = q.masked_fill(~mask.view(n, level.size, -1), -torch.inf)
+                    legal = q.masked_fill(~mask.reshape(n, level.size, -1), -torch.inf)
                     best[name] = legal.amax(-1)[:, self._node_of_leaf[turn]]
         if self.team.preset.mixer.waiting_values == "zero":
             for name in set(spec.agents) - {self.encoder.turn_agent[-1]}:
                 utilities[name] = best[name] = torch.zeros_like(utilities[name])
         stacked, stacked_best = (torch.stack([x[a] for a in spec.agents], -1) for x in (utilities, best))
         return self._mix(stacked, stacked_best, state.view(n, -1, spec.state_size)).cpu().numpy()
-
-    def _observe(
-        self, states: np.ndarray, observed: np.ndarray | None, known: np.ndarray | None, turn: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return observation and mask of the agent on turn, and the mixer's state at each node, (U·n, O|A|S)."""
-        level, name = self.tree.levels[turn], self.encoder.turn_agent[turn]
-        rows = np.repeat(states, level.size, axis=0)
-        actions = np.tile(level.prefixes, (len(states), 1))
-        results = np.zeros((len(rows), len(self.encoder.settled(turn))), np.float32)
-        if self.encoder.settled(turn).any():
-            results = self.results(rows, actions)
-        if observed is not None and known is not None:
-            results = np.where(known, np.repeat(observed, level.size, axis=0), results)
-        observations, masks, state = self.encoder.encode(rows, actions, results, turn)
-        return self._tensor(observations[name]), self._tensor(masks[name]), self._tensor(state)
 
     def _mix(self, utilities: Tensor, best: Tensor, state: Tensor) -> Tensor:
         """Return Q_tot of every leaf.

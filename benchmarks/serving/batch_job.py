@@ -44,6 +44,8 @@ class BatchJob:
     with_values: bool = False
     batch_size: int = 65_536
     trust: tuple[str, ...] = ()
+    device: str = "cpu"
+    """Device of the policy, of every worker."""
 
     def settings(self) -> dict[str, Any]:
         """Return what the decisions depend on, as JSON; the cutting into batches is no part of it."""
@@ -63,7 +65,7 @@ class BatchJob:
             InputError: the policy or the coding has changed since the job was made, or cannot be loaded.
         """
         if policy is None:
-            policy = AllocationPolicy.load(self.policy, trust=self.trust)
+            policy = AllocationPolicy.load(self.policy, trust=self.trust, device=self.device)
         if policy_sum(self.policy, policy.scenario) != self.policy_sum or file_sum(self.features) != self.features_sum:
             raise InputError(f"{self.policy}: the policy or its features.json changed meanwhile; run the command again")
         states = RequestStates.load(policy.scenario, self.features)

@@ -96,6 +96,26 @@ class ObservationEncoder:
         """Return the Box of the state for centralised training, (state_size,) float32."""
         return self._box(self._state_layout)
 
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """Agent → positions of the parts of its observation."""
+        return self._layouts
+
+    @property
+    def state_layout(self) -> Layout:
+        """Positions of the parts of the state."""
+        return self._state_layout
+
+    @property
+    def result_limits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is scaled to 1, and the least and the most that is observed after it, of every result; (R,) each."""
+        return self._result_scale, self._least_result, self._most_result
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether observations hold the state of the clusters, as in windows."""
+        return self._cluster_width > 0
+
     def settled(self, turn: int) -> np.ndarray:
         """Return (R,) bool: whether each result is settled at ``turn``."""
         return turn >= self._settled

@@ -30,6 +30,7 @@ from marca_env.utils.argument_types import checked_path
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError
 from marca_env.utils.files import lock_output
+from marca_env.utils.model_files import check_device
 from marca_env.utils.progress import count_progress
 from marca_env.utils.validation import as_whole_number
 
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files decided at a time (default: 1 in this process; with --address one for each CPU)",
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="head of a running Ray cluster, or auto")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="torch device of the policy, such as cuda (default: %(default)s)",
+    )
     parser.add_argument("--again", action="store_true", help="decide files again that were decided before")
     parser.add_argument("--allow-code", nargs="+", action="extend", default=[], metavar="PATH", help=ALLOW_CODE_HELP)
 
@@ -80,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         make_current_folder_importable()
     out = checked_path(args.out, "--out")
     planned = plan_files(args.requests, out)
-    policy = AllocationPolicy.load(args.policy, trust=args.allow_code)
+    policy = AllocationPolicy.load(args.policy, trust=args.allow_code, device=check_device(args.device))
     job = _make_job(args, policy)
     decider = job.build(policy)
     if args.address is not None:
@@ -110,6 +117,7 @@ def _make_job(args: argparse.Namespace, policy: AllocationPolicy) -> BatchJob:
         with_values=args.values,
         batch_size=args.batch_size,
         trust=tuple(args.allow_code),
+        device=args.device,
     )
 
 

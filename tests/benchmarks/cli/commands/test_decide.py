@@ -138,6 +138,7 @@ def test_a_damaged_file_does_not_stop_the_others(
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--requests", "nowhere/*.parquet"], "nowhere/*.parquet: no file matches"),
         (["--policy", "nowhere"], "nowhere"),
+        (["--device", "cudda"], "device 'cudda' cannot be used here"),
     ],
 )
 def test_wrong_options_are_one_line(
