@@ -82,10 +82,17 @@ class _ReluEnsemble(torch.autograd.Function):
         return (input_grad, None, *reversed(grads))
 
 
+def needs_autograd() -> bool:
+    """Return whether plain operators are needed: ``torch.compile`` fuses them itself, autocast chooses their types."""
+    return torch.compiler.is_compiling() or any(map(torch.is_autocast_enabled, ("cpu", "cuda")))
+
+
 def apply_dropout(x: Tensor, rate: float) -> Tensor:
     """Return a copy in which units are zero with probability ``rate`` and the others multiplied by 1/(1 − rate)."""
     if rate <= 0:
         return x
+    if needs_autograd():
+        return torch.nn.functional.dropout(x, rate)
     mask = torch.ones_like(x)
     return x * mask.mul_(apply_dropout_(mask, rate))
 

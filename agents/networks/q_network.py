@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.networks.fused_gru import gru_states
-from agents.networks.fused_mlp import apply_dropout, relu_ensemble
+from agents.networks.fused_mlp import apply_dropout, needs_autograd, relu_ensemble
 from agents.networks.unroll_plan import (
     CommonTurns,
     Mask,
@@ -140,7 +140,7 @@ class EnsembleMLP(nn.Module):
         if len(self.layers) == 1:
             return self._forward_linear(x)
         rate = self.dropout if self.training else 0.0
-        if self.norms or self.activation != "relu":
+        if self.norms or self.activation != "relu" or needs_autograd():
             return self.forward_general(x, rate)
         parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         parts = [relu_ensemble(part, rate, parameters) for part in x.split(self._rows)]
@@ -279,10 +279,11 @@ class QNetwork(nn.Module):
         if isinstance(plan, CommonTurns):
             if not plan.needed:
                 return observations.new_zeros(batch, steps, self.heads, self.n_actions)
-            return at_steps(self._head_values(self._common_input(observations, plan)), plan.needed, steps)
+            values = self._head_values(self._common_input(observations, plan)).to(observations.dtype)
+            return at_steps(values, plan.needed, steps)
         q = observations.new_zeros(batch * steps, self.heads, self.n_actions)
         if len(plan.needed_positions):
-            values = self._head_values(self._packed_input(observations.flatten(0, 1), plan))
+            values = self._head_values(self._packed_input(observations.flatten(0, 1), plan)).to(q.dtype)
             q = q.index_copy(0, plan.needed_positions, values)
         return q.view(batch, steps, self.heads, self.n_actions)
 
@@ -307,7 +308,7 @@ class QNetwork(nn.Module):
     def _states(self, observations: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the recurrent states after each turn (Σ counts, H); ``observations`` (Σ counts, O) turn after turn."""
         assert self.cell is not None
-        if not (torch.compiler.is_compiling() or any(map(torch.is_autocast_enabled, ("cpu", "cuda")))):
+        if not needs_autograd():
             cell = self.cell
             parameters = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
             return gru_states(observations, counts, parameters)

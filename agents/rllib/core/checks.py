@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from agents.algorithms.presets import Preset
+from agents.rllib.core.arithmetic import AMP_DTYPES, COMPILE_MODES, MATMUL_PRECISIONS
 from agents.rllib.envs.team_reward import check_team_reward
 from agents.team.parameter_sharing import sharing_groups
 from agents.team.reward_statistics import NORMALIZATIONS
@@ -29,6 +30,11 @@ def check_settings(config: Any) -> None:
     for name in ("num_env_runners", "num_learners"):
         _check_count(config, name, 0)
     _check_count(config, "num_envs_per_env_runner", 1)
+    for name, valid in (("matmul_precision", MATMUL_PRECISIONS), ("compile", COMPILE_MODES)):
+        if getattr(config, name) not in valid:
+            raise InputError(unknown_option(name, getattr(config, name), valid))
+    if config.amp is not None and config.amp not in AMP_DTYPES:
+        raise InputError(unknown_option("amp", config.amp, AMP_DTYPES))
     _check_epsilon(config.epsilon)
     _check_lr(config.lr)
     for name in ("reward_scale", "grad_clip"):

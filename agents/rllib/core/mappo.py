@@ -39,7 +39,14 @@ POLICIES = Preset(
 """The policies' networks; what of a preset's objective concerns values has no effect."""
 NETWORK_OPTIONS = ("gru", "hidden", "activation", "leaky_slope", "initializer", "share_parameters", "gamma")
 """Options of a preset that MAPPO has, too."""
-LEARNING_OPTIONS = ("max_skipped_updates", "reward_normalization", "reward_scale", "max_episode_steps", "team_reward")
+LEARNING_OPTIONS = (
+    "max_skipped_updates",
+    "matmul_precision",
+    "reward_normalization",
+    "reward_scale",
+    "max_episode_steps",
+    "team_reward",
+)
 """Options of every algorithm's training that MAPPO has, too."""
 PPO_OPTIONS: dict[str, Any] = asdict(MAPPOSettings())
 """Options of MAPPO's own, with defaults; the names are RLlib's where it has them."""

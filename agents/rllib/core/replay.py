@@ -169,6 +169,43 @@ class EpisodeStream:
         return _Minibatches(self.buffer, batch_size, device)
 
 
+def _as_tensors(columns: Columns) -> dict[str, Any]:
+    return {name: torch.as_tensor(values) for name, values in columns.items()}
+
+
+class PinnedCopies:
+    """Copies of minibatches to a GPU that run beside the update before: two sets of page-locked arrays take turns.
+
+    Args:
+        device: the GPU.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self.device, self.stream = torch.device(device), torch.cuda.Stream(device)
+        self.slots: list[dict[str, torch.Tensor]] = [{}, {}]
+        self.copied = [torch.cuda.Event(), torch.cuda.Event()]
+        self.turn = 0
+
+    def __call__(self, columns: Columns) -> dict[str, Any]:
+        """Return the columns on the GPU; the current stream waits for the copies, the host does not."""
+        slot, copied = self.slots[self.turn], self.copied[self.turn]
+        self.turn = 1 - self.turn
+        copied.synchronize()  # of the minibatch before the last one, which has been learnt from
+        current = torch.cuda.current_stream(self.device)
+        tensors: dict[str, Any] = {}
+        for name, values in columns.items():
+            source = torch.from_numpy(np.ascontiguousarray(values))
+            if name not in slot or slot[name].shape != source.shape:
+                slot[name] = torch.empty_like(source, pin_memory=True)
+            slot[name].copy_(source)
+            with torch.cuda.stream(self.stream):
+                tensors[name] = slot[name].to(self.device, non_blocking=True)
+            tensors[name].record_stream(current)
+        copied.record(self.stream)
+        current.wait_stream(self.stream)
+        return tensors
+
+
 class _Minibatches(Iterator[dict[str, torch.Tensor]]):
     """Iterator class instead of a generator.
 
@@ -176,12 +213,13 @@ class _Minibatches(Iterator[dict[str, torch.Tensor]]):
     """
 
     def __init__(self, buffer: Any, batch_size: int, device: Any) -> None:
-        self.buffer, self.batch_size, self.device = buffer, batch_size, device
+        self.buffer, self.batch_size = buffer, batch_size
+        self._copy = PinnedCopies(device) if torch.device(device).type == "cuda" else _as_tensors
 
     def __next__(self) -> dict[str, torch.Tensor]:
         if len(self.buffer) == 0:
             raise InputError("nothing to learn from: the buffer is empty; collect episodes first")
         columns = self.buffer.sample(self.batch_size)
-        tensors: dict[str, Any] = {k: torch.as_tensor(v).to(self.device) for k, v in columns.items()}
+        tensors = self._copy(columns)
         tensors[HOST_KEY] = host_columns(columns)  # last: RLlib counts the rows of the first column
         return {f"{DEFAULT_MODULE_ID}/{k}": v for k, v in tensors.items()}

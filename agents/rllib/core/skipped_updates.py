@@ -41,11 +41,20 @@ class SkippedUpdates:
         if fault is None:
             self.in_a_row = 0
             return
-        self.total += 1
-        self.in_a_row += 1
-        self.longest = max(self.longest, self.in_a_row)
-        self.fault = fault
-        if self.total in (1, 10, 100, 1000):
+        self.note_many(1, self.in_a_row + 1, self.in_a_row + 1, fault)
+
+    def note_many(self, count: int, row: int, most: int, fault: str) -> None:
+        """Count skipped updates.
+
+        Args:
+            count: number of them.
+            row: number of updates skipped in a row up to now.
+            most: largest number in a row.
+            fault: what was not finite in the latest, and the remedy.
+        """
+        before, self.total = self.total, self.total + count
+        self.in_a_row, self.longest, self.fault = row, max(self.longest, most), fault
+        if any(before < limit <= self.total for limit in (1, 10, 100, 1000)):
             logger.warning("updates skipped so far: %d; latest: %s", self.total, fault)
 
     def state(self) -> dict[str, Any]:

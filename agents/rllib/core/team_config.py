@@ -27,6 +27,9 @@ LEARNING: dict[str, Any] = {
     "learning_starts": 256,
     "updates_per_iteration": 10,
     "max_skipped_updates": 20,
+    "matmul_precision": "auto",
+    "amp": None,
+    "compile": "auto",
     "reward_normalization": "step",
     "reward_scale": None,
     "scenario": "default",
@@ -109,6 +112,13 @@ class TeamConfig(AlgorithmConfig):
                 updates_per_iteration: gradient steps per iteration.
                 max_skipped_updates: updates with a loss or a gradient that is not finite are skipped; the run stops
                     after so many in a row. ``None``: never.
+                matmul_precision: precision of float32 matrix products: ``highest``, ``high`` (TF32), ``medium``
+                    (bfloat16), or ``auto``: ``high`` on CUDA, ``highest`` elsewhere.
+                amp: ``bf16``: networks and mixers multiply in bfloat16, so that gradients are less exact, most of all
+                    once the loss is small; ``None``: they do not.
+                compile: ``loss``: ``torch.compile`` of the loss, which takes a minute at the start; ``graph``: one CUDA
+                    graph of the whole update; ``both``; ``off``; ``auto``: ``graph`` on CUDA. What cannot be compiled
+                    or captured runs without it, and one line says so.
                 reward_normalization: unit of learning, one of
                     :data:`agents.team.reward_statistics.NORMALIZATIONS`; a running statistic of all rewards so far.
                     Values and errors are reported in currency whatever the unit.

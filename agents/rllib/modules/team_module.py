@@ -16,6 +16,7 @@ from agents.team.images import as_float
 from agents.team.reward_statistics import CURRENCY, RewardUnits
 from agents.team.td_losses import team_losses
 from agents.team.team import Team, TeamSpec, action_key, column, mask_key, obs_key, turn_key
+from agents.team.turn_plan import HOST_KEY, PLAN_KEY, plan_turns
 
 Choose = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Function of values (B, A) and legal actions (B, A) bool that returns actions (B,)."""
@@ -46,6 +47,10 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         if not self.inference_only:
             for name, value in vars(CURRENCY).items():
                 self.register_buffer(UNIT_BUFFERS[name], torch.tensor(float(value)))
+        self.compute_losses: Callable[..., Any] = team_losses
+        """Function of online and target networks, batch and units; a learner may replace it by a compiled one."""
+        self.amp: torch.dtype | None = None
+        """Type in which networks and mixers multiply; ``None``: that of the weights."""
 
     def get_non_inference_attributes(self) -> list[str]:
         """Return the parts that runners do not need."""
@@ -101,7 +106,10 @@ class TeamRLModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Return the losses of whole episodes; they depend on all parameters, as distributed training requires."""
         units = RewardUnits(**{name: getattr(self, buffer) for name, buffer in UNIT_BUFFERS.items()})
-        return dict(team_losses(self.online, self.target, batch, units=units))
+        batch = {**batch, PLAN_KEY: plan_turns(self.online, batch)}  # on the host, outside of what is compiled
+        batch.pop(HOST_KEY, None)
+        with torch.autocast(batch["filled"].device.type, self.amp, enabled=self.amp is not None):
+            return dict(self.compute_losses(self.online, self.target, batch, units=units))
 
     def set_reward_units(self, units: RewardUnits) -> None:
         """Set the units in which the team learns from rewards."""

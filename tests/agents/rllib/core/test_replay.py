@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from agents.rllib.core import memory
 from agents.rllib.core.memory import check_memory
-from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
+from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream, PinnedCopies
 from marca_env.utils.errors import InputError
 
 
@@ -123,3 +124,10 @@ def test_a_batch_counts_filled_steps() -> None:
 def test_an_empty_buffer_is_refused() -> None:
     with pytest.raises(InputError, match="empty"):
         next(EpisodeStream(EpisodeBuffer(3)).iter_torch_batches(batch_size=2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_to_a_gpu_have_the_values_of_their_own_minibatch() -> None:
+    copies = PinnedCopies("cuda")
+    batches = [copies({"reward": np.full((4, 2), k, np.float32)})["reward"] for k in range(6)]
+    assert [float(b.mean()) for b in batches] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
