@@ -41,7 +41,7 @@ AWRQ_V2_SWITCHES: dict[str, Switch] = {
     "residual_mixer": ("mixer", "residual", "sum"),
     "value_at_turn": ("waiting_values", "zero", "carried"),
     "advantage_weighting": ("td_weighting", "advantage", "none"),
-    "lambda_returns": ("td_lambda", 0.5, 0.0),
+    "lambda_returns": ("td_lambda", 0.8, 0.0),
     "averaged_policy": ("policy_weights", "average", "online"),
     "ensemble": ("heads", 5, 1),
     "disagreement_weighting": ("head_weighting", "disagreement", "mean"),
@@ -164,7 +164,7 @@ PRESETS: dict[str, Preset] = {
         network=_TEAM,
         mixer=MixerOptions(mixer="residual", waiting_values="zero"),
         objective=ObjectiveOptions(
-            td_weighting="advantage", td_alpha=0.1, td_lambda=0.5, policy_weights="average", tau=0.02
+            td_weighting="advantage", td_alpha=0.1, td_lambda=0.8, policy_weights="average", tau=0.02
         ),
         credit=CreditOptions(credit_use="weight"),
     ),
