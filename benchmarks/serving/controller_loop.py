@@ -7,6 +7,7 @@ age: first they are the last good ones, then the decision servers use their stat
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections import Counter, deque
@@ -35,6 +36,7 @@ MOST_RECORDS = 1440
 """Periods that :attr:`ControllerLoop.records` holds."""
 _LONGEST_REST = MINUTES_PER_DAY / 2 * SECONDS_PER_MINUTE  # a longer one makes the minute of the day ambiguous
 _FORMAT = 1
+_MODELS = "refitted-model-{}"  # folder beside the state file
 _REMEDY = "remove the file to begin without a past"
 
 
@@ -327,6 +329,7 @@ class ControllerLoop:
                     self._timeline.advance(as_whole_number("minute", state["minute"], 0, MINUTES_PER_DAY - 1))
                 load = getattr(self.balancer, "load_state_dict", None)
                 if state.get("name") == self.name and state.get("balancer") is not None and callable(load):
+                    self._load_model(state["balancer"])
                     load(state["balancer"])
             except (InputError, TypeError, ValueError) as error:
                 self.balancer.reset()
@@ -338,7 +341,31 @@ class ControllerLoop:
         Raises:
             WriteError: the file cannot be written.
         """
-        write_json(path, self.state_dict())
+        with self._lock:
+            model = self._save_model(Path(path))
+            write_json(path, self.state_dict())
+        for older in Path(path).parent.glob(_MODELS.format("*")) if model is not None else ():
+            if older != model:
+                shutil.rmtree(older, ignore_errors=True)
+
+    def _save_model(self, path: Path) -> Path | None:
+        """Write a refitted model beside the state, before the state that names it; return its folder."""
+        adopted = getattr(self.balancer, "adopted", 0)
+        if not isinstance(adopted, int) or adopted < 1 or not hasattr(self.balancer, "save_model"):
+            return None
+        folder = path.with_name(_MODELS.format(adopted))
+        if not folder.exists():
+            self.balancer.save_model(folder)
+        return folder
+
+    def _load_model(self, state: Mapping[str, Any]) -> None:
+        """Use the refitted model of an earlier process, if its state says that there was one."""
+        refit, load = state.get("refit"), getattr(self.balancer, "load_model", None)
+        if self.state_file is None or load is None or not isinstance(refit, Mapping) or not refit.get("adopted"):
+            return
+        folder = self.state_file.with_name(_MODELS.format(refit["adopted"]))
+        if not load(folder, state):
+            log.warning("%s: the refit of another model than that of --model; it is not used", folder)
 
     def restore(self, path: str | Path | None = None) -> bool:
         """Continue from a file; return whether there was one.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from mpc.controller.mpc_balancer import MPCBalancer
 from mpc.controller.telemetry import CheckedObservation, Event, FaultError, check_observation, minute_of_day
 from mpc.model.forecast_errors import response_errors
 from mpc.model.refit import MIN_TRANSITIONS, Refit
+from mpc.model.system_model import SystemModel
 from mpc.model.transitions import Transitions
 from mpc.planning.deadline import Deadline
 from mpc.validation import (
@@ -106,6 +109,14 @@ def _is_complete(checked: CheckedObservation) -> bool:
     return bool(np.all(np.isfinite(checked.prices)) and np.all(checked.load > 0))
 
 
+def _digest(model: SystemModel) -> str:
+    """Return a sum of the weights of a model, by which it is recognised after a restart."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.response.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class AdaptiveBalancer:
     """An :class:`mpc.MPCBalancer` whose system model is refitted to a rolling window of telemetry when it drifts.
 
@@ -124,6 +135,7 @@ class AdaptiveBalancer:
 
     Attributes:
         adaptations: the events of the model, oldest first (the last 1,000).
+        adopted: number of refits that were adopted since the model that was given.
 
     Raises:
         InputError: a model without a report of its errors.
@@ -139,7 +151,8 @@ class AdaptiveBalancer:
         except (KeyError, TypeError, ValueError):
             raise InputError("the model has no report of its errors; fit it with SystemModel.fit") from None
         self.adaptations: deque[Adaptation] = deque(maxlen=_MAX_ADAPTATIONS)
-        self._refits = 0
+        self._refits = self.adopted = 0
+        self._given = _digest(balancer.model)
         self.reset()
 
     @property
@@ -161,18 +174,53 @@ class AdaptiveBalancer:
     def state_dict(self) -> dict[str, Any]:
         """Return the memory of the controller; see :meth:`mpc.MPCBalancer.state_dict`.
 
-        A refitted model and its telemetry are not in it: save ``balancer.model`` to keep that.
+        A refitted model is not in it: :meth:`save_model` writes that. The stored telemetry is not saved.
         """
-        return {"balancer": self.balancer.state_dict()}
+        refit = {"adopted": self.adopted, "of": self._given, "usual_error": self._usual_error.tolist()}
+        return {"balancer": self.balancer.state_dict(), "refit": refit}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict`.
+        """Continue from :meth:`state_dict`, after :meth:`load_model` where a refit was in use.
+
+        Corrections of a refit that was not loaded are dropped, because they do not fit another model.
 
         Raises:
             InputError: see :meth:`mpc.MPCBalancer.load_state_dict`.
         """
         self.reset()
-        self.balancer.load_state_dict((state.get("balancer") if isinstance(state, Mapping) else None) or {})
+        state = state if isinstance(state, Mapping) else {}
+        memory = dict(state.get("balancer") or {})
+        refit = state.get("refit")
+        if isinstance(refit, Mapping) and refit.get("adopted") != self.adopted:
+            memory["correction"] = self.balancer.state_dict()["correction"]  # that of a controller without a past
+        self.balancer.load_state_dict(memory)
+
+    def save_model(self, folder: str | Path) -> None:
+        """Write the model in use, such as a refit, into a folder."""
+        self.balancer.model.save(folder)
+
+    def load_model(self, folder: str | Path, state: Mapping[str, Any]) -> bool:
+        """Adopt the refit of an earlier process, unless this one was given another model to begin with.
+
+        Args:
+            folder: what :meth:`save_model` wrote.
+            state: :meth:`state_dict` of that time.
+
+        Returns:
+            Whether it is in use.
+
+        Raises:
+            InputError: the folder or the state is damaged, or the model is of other clusters.
+        """
+        refit = state.get("refit")
+        if not isinstance(refit, Mapping) or not refit.get("adopted") or refit.get("of") != self._given:
+            return False
+        usual = np.array(refit.get("usual_error"), dtype=np.float64)
+        if usual.shape != self._usual_error.shape or not np.all(usual > 0):
+            raise InputError(f"state of AdaptiveBalancer: usual_error is {refit.get('usual_error')}")
+        self.balancer.adopt(SystemModel.load(folder))
+        self.adopted, self._usual_error = int(refit["adopted"]), usual
+        return True
 
     def update(self, observation: ControlObservation) -> np.ndarray:
         """Return prices (G,) for the coming minute; see :meth:`mpc.MPCBalancer.update`."""
@@ -274,6 +322,7 @@ class AdaptiveBalancer:
             self._record(minute, "dropped", message)
             return
         self.balancer.adopt(refit.model)
+        self.adopted += 1
         self._usual_error = np.maximum(self._usual_error, new_errors)
         self._errors.clear()
         self._drift_noticed = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import shutil
 import threading
 import time
 from collections import deque
@@ -11,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.serving.controller_loop import ControllerLoop
 from benchmarks.serving.prices import PriceBoard
@@ -18,9 +21,9 @@ from benchmarks.serving.telemetry import TelemetryInbox, TelemetryReading
 from marca_env.traffic.simulated_system import SimulatedSystem
 from marca_env.traffic.workload import Traffic
 from marca_env.utils.errors import InputError
-from mpc import FeedbackBalancer, FeedbackSettings, StaticBalancer
+from mpc import AdaptiveBalancer, FeedbackBalancer, FeedbackSettings, MPCBalancer, StaticBalancer
 from mpc.controller.telemetry import Event
-from tests.helpers.small_system import make_pool, simulate, sine_days
+from tests.helpers.small_system import fitted, make_pool, simulate, sine_days
 
 CLUSTERS, BUDGETS = ("retrieval", "ranking"), (7.0, 7.0)
 
@@ -242,3 +245,30 @@ def test_a_loop_needs_a_budget_for_each_cluster_and_a_source_to_run():
             ControllerLoop(feedback(), None, board, budgets=budgets)
     with pytest.raises(InputError, match="source"):
         ControllerLoop(feedback(), None, board, budgets=BUDGETS).run(threading.Event())
+
+
+@pytest.mark.slow
+def test_a_refitted_model_survives_a_restart(tmp_path):
+    path, model = tmp_path / "controller.json", fitted()[2]
+
+    def adaptive() -> AdaptiveBalancer:
+        return AdaptiveBalancer(MPCBalancer(model))
+
+    first = make_loop(adaptive(), Clock(), state_file=path)
+    first.step(value(600))
+    assert list(tmp_path.glob("refitted-model-*")) == []
+    for adopted in (1, 2):
+        refit = copy.deepcopy(first.balancer.balancer.model)
+        with torch.no_grad():
+            next(iter(refit.response.parameters())).mul_(1.1)
+        first.balancer.balancer.adopt(refit)
+        first.balancer.adopted = adopted
+        first.step(value(600 + adopted))
+    assert [folder.name for folder in tmp_path.glob("refitted-model-*")] == ["refitted-model-2"]
+    second = make_loop(adaptive(), Clock(), state_file=path)
+    assert second.restore()
+    weights = [loop.balancer.balancer.model.response.state_dict() for loop in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    shutil.rmtree(tmp_path / "refitted-model-2")
+    with pytest.raises(InputError, match="remove the file to begin without a past"):
+        make_loop(adaptive(), Clock(), state_file=path).restore()

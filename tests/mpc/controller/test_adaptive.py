@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.experiments.balancing_adaptation.changing_system import ChangingSystem, with_costs, with_machines
 from marca_env.traffic.simulated_system import draw_arrivals
@@ -54,6 +58,38 @@ def test_a_change_of_cost_is_noticed_and_a_refit_adopted(system, doubled):
     assert 630 <= balancer.adaptations[0].minute <= 636
     assert balancer.balancer.model is not system[2]
     assert np.abs(loads[80:] - 1).mean() < 0.05
+
+
+@pytest.mark.slow
+def test_a_refit_is_used_again_after_a_restart(system, doubled, tmp_path):
+    before, _ = doubled
+    state = json.loads(json.dumps(before.state_dict()))
+    before.save_model(tmp_path)
+    after = AdaptiveBalancer(MPCBalancer(system[2]), WITHOUT_TIME_LIMIT, seed=3)
+    assert after.load_model(tmp_path, state)
+    after.load_state_dict(state)
+    assert (after.adopted, after.state_dict()["refit"]) == (before.adopted, state["refit"])
+    assert after.state_dict()["balancer"]["correction"] == state["balancer"]["correction"]
+    weights = [b.balancer.model.response.state_dict() for b in (before, after)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_a_refit_of_another_model_is_not_used(system, doubled, tmp_path):
+    """A newer model that the user gives counts more; the corrections of the refit are dropped with it."""
+    before, _ = doubled
+    before.save_model(tmp_path)
+    state = before.state_dict()
+    newer = copy.deepcopy(system[2])
+    with torch.no_grad():
+        next(iter(newer.response.parameters())).mul_(1.01)
+    after = AdaptiveBalancer(MPCBalancer(newer))
+    assert not after.load_model(tmp_path, state)
+    after.load_state_dict(state)
+    assert after.balancer.model is newer
+    assert after.state_dict()["balancer"]["correction"] == MPCBalancer(newer).state_dict()["correction"]
+    with pytest.raises(InputError, match="usual_error"):
+        AdaptiveBalancer(MPCBalancer(system[2])).load_model(tmp_path, {"refit": {**state["refit"], "usual_error": [0]}})
 
 
 @pytest.mark.slow
