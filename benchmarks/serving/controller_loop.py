@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.serving.minute_rows import day_of
 from benchmarks.serving.prices import PriceBoard, PublishedPrices
 from benchmarks.serving.telemetry import TelemetryReading, TelemetrySource, as_stale
 from marca_env.traffic.control import Balancer
@@ -66,7 +67,7 @@ class LoopRecord:
         """Return the record as a row in the columns of a system log, with further ones; ``None`` was not measured."""
         reading = self.reading
         row: dict[str, Any] = {
-            "day": int(self.at // (MINUTES_PER_DAY * SECONDS_PER_MINUTE)),
+            "day": day_of(reading.minute, self.at),
             "minute": reading.minute,
             "qps": reading.qps if reading.is_usable else None,
         }

@@ -23,7 +23,7 @@ def minute_row(
     """
     zeros = (0,) * len(clusters)
     row: dict[str, Any] = {
-        "day": int(time.time() // (MINUTES_PER_DAY * SECONDS_PER_MINUTE)),
+        "day": day_of(reading.minute, time.time()),
         "minute": reading.minute,
         "qps": reading.qps,
     }
@@ -36,3 +36,15 @@ def minute_row(
     for k, cluster in enumerate(clusters):
         row |= {f"{name}_{cluster}": values[k] for name, values in parts.items()}
     return row | {"revenue": 0.0 if revenue is None else revenue * reading.qps * SECONDS_PER_MINUTE}
+
+
+def day_of(minute: int, now: float) -> int:
+    """Return the day of a minute of the day that was measured about now, counted from 1970.
+
+    The last minute of a day comes in after midnight. Where the sender's clock is local, its days begin at its midnight.
+
+    Args:
+        minute: 0 … 1439.
+        now: Unix time, seconds.
+    """
+    return round((now / SECONDS_PER_MINUTE - minute) / MINUTES_PER_DAY)

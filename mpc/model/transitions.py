@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marca_env.utils.units import MINUTES_PER_DAY
 from mpc.model.conditions import Conditions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_LONGEST_STEP = 1.5
+"""Longest step between rows without a gap, over the shortest one of the day."""
 
 
 class Transitions:
@@ -20,7 +25,8 @@ class Transitions:
         load: (T,G) core-seconds per second.
         prices: (T,G) currency per core-second.
         conditions: (T) conditions of each row.
-        joined: (T−1,) whether row k leads to row k + 1: both are of the same day and have traffic and load.
+        joined: (T−1,) whether row k leads to row k + 1: no minute of the day is missing between them, and both have
+            traffic and load.
         starts: the rows k that lead to row k + 1.
         undegraded: (T,) whether rows k and k + 1 have degradation level 0.
     """
@@ -37,7 +43,7 @@ class Transitions:
         )
         day = log["day"].to_numpy()
         usable = (self.conditions.qps > 0) & (self.load > 0).all(axis=1)
-        self.joined = (day[1:] == day[:-1]) & usable[1:] & usable[:-1]
+        self.joined = _follows(day, self.conditions.minute) & usable[1:] & usable[:-1]
         self.starts = np.flatnonzero(self.joined)
         level_zero = (self.conditions.degradation == 0).all(axis=1)
         self.undegraded = np.append(level_zero[1:] & level_zero[:-1], False)
@@ -55,3 +61,17 @@ class Transitions:
         """Return those of ``rows`` from which ``steps`` transitions follow without a gap."""
         rows = rows[rows + steps < len(self.load)]
         return np.array([k for k in rows if self.joined[k : k + steps].all()], dtype=np.int64)
+
+
+def _follows(day: np.ndarray, minute: np.ndarray) -> np.ndarray:
+    """Return whether each row (T,) follows the one before without a gap, (T−1,).
+
+    A gap is a step that is longer than the others of its day, such as minutes without telemetry.
+    """
+    is_same_day = day[1:] == day[:-1]
+    steps = (minute[1:] - minute[:-1]) % MINUTES_PER_DAY
+    _, group = np.unique(day, return_inverse=True)
+    group, shortest = group[:-1], np.full(len(day), np.inf)
+    is_step = is_same_day & (steps > 0)
+    np.minimum.at(shortest, group[is_step], steps[is_step])
+    return is_same_day & (steps <= _LONGEST_STEP * shortest[group])

@@ -101,7 +101,7 @@ def _source(args: argparse.Namespace, scenario: Scenario, folder: Path) -> Telem
 def _audit(folder: str | None, scenario: Scenario) -> Callable[[LoopRecord], None] | None:
     if folder is None:
         return None
-    return partial(_write, AuditLog(checked_path(folder, "--audit"), 0.0), scenario.cluster_names)
+    return partial(_write, AuditLog(checked_path(folder, "--audit"), 0.0, minutes="controller"), scenario.cluster_names)
 
 
 def _write(audit: AuditLog, clusters: tuple[str, ...], record: LoopRecord) -> None:

@@ -15,6 +15,7 @@ from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.serving.app import AppLimits, create_app
 from benchmarks.serving.audit import AuditLog
 from benchmarks.serving.guards import GuardLimits
+from benchmarks.serving.minute_rows import day_of
 from benchmarks.serving.modes import Mode
 from marca_env.logs.log_files import read_system_log
 from tests.helpers.decision_server import (
@@ -220,6 +221,31 @@ def test_the_audit_log_can_be_read_as_a_system_log(policy, tmp_path: Path):
     ]
     assert len(requests.read_text().splitlines()) == 2
     assert '"minute": 7' in events.read_text()
+
+
+def test_the_minutes_of_all_processes_are_one_log(tmp_path: Path):
+    """Telemetry comes to any process; a log for each would have gaps."""
+    first, second, other = (AuditLog(tmp_path) for _ in range(3))
+    for minute, log in enumerate([first, second, second, first]):
+        log.minute({"day": 3, "minute": minute})
+    other.minute({"day": 3, "minute": 4, "new": None})
+    text = [path.read_text().split() for path in sorted(tmp_path.glob("minutes-*.csv"), key=lambda p: len(p.name))]
+    assert text == [["day,minute", "3,0", "3,1", "3,2", "3,3"], ["day,minute,new", "3,4,"]]
+
+
+@pytest.mark.parametrize(
+    ("minute", "now", "day"),
+    [
+        (0, 60.0, 0),
+        (1439, 86_390.0, 0),
+        (1439, 86_405.0, 0),
+        (0, 86_465.0, 1),
+        (1, 86_370.0, 1),
+        (120, 86_400 - 3_600, 1),
+    ],
+)
+def test_the_last_minute_of_a_day_belongs_to_it(minute, now, day):
+    assert day_of(minute, now) == day
 
 
 def slow(policy: AllocationPolicy) -> AllocationPolicy:
