@@ -4,6 +4,7 @@ from .envs.options import ViewOptions as ViewOptions
 from .envs.pettingzoo_env import env as env
 from .envs.pettingzoo_env import parallel_env as parallel_env
 from .envs.request_window import RequestWindow as RequestWindow
+from .envs.tensor_env import tensor_env as tensor_env
 from .envs.wrappers import UniformAgents as UniformAgents
 from .integration.feature_coding import FeatureCoder as FeatureCoder
 from .logs.log_files import read_cost_log as read_cost_log

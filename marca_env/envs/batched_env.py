@@ -106,7 +106,7 @@ class BatchedRecommender:
             site_shares = self.engine.population.site_shares(self.scenario)
             self.clusters = WindowClusters(self.scenario, self.window, num_envs, self.prices, site_shares)
             self.prices = self.clusters.prices  # (B,G)
-        self._reward = REWARDS[options.reward] if isinstance(options.reward, str) else options.reward
+        self.reward_function = REWARDS[options.reward] if isinstance(options.reward, str) else options.reward
         self.agents = self.encoder.agents
         self.observation_sizes = dict(self.encoder.sizes)
         self.action_sizes = dict(self.encoder.n_actions)
@@ -187,7 +187,7 @@ class BatchedRecommender:
     def _finish_request(self) -> BatchedStep:
         """Serve the request, reward it, and begin the next one unless the episode is over."""
         outcome, cluster_infos = self._serve()
-        reward = checked_reward(self._reward(outcome, self.prices), self.num_envs)
+        reward = checked_reward(self.reward_function(outcome, self.prices), self.num_envs)
         infos = {
             "revenue": outcome.revenue,
             "expected_revenue": outcome.expected_revenue,

@@ -202,6 +202,7 @@ def environment_calls() -> list[Call]:
 
     return [
         Call("batched_env", marca_env.batched_env, {"num_envs": 2, **options}),
+        Call("tensor_env", marca_env.tensor_env, {"num_envs": 2, "device": "cpu", **options}),
         Call("parallel_env", marca_env.parallel_env, team),
         Call("env", marca_env.env, team, ("scenario", "observations")),
         Call("EnvOptions", marca_env.EnvOptions, options),

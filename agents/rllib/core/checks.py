@@ -15,6 +15,8 @@ from agents.team.team import TeamSpec
 from marca_env.utils.errors import InputError, unknown_option
 
 CLIPPING = ("global_norm", "norm", "value")
+SAMPLING = ("arrays", "tensors")
+"""Ways to play episodes: NumPy arrays, or tensors on the learner's device."""
 
 
 def check_settings(config: Any) -> None:
@@ -46,6 +48,8 @@ def check_settings(config: Any) -> None:
         check_team_reward(config.team_reward)
     if config.env is None and config.team_reward not in (None, "mean"):
         raise InputError(f"team_reward is {config.team_reward!r}, but a log has one reward per request; remove it")
+    if config.sampling not in SAMPLING:
+        raise InputError(unknown_option("sampling", config.sampling, SAMPLING))
     if config.reward_normalization not in NORMALIZATIONS:
         raise InputError(unknown_option("reward_normalization", config.reward_normalization, NORMALIZATIONS))
 

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import ray
+import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -28,8 +29,10 @@ from ray.rllib.utils.metrics import (
 from agents.offline.episodes import Columns
 from agents.rllib.core.replay import EpisodeBatch
 from agents.rllib.core.rollout import rollout
+from agents.rllib.core.tensor_rollout import make_tensor_env, tensor_rollout
 from agents.rllib.envs.make_env import make_batched
 from agents.team.team import TeamSpec
+from marca_env.envs.tensor_env import TensorRecommender
 from marca_env.utils.errors import InputError
 
 
@@ -50,6 +53,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
 
     env: Any
     module: Any
+    _tensors: TensorRecommender | None
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -65,7 +69,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
         """Build the environment and close the previous one."""
         if self.env is not None and hasattr(self.env, "close"):
             self.env.close()
-        self.env = None
+        self.env = self._tensors = None
         if self.config.env is None:
             return
         self.env = make_batched(
@@ -76,11 +80,19 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             max_steps=self.config.max_episode_steps,
             team_reward=self.config.team_reward,
         )
+        if self.config.sampling == "tensors":
+            self._tensors = make_tensor_env(self.env, self._device())
+
+    def _device(self) -> str:
+        """Return the device of sampling: that of a learner in this process, else the CPU."""
+        return "cuda" if self.config.num_gpus_per_learner and not self.config.num_env_runners else "cpu"
 
     def make_module(self) -> None:
         """Build the team's networks for acting."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()[DEFAULT_MODULE_ID].eval()
+        if self._tensors is not None:
+            self.module.to(self._tensors.device)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Return the observation and action spaces of the environment and of the module."""
@@ -169,7 +181,12 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
 
     def _rollout(self, rng: np.random.Generator, rate: float) -> Columns:
         """Play one episode in every sub-environment; ``rate`` is the probability of a random action."""
-        return rollout(self.env, self.module, self.spec, rng, rate)
+        if self._tensors is None:
+            return rollout(self.env, self.module, self.spec, rng, rate)
+        generator = torch.Generator(self._tensors.device)
+        generator.manual_seed(int(rng.integers(2**63)))
+        columns = tensor_rollout(self._tensors, self.module, self.spec, generator, rate)
+        return {name: column.cpu().numpy() for name, column in columns.items()}
 
     def _log(self, batch: EpisodeBatch) -> None:
         columns, steps = batch.columns, batch.env_steps()

@@ -35,6 +35,7 @@ LEARNING: dict[str, Any] = {
     "scenario": "default",
     "max_episode_steps": None,
     "team_reward": None,
+    "sampling": "arrays",
     "streaming": "auto",
     "memory_limit": None,
     "shuffle_buffer": 131_072,
@@ -128,6 +129,9 @@ class TeamConfig(AlgorithmConfig):
                 team_reward: ``mean`` or ``sum`` of the rewards of all agents, for environments with a reward for each;
                     an agent that has left counts as 0. ``None``: as a public task is reported (the sum in level-based
                     foraging), else the mean. Returns are those of the team.
+                sampling: ``arrays``, or ``tensors``: environment, exploration and networks run as tensors on the device
+                    of the learner, or on the CPU with remote runners. For requests whose features are categories,
+                    without windows, latency limit and noise (:func:`marca_env.tensor_env`).
                 streaming: whether Ray Data reads a log during training (``True``) or the log is held in memory
                     (``False``); ``"auto"``: streamed if it would take more than ``memory_limit``.
                 memory_limit: bytes that a log may take in memory; ``None``: half of the free memory.
