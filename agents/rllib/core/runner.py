@@ -29,7 +29,8 @@ from ray.rllib.utils.metrics import (
 from agents.offline.episodes import Columns
 from agents.rllib.core.replay import EpisodeBatch
 from agents.rllib.core.rollout import rollout
-from agents.rllib.core.tensor_rollout import make_tensor_env, tensor_rollout
+from agents.rllib.core.tensor_replay import is_on_host
+from agents.rllib.core.tensor_rollout import make_tensor_env, sampling_device, tensor_rollout
 from agents.rllib.envs.make_env import make_batched
 from agents.team.team import TeamSpec
 from marca_env.envs.tensor_env import TensorRecommender
@@ -81,11 +82,7 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             team_reward=self.config.team_reward,
         )
         if self.config.sampling == "tensors":
-            self._tensors = make_tensor_env(self.env, self._device())
-
-    def _device(self) -> str:
-        """Return the device of sampling: that of a learner in this process, else the CPU."""
-        return "cuda" if self.config.num_gpus_per_learner and not self.config.num_env_runners else "cpu"
+            self._tensors = make_tensor_env(self.env, sampling_device(self.config))
 
     def make_module(self) -> None:
         """Build the team's networks for acting."""
@@ -185,8 +182,9 @@ class TeamEnvRunner(EnvRunner, Checkpointable):
             return rollout(self.env, self.module, self.spec, rng, rate)
         generator = torch.Generator(self._tensors.device)
         generator.manual_seed(int(rng.integers(2**63)))
-        columns = tensor_rollout(self._tensors, self.module, self.spec, generator, rate)
-        return {name: column.cpu().numpy() for name, column in columns.items()}
+        columns: dict[str, Any] = tensor_rollout(self._tensors, self.module, self.spec, generator, rate)
+        keeps = self._tensors.device.type != "cpu"  # the replay is on the same device then
+        return {n: x if keeps and not is_on_host(n) else x.cpu().numpy() for n, x in columns.items()}
 
     def _log(self, batch: EpisodeBatch) -> None:
         columns, steps = batch.columns, batch.env_steps()

@@ -24,6 +24,8 @@ from agents.rllib.core.cluster import check_resources
 from agents.rllib.core.replay import EpisodeBatch, EpisodeBuffer, EpisodeStream
 from agents.rllib.core.runner_pool import RunnerPool, raise_runner_error
 from agents.rllib.core.team_config import TeamConfig
+from agents.rllib.core.tensor_replay import TensorBuffer
+from agents.rllib.core.tensor_rollout import sampling_device
 from agents.rllib.envs.recorded_env import describe_environment
 from agents.team.reward_statistics import RewardStatistics, RewardUnits
 from marca_env.models.engine import load_latency_map
@@ -75,7 +77,7 @@ class TeamAlgorithm(Algorithm):
             self.buffer = self.offline_data.buffer
             self.reward_statistics = self.buffer.reward_statistics()
         else:
-            self.buffer = EpisodeBuffer(self.config.buffer_capacity, seed=self.config.seed)
+            self.buffer = _make_buffer(self.config)
         self._stream = EpisodeStream(self.buffer)
 
     def training_step(self) -> None:
@@ -290,3 +292,10 @@ class TeamAlgorithm(Algorithm):
             )
             scenario = scenarios[0] if scenarios else None
         return scenario
+
+
+def _make_buffer(config: TeamConfig) -> EpisodeBuffer:
+    """Return the replay buffer, on the GPU if episodes are sampled there."""
+    if config.sampling == "tensors" and sampling_device(config) == "cuda":
+        return TensorBuffer(config.buffer_capacity, config.seed, "cuda")
+    return EpisodeBuffer(config.buffer_capacity, seed=config.seed)

@@ -17,6 +17,12 @@ from marca_env.utils.errors import InputError
 TensorColumns = dict[str, Tensor]
 
 
+def sampling_device(config: Any) -> str:
+    """Return the device of a configuration's sampling with tensors: that of a learner in this process, else the CPU."""
+    is_local = not config.num_env_runners and not config.num_learners
+    return "cuda" if config.num_gpus_per_learner and is_local else "cpu"
+
+
 def make_tensor_env(env: Any, device: str) -> TensorRecommender:
     """Return the tensors of a batched environment.
 

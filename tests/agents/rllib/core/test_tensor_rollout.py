@@ -95,6 +95,18 @@ def test_a_run_that_samples_with_tensors_learns_and_can_be_repeated(tiny_engine:
     assert same(*weights)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_run_on_a_gpu_keeps_its_replay_there(tiny_engine: Engine) -> None:
+    config = make_config(tiny_engine, "AWRQMixer", heads=2).learners(num_gpus_per_learner=1)
+    algorithm, numbers = train(config, stop={"training_iteration": 2})
+    columns = algorithm.buffer.columns
+    assert columns["state"].is_cuda
+    assert isinstance(columns["reward"], np.ndarray)
+    assert np.isfinite(numbers["loss"])
+    algorithm.stop()
+
+
 def test_what_cannot_be_sampled_with_tensors_is_one_line(tiny_engine: Engine) -> None:
     with pytest.raises(InputError, match="TurnBasedView has none; use an environment of requests"):
         make_runner(make_config(tiny_engine, "JointDQN", gru=None))
