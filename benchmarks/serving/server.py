@@ -161,8 +161,11 @@ def _announce(settings: ServeSettings, port: int) -> None:
 def _bind(settings: ServeSettings) -> Iterator[socket.socket]:
     """Yield a socket that listens on the port; 0: any free one."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it. asyncio would set it, but not in workers, which get the socket as a bare descriptor; an
+    # answer would then wait 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((settings.host, settings.port))
     except (OSError, OverflowError) as error:

@@ -57,7 +57,8 @@ class SlowPolicy(AllocationPolicy):
 
 
 def service_of(policy: AllocationPolicy, **options: Any) -> DecisionService:
-    """Return a service with prices."""
+    """Return a service with prices; on a busy machine a decision may take long, so its time is not short."""
+    options = {"seconds": 10.0} | options
     clusters, state = policy.scenario.cluster_names, options.get("state")
     board = PriceBoard(clusters) if state is None else SharedPriceBoard(Path(state) / PRICES_FILE, clusters)
     service = DecisionService(Decider(policy, policy.scenario, STATIC), board, **options)

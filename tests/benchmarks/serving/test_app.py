@@ -16,7 +16,7 @@ from benchmarks.serving.app import AppLimits, create_app
 from benchmarks.serving.audit import AuditLog
 from benchmarks.serving.guards import GuardLimits
 from benchmarks.serving.minute_rows import day_of
-from benchmarks.serving.modes import Mode
+from benchmarks.serving.modes import Mode, in_share
 from marca_env.logs.log_files import read_system_log
 from tests.helpers.decision_server import (
     GOOD,
@@ -137,6 +137,17 @@ def test_the_mode_changes_at_once_and_enforces_the_same_share_on_every_server(po
         assert {d["applied"] for d in decide(url, *requests)["decisions"]} == {"static"}
         assert call(f"{url}/mode", "PUT", {"mode": "off"})[0] == 422
         assert call(f"{url}/mode")[1] == {"mode": "static", "guards": {}}
+
+
+def test_five_percent_over_http_are_those_of_the_hash(policy):
+    keys = [f"session-{k}" for k in range(4_000)]
+    with running(create_app(service_of(policy, mode=Mode("enforce", 5.0)))) as url:
+        applied = []
+        for start in range(0, len(keys), 1_000):
+            part = [GOOD | {"request_id": key} for key in keys[start : start + 1_000]]
+            applied += [decision["applied"] == "policy" for decision in decide(url, *part)["decisions"]]
+    assert applied == in_share(keys, 0.05).tolist()
+    assert abs(sum(applied) / len(applied) - 0.05) < 0.015
 
 
 def test_a_token_is_needed_where_there_is_one(policy):

@@ -7,12 +7,17 @@ import pytest
 from benchmarks.serving.modes import Mode, in_share, parse_percent, request_key
 from marca_env.utils.errors import InputError
 
-KEYS = [f"user-{k}" for k in range(20_000)]
+KEYS = [f"user-{k}" for k in range(100_000)]
 
 
-def test_five_percent_of_the_keys_are_in_the_share_and_stay_in_a_greater_one():
+@pytest.mark.parametrize("form", ["user-{}", "{}", "00{:08x}-0000-4000-8000-000000000000"])
+def test_five_percent_of_any_keys_are_in_the_share(form):
+    share = in_share([form.format(k) for k in range(100_000)], 0.05).mean()
+    assert abs(share - 0.05) < 5 * (0.05 * 0.95 / 100_000) ** 0.5  # 0.34 %
+
+
+def test_the_keys_of_a_share_stay_in_a_greater_one():
     five, twenty = in_share(KEYS, 0.05), in_share(KEYS, 0.2)
-    assert abs(five.mean() - 0.05) < 0.005
     assert abs(twenty.mean() - 0.2) < 0.01
     assert not (five & ~twenty).any()
     assert (in_share(list(reversed(KEYS)), 0.05)[::-1] == five).all()

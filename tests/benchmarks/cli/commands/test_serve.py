@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serving.server import _bind
+from benchmarks.serving.settings import ServeSettings
 from tests.helpers.cli import refuse
 from tests.helpers.decision_server import GOOD, call, decide
 from tests.helpers.decision_server import served_process as served
@@ -68,8 +70,15 @@ def test_wrong_options_are_one_line(options, part, capsys):
     assert part in refuse(["serve", *options], capsys)
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
+def test_connections_send_answers_at_once():
+    """Without TCP_NODELAY an answer waits 40 ms for the client's acknowledgement."""
+    with _bind(ServeSettings("", port=0)) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
