@@ -60,7 +60,6 @@ class _GRUStates(torch.autograd.Function):
         size, groups = w_hidden.shape[1], _groups(ctx.counts)
         hidden_grad = torch.empty_like(gates)  # of the recurrent part of the gates
         new_grad = torch.empty_like(states)  # of the whole of "new"
-        weight_grad = torch.zeros_like(w_hidden)
         carried = None
         for turn in reversed(range(len(groups))):
             rows, count = groups[turn], ctx.counts[turn]
@@ -75,12 +74,23 @@ class _GRUStates(torch.autograd.Function):
             _sigmoid_backward(change.mul_(state_grad), update, gate[:, size : 2 * size])
             _sigmoid_backward(grad_new * hidden_new[rows], reset, gate[:, :size])
             if before is not None:
-                weight_grad.addmm_(gate.t(), before)
                 carried = torch.addmm(kept, gate, w_hidden)
+        weight_grad = _recurrent_grad(hidden_grad, states, ctx.counts)
         bias_grad = hidden_grad.sum(0)
         hidden_grad[:, 2 * size :] = new_grad  # the gates of the input lack the reset gate
         input_grad = hidden_grad @ w_in if ctx.needs_input_grad[0] else None
         return input_grad, None, hidden_grad.t() @ x, weight_grad, hidden_grad.sum(0), bias_grad
+
+
+def _recurrent_grad(hidden_grad: Tensor, states: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the gradient of the recurrent weights, in one product over all turns but the first."""
+    if len(counts) < 2:
+        return hidden_grad.new_zeros(hidden_grad.shape[1], states.shape[1])
+    if counts[0] == counts[-1]:
+        before = states[: -counts[-1]]
+    else:
+        before = torch.cat([states[rows][:n] for rows, n in zip(_groups(counts), counts[1:], strict=False)])
+    return hidden_grad[counts[0] :].t() @ before
 
 
 def _groups(counts: Sequence[int]) -> list[slice]:

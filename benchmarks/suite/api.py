@@ -17,6 +17,7 @@ has::
 - ``check`` gets one case of every method before anything is measured; it must be quick and start nothing.
 - ``methods``, if ``cases`` takes it, are the methods to compare instead of all; users give theirs by dotted paths.
 - ``tasks``, if ``cases`` takes it, are the tasks to compare on instead of all.
+- ``device``, if ``cases`` takes it, is the device to measure.
 - ``PARTS`` are ids of experiments that the same command runs after this one, if they exist.
 - ``SIDE_BY_SIDE = True`` lets several processes run the experiment in one folder: each case is measured by one of them.
 - ``ALONE = True`` marks experiments that measure speed: their cases run one after another, on this machine.

@@ -64,6 +64,7 @@ def plan_run(
     seeds: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
+    device: str | None = None,
     again: bool = False,
 ) -> RunPlan:
     """Plan which cases of an experiment to measure.
@@ -75,6 +76,7 @@ def plan_run(
         seeds: instead of the experiment's own.
         methods: instead of the experiment's own, if its ``cases`` takes methods.
         tasks: instead of the experiment's own, if its ``cases`` takes tasks.
+        device: to measure, if its ``cases`` takes a device.
         again: measure recorded cases again.
 
     Raises:
@@ -91,6 +93,10 @@ def plan_run(
         if not takes_tasks(experiment):
             raise InputError(f"--tasks: experiment {name} has a fixed set of tasks; leave --tasks out")
         options["tasks"] = tuple(dict.fromkeys(tasks))
+    if device is not None:
+        if "device" not in inspect.signature(experiment.cases).parameters:
+            raise InputError(f"--device: experiment {name} does not measure a device; leave --device out")
+        options["device"] = device
     seeds = tuple(dict.fromkeys(seeds or default_seeds(experiment, quick)))
     cases = _cases(name, experiment, quick=quick, seeds=seeds, **options)
     if not cases:

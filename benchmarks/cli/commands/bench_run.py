@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tasks to compare on, for experiments that take them: public takes any name of marca train --env "
         "(default: those of the experiment)",
     )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="cpu or cuda: measure this device, for experiments that take one: throughput compares updates, decisions "
+        "and sampling with the rate of large matrix products there",
+    )
     parser.add_argument("--again", action="store_true", help="measure recorded cases again; older rows stay")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"folder of the records (default: {OUT}; of quick runs: {OUT_QUICK})"
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
             seeds=args.seeds,
             methods=args.methods,
             tasks=args.tasks,
+            device=args.device,
             again=args.again,
         )
         for name in expand_names(args.names, quick=args.quick)

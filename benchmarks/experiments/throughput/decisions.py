@@ -63,6 +63,22 @@ def measure_decisions(
     return [*rows, cached], _single_decisions(policy, traffic, prices, singles)
 
 
+def device_decisions(seed: int, device: str, requests: int, repeats: int) -> dict[str, Any]:
+    """Return the rate of decisions for distinct states that the policy has not seen, on a device."""
+    scenario = Scenario.load("default")
+    policy = _untrained_policy(scenario, seed, device)
+    n_states = int(np.prod(scenario.feature_sizes))
+    picked = np.random.default_rng(seed).permutation(n_states)[:requests]
+    states = np.stack(np.unravel_index(picked, tuple(scenario.feature_sizes)), 1)
+    prices, seconds = np.full(len(scenario.clusters), PRICE), []
+    for _ in range(repeats + 1):
+        policy.forget()
+        began = time.perf_counter()
+        policy.decide(states, prices)  # its answer is an array, so that a GPU has finished
+        seconds.append(time.perf_counter() - began)
+    return {"what": f"decide, {len(states)} distinct states", "per_second": len(states) / float(np.median(seconds[1:]))}
+
+
 def _single_decisions(
     policy: AllocationPolicy, states: np.ndarray, prices: np.ndarray, singles: int
 ) -> list[dict[str, Any]]:
@@ -81,11 +97,12 @@ def _single_decisions(
     return rows
 
 
-def _untrained_policy(scenario: Scenario, seed: int) -> AllocationPolicy:
+def _untrained_policy(scenario: Scenario, seed: int, device: str = "cpu") -> AllocationPolicy:
     """Return an untrained team of the paper's size: the time of a decision does not depend on the weights."""
     torch.manual_seed(seed)
     team = Team(TeamSpec.from_source(team_encoder(scenario)), preset("AWRQMixer"))
-    return AllocationPolicy(team, scenario, CostModel.load(shipped_folder(scenario.name) / "cost_model"))
+    costs = CostModel.load(shipped_folder(scenario.name) / "cost_model", device=device)
+    return AllocationPolicy(team, scenario, costs, device=device)
 
 
 def _traffic_states(scenario: Scenario, requests: int, rng: np.random.Generator) -> np.ndarray:
