@@ -185,7 +185,8 @@ def make_step(sizes: Sizes, *, backend: str | None) -> Callable[[Episodes], Tens
     parameters = list(online.parameters())
     optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
     loss = loss_of if backend is None else torch.compile(loss_of, dynamic=False, backend=backend)
-    old, new = list(target.parameters()), list(online.parameters())
+    old: list[Tensor] = list(target.parameters())
+    new: list[Tensor] = list(online.parameters())
 
     def step(batch: Episodes) -> Tensor:
         optimizer.zero_grad()
