@@ -31,7 +31,7 @@ class MMoEDCN(nn.Module):
     gates: Any
     towers: Any
     gate_positions: Tensor
-    """Place of every weight of the gates in a matrix (T·E, inputs), flattened."""
+    """Place of every weight of the gates in a matrix (E·T, inputs), flattened."""
 
     def __init__(self, inputs: int, gate_inputs: list[list[int]]) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class MMoEDCN(nn.Module):
         self.experts = DeterministicLinear(joined, EXPERTS * EXPERT_WIDTH)
         self.gates = nn.ModuleList(DeterministicLinear(len(columns), EXPERTS) for columns in gate_inputs)
         self.towers = nn.ModuleList(DeterministicLinear(EXPERT_WIDTH, 1) for _ in gate_inputs)
-        rows = [torch.arange(EXPERTS)[:, None] * inputs + torch.tensor(columns) for columns in gate_inputs]
-        places = [row.flatten() + k * EXPERTS * inputs for k, row in enumerate(rows)]
+        experts = torch.arange(EXPERTS)[:, None] * len(gate_inputs)
+        places = [((experts + k) * inputs + torch.tensor(columns)).flatten() for k, columns in enumerate(gate_inputs)]
         self.register_buffer("gate_positions", torch.cat(places), persistent=False)
 
     def train(self, mode: bool = True) -> MMoEDCN:
@@ -78,7 +78,7 @@ class MMoEDCN(nn.Module):
         of_cross = torch.cat([layer.weight for layer in self.cross])
         gates = self._gate_weights(inputs)
         weights = torch.cat([deep_layer.weight, self.wide.weight, gates, of_crossed, of_cross])
-        biases = [deep_layer.bias, self.wide.bias, *(gate.bias for gate in self.gates)]
+        biases = [deep_layer.bias, self.wide.bias, torch.stack([gate.bias for gate in self.gates], 1).flatten()]
         widths = [DEEP[0], WIDE, len(gates), EXPERTS * EXPERT_WIDTH, CROSS_LAYERS]
         bias = torch.cat([*biases, x.new_zeros(sum(widths[3:]))])
         deep, wide, gates, crossed, scales = linear(x, weights, bias).split(widths, dim=1)
@@ -95,11 +95,11 @@ class MMoEDCN(nn.Module):
         experts = torch.relu(torch.addcmul(rest, alpha[:, None], crossed))
         towers = torch.cat([tower.weight for tower in self.towers])  # T X
         by_expert = linear(experts.view(-1, EXPERT_WIDTH), towers).view(len(x), EXPERTS, -1)  # B E T
-        weights_of_experts = torch.softmax(gates.reshape(len(x), -1, EXPERTS), dim=2).mT
-        return (weights_of_experts * by_expert).sum(1) + torch.cat([tower.bias for tower in self.towers])
+        shares = torch.softmax(gates.reshape(len(x), EXPERTS, -1), dim=1)
+        return (shares * by_expert).sum(1) + torch.cat([tower.bias for tower in self.towers])
 
     def _gate_weights(self, inputs: int) -> Tensor:
-        """Return the weights of all gates as rows over all inputs, 0 where a gate sees nothing: (T·E, inputs)."""
+        """Return the weights of all gates as rows over all inputs, 0 where a gate sees nothing: (E·T, inputs)."""
         seen = torch.cat([gate.weight.flatten() for gate in self.gates])
         return (
             seen.new_zeros(len(self.gates) * EXPERTS * inputs).index_copy(0, self.gate_positions, seen).view(-1, inputs)

@@ -90,9 +90,10 @@ class TensorBuffer(EpisodeBuffer):
         sizes = [values[:1].nbytes for name, values in columns.items() if not is_on_host(name)]
         needed, free = self.capacity * (sum(sizes) + max(sizes) / 2), torch.cuda.mem_get_info(self.device)[0]
         if needed > free:
+            fits = int(self.capacity * free / needed)
             raise InputError(
                 f"buffer_capacity is {self.capacity:,}: a full replay buffer takes {needed / 2**30:.1f} GiB, but "
-                f"{free / 2**30:.1f} are free on the GPU; use at most {int(self.capacity * free / needed):,}, or sampling=arrays"
+                f"{free / 2**30:.1f} are free on the GPU; use at most {fits:,}, or sampling=arrays"
             )
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
