@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from benchmarks.serving.decider import OK, Decision
+from benchmarks.serving.decider import FALLBACK_REASONS, OK, Decision
 from benchmarks.serving.guards import GUARDS
 from benchmarks.serving.modes import MODES, Mode
 from benchmarks.serving.prices import PriceStatus
@@ -20,6 +20,8 @@ from marca_env.scenario.scenario import Scenario
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _PRICE_STATES = ("fresh", "last-good", "stale")
+SWAP_RESULTS = ("loaded", "refused")
+"""What becomes of a new version of the policy."""
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder in which several processes add up their metrics."""
 
@@ -67,8 +69,16 @@ class Metrics:
         self._costs = [self.cost.labels(cluster) for cluster in self._clusters]
         for cluster, budget in zip(self._clusters, scenario.budgets, strict=True):
             self.budget.labels(cluster).set(float(budget))
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show counters before their first event: Prometheus sees no growth in one that begins at 1."""
         for state in STATES:
             self.readings.labels(state)
+        for reason in FALLBACK_REASONS:
+            self.fallbacks.labels(reason)
+        for result in SWAP_RESULTS:
+            self.swaps.labels(result)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"marca_{name}", text, labels, registry=self.registry)

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agents.policy.allocation_policy import AllocationPolicy
 from benchmarks.serving.app import AppLimits, create_app
 from benchmarks.serving.audit import AuditLog
+from benchmarks.serving.decider import FALLBACK_REASONS
 from benchmarks.serving.guards import GuardLimits
 from benchmarks.serving.minute_rows import day_of
 from benchmarks.serving.modes import Mode, in_share
@@ -196,6 +197,9 @@ def test_prices_and_mode_survive_a_restart_and_reach_other_processes(policy, tmp
 
 def test_metrics_count_what_was_answered(policy):
     with running(create_app(service_of(policy))) as url:
+        values = samples(url)  # Prometheus sees no growth in a counter that begins at 1
+        assert {values["marca_fallbacks_total", reason] for reason in FALLBACK_REASONS} == {0.0}
+        assert {values["marca_policy_swaps_total", result] for result in ("loaded", "refused")} == {0.0}
         answer = decide(url, GOOD, GOOD, {"uv": 1}, 7)
         call(f"{url}/telemetry", "POST", {"minute": 5, "qps": 10, "load": {"retrieval": 0.45, "ranking": 5.5}})
         call(f"{url}/telemetry", "POST", {"minute": 6, "state": "missing"})
