@@ -10,25 +10,29 @@ CREDIT_USES = ("reward", "weight")
 
 
 def action_variance(returns: Tensor, actions: Tensor, on_turn: Tensor, n_actions: int) -> Tensor:
-    """Return Var_{j ∈ A} E[R | a = j] over the actions that the batch contains.
+    """Return Var_{j ∈ A} E[R | a = j] over the actions that the batch contains, at every step.
 
     Args:
         returns: (B,) return of each episode.
-        actions: (B,) action taken at one step.
-        on_turn: (B,) bool, False where the agent did not act.
+        actions: (B, …) actions taken, at one step or at several.
+        on_turn: (B, …) bool, False where the agent did not act.
         n_actions: A, number of actions of the agent.
 
     Returns:
-        Scalar; zero where fewer than two actions occur. Every action counts once, however often it was taken.
+        (…); zero where fewer than two actions occur. Every action counts once, however often it was taken.
     """
-    weight = on_turn.to(returns.dtype)
-    count = returns.new_zeros(n_actions).index_add_(0, actions, weight)
-    total = returns.new_zeros(n_actions).index_add_(0, actions, returns * weight)
-    occurs = count > 0
-    mean = total / count.clamp(min=1)
-    n_occurring = occurs.sum().clamp(min=1)
-    centre = (mean * occurs).sum() / n_occurring
-    return (((mean - centre) ** 2) * occurs).sum() / n_occurring
+    steps = actions.shape[1:].numel()
+    first = n_actions * torch.arange(steps, device=actions.device)
+    slots = (actions.reshape(len(actions), steps) + first).flatten()  # one for each step and action
+    weight = on_turn.reshape(len(actions), steps).to(returns.dtype)
+    count = returns.new_zeros(steps * n_actions).index_add_(0, slots, weight.flatten())
+    total = returns.new_zeros(steps * n_actions).index_add_(0, slots, (returns[:, None] * weight).flatten())
+    occurs = (count > 0).view(steps, n_actions)
+    mean = (total / count.clamp(min=1)).view(steps, n_actions)
+    n_occurring = occurs.sum(1, keepdim=True).clamp(min=1)
+    centre = (mean * occurs).sum(1, keepdim=True) / n_occurring
+    variance = (((mean - centre) ** 2) * occurs).sum(1) / n_occurring[:, 0]
+    return variance.view(actions.shape[1:])
 
 
 def credit_weights(
@@ -50,12 +54,8 @@ def credit_weights(
     Returns:
         (N, T), on the scale of ``returns`` squared (``variance``) or in [0, 1] (``cumulative``).
     """
-    variances = torch.stack(
-        [
-            torch.stack([action_variance(returns, a[:, t], on[:, t], n) for t in range(a.shape[1])])
-            for a, on, n in zip(actions, on_turn, n_actions, strict=True)
-        ]
-    )
+    agents = zip(actions, on_turn, n_actions, strict=True)
+    variances = torch.stack([action_variance(returns, a, on, n) for a, on, n in agents])
     if form == "variance":
         return variances
     running = variances.cumsum(1)

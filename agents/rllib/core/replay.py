@@ -194,6 +194,9 @@ class PinnedCopies:
         current = torch.cuda.current_stream(self.device)
         tensors: dict[str, Any] = {}
         for name, values in columns.items():
+            if isinstance(values, torch.Tensor):  # of a buffer on the GPU
+                tensors[name] = values.to(self.device)
+                continue
             source = torch.from_numpy(np.ascontiguousarray(values))
             if name not in slot or slot[name].shape != source.shape:
                 slot[name] = torch.empty_like(source, pin_memory=True)
