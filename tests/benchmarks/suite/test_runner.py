@@ -198,6 +198,8 @@ def test_the_experiment_in_the_documentation_runs(
         (["throughput", "--seeds", "-1"], "-1 is negative"),
         (["throughput", "--methods", "QMIX"], "--methods: experiment throughput has a fixed set of methods"),
         (["throughput", "--tasks", "climbing"], "--tasks: experiment throughput has a fixed set of tasks"),
+        (["games", "--device", "cuda"], "--device: experiment games does not measure a device; leave --device out"),
+        (["throughput", "--device", "cdua"], "did you mean 'cuda'"),
         ([ROOTS, "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'"),
         ([], "the following arguments are required: ID"),
         ([ROOTS, "--quik"], "did you mean --quick"),
