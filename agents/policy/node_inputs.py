@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.policy.action_tree import ActionTree
 from agents.team.single_controller import JointEncoder
-from marca_env.envs.observation_tensors import ObservationTensors
+from marca_env.envs.observation_tensors import STATE, ObservationTensors
 from marca_env.models.cost_tensors import CostTensors, has_tensors
 
 Results = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -98,7 +98,7 @@ class TensorInputs:
         joint = isinstance(encoder, JointEncoder)
         self.device, self._turns = device, len(tree.levels)
         self._tensors = ObservationTensors(encoder.encoder if joint else encoder, device)
-        self._vectors = ["" if joint else name for name in encoder.turn_agent]
+        self._vectors = [STATE if joint else name for name in encoder.turn_agent]
         self._prefixes = [torch.from_numpy(level.prefixes).to(device) for level in tree.levels]
         self._masks, self._results = [], []
         states = np.zeros((1, len(encoder.scenario.state_columns)), dtype=np.int64)
@@ -120,8 +120,7 @@ class TensorInputs:
         if observed is not None and results is not None:
             values, known = (torch.from_numpy(array).to(self.device) for array in observed)
             results = torch.where(known, values.repeat_interleave(nodes, 0), results)
-        observation = self._tensors.observation(self._vectors[turn], rows, actions, results, turn)
-        state = observation.new_empty(0)
-        if turn == self._turns - 1:
-            state = self._tensors.state(rows, actions, results, turn)
+        names = [self._vectors[turn], *([STATE] if turn == self._turns - 1 else [])]
+        observation, *states_of_mixer = self._tensors.encode(names, rows, actions, results, turn)
+        state = states_of_mixer[0] if states_of_mixer else observation.new_empty(0)
         return observation, self._masks[turn].expand(n * nodes, -1), state

@@ -5,6 +5,8 @@ For requests without windows and without a latency limit. Shapes as in :mod:`mar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from marca_env.envs.observation_layout import Layout
 from marca_env.envs.observations import ObservationEncoder
 from marca_env.scenario.encoding import NUMBER_LIMIT
 from marca_env.utils.errors import InputError
+
+STATE = ""
+"""Name of the state for centralised training among the agents' observations."""
 
 
 class ObservationTensors:
@@ -40,42 +45,45 @@ class ObservationTensors:
         self._scale, self._least, self._most = limits
         scaled = encoder.scale_prices(prices)
         self._prices = None if scaled is None else self._tensor(scaled)
-        layouts = {**encoder.layouts, "": encoder.state_layout}
+        layouts = {**encoder.layouts, STATE: encoder.state_layout}
         self._vectors = {name: _VectorTensors(layout, self.device) for name, layout in layouts.items()}
         self._masks = {
             agent: self._tensor(np.concatenate([encoder.masks(t, 1)[agent] for t in range(encoder.n_turns + 1)]))
             for agent in encoder.agents
         }
 
-    def observation(self, agent: str, states: Tensor, actions: Tensor, results: Tensor | None, turn: int) -> Tensor:
-        """Return the observation (B, O) float32 of one agent.
+    def encode(
+        self, names: Sequence[str], states: Tensor, actions: Tensor, results: Tensor | None, turn: int
+    ) -> list[Tensor]:
+        """Return the observation (B, O) float32 of each named agent; :data:`STATE` names the state.
 
         Args:
-            agent: name of the agent; "": the state for centralised training.
+            names: agents, or :data:`STATE`.
             states: (B, W), int64, or float64 where features are numbers.
             actions: (B, D) int64; only the decisions before ``turn`` are used.
             results: (B, R) float32, of which only settled ones are used; ``None``: zeros.
             turn: 0 … D.
         """
-        vector, n = self._vectors[agent], len(states)
-        out = torch.zeros(n, vector.size, device=self.device)
+        codes = torch.cat([states.long(), actions, actions.new_zeros(len(states), 1)], dim=1)
+        scaled = None if results is None else (results / self._scale).clamp(self._least, self._most)
+        return [self._vector(self._vectors[name], states, codes, scaled, turn) for name in names]
+
+    def _vector(
+        self, vector: _VectorTensors, states: Tensor, codes: Tensor, scaled: Tensor | None, turn: int
+    ) -> Tensor:
+        """Return one vector for all requests, (B, O)."""
+        out = torch.zeros(len(states), vector.size, device=self.device)
         index, start = vector.one_hots[turn]
-        codes = torch.cat([states.long(), actions, actions.new_zeros(n, 1)], dim=1)
         out.scatter_(1, codes[:, index] + start, 1.0)
         if len(vector.number_columns):
             numbers = states[:, vector.numbers].clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
             out[:, vector.number_columns] = numbers.float()
         stages, columns = vector.settled_results[turn]
-        if results is not None and len(stages):
-            scaled = (results / self._scale).clamp(self._least, self._most)
+        if scaled is not None and len(stages):
             out[:, columns] = scaled[:, stages]
         if self._prices is not None:
             out[:, vector.prices :] = self._prices
         return out
-
-    def state(self, states: Tensor, actions: Tensor, results: Tensor | None, turn: int) -> Tensor:
-        """Return the state for centralised training, (B, state_size) float32; arguments as :meth:`observation`."""
-        return self.observation("", states, actions, results, turn)
 
     def mask(self, agent: str, turn: int) -> Tensor:
         """Return the agent's legal actions at ``turn``, (A,) bool, the same for all requests."""

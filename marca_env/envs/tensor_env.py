@@ -18,7 +18,7 @@ from torch import Tensor
 
 from marca_env.envs.batched_env import BatchedRecommender
 from marca_env.envs.batched_step import IllegalActionError, checked_num_envs, task_prices
-from marca_env.envs.observation_tensors import ObservationTensors
+from marca_env.envs.observation_tensors import STATE, ObservationTensors
 from marca_env.envs.observations import ObservationEncoder
 from marca_env.envs.options import EnvOptions, arguments_of
 from marca_env.envs.rewards import REWARDS
@@ -263,10 +263,11 @@ class TensorRecommender:
 
     def _observe(self, outcome: Tensor | None, reward: Tensor, infos: dict[str, Tensor]) -> TensorStep:
         results = None if outcome is None else outcome[:, : self.table.n_results]
-        parts = (self.states, self.actions, results, self.turn)
-        observations = {agent: self._tensors.observation(agent, *parts) for agent in self.agents}
+        names = (*self.agents, STATE)
+        *observed, state = self._tensors.encode(names, self.states, self.actions, results, self.turn)
+        observations = dict(zip(self.agents, observed, strict=True))
         masks = {agent: self._tensors.mask(agent, self.turn) for agent in self.agents}
-        return TensorStep(observations, masks, self._tensors.state(*parts), reward, self.turn == self.max_steps, infos)
+        return TensorStep(observations, masks, state, reward, self.turn == self.max_steps, infos)
 
 
 @arguments_of(EnvOptions)

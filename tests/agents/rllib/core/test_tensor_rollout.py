@@ -95,6 +95,30 @@ def test_a_run_that_samples_with_tensors_learns_and_can_be_repeated(tiny_engine:
     assert same(*weights)
 
 
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_a_rollout_reads_nothing_back(tiny_engine: Engine, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, reads = make_runner(make_config(tiny_engine)), []
+    assert runner._tensors is not None
+    for name in ("cpu", "item", "tolist", "nonzero", "numpy", "__bool__", "__int__", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_, name=name: reads.append(name))
+    tensor_rollout(runner._tensors, runner.module, runner.spec, torch.Generator().manual_seed(1), rate)
+    assert reads == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_a_rollout_on_a_gpu_waits_for_nothing(tiny_engine: Engine, rate: float) -> None:
+    runner = make_runner(make_config(tiny_engine).learners(num_gpus_per_learner=1))
+    assert runner._tensors is not None
+    generator = torch.Generator("cuda").manual_seed(1)
+    tensor_rollout(runner._tensors, runner.module, runner.spec, generator, rate)  # allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tensor_rollout(runner._tensors, runner.module, runner.spec, generator, rate)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_run_on_a_gpu_keeps_its_replay_there(tiny_engine: Engine) -> None:
