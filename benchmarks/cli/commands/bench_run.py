@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     make_current_folder_importable()
     if any(seed < 0 for seed in args.seeds or ()):
         raise InputError(f"--seeds: {min(args.seeds)} is negative; give whole numbers from 0")
+    names = args.names if args.device else expand_names(args.names, quick=args.quick)  # parts measure no device
     out = args.out or (OUT_QUICK if args.quick else OUT)
     plans = [
         plan_run(
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             again=args.again,
         )
-        for name in expand_names(args.names, quick=args.quick)
+        for name in names
     ]
     for plan in plans:
         check_writable(plan.folder)
