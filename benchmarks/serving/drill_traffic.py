@@ -29,6 +29,7 @@ GARBAGE: tuple[bytes, ...] = (
 )
 """Posts that are no reading."""
 _ATTEMPTS = 3  # of a call, as a load balancer tries again where a server died
+_PAUSE = 0.05  # seconds before that
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Seen:
     statuses: Counter[str] = field(default_factory=Counter)
     """Answered requests by status."""
     retried: int = 0
-    """Calls that were sent again because the connection broke."""
+    """Times that a call was sent again, because the connection broke or the answer was a fault of the server (5xx)."""
     failures: Counter[str] = field(default_factory=Counter)
     """Calls that got no answer, or another status than 200, by kind."""
     states: Counter[str] = field(default_factory=Counter)
@@ -143,6 +144,12 @@ class Load:
         before = client.retries
         try:
             status, answer = client.call("POST", "/decide", body)
+            for _ in range(_ATTEMPTS - 1):
+                if status < 500:
+                    break
+                client.retries += 1
+                time.sleep(_PAUSE)
+                status, answer = client.call("POST", "/decide", body)
             failure = "" if status == 200 else str(status)
         except (OSError, http.client.HTTPException) as error:
             failure, answer = type(error).__name__, None

@@ -205,13 +205,13 @@ def malformed(drill: Drill) -> str:
 
 
 def kill_worker(drill: Drill) -> str:
-    """Kill a worker of the server; another one takes its place."""
-    workers = workers_of(drill.server)
+    """Kill a worker or a replica of the server; another one takes its place."""
+    workers = workers_of(drill.server.process.pid)
     if len(workers) < 2:
         return "left out: one process"
     workers[0].kill()
     start = time.monotonic()
-    while len(alive := workers_of(drill.server)) < len(workers) or workers[0] in alive:
+    while len(alive := workers_of(drill.server.process.pid)) < len(workers) or workers[0] in alive:
         if time.monotonic() - start > _SLOWEST:
             drill.problems.append(f"{len(alive)} workers after {_SLOWEST:g} s")
             break
@@ -230,10 +230,10 @@ FAULTS: dict[str, Callable[[Drill], str]] = {
 }
 
 
-def workers_of(server: MarcaProcess) -> list[psutil.Process]:
-    """Return the processes that serve, without their supervisor."""
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Return the processes that serve, workers or replicas, of the server with a process id."""
     found = []
-    for process in psutil.Process(server.process.pid).children(recursive=True):
+    for process in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             line = process.cmdline()
             if any("spawn_main" in part for part in line) or "ServeReplica" in "".join(line[:1]):
@@ -264,13 +264,16 @@ def publish(link: Path, name: str, damage: bool = False) -> str:
 
 
 # -- the script --------------------------------------------------------------------------------------------------------
-def run_drill(policy: str, minute: float, workers: int, faults: Sequence[str] = tuple(FAULTS)) -> list[Result]:
+def run_drill(
+    policy: str, minute: float, workers: int, ray_port: int | None = None, faults: Sequence[str] = tuple(FAULTS)
+) -> list[Result]:
     """Run the faults one after the other on processes of their own.
 
     Args:
         policy: folder of a policy, a checkpoint or a run.
         minute: seconds of a simulated minute.
-        workers: processes of the server.
+        workers: processes of the server, or replicas.
+        ray_port: port of Ray Serve, whose replicas serve; ``None``: processes serve.
         faults: names of :data:`FAULTS`.
 
     Raises:
@@ -284,7 +287,9 @@ def run_drill(policy: str, minute: float, workers: int, faults: Sequence[str] = 
         link.symlink_to("first")
         state = ["--state", str(folder / "state")]
         ages = ["--fresh", str(FRESH_MINUTES * minute), "--hold", str(HOLD_MINUTES * minute)]
-        options = ["--policy", str(link), "--warm", "--timeout", "10", "--workers", str(workers), *ages, *state]
+        options = ["--policy", str(link), "--warm", "--timeout", "10", *ages, *state]
+        options += ["--workers", str(workers)] if ray_port is None else []
+        options += ["--ray", "--replicas", str(workers), "--port", str(ray_port)] if ray_port is not None else []
         url, server = stack.enter_context(running_server(options, folder / "serve.log"))
         control = ["--scenario", scenario.load_name, "--period", str(minute), *state]
         load = stack.enter_context(Load(url, scenario))
@@ -326,10 +331,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.fault_drill", description=__doc__)
     parser.add_argument("--policy", required=True, metavar="DIR", help="folder of a policy, a checkpoint or a run")
     parser.add_argument("--minute", type=float, default=0.5, metavar="S", help="seconds of a simulated minute")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of the server (default: 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes of the server, or replicas (default: 2)"
+    )
+    parser.add_argument("--ray-port", type=int, metavar="N", help="serve with replicas of Ray Serve on this port")
     args = parser.parse_args(argv)
     try:
-        results = run_drill(args.policy, as_number("--minute", args.minute, 0.05, 60.0), args.workers)
+        results = run_drill(args.policy, as_number("--minute", args.minute, 0.05, 60.0), args.workers, args.ray_port)
     except (InputError, OSError) as error:
         print(f"fault_drill: error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serving.fault_drill import workers_of
+from benchmarks.serving.plain_client import PlainClient
 from benchmarks.serving.server import _bind
 from benchmarks.serving.settings import ServeSettings
 from tests.helpers.cli import refuse
@@ -20,7 +22,7 @@ from tests.helpers.policies import save_untrained_policy
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Path) -> None:
+def test_two_processes_share_mode_and_metrics_survive_a_kill_and_keep_their_state(tmp_path: Path) -> None:
     save_untrained_policy(tmp_path / "policy")
     options = ["--policy", tmp_path / "policy", "--prices", "retrieval=5,ranking=1", "--timeout", "10"]
     with served(*options, "--workers", 2, "--state", tmp_path / "state") as (url, process):
@@ -31,6 +33,12 @@ def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Pat
         assert call(f"{url}/mode", "PUT", {"mode": "static"})[0] == 200
         time.sleep(1.0)  # the other process follows within a second
         assert {decide(url, GOOD)["mode"] for _ in range(8)} == {"static"}
+        killed, other = workers_of(process.pid)
+        killed.kill()
+        client = PlainClient(url, attempts=3)  # as a load balancer would, it sends a call again that broke
+        assert {client.decide([GOOD])["mode"] for _ in range(20)} == {"static"}
+        wait_until(lambda: len({*workers_of(process.pid)} - {killed}) == 2, 60.0)
+        assert other in workers_of(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
     with served(*options, "--state", tmp_path / "state", "--enforce", "5%", "--drain", 2) as (url, process):
@@ -44,8 +52,8 @@ def test_two_processes_share_mode_and_metrics_and_keep_their_state(tmp_path: Pat
         assert process.wait(30) in (0, -signal.SIGTERM)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 2
+def wait_until(holds: Callable[[], bool], seconds: float = 2.0) -> None:
+    end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(0.02)
     assert holds()
