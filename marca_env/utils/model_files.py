@@ -164,6 +164,8 @@ def check_device(device: str) -> str:
     Raises:
         InputError: the device is not available on this machine.
     """
+    if not isinstance(device, str):
+        raise InputError(f"device is {shown(device)}; pass the name of a torch device, such as 'cpu'")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
