@@ -21,7 +21,6 @@ import pandas as pd
 from rich.table import Table
 
 from agents.policy.allocation_policy import AllocationPolicy
-from benchmarks.cli.trace_arguments import add_trace_arguments, trace_options
 from benchmarks.days.artefacts import true_pool
 from benchmarks.days.balancer_evaluation import JUDGE_SEED
 from benchmarks.days.trace_days import trace_day
@@ -46,6 +45,7 @@ from marca_env.traffic.workload import Traffic
 from marca_env.utils.console import make_console
 from marca_env.utils.errors import InputError, one_line
 from marca_env.utils.progress import count_progress
+from marca_env.utils.units import MINUTES_PER_DAY
 from marca_env.utils.validation import as_whole_number
 
 PERIOD = "3600"
@@ -201,7 +201,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the arrivals (default: 0)")
     parser.add_argument("--out", metavar="FILE", help="CSV file for the minutes")
-    add_trace_arguments(parser, "an embedded day")
+    parser.add_argument("--trace", metavar="FILE", help="traffic, as in marca simulate (default: an embedded day)")
+    parser.add_argument(
+        "--minutes", type=int, default=MINUTES_PER_DAY, metavar="N", help="length of the replay (default: %(default)s)"
+    )
+    parser.add_argument("--start", metavar="TIME", help="first minute of the trace, such as '2024-03-04 18:00'")
     return parser
 
 
@@ -236,7 +240,7 @@ def _run(args: argparse.Namespace) -> tuple[ReplayResult, RequestPool]:
         workers=as_whole_number("--workers", args.workers, 1),
     )
     scenario = AllocationPolicy.load(args.policy).scenario
-    traffic = trace_day(args.trace, scenario, args.minutes, args.start, trace_options(args, args.trace)).traffic
+    traffic = trace_day(args.trace, scenario, args.minutes, args.start).traffic
     pool = true_pool(scenario, args.requests, JUDGE_SEED)
     return replay_over_http(options, pool, traffic), pool
 
