@@ -23,9 +23,9 @@ def ratio_interval(
     """
     if len(numerator) < 2:
         return float("nan"), float("nan")
-    from scipy import stats  # takes half a second to import, and commands that train do not need it
+    from scipy.stats import bootstrap  # takes half a second to import, and commands that train do not need it
 
-    result = stats.bootstrap(
+    result = bootstrap(
         (numerator, denominator),
         lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis) - 1.0,
         paired=True,
