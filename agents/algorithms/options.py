@@ -88,6 +88,9 @@ class NetworkOptions:
     """Initialiser of the weights: ``glorot_uniform`` (Table 6), ``glorot_normal``, ``he_uniform``, ``he_normal``,
     ``lecun_uniform``, ``lecun_normal``, ``orthogonal``, ``random_uniform`` (±0.05, as in Keras), or ``torch``: torch's
     own start of weights and biases, which is smaller (the published team algorithms)."""
+    own_mixing: bool = _option(False, FLAG)
+    """Whether an agent's values pass through a mixing network with weights of what the agent sees
+    (:class:`agents.networks.own_mixing.OwnMixing`)."""
     share_parameters: bool = _option(False, FLAG)
     """One network for all agents with equal spaces; a one-hot after the observation identifies the agent
     (:mod:`agents.team.parameter_sharing`)."""

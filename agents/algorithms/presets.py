@@ -39,6 +39,7 @@ AWRQ_SWITCHES: dict[str, Switch] = {
 """Ablation switches of AWRQMixer, the three parts of the paper."""
 AWRQ_V2_SWITCHES: dict[str, Switch] = {
     "residual_mixer": ("mixer", "residual", "sum"),
+    "own_information_mixing": ("own_mixing", True, False),
     "value_at_turn": ("waiting_values", "zero", "carried"),
     "advantage_weighting": ("td_weighting", "advantage", "none"),
     "lambda_returns": ("td_lambda", 0.8, 0.0),
@@ -47,7 +48,7 @@ AWRQ_V2_SWITCHES: dict[str, Switch] = {
     "disagreement_weighting": ("head_weighting", "disagreement", "mean"),
     "credit_weighting": ("credit", "variance", "none"),
 }
-"""Ablation switches of AWRQMixerV2. Without the first five, in which it differs from VDN, it is VDN; the last three,
+"""Ablation switches of AWRQMixerV2. Without the first six, in which it differs from VDN, it is VDN; the last three,
 parts of AWRQ-Mixer in a form that leaves the targets as they are, are off by default."""
 SWITCHES: dict[str, dict[str, Switch]] = {"AWRQMixer": AWRQ_SWITCHES, "AWRQMixerV2": AWRQ_V2_SWITCHES}
 """Preset → its ablation switches."""
@@ -161,7 +162,7 @@ PRESETS: dict[str, Preset] = {
     # AWRQ-Mixer without its measured faults; docs/algorithms/awrq-mixer-v2.md
     "AWRQMixerV2": Preset(
         "AWRQMixerV2",
-        network=_TEAM,
+        network=dataclasses.replace(_TEAM, own_mixing=True),
         mixer=MixerOptions(mixer="residual", waiting_values="zero"),
         objective=ObjectiveOptions(
             td_weighting="advantage", td_alpha=0.1, td_lambda=0.8, policy_weights="average", tau=0.02

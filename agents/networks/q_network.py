@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from agents.networks.fused_gru import gru_states
 from agents.networks.fused_mlp import apply_dropout, needs_autograd, relu_ensemble
+from agents.networks.own_mixing import OwnMixing
 from agents.networks.unroll_plan import (
     CommonTurns,
     Mask,
@@ -201,6 +202,7 @@ class QNetwork(nn.Module):
         leaky_slope: float = 0.01,
         normalization: str = "none",
         initializer: str = "glorot_uniform",
+        own_mixing: bool = False,
     ) -> None:
         super().__init__()
         _check("activation", activation, ACTIVATIONS)
@@ -226,6 +228,7 @@ class QNetwork(nn.Module):
             normalization=normalization,
             initializer=initializer,
         )
+        self.own_mixing = OwnMixing(gru or observation_size) if own_mixing else None
 
     def initial_hidden(self, batch: int) -> Tensor:
         """Return zeros (B, hidden_size) on the device of the weights."""
@@ -241,7 +244,8 @@ class QNetwork(nn.Module):
 
     def _head_values(self, x: Tensor) -> Tensor:
         """Return Q (B, K, A) from the observation, or from the recurrent state."""
-        return self.head(x if self.trunk_output is None else self.trunk_output(x))
+        values: Tensor = self.head(x if self.trunk_output is None else self.trunk_output(x))
+        return values if self.own_mixing is None else self.own_mixing(values, x)
 
     def input_gates(self, observation: Tensor) -> Tensor:
         """Return the observation's part in the GRU's three gates; ``observation`` (B, O) → (B, 3H)."""
