@@ -1,7 +1,7 @@
 """A monotone transformation of an agent's values, with weights made from what the agent sees.
 
-QMIX's mixer multiplies an agent's value by weights of the state, and learns fast where the same decision is worth much in
-one state and nothing in the next, such as behind a deadline. But the state also says what the agent cannot see: its
+QMIX's mixer multiplies an agent's value by weights of the state, and learns fast where the same decision is worth much
+in one state and nothing in the next, such as behind a deadline. But the state also says what the agent cannot see: its
 value then fits each state instead of being the expectation over them. Here the same mixing network takes its weights
 from the agent's own observations.
 """
