@@ -20,6 +20,8 @@ AMP_DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16}
 """Name → type in which networks and mixers multiply."""
 COMPILE_MODES = ("auto", "off", "loss", "graph", "both")
 """``loss``: ``torch.compile`` of the loss; ``graph``: one CUDA graph of the update; ``auto``: ``graph`` on CUDA."""
+MOST_COMPILED = 64
+"""Compiled forms of the loss in a process: one for each algorithm, batch shape and pattern of turns."""
 _DETERMINISM: Any = torch.utils.deterministic
 
 
@@ -61,13 +63,15 @@ def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callabl
 
     Every batch shape and pattern of turns is compiled separately.
     """
-    compiled_function, failed = torch.compile(function, fullgraph=True, dynamic=False, backend=backend), False
+    compiled_function: Any = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    failed = False
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal failed
         if not failed:
             try:
-                return compiled_function(*args, **kwargs)
+                with torch._dynamo.config.patch(recompile_limit=MOST_COMPILED):
+                    return compiled_function(*args, **kwargs)
             except Exception as error:
                 failed = True
                 logger.warning("compile: the loss runs without torch.compile: %s", one_line(error))

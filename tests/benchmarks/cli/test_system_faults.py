@@ -210,8 +210,8 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     "command",
     [
-        ["train", "--algo", "VDN", "--env", "games/two_step-v0", "--out"],
-        ["bench", "run", "games", "--quick", "--seeds", "0", "--out"],
+        ["train", "--algo", "VDN", "--env", "games/two_step-v0", "--config", "num_env_runners=1", "--out"],
+        ["bench", "run", "marl", "--quick", "--seeds", "0", "--methods", "PPO", "--out"],
     ],
     ids=["train", "bench"],
 )
