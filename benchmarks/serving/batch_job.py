@@ -22,6 +22,7 @@ from marca_env.integration.feature_coding import FILE as FEATURES
 from marca_env.models.engine import artefact_folder
 from marca_env.scenario.scenario import Scenario
 from marca_env.utils.errors import InputError, SystemFaultError
+from marca_env.utils.files import remove_leftovers
 
 _MOST_BLOCKS = 10_000  # of Ray Data; more files share blocks
 Advance = Callable[[int], object]
@@ -161,6 +162,8 @@ def run_on_ray(job: BatchJob, tasks: Sequence[FileTask], workers: int | None, ad
         result.add(outcome)
         if isinstance(outcome, FileResult):
             advance(outcome.rows)
+    for folder in {task.target.parent for task in tasks}:
+        remove_leftovers(folder)  # of nodes that were lost half-way through a file
     return result
 
 

@@ -92,10 +92,8 @@ def test_training_without_runners_stops_with_the_reason(
         reports.append(numbers)
         (tmp_path / "now").touch()
 
-    began = time.monotonic()
     with caplog.at_level("WARNING", logger="agents"), pytest.raises(SamplingError, match=reason):
         train(config, stop={"training_iteration": 11}, out=tmp_path / "run", report=report)
-    assert time.monotonic() - began < 60
     assert reports[0]["env_steps"] == 16 * (2 - die)
     messages = [r.getMessage() for r in caplog.records if "returned no sample" in r.getMessage()]
     assert len(messages) == 2 - die  # each runner's error is logged once
