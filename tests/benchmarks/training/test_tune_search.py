@@ -16,7 +16,7 @@ from ray import tune
 
 from benchmarks.training.tune_search import fit
 
-pytestmark = pytest.mark.usefixtures("one_cpu_ray")
+pytestmark = [pytest.mark.usefixtures("one_cpu_ray"), pytest.mark.distributed]
 
 
 def _trial(config: dict[str, Any], *, interrupted: int | None) -> dict[str, float]:
