@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no baseline, no residual": {"residual_mixer": False},
     "monotone mixer": {"mixer": "absolute", "mixer_activation": "elu"},
     "duplex mixer": {"mixer": "qplex"},
+    "no mixing of its own": {"own_information_mixing": False},
     "values of waiting agents": {"waiting_values": "carried"},
     "values within a round of turns": {"waiting_values": "round"},
     "no advantage weights": {"advantage_weighting": False},
