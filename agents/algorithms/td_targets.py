@@ -156,14 +156,14 @@ def turn_rounds(turns: Sequence[Tensor]) -> Tensor:
     return torch.stack([on_turn.cumsum(1) for on_turn in turns]).amax(0)
 
 
-def waiting_values(values: Tensor, on_turn: Tensor, kind: str, rounds: Tensor) -> Tensor:
+def waiting_values(values: Tensor, on_turn: Tensor, kind: str, rounds: Tensor | None = None) -> Tensor:
     """Return an agent's value at each step: at its turns its own, elsewhere that of its latest turn or zero.
 
     Args:
         values: (B, T).
         on_turn: (B, T) bool.
         kind: ``carried``, see :func:`carry_forward`; ``round``, carried to the end of the round; or ``zero``.
-        rounds: (B, T), see :func:`turn_rounds`.
+        rounds: (B, T), see :func:`turn_rounds`; needed with ``round``.
     """
     if kind == "zero":
         return torch.where(on_turn, values, 0.0)

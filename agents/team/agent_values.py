@@ -135,9 +135,14 @@ def best_value(q: Tensor, mask: Tensor, weights: Tensor, chooses: Tensor, action
 
 def waiting_utilities(preset: Preset, agents: list[AgentValues], values: list[Tensor]) -> Tensor:
     """Return what each agent adds at each step, (B, T, N), from its values of its actions, N times (B, T)."""
-    kind, rounds = preset.mixer.waiting_values, td_targets.turn_rounds([a.on_turn[:, :-1] for a in agents])
+    kind, rounds = preset.mixer.waiting_values, _rounds(preset, [a.on_turn[:, :-1] for a in agents])
     utilities = [td_targets.waiting_values(x, a.is_acting, kind, rounds) for x, a in zip(values, agents, strict=True)]
     return torch.stack(utilities, -1)
+
+
+def _rounds(preset: Preset, turns: list[Tensor]) -> Tensor | None:
+    """Return the round of each step where values are carried to its end; elsewhere nobody needs it."""
+    return td_targets.turn_rounds(turns) if preset.mixer.waiting_values == "round" else None
 
 
 def next_utilities(preset: Preset, agents: list[AgentValues], head_mixture: Tensor) -> Tensor:
@@ -147,7 +152,7 @@ def next_utilities(preset: Preset, agents: list[AgentValues], head_mixture: Tens
     (``waiting_values``).
     """
     utilities, kind = [], preset.mixer.waiting_values
-    rounds = td_targets.turn_rounds([a.on_turn for a in agents]) if kind == "round" else None
+    rounds = _rounds(preset, [a.on_turn for a in agents])
     for a in agents:
         value = (head_mixture * a.target_q_next[:, 1:]).sum(-1)
         latest = torch.zeros_like(value)

@@ -82,18 +82,31 @@ class EpisodeBuffer(Checkpointable):
     def _grow(self, columns: Columns, rows: int) -> None:
         """Make room for at least ``rows`` episodes: the room doubles, up to the capacity."""
         if not self.columns:
-            sizes = [v[:1].nbytes for v in columns.values()]
-            # while a column grows, its old half is in memory too
-            check_memory("a full replay buffer", "buffer_capacity", self.capacity, sum(sizes), max(sizes) / 2)
-            self.columns = {k: np.zeros((0, *v.shape[1:]), v.dtype) for k, v in columns.items()}
+            self._check_memory(columns)
+            self.columns = {name: self._zeros(values, 0) for name, values in columns.items()}
         room = len(self.columns["reward"])
         if rows <= room:
             return
         room = min(self.capacity, max(rows, 2 * room))
         for name, old in self.columns.items():
-            grown = np.zeros((room, *old.shape[1:]), old.dtype)
+            grown = self._zeros(old, room)
             grown[: len(old)] = old
             self.columns[name] = grown
+
+    def _check_memory(self, columns: Columns) -> None:
+        """Refuse a capacity that does not fit into the memory, given the first episodes."""
+        sizes = [v[:1].nbytes for v in columns.values()]
+        # while a column grows, its old half is in memory too
+        check_memory("a full replay buffer", "buffer_capacity", self.capacity, sum(sizes), max(sizes) / 2)
+
+    def _zeros(self, values: Any, rows: int) -> Any:
+        """Return zeros of the shape and type of a column's values, with ``rows`` rows."""
+        return np.zeros((rows, *values.shape[1:]), values.dtype)
+
+    def _array(self, values: Any) -> np.ndarray:
+        """Return a column as an array, for a checkpoint."""
+        array: np.ndarray = values
+        return array
 
     def sample(self, n: int) -> Columns:
         """Draw ``n`` episodes uniformly with replacement.
@@ -112,7 +125,7 @@ class EpisodeBuffer(Checkpointable):
         """Return the state for a checkpoint; without ``content`` only the random state."""
         state: dict[str, Any] = {"rng": self.rng.bit_generator.state}
         if content:
-            packed = {name: pack(values[: self.size]) for name, values in self.columns.items()}
+            packed = {name: pack(self._array(values[: self.size])) for name, values in self.columns.items()}
             state |= {"columns": packed, "next": self.next, "size": self.size}
         return state
 

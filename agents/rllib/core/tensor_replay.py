@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.rllib.core.replay import EpisodeBuffer, pack
+from agents.rllib.core.replay import EpisodeBuffer
 from marca_env.utils.errors import InputError
 
 ON_HOST = ("reward", "terminated", "filled", "turn")
@@ -54,35 +54,13 @@ class TensorBuffer(EpisodeBuffer):
         on_device = torch.from_numpy(rows).to(self.device, non_blocking=True)
         return {name: values[rows if is_on_host(name) else on_device] for name, values in self.columns.items()}
 
-    def state(self, *, content: bool = True) -> dict[str, Any]:
-        """Return the state for a checkpoint; without ``content`` only the random state."""
-        if not content:
-            return super().state(content=False)
-        filled = {name: values[: self.size] for name, values in self.columns.items()}
-        packed = {name: pack(x if is_on_host(name) else x.cpu().numpy()) for name, x in filled.items()}
-        return {**super().state(content=False), "columns": packed, "next": self.next, "size": self.size}
-
     def _placed(self, name: str, values: Any) -> Any:
         """Return a column where it belongs."""
         if is_on_host(name):
-            return values if isinstance(values, np.ndarray) else values.cpu().numpy()
+            return self._array(values)
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values if values.flags.writeable else values.copy())
         return values.to(self.device)
-
-    def _grow(self, columns: dict[str, Any], rows: int) -> None:
-        """Make room for at least ``rows`` episodes: the room doubles, up to the capacity."""
-        if not self.columns:
-            self._check_memory(columns)
-            self.columns = {name: _zeros(values, 0) for name, values in columns.items()}
-        room = len(self.columns["reward"])
-        if rows <= room:
-            return
-        room = min(self.capacity, max(rows, 2 * room))
-        for name, old in self.columns.items():
-            grown = _zeros(old, room)
-            grown[: len(old)] = old
-            self.columns[name] = grown
 
     def _check_memory(self, columns: dict[str, Any]) -> None:
         if self.device.type != "cuda":
@@ -100,10 +78,10 @@ class TensorBuffer(EpisodeBuffer):
         """Return the constructor's arguments, as RLlib's checkpoints need them."""
         return (self.capacity, self.seed, str(self.device)), {}
 
+    def _zeros(self, values: Any, rows: int) -> Any:
+        if isinstance(values, np.ndarray):
+            return super()._zeros(values, rows)
+        return torch.zeros((rows, *values.shape[1:]), dtype=values.dtype, device=values.device)
 
-def _zeros(values: Any, rows: int) -> Any:
-    """Return zeros of the shape, type and place of a column's values, with ``rows`` rows."""
-    shape = (rows, *values.shape[1:])
-    if isinstance(values, np.ndarray):
-        return np.zeros(shape, values.dtype)
-    return torch.zeros(shape, dtype=values.dtype, device=values.device)
+    def _array(self, values: Any) -> np.ndarray:
+        return values if isinstance(values, np.ndarray) else values.cpu().numpy()
